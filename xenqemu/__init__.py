@@ -1,0 +1,1 @@
+"""Suspend, restore and migrate Xen domains together with their device models."""

@@ -1,0 +1,1 @@
+"""FLOOR 0: bytes to values and back; no policy, no domid."""

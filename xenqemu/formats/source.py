@@ -1,0 +1,149 @@
+"""Bytes in, with an offset: the one reader under every format.
+
+A `Source` knows where it is, so that each error can say so; it never asks for more than it was
+told to expect, and it copes with pipes that give a few bytes at a time.  Bulk data (guest pages)
+can be skipped without reading it where the file allows, or read straight into a caller's buffer.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+from typing import BinaryIO
+
+from xenqemu.errors import TooBig, Truncated
+
+CHUNK = 1 << 20
+"""Bytes moved at a time where a stream must be read to be skipped or copied."""
+
+
+class Source:
+    """A cursor over a binary stream, pipe or file.
+
+    `offset` counts bytes from where the source was opened.  Reading never passes a position that
+    a caller did not ask for, so a source can be handed from an outer format to an inner one.
+    """
+
+    def __init__(self, file: BinaryIO, offset: int = 0) -> None:
+        self._file = file
+        self._ahead = b""
+        self.offset = offset
+        self._size = _size_beyond(file)
+        if self._size is not None:
+            self._size += offset
+
+    @classmethod
+    def of(cls, data: bytes) -> Source:
+        """Return a source over bytes in memory."""
+        return cls(io.BytesIO(data))
+
+    def exact(self, size: int, record: str) -> bytes:
+        """Return the next `size` bytes; raise `Truncated` where the stream ends before.
+
+        Callers bound `size` first (`bounded`).  A file's size is known, so that a length beyond
+        its end is refused before memory is allocated for it; a pipe is read piece by piece.
+        """
+        self._require(size, record)
+        pieces = []
+        missing = size
+        while missing:
+            piece = self._some(min(missing, CHUNK))
+            if not piece:
+                got = size - missing
+                raise _ended(record, self.offset - got, size, got)
+            pieces.append(piece)
+            missing -= len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def into(self, buffer: memoryview, record: str) -> None:
+        """Fill `buffer` (bytes, contiguous) with the next bytes, without a copy in between."""
+        self._require(len(buffer), record)
+        done = len(self._ahead[: len(buffer)])
+        if done:
+            buffer[:done] = self._some(done)
+        readinto = getattr(self._file, "readinto", None)
+        while done < len(buffer):
+            if readinto is not None:
+                got = readinto(buffer[done:])
+            else:
+                piece = self._file.read(len(buffer) - done)
+                got = len(piece)
+                buffer[done : done + got] = piece
+            if not got:
+                raise _ended(record, self.offset - done, len(buffer), done)
+            done += got
+            self.offset += got
+
+    def skip(self, size: int, record: str) -> None:
+        """Pass over `size` bytes: by seeking in a file, by reading in a pipe."""
+        self._require(size, record)
+        ahead = min(size, len(self._ahead))
+        self._some(ahead)
+        rest = size - ahead
+        if self._size is not None:
+            self._file.seek(rest, os.SEEK_CUR)
+            self.offset += rest
+            return
+        while rest:
+            piece = self._some(min(rest, CHUNK))
+            if not piece:
+                got = size - rest
+                raise _ended(record, self.offset - got, size, got)
+            rest -= len(piece)
+
+    def peek(self, size: int) -> bytes:
+        """Return up to `size` next bytes without passing them; fewer only at the end."""
+        while len(self._ahead) < size:
+            piece = self._file.read(size - len(self._ahead))
+            if not piece:
+                break
+            self._ahead += piece
+        return self._ahead[:size]
+
+    def at_end(self) -> bool:
+        """Tell whether the stream ends here (reads one byte ahead in a pipe)."""
+        return not self.peek(1)
+
+    def drain(self) -> int:
+        """Pass over all that is left and return how many bytes that was."""
+        start = self.offset
+        while self._some(CHUNK):
+            pass
+        return self.offset - start
+
+    def _some(self, size: int) -> bytes:
+        if self._ahead:
+            piece, self._ahead = self._ahead[:size], self._ahead[size:]
+        else:
+            piece = self._file.read(size) if size else b""
+        self.offset += len(piece)
+        return piece
+
+    def _require(self, size: int, record: str) -> None:
+        if self._size is not None and self.offset + size > self._size:
+            raise _ended(record, self.offset, size, self._size - self.offset)
+
+
+def _ended(record: str, start: int, size: int, got: int) -> Truncated:
+    return Truncated(record, start, f"{size} bytes", f"{got} and then the end")
+
+
+def _size_beyond(file: BinaryIO) -> int | None:
+    """Return how many bytes a regular file or a buffer has left, None for a pipe."""
+    if isinstance(file, io.BytesIO):
+        return len(file.getbuffer()) - file.tell()
+    try:
+        status = os.fstat(file.fileno())
+    except OSError:
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    return status.st_size - file.tell()
+
+
+def bounded(value: int, limit: int, record: str, offset: int, what: str) -> int:
+    """Return `value` if it is at most `limit`, else raise `TooBig`: call before allocating."""
+    if value > limit:
+        raise TooBig(record, offset, f"{what} of at most {limit}", str(value))
+    return value

@@ -1,0 +1,1 @@
+"""FLOOR 1: the parties on one host."""

@@ -1,0 +1,76 @@
+"""What xenqemu asks of a hypervisor, whichever it is.
+
+Two implementations are real: Xen, and plain QEMU with its RAM in a file.  The seam for memory is
+libxl's own: it hands the stream to libxc, which writes or reads one whole image and hands the
+stream back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from xenqemu.formats.sink import Sink
+from xenqemu.formats.source import Source
+
+Progress = Callable[[int, int], None]
+"""Called with (bytes done, bytes in all) of guest memory while a long act goes on."""
+
+
+class RunState(Enum):
+    """What a hypervisor says of a domain's vcpus."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    SUSPENDED = "suspended"
+    SHUTDOWN = "shutdown"
+    CRASHED = "crashed"
+    DYING = "dying"
+
+
+@dataclass(frozen=True)
+class DomainInfo:
+    """A domain as its hypervisor sees it; `memory` is in bytes."""
+
+    domid: int
+    uuid: str
+    run_state: RunState
+    memory: int
+    vcpus: int
+
+
+class GuestMemory(Protocol):
+    """The memory of one suspended or not yet started domain, as a whole libxc image."""
+
+    def save(self, out: Sink, progress: Progress) -> None:
+        """Write the image, from its header to its END record."""
+
+    def load(self, source: Source, progress: Progress) -> None:
+        """Read the image, from its header to its END record, into the domain."""
+
+
+class Hypervisor(Protocol):
+    """The acts on a domain; `resume`, `unpause` and `destroy` may be repeated."""
+
+    def info(self, domid: int) -> DomainInfo | None:
+        """Return what is known of the domain, None if there is none of that id."""
+
+    def suspend(self, domid: int) -> None:
+        """Stop the guest so that its memory and registers stand still."""
+
+    def resume(self, domid: int) -> None:
+        """Let a suspended guest go on; nothing if it is not suspended."""
+
+    def pause(self, domid: int) -> None:
+        """Hold the vcpus whatever else happens, until `unpause`."""
+
+    def unpause(self, domid: int) -> None:
+        """Release the hold."""
+
+    def destroy(self, domid: int) -> None:
+        """End the domain at once; nothing if it is gone already."""
+
+    def memory(self, domid: int) -> GuestMemory:
+        """Return the domain's memory."""
