@@ -1,6 +1,12 @@
-"""Shared by all tests: the repository's root on the path, so that test helpers can be imported."""
+"""Shared by all tests: the root on the path, so that test helpers import; no clock in properties."""
 
 import sys
 from pathlib import Path
 
+from hypothesis import HealthCheck, settings
+
 sys.path.insert(0, str(Path(__file__).parent.parent))
+
+# A machine that is busy makes examples slow, not wrong.
+settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("here")

@@ -13,7 +13,9 @@ that says it is big-endian is refused by its header.
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 
 from xenqemu.errors import BadRecord
 from xenqemu.formats.sink import Sink
@@ -35,6 +37,45 @@ class RecordHeader:
     def padding(self) -> int:
         """Bytes of zeros after the body."""
         return padding(self.length)
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a reader came upon: `size` bytes at `offset`, header and padding included.
+
+    `layer` is "xl", "libxl" or "libxc", `name` the specification's own, `value` what it says.
+    """
+
+    layer: str
+    name: str
+    offset: int
+    size: int
+    value: object
+
+
+class Order:
+    """Which record may follow which: a table state -> type -> next state, and where we are."""
+
+    def __init__(
+        self,
+        layer: str,
+        table: Mapping[Enum, Mapping[int, Enum]],
+        names: Mapping[int, str],
+        state: Enum,
+    ) -> None:
+        self._layer = layer
+        self._table = table
+        self._names = names
+        self.state = state
+
+    def accept(self, kind: int, offset: int) -> None:
+        """Step over a record of type `kind`; raise `BadRecord`, and stay, where it may not be."""
+        row = self._table.get(self.state, {})
+        if kind not in row:
+            allowed = ", ".join(self._names[legal] for legal in row) or "no record"
+            name = self._names.get(kind, f"{kind:#x}")
+            raise BadRecord(f"{self._layer} {name}", offset, f"one of: {allowed}", name)
+        self.state = row[kind]
 
 
 def padding(length: int) -> int:

@@ -48,12 +48,12 @@ class Source:
         pieces = []
         missing = size
         while missing:
-            piece = self._some(min(missing, CHUNK))
-            if not piece:
+            piece = self._full(min(missing, CHUNK))
+            missing -= len(piece)
+            if missing and len(piece) < CHUNK:
                 got = size - missing
                 raise _ended(record, self.offset - got, size, got)
             pieces.append(piece)
-            missing -= len(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def into(self, buffer: memoryview, record: str) -> None:
@@ -111,6 +111,17 @@ class Source:
         while self._some(CHUNK):
             pass
         return self.offset - start
+
+    def _full(self, size: int) -> bytes:
+        """Return `size` bytes, fewer only at the end, however small the pieces of a pipe are."""
+        piece = self._some(size)
+        if len(piece) in (0, size):
+            return piece
+        joined = bytearray(piece)
+        while piece and len(joined) < size:
+            piece = self._some(size - len(joined))
+            joined += piece
+        return bytes(joined)
 
     def _some(self, size: int) -> bytes:
         if self._ahead:
