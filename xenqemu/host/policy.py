@@ -1,0 +1,97 @@
+"""How long is waited, and what is tried again: every wait and every retry of this floor by name.
+
+Only acts that may be repeated get a retry policy: a save or a suspend never does.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent import futures
+from dataclasses import dataclass
+from typing import TypeVar
+
+from tenacity import (
+    Retrying,
+    retry_if_exception,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_random_exponential,
+)
+
+from xenqemu.errors import HostTimeout, StoreError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """A moment of the monotonic clock until which something has to be done."""
+
+    moment: float
+
+    @classmethod
+    def after(cls, seconds: float) -> Deadline:
+        """Return the moment that is `seconds` from now."""
+        return cls(time.monotonic() + seconds)
+
+    @property
+    def left(self) -> float:
+        """Seconds until then, never negative."""
+        return max(0.0, self.moment - time.monotonic())
+
+    @property
+    def passed(self) -> bool:
+        """Whether it is too late."""
+        return self.left == 0.0
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Which errors an act is repeated after, how often, with what pauses; then the last is raised.
+
+    May be shared by threads and nested: each use has a state of its own.
+    """
+
+    retrying: Retrying
+
+    def __call__(self, act: Callable[[], T]) -> T:
+        """Return what `act` returns, at last."""
+        return self.retrying.copy()(act)
+
+
+def _is_conflict(error: BaseException) -> bool:
+    return isinstance(error, StoreError) and error.code == "EAGAIN"
+
+
+CONFLICT = Policy(
+    Retrying(
+        retry=retry_if_exception(_is_conflict),
+        stop=stop_after_attempt(64) | stop_after_delay(20.0),
+        wait=wait_random_exponential(multiplier=0.001, max=0.25),
+        reraise=True,
+    )
+)
+"""For what xenstored refused because something changed meanwhile: nothing was done by it."""
+
+
+def within(seconds: float, what: str, call: Callable[[], T]) -> T:
+    """Return what `call` returns or raise what it raises, waiting for `seconds` at most.
+
+    It runs in a thread of its own.  After `HostTimeout` that thread is left alone; it ends with
+    the process at the latest, and whatever `call` works on must not be used again.
+    """
+    outcome: futures.Future[T] = futures.Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(call())
+        except Exception as error:  # noqa: BLE001 - is raised again in the thread that waits
+            outcome.set_exception(error)
+
+    threading.Thread(target=run, name=what, daemon=True).start()
+    futures.wait([outcome], seconds)
+    if not outcome.done():
+        raise HostTimeout(f"{what}: not done within {seconds:g} s")
+    return outcome.result()

@@ -1,0 +1,1 @@
+"""A small xenstored: what a host without Xen needs for pyxs and the xenstore-* tools to work."""

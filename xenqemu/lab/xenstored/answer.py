@@ -1,0 +1,21 @@
+"""What a handled request comes to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from xenqemu.lab.xenstored import wire
+from xenqemu.lab.xenstored.tree import Change
+from xenqemu.lab.xenstored.wire import Message
+
+OK = wire.join("OK")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The payload of the reply, what all watches are told then, and a first event for a watch."""
+
+    payload: bytes = OK
+    changes: Sequence[Change] = ()
+    event: Message | None = None

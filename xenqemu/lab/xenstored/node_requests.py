@@ -1,0 +1,84 @@
+"""The requests about nodes: each takes the tree it is about, live or a transaction's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from xenqemu.errors import StoreError
+from xenqemu.lab.xenstored import paths, wire
+from xenqemu.lab.xenstored.answer import Answer
+from xenqemu.lab.xenstored.tree import Node, Tree
+from xenqemu.lab.xenstored.wire import PAYLOAD_MAX, Op
+
+
+def read(tree: Tree, payload: bytes) -> Answer:
+    """READ path| -> value."""
+    return Answer(_node(tree, payload).value)
+
+
+def directory(tree: Tree, payload: bytes) -> Answer:
+    """DIRECTORY path| -> name|*."""
+    return Answer(wire.join(*_node(tree, payload).children))
+
+
+def directory_part(tree: Tree, payload: bytes) -> Answer:
+    """DIRECTORY_PART path|offset| -> generation|name|*; an empty name ends the list."""
+    path, offset = wire.words(payload, 2, 2)
+    start = wire.number(offset)
+    node = tree.node(paths.canonical(path))
+    generation = wire.join(str(node.generation))
+    names = wire.join(*node.children)
+    part = names[start : start + PAYLOAD_MAX - len(generation) - 1]
+    if start + len(part) >= len(names):
+        return Answer(generation + part + b"\0")
+    return Answer(generation + part[: part.rfind(b"\0") + 1])
+
+
+def get_permissions(tree: Tree, payload: bytes) -> Answer:
+    """GET_PERMS path| -> permission|+."""
+    return Answer(wire.join(*_node(tree, payload).permissions))
+
+
+def write(tree: Tree, payload: bytes) -> Answer:
+    """WRITE path|value."""
+    path, end, value = payload.partition(b"\0")
+    if not end:
+        raise StoreError("a path without its end", "EINVAL")
+    return Answer(changes=tree.edit(Tree.write, paths.canonical(wire.text(path)), value))
+
+
+def mkdir(tree: Tree, payload: bytes) -> Answer:
+    """MKDIR path|."""
+    return Answer(changes=tree.edit(Tree.mkdir, _path(payload)))
+
+
+def remove(tree: Tree, payload: bytes) -> Answer:
+    """RM path|."""
+    return Answer(changes=tree.edit(Tree.remove, _path(payload)))
+
+
+def set_permissions(tree: Tree, payload: bytes) -> Answer:
+    """SET_PERMS path|permission|+."""
+    path, *permissions = wire.words(payload, 2)
+    return Answer(changes=tree.edit(Tree.set_permissions, paths.canonical(path), permissions))
+
+
+HANDLERS: dict[int, Callable[[Tree, bytes], Answer]] = {
+    Op.READ: read,
+    Op.DIRECTORY: directory,
+    Op.DIRECTORY_PART: directory_part,
+    Op.GET_PERMS: get_permissions,
+    Op.WRITE: write,
+    Op.MKDIR: mkdir,
+    Op.RM: remove,
+    Op.SET_PERMS: set_permissions,
+}
+
+
+def _path(payload: bytes) -> str:
+    (path,) = wire.words(payload, 1, 1)
+    return paths.canonical(path)
+
+
+def _node(tree: Tree, payload: bytes) -> Node:
+    return tree.node(_path(payload))

@@ -1,0 +1,65 @@
+"""A transaction: edits on a copy of the tree, which become real together or not at all.
+
+Each node looked at or changed is noted.  A commit compares the generations of those nodes in the
+tree as it was at the start with the tree as it is now: any difference is EAGAIN.  If there is
+none, doing the edits again on the tree of now gives what they gave on the copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Concatenate
+
+from xenqemu.errors import StoreError
+from xenqemu.lab.xenstored.tree import Change, Node, P, Tree
+
+REQUESTS_MAX = 1 << 16
+"""Requests in a transaction, so that its log is bounded (oxenstored: 1024 for a guest)."""
+
+
+class Transaction(Tree):
+    """A tree of its own that began as a copy of the live one."""
+
+    def __init__(self, live: Tree) -> None:
+        super().__init__(live.root, live.count)
+        self._base = Tree(live.root)
+        self._touched: set[str] = set()
+        self._edits: list[Callable[[Tree], list[Change]]] = []
+        self._requests = 0
+
+    def find(self, path: str) -> Node | None:
+        """Return the node as this transaction sees it, and note that it was looked at."""
+        self._touched.add(path)
+        return super().find(path)
+
+    def edit(
+        self, act: Callable[Concatenate[Tree, P], list[Change]], *args: P.args, **kwargs: P.kwargs
+    ) -> list[Change]:
+        """Do `act` on the copy; watches are told at the commit."""
+        super().edit(act, *args, **kwargs)
+        self._edits.append(lambda tree: act(tree, *args, **kwargs))
+        return []
+
+    def count_request(self) -> None:
+        """Count one more request; raise ENOSPC above `REQUESTS_MAX`."""
+        self._requests += 1
+        if self._requests > REQUESTS_MAX:
+            raise StoreError("too many requests in one transaction", "ENOSPC")
+
+    def commit(self, live: Tree) -> list[Change]:
+        """Make the edits real in `live` and return what changed, each once.
+
+        Raises EAGAIN, and changes nothing, if a node of this transaction changed meanwhile.
+        """
+        if any(map(partial(_differs, self._base, live), self._touched)):
+            raise StoreError("the transaction conflicts with another change", "EAGAIN")
+        draft = Tree(live.root, live.count)
+        changes = [change for edit in self._edits for change in edit(draft)]
+        live.root, live.count = draft.root, draft.count
+        return list(dict.fromkeys(changes))
+
+
+def _differs(base: Tree, live: Tree, path: str) -> bool:
+    then, now = base.find(path), live.find(path)
+    return (then and then.generation) != (now and now.generation)
