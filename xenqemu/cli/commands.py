@@ -1,0 +1,115 @@
+"""The commands on domains and on files."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from xenqemu.cli import report, show
+from xenqemu.cli.hosts import choose
+from xenqemu.formats.source import Source
+from xenqemu.host import domain
+from xenqemu.operations.devices import save_devices as save_device_state
+from xenqemu.operations.outline import outline
+from xenqemu.operations.restore import restore as restore_domain
+from xenqemu.operations.suspend import After, suspend
+from xenqemu.operations.verify import verify as verify_file
+
+Command = Callable[[argparse.Namespace], None]
+
+
+def save(chosen: argparse.Namespace) -> None:
+    """`xenqemu save [-c|-p] DOM FILE`."""
+    host = choose(chosen.host)
+    domid = domain.find(host, chosen.domain)
+    after = After.CONTINUE if chosen.checkpoint else After.PAUSE if chosen.paused else After.DESTROY
+    observe = show.observer(as_lines_of_json=chosen.json)
+    found = suspend(host, domid, chosen.file, after=after, observe=observe)
+    if chosen.json:
+        show.line(json.dumps({"saved": str(chosen.file), "domid": domid, "size": found.size}))
+    else:
+        show.line(f"saved {chosen.domain} to {chosen.file}: {report.summary(found)}")
+
+
+def restore(chosen: argparse.Namespace) -> None:
+    """`xenqemu restore [-p] FILE`."""
+    host = choose(chosen.host)
+    observe = show.observer(as_lines_of_json=chosen.json)
+    done = restore_domain(host, chosen.file, paused=chosen.paused, observe=observe)
+    name = done.record.config.name if done.record.config else ""
+    if chosen.json:
+        show.line(json.dumps({"restored": str(chosen.file), "domid": done.domid, "name": name}))
+    else:
+        state = "paused" if chosen.paused else "running"
+        show.line(f"restored {name} from {chosen.file}: domain {done.domid}, {state}")
+
+
+def verify(chosen: argparse.Namespace) -> None:
+    """`xenqemu verify FILE`."""
+    with _opened(chosen.file) as file:
+        found = verify_file(file)
+    if chosen.json:
+        show.as_json({"sound": True, **report.fields(found)})
+    else:
+        show.line(f"{chosen.file}: sound; {report.summary(found)}")
+
+
+def inspect(chosen: argparse.Namespace) -> None:
+    """`xenqemu inspect FILE`."""
+    with _opened(chosen.file) as file:
+        found = outline(Source(file))
+    if chosen.json:
+        show.as_json(report.fields(found))
+    else:
+        report.tree(found)
+
+
+def save_devices(chosen: argparse.Namespace) -> None:
+    """`xenqemu devices save DOM FILE`."""
+    host = choose(chosen.host)
+    domid = domain.find(host, chosen.domain)
+    found = save_device_state(host, domid, chosen.file)
+    if chosen.json:
+        show.line(json.dumps({"saved": str(chosen.file), "domid": domid, "size": found.size}))
+    else:
+        show.line(f"saved the devices of {chosen.domain} to {chosen.file}: {report.summary(found)}")
+
+
+def status(chosen: argparse.Namespace) -> None:
+    """`xenqemu status DOM`."""
+    host = choose(chosen.host)
+    now = domain.state(host, domain.find(host, chosen.domain))
+    if chosen.json:
+        show.as_json(state_fields(now))
+    else:
+        show.line(f"domain {now.domid} ({now.name}): {now}")
+
+
+def state_fields(now: domain.DomainState) -> dict[str, object]:
+    """Return what all parties say of a domain, for a program."""
+    info = now.info
+    return {
+        "domid": now.domid,
+        "name": now.name,
+        "uuid": info.uuid if info else None,
+        "state": info.run_state.value if info else None,
+        "device_model": now.device_model or None,
+        "memory": info.memory if info else None,
+        "vcpus": info.vcpus if info else None,
+        "running": now.running,
+        "trouble": list(now.trouble),
+    }
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    if str(path) == "-":
+        yield sys.stdin.buffer
+        return
+    with path.open("rb") as file:
+        yield file

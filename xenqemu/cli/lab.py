@@ -1,0 +1,112 @@
+"""The commands on the lab: the embedded host."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from xenqemu.cli import show
+from xenqemu.cli.commands import state_fields
+from xenqemu.cli.hosts import choose, default_lab
+from xenqemu.errors import HostError
+from xenqemu.formats.domain_config import DomainConfig
+from xenqemu.formats.xlcfg import GuestConfig
+from xenqemu.host import domain
+from xenqemu.lab import admission
+from xenqemu.lab.console import attach
+from xenqemu.lab.host import Lab
+from xenqemu.lab.machine import Hardware
+
+
+def up(chosen: argparse.Namespace) -> None:
+    """`xenqemu lab up [DIR]`."""
+    lab = _named(chosen)
+    lab.up()
+    if chosen.json:
+        show.as_json({"folder": str(lab.folder), "xenstored": str(lab.folder / "xenstored.socket")})
+    else:
+        show.line(f"the lab host is up: --host lab:{lab.folder}")
+
+
+def down(chosen: argparse.Namespace) -> None:
+    """`xenqemu lab down [DIR]`."""
+    lab = _named(chosen)
+    ended = lab.down()
+    if chosen.json:
+        show.as_json({"folder": str(lab.folder), "ended": ended})
+    else:
+        guests = f"; ended: {', '.join(ended)}" if ended else ""
+        show.line(f"the lab host {lab.folder} is down{guests}")
+
+
+def create(chosen: argparse.Namespace) -> None:
+    """`xenqemu lab create [-p] [--kvm] CFG`."""
+    lab = _chosen(chosen)
+    guest = GuestConfig.from_cfg(chosen.config.read_bytes())
+    accel = "kvm" if chosen.kvm else "tcg"
+    hardware = Hardware(admission.default_machine(), accel)
+    config = hardware.kept_in(DomainConfig.from_guest(guest))
+    lab.admit(config)
+    domid = lab.create(config)
+    if not chosen.paused:
+        lab.hypervisor.unpause(domid)
+    if chosen.json:
+        show.as_json(state_fields(domain.state(lab, domid)))
+    else:
+        ignored = f"; ignored: {', '.join(guest.unknown)}" if guest.unknown else ""
+        show.line(f"created {config.name}: domain {domid}{ignored}")
+
+
+def list_domains(chosen: argparse.Namespace) -> None:
+    """`xenqemu lab list`."""
+    lab = _chosen(chosen)
+    found = lab.domains()
+    if chosen.json:
+        show.as_json([state_fields(now) for now in found])
+        return
+    show.line(f"{'NAME':<32} {'ID':>5} {'MEM':>7} {'VCPUS':>5}  STATE")
+    for now in found:
+        memory = now.info.memory // show.MIB if now.info else 0
+        vcpus = now.info.vcpus if now.info else 0
+        state = now.info.run_state.value if now.info else str(now)
+        show.line(f"{now.name:<32} {now.domid:>5} {memory:>7} {vcpus:>5}  {state}")
+
+
+def pause(chosen: argparse.Namespace) -> None:
+    """`xenqemu lab pause NAME`."""
+    lab = _chosen(chosen)
+    lab.hypervisor.pause(domain.find(lab, chosen.domain))
+
+
+def unpause(chosen: argparse.Namespace) -> None:
+    """`xenqemu lab unpause NAME`."""
+    lab = _chosen(chosen)
+    lab.hypervisor.unpause(domain.find(lab, chosen.domain))
+
+
+def console(chosen: argparse.Namespace) -> None:
+    """`xenqemu lab console NAME`."""
+    lab = _chosen(chosen)
+    domid = domain.find(lab, chosen.domain)
+    with lab.store() as store:
+        tty = store.read(f"/local/domain/{domid}/serial/0/tty")
+    if not tty:
+        raise HostError(f'{chosen.domain} has no serial port with serial="pty"')
+    attach(Path(tty))
+
+
+def destroy(chosen: argparse.Namespace) -> None:
+    """`xenqemu lab destroy NAME`."""
+    lab = _chosen(chosen)
+    lab.destroy(domain.find(lab, chosen.domain))
+
+
+def _named(chosen: argparse.Namespace) -> Lab:
+    """Return the lab of DIR, or else the one of `--host`, or else one's own."""
+    if chosen.folder:
+        return Lab(chosen.folder)
+    return _chosen(chosen) if chosen.host.startswith("lab") else Lab(default_lab())
+
+
+def _chosen(chosen: argparse.Namespace) -> Lab:
+    return choose("lab" if chosen.host == "auto" else chosen.host)

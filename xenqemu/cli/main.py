@@ -1,0 +1,44 @@
+"""The command line: what is asked for, which exit code answers.
+
+Exit codes are those of the tree in `xenqemu.errors`; 130 is Ctrl-C or SIGTERM.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from xenqemu.cli.parser import parser
+from xenqemu.errors import XenqemuError
+
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit code."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    try:
+        chosen = parser().parse_args(arguments)
+        chosen.run(chosen)
+        sys.stdout.flush()
+    except XenqemuError as error:
+        _complain(str(error))
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader of our output left.  Python would complain once more on the way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return XenqemuError.exit_code
+    except OSError as error:
+        _complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        return XenqemuError.exit_code
+    except KeyboardInterrupt as interrupt:
+        _complain("; ".join(["interrupted", *getattr(interrupt, "__notes__", [])]))
+        return INTERRUPTED
+    return 0
+
+
+def _complain(text: str) -> None:
+    print(f"xenqemu: {text}", file=sys.stderr)  # noqa: T201  this is the program's voice

@@ -1,0 +1,113 @@
+"""Which commands there are and what each takes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from importlib.metadata import version
+from pathlib import Path
+from typing import NoReturn
+
+from xenqemu.cli import commands, lab
+from xenqemu.errors import UsageError
+
+
+class _Parser(argparse.ArgumentParser):
+    """Complains by `UsageError`, whose exit code is no other error's."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}\n{self.format_usage().rstrip()}")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the whole command line; the chosen command is `run` of what it parses to."""
+    top = _Parser(
+        prog="xenqemu",
+        description="Suspend, restore and look into domains of a Xen host or of the lab.",
+    )
+    top.add_argument("--version", action="version", version=f"xenqemu {version('xenqemu')}")
+    top.add_argument(
+        "--host",
+        metavar="xen|lab[:DIR]|auto",
+        default=os.environ.get("XENQEMU_HOST", "auto"),
+        help="the host to work on (default: $XENQEMU_HOST, or what this machine is)",
+    )
+    verbs = top.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
+    _save(verbs.add_parser("save", help="suspend a domain into a file"))
+    _restore(verbs.add_parser("restore", help="bring a domain back from a file"))
+    _verify(verbs.add_parser("verify", help="check that a file is whole and sound"))
+    _inspect(verbs.add_parser("inspect", help="show what a file holds"))
+    _devices(verbs.add_parser("devices", help="the state of a domain's devices alone"))
+    _status(verbs.add_parser("status", help="ask all parties about a domain"))
+    _lab(verbs.add_parser("lab", help="the embedded host"))
+    return top
+
+
+def _save(verb: argparse.ArgumentParser) -> None:
+    after = verb.add_mutually_exclusive_group()
+    after.add_argument("-c", dest="checkpoint", action="store_true", help="let it run on")
+    after.add_argument("-p", dest="paused", action="store_true", help="leave it paused")
+    verb.add_argument("domain", metavar="DOM", help="name or id")
+    verb.add_argument("file", metavar="FILE", type=Path)
+    _ends(verb, commands.save)
+
+
+def _restore(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("-p", dest="paused", action="store_true", help="leave it paused")
+    verb.add_argument("file", metavar="FILE", type=Path)
+    _ends(verb, commands.restore)
+
+
+def _verify(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("file", metavar="FILE", type=Path, help='"-" is the standard input')
+    _ends(verb, commands.verify)
+
+
+def _inspect(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("file", metavar="FILE", type=Path, help='"-" is the standard input')
+    _ends(verb, commands.inspect)
+
+
+def _devices(verb: argparse.ArgumentParser) -> None:
+    acts = verb.add_subparsers(metavar="ACT", required=True, parser_class=_Parser)
+    save = acts.add_parser("save", help="write it to a file, as QEMU has it")
+    save.add_argument("domain", metavar="DOM", help="name or id")
+    save.add_argument("file", metavar="FILE", type=Path)
+    _ends(save, commands.save_devices)
+
+
+def _status(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("domain", metavar="DOM", help="name or id")
+    _ends(verb, commands.status)
+
+
+def _lab(verb: argparse.ArgumentParser) -> None:
+    acts = verb.add_subparsers(metavar="ACT", required=True, parser_class=_Parser)
+    for name, run, text in (
+        ("up", lab.up, "start a host in a folder"),
+        ("down", lab.down, "end its domains and the host"),
+    ):
+        act = acts.add_parser(name, help=text)
+        act.add_argument("folder", metavar="DIR", type=Path, nargs="?")
+        _ends(act, run)
+    create = acts.add_parser("create", help="start a domain from an xl.cfg")
+    create.add_argument("-p", dest="paused", action="store_true", help="leave it paused")
+    create.add_argument("--kvm", action="store_true", help="run it on /dev/kvm, not emulated")
+    create.add_argument("config", metavar="CFG", type=Path)
+    _ends(create, lab.create)
+    _ends(acts.add_parser("list", help="the domains there are"), lab.list_domains)
+    for name, run, text in (
+        ("pause", lab.pause, "hold a domain"),
+        ("unpause", lab.unpause, "let a held domain run"),
+        ("console", lab.console, "talk to its serial port (leave with Ctrl-])"),
+        ("destroy", lab.destroy, "end a domain at once"),
+    ):
+        act = acts.add_parser(name, help=text)
+        act.add_argument("domain", metavar="NAME", help="name or id")
+        _ends(act, run)
+
+
+def _ends(verb: argparse.ArgumentParser, run: commands.Command) -> None:
+    """Give a command what all have: its function, and `--json`."""
+    verb.add_argument("--json", action="store_true", help="answer in JSON, for programs")
+    verb.set_defaults(run=run)

@@ -1,0 +1,133 @@
+"""What a record holds, for people and for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from xenqemu.cli.show import MIB, line
+from xenqemu.formats.domain_config import DomainConfig
+from xenqemu.formats.libxc_records import PAGE_SIZE
+from xenqemu.formats.qevm import DeviceState
+from xenqemu.operations.outline import Entry, Outline
+
+DEPTH = {"xl": 0, "libxl": 1, "libxc": 2}
+
+
+def summary(found: Outline) -> str:
+    """Return what a sound record is, in one line."""
+    parts = [f"{found.kind.name.lower().replace('_', ' ')}, {found.size} bytes"]
+    if found.config:
+        parts.append(f"{found.config.type} guest {found.config.name}")
+    if found.image:
+        parts.append(_memory(found))
+    if found.devices:
+        parts.append(f"{len(found.devices.sections)} devices")
+    if found.checkpoints:
+        parts.append(f"{found.checkpoints} whole checkpoints and no END, as Remus leaves it")
+    if found.trailing:
+        parts.append(f"{found.trailing} bytes after END")
+    return "; ".join(parts)
+
+
+def tree(found: Outline) -> None:
+    """Print the records with their places, then what is known of the guest."""
+    if found.entries:
+        line(f"{'OFFSET':>12} {'SIZE':>12}  RECORD")
+    for entry in found.entries:
+        line(f"{entry.offset:#12x} {entry.size:12}  {_record(entry)}")
+    if found.config:
+        line()
+        _config(found.config)
+    if found.image:
+        line(f"memory   {_memory(found)}")
+    if found.context:
+        for number, cpu in found.context.cpus.items():
+            line(f"vcpu {number}   rip {cpu.rip:#x} cr3 {cpu.cr3:#x} efer {cpu.efer:#x}")
+    if found.devices:
+        line()
+        _devices(found.devices)
+
+
+def fields(found: Outline) -> dict[str, Any]:
+    """Return all that is known of a record, for a program."""
+    answer: dict[str, Any] = {
+        "kind": found.kind.name.lower(),
+        "size": found.size,
+        "trailing": found.trailing,
+        "checkpoints": found.checkpoints,
+        "records": [asdict(entry) for entry in found.entries],
+    }
+    if found.config:
+        answer["config"] = found.config.tree
+    if found.image and found.domain:
+        pages = found.pages
+        answer["image"] = {
+            "version": found.image.version,
+            **asdict(found.domain),
+            "pages": {"data": pages.data, "zero": pages.zero, "other": pages.other},
+            "hvm_params": found.params,
+        }
+    if found.context:
+        cpus = found.context.cpus
+        answer["vcpus"] = {number: asdict(cpu) for number, cpu in cpus.items()}
+    if found.devices:
+        answer["devices"] = list(_device_fields(found.devices))
+        answer["ambiguities"] = [asdict(doubt) for doubt in found.devices.ambiguities]
+    return answer
+
+
+def _record(entry: Entry) -> str:
+    indent = "  " * DEPTH.get(entry.layer, 0)
+    count = f" x {entry.count}" if entry.count > 1 else ""
+    text = f"  {entry.text}" if entry.text else ""
+    return f"{indent}{entry.layer} {entry.name}{count}{text}".rstrip()
+
+
+def _memory(found: Outline) -> str:
+    pages = found.pages
+    words = [f"{pages.data} pages ({pages.data * PAGE_SIZE // MIB} MiB)"]
+    if pages.zero:
+        words.append(f"{pages.zero} of zeros")
+    if pages.other:
+        words.append(f"{pages.other} holes")
+    return ", ".join(words)
+
+
+def _config(config: DomainConfig) -> None:
+    line(f"name     {config.name}")
+    line(f"uuid     {config.uuid}")
+    line(f"type     {config.type}{' of the lab' if config.extra.get('host') == 'lab' else ''}")
+    line(f"config   {config.max_memkb >> 10} MiB, {config.max_vcpus} vcpus")
+    for disk in config.disks:
+        access = "rw" if disk.readwrite else "ro"
+        line(f"disk     {disk.vdev} {disk.target or 'empty'} {disk.format} {access}")
+    for nic in config.nics:
+        line(f"nic      {nic.mac or 'no mac'} {nic.model or ''} {nic.bridge or ''}".rstrip())
+
+
+def _devices(devices: DeviceState) -> None:
+    line(f"{'OFFSET':>12} {'LENGTH':>12}  {'VERSION':>7}  DEVICE")
+    for section in devices.sections:
+        instance = f" #{section.instance_id}" if section.instance_id else ""
+        doubt = "" if section.certain else "  (uncertain)"
+        line(
+            f"{section.offset:#12x} {section.length:12}  {section.version_id:7}  "
+            f"{section.idstr}{instance}{doubt}"
+        )
+    for ambiguity in devices.ambiguities:
+        line(f"uncertain from {ambiguity.offset:#x} to {ambiguity.end:#x}: {ambiguity.reason}")
+
+
+def _device_fields(devices: DeviceState) -> Iterator[dict[str, Any]]:
+    for section in devices.sections:
+        yield {
+            "id": section.id,
+            "idstr": section.idstr,
+            "instance_id": section.instance_id,
+            "version_id": section.version_id,
+            "offset": section.offset,
+            "length": section.length,
+            "certain": section.certain,
+        }

@@ -1,0 +1,67 @@
+"""How answers and progress look: lines for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+from xenqemu.operations.events import Event, Kind, Observer, unobserved
+
+MIB = 1 << 20
+_REDRAW = 0.1
+
+
+def line(text: str = "") -> None:
+    """Print a line."""
+    sys.stdout.write(f"{text}\n")
+
+
+def as_json(answer: object) -> None:
+    """Print one JSON value."""
+    json.dump(answer, sys.stdout, indent=2)
+    line()
+
+
+def observer(*, as_lines_of_json: bool) -> Observer:
+    """Return what shows progress: JSON lines, or a line redrawn on a terminal, or nothing."""
+    if as_lines_of_json:
+        return _json_line
+    return _Drawing() if sys.stderr.isatty() else unobserved
+
+
+def _json_line(event: Event) -> None:
+    fields: dict[str, Any] = {"phase": event.phase.value, "event": event.kind.value}
+    if event.kind is Kind.PROGRESS:
+        fields |= {"done": event.done, "total": event.total}
+    if event.text:
+        fields["text"] = event.text
+    line(json.dumps(fields))
+    sys.stdout.flush()
+
+
+class _Drawing:
+    """One line on a terminal: the phase, and how much of it is done at what rate."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._drawn = 0.0
+
+    def __call__(self, event: Event) -> None:
+        now = time.monotonic()
+        if event.kind is Kind.STARTED:
+            self._began = now
+            self._draw(f"{event.phase.value} …")
+        elif event.kind is Kind.PROGRESS and now - self._drawn > _REDRAW:
+            self._drawn = now
+            rate = event.done / MIB / max(now - self._began, 1e-3)
+            share = 100 * event.done // max(event.total, 1)
+            self._draw(f"{event.phase.value} {share} %, {rate:.0f} MiB/s")
+        elif event.kind in (Kind.DONE, Kind.FAILED):
+            self._draw("")
+
+    @staticmethod
+    def _draw(text: str) -> None:
+        sys.stderr.write(f"\r\x1b[K{text}")
+        sys.stderr.flush()

@@ -1,0 +1,132 @@
+"""One domain on one host, seen by all its parties at once.
+
+`state` is the one question that status, every precondition and every refusal ask: state is
+observed, not remembered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from xenqemu.errors import HostError
+from xenqemu.formats.domain_config import DomainConfig
+from xenqemu.formats.source import Source
+from xenqemu.host.device_model import DeviceModel
+from xenqemu.host.hypervisor import DomainInfo, Hypervisor, Progress, RunState
+from xenqemu.host.store import Store
+
+T = TypeVar("T")
+
+
+class Host(Protocol):
+    """What a host offers to operations: its parties, and the toolstack that builds domains."""
+
+    @property
+    def kind(self) -> str:
+        """What sort of host this is: "lab" or "xen"."""
+
+    @property
+    def hypervisor(self) -> Hypervisor:
+        """The hypervisor."""
+
+    def store(self) -> Store:
+        """Return a connection to xenstore, not yet opened: use it in a `with`."""
+
+    def device_model(self, domid: int) -> DeviceModel | None:
+        """Return the device model of a domain, not yet connected; None if it has none."""
+
+    def config(self, domid: int) -> DomainConfig:
+        """Return what the domain was made from."""
+
+    def admit(self, config: DomainConfig) -> None:
+        """Raise the reason why this host cannot take such a domain, before anything is built."""
+
+    def build(self, record: Source, progress: Progress) -> int:
+        """Make a paused domain of a checked xl save file and return its id, or leave nothing."""
+
+    def destroy(self, domid: int) -> None:
+        """End a domain and remove all that is its on this host; may be repeated."""
+
+
+@dataclass(frozen=True)
+class DomainState:
+    """What each party says of a domain; "" stands for "knows nothing of it".
+
+    `device_model` is QEMU's run state.  `trouble` holds what parties said in place of an answer.
+    """
+
+    domid: int
+    name: str
+    info: DomainInfo | None
+    device_model: str
+    trouble: tuple[str, ...] = ()
+
+    @property
+    def running(self) -> bool:
+        """Whether all parties agree that the guest runs."""
+        going = self.info is not None and self.info.run_state is RunState.RUNNING
+        return going and self.device_model in ("running", "") and not self.trouble
+
+    def __str__(self) -> str:
+        """One line for people."""
+        run_state = self.info.run_state.value if self.info else "no such domain"
+        parts = [f"hypervisor: {run_state}", f"name in xenstore: {self.name or 'none'}"]
+        if self.device_model:
+            parts.append(f"device model: {self.device_model}")
+        return "; ".join([*parts, *self.trouble])
+
+
+def find(host: Host, who: str) -> int:
+    """Return the id of the domain that `who` names, by id or by name, as xl takes it.
+
+    Raises `HostError` if there is none.
+    """
+    with host.store() as store:
+        if who.isdecimal():
+            domid = int(who)
+            if domid and host.hypervisor.info(domid) is not None:
+                return domid
+        for entry in store.list("/local/domain") or ():
+            if entry != "0" and store.read(f"/local/domain/{entry}/name") == who:
+                return int(entry)
+    raise HostError(f"there is no domain {who!r} on this host")
+
+
+def state(host: Host, domid: int) -> DomainState:
+    """Ask every party about a domain; what one of them cannot answer is part of the state."""
+    trouble: list[str] = []
+
+    def ask(party: str, question: Callable[[], T], unknown: T) -> T:
+        try:
+            return question()
+        except HostError as error:
+            trouble.append(f"{party}: {error}")
+            return unknown
+
+    info = ask("hypervisor", lambda: host.hypervisor.info(domid), None)
+    name = ask("xenstore", lambda: _name(host, domid), "")
+    status = ask("device model", lambda: _status(host, domid), "") if info else ""
+    return DomainState(domid, name, info, status, tuple(trouble))
+
+
+def require_running(host: Host, domid: int) -> DomainState:
+    """Return the state of a running domain; raise `HostError` with all parties' words if not."""
+    now = state(host, domid)
+    if not now.running:
+        raise HostError(f"domain {domid} is not running ({now})")
+    return now
+
+
+def _name(host: Host, domid: int) -> str:
+    with host.store() as store:
+        return store.read(f"/local/domain/{domid}/name") or ""
+
+
+def _status(host: Host, domid: int) -> str:
+    device_model = host.device_model(domid)
+    if device_model is None:
+        return ""
+    with device_model:
+        return device_model.status()

@@ -1,0 +1,73 @@
+"""A process on this machine, told from another one that got its id later."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+from xenqemu.errors import HostTimeout
+
+END_TIMEOUT = 10.0
+"""Seconds that a process has to end when asked, and again when killed."""
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process id and when it started, in clock ticks since boot (proc(5), field 22)."""
+
+    pid: int
+    started: int
+
+    @classmethod
+    def of(cls, pid: int) -> Process | None:
+        """Return the process that has this id now, None if none runs."""
+        started = _started(pid)
+        return None if started is None else cls(pid, started)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        return _started(self.pid) == self.started
+
+    def end(self) -> None:
+        """End it for certain, by SIGTERM and then SIGKILL; nothing if it has ended.
+
+        Raises `HostTimeout` if it is there even so.
+        """
+        try:
+            handle = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            return
+        try:
+            if self.alive and not _killed(handle):
+                raise HostTimeout(f"process {self.pid} is there {END_TIMEOUT:g} s after SIGKILL")
+        finally:
+            os.close(handle)
+        with contextlib.suppress(ChildProcessError):  # it is only our child if we started it
+            os.waitpid(self.pid, os.WNOHANG)
+
+
+def _started(pid: int) -> int | None:
+    """Return when a process started, None if it runs no more.
+
+    A zombie has ended, whether or not its parent has asked yet.
+    """
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = text.rpartition(")")[2].split()
+    return None if fields[0] in "ZX" else int(fields[19])
+
+
+def _killed(handle: int) -> bool:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):  # it ended by itself meanwhile
+            signal.pidfd_send_signal(handle, number)
+        if select.select([handle], [], [], END_TIMEOUT)[0]:
+            return True
+    return False

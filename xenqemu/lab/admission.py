@@ -1,0 +1,73 @@
+"""Whether the lab can take a guest, asked before anything is built."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from xenqemu.errors import HostError, Unsupported
+from xenqemu.formats.domain_config import DomainConfig
+from xenqemu.lab.machine import QEMU, Hardware
+
+QUESTION_TIMEOUT = 30.0
+"""Seconds that QEMU has to list its machines."""
+
+
+def check(config: DomainConfig) -> None:
+    """Raise the reason why a guest of this configuration cannot run here at all."""
+    if config.extra.get("host") != "lab":
+        raise HostError(f"{config.name} is a guest of Xen: the lab cannot run it")
+    if config.type != "hvm":
+        raise Unsupported("domain config", 0, "a guest of type hvm", config.type)
+    machine = Hardware.of(config).machine
+    if machine not in machines():
+        raise HostError(f"{QEMU} here has no machine {machine}, which {config.name} needs")
+    for path in _files(config):
+        if not os.access(path, os.R_OK):
+            raise HostError(f"{config.name} needs {path}, which cannot be read")
+
+
+def check_free(config: DomainConfig, guests: Path) -> None:
+    """Raise `HostError` if another domain has the same name or uuid."""
+    for entry in sorted(guests.glob("*/config.json")):
+        other = DomainConfig.parse(entry.read_bytes())
+        if config.name == other.name:
+            raise HostError(f"domain {entry.parent.name} is named {config.name} already")
+        if config.uuid == other.uuid:
+            raise HostError(f"domain {entry.parent.name} ({other.name}) has uuid {config.uuid}")
+
+
+def default_machine() -> str:
+    """Return the versioned name of what QEMU calls "pc" today."""
+    for name, alias in machines().items():
+        if alias == "pc":
+            return name
+    raise HostError(f"{QEMU} here has no machine pc")
+
+
+def machines() -> dict[str, str]:
+    """Return the machines that QEMU has, with what each is an alias of ("" for none)."""
+    try:
+        done = subprocess.run(
+            [QEMU, "-nodefaults", "-machine", "none", "-display", "none", "-qmp", "stdio"],
+            input='{"execute":"qmp_capabilities"}{"execute":"query-machines"}{"execute":"quit"}',
+            capture_output=True,
+            text=True,
+            timeout=QUESTION_TIMEOUT,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise HostError(f"cannot ask {QEMU} for its machines: {error}") from error
+    for line in done.stdout.splitlines():
+        answer = json.loads(line).get("return")
+        if answer:
+            return {known["name"]: known.get("alias", "") for known in answer}
+    raise HostError(f"{QEMU} does not list its machines: {done.stderr.strip()}")
+
+
+def _files(config: DomainConfig) -> Iterator[str]:
+    yield from filter(None, (config.kernel, config.ramdisk))
+    yield from (disk.target for disk in config.disks if disk.target)

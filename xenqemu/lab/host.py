@@ -1,0 +1,160 @@
+"""The lab: a host in a folder, with a small xenstored and guests under plain QEMU.
+
+::
+
+    DIR/xenstored.socket, .pid, .state, .log
+    DIR/run/qmp-libxl-N       the device models' sockets, named as libxl names them
+    DIR/guests/N/             a domain's own files (module `machine`)
+    DIR/domid                 the last id given; ids are not used again, as under Xen
+    DIR/lock                  held while an id, a name and a uuid are claimed
+
+Two folders are two hosts.  No root is needed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import sys
+from pathlib import Path
+
+from xenqemu.errors import HostError, XenqemuError
+from xenqemu.formats.domain_config import DomainConfig
+from xenqemu.formats.source import Source
+from xenqemu.host.device_model import DeviceModel
+from xenqemu.host.domain import DomainState, state
+from xenqemu.host.hypervisor import Progress
+from xenqemu.host.plain_qemu import PlainQemu
+from xenqemu.host.process import Process
+from xenqemu.host.store import Store
+from xenqemu.lab import admission, layout, program
+from xenqemu.lab.site import Site
+from xenqemu.operations.image import read_record
+
+XENSTORED_TIMEOUT = 10.0
+"""Seconds that xenstored has to answer after its start."""
+
+LONGEST_SOCKET = 107
+"""Bytes of a Unix socket's path at most (unix(7), but for its NUL)."""
+
+
+class Lab:
+    """One host; `folder` is its place."""
+
+    kind = "lab"
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.absolute()
+        self.run = self.folder / "run"
+        self.guests = self.folder / "guests"
+        self.hypervisor = PlainQemu(self.guests, self.run)
+        self._socket = self.folder / "xenstored.socket"
+        longest = self.run / "qmp-libxenstat-99999"
+        if len(os.fsencode(longest)) > LONGEST_SOCKET:
+            raise HostError(f"{self.folder}: the path is too long for a socket in it")
+
+    def store(self) -> Store:
+        """Return a connection to this host's xenstore."""
+        if not self._socket.exists():
+            raise HostError(f"no lab host is up in {self.folder}: xenqemu lab up {self.folder}")
+        return Store(self._socket)
+
+    def device_model(self, domid: int) -> DeviceModel:
+        """Return the device model of a domain, not yet connected."""
+        return self.hypervisor.device_model(domid)
+
+    def config(self, domid: int) -> DomainConfig:
+        """Return what a domain was made from."""
+        try:
+            return DomainConfig.parse((self.hypervisor.folder(domid) / "config.json").read_bytes())
+        except FileNotFoundError as error:
+            raise HostError(f"there is no domain {domid} on {self.folder}") from error
+
+    def up(self) -> None:
+        """Start the host; nothing if it is up."""
+        for folder in (self.folder, self.run, self.guests):
+            _make_private(folder)
+        if self._xenstored():
+            return
+        command: list[str | Path] = [sys.executable, "-m", "xenqemu.lab.xenstored", self._socket]
+        command += ["--pid-file", self.folder / "xenstored.pid"]
+        command += ["--state", self.folder / "xenstored.state"]
+        log = self.folder / "xenstored.log"
+        with program.started(command, log) as xenstored:
+            xenstored.wait(self._socket.exists, XENSTORED_TIMEOUT)
+            with self.store() as store:
+                layout.introduce_host(store)
+
+    def down(self) -> list[str]:
+        """End all domains, then the host; return the names of the domains."""
+        names = []
+        for domid in self.hypervisor.domids():
+            names.append(self._called(domid))
+            self.hypervisor.destroy(domid)
+        xenstored = self._xenstored()
+        if xenstored:
+            xenstored.end()
+        for left in ("xenstored.socket", "xenstored.state", "xenstored.pid"):
+            (self.folder / left).unlink(missing_ok=True)
+        return names
+
+    def domains(self) -> list[DomainState]:
+        """Return the state of every domain; what is left of ended ones is cleared away."""
+        found = []
+        for domid in self.hypervisor.domids():
+            now = state(self, domid)
+            if now.info is not None or now.trouble:
+                found.append(now)
+            elif not Site.busy(self.hypervisor.folder(domid)):
+                self.destroy(domid)
+        return found
+
+    def admit(self, config: DomainConfig) -> None:
+        """Raise the reason why this host cannot take such a domain."""
+        self.domains()
+        admission.check(config)
+        admission.check_free(config, self.guests)
+
+    def create(self, config: DomainConfig) -> int:
+        """Make a paused domain that is yet to boot and return its id, or leave nothing."""
+        with Site(self) as site:
+            site.prepare(config)
+            site.start(None)
+            return site.domid
+
+    def build(self, record: Source, progress: Progress) -> int:
+        """Make a paused domain of a checked save file and return its id, or leave nothing."""
+        with Site(self) as site:
+            parts = read_record(record, site.prepare, progress)
+            site.start(parts.device_state)
+            return site.domid
+
+    def destroy(self, domid: int) -> None:
+        """End a domain and remove all that is its on this host; may be repeated."""
+        self.hypervisor.destroy(domid)
+        with self.store() as store:
+            layout.remove(store, domid)
+
+    def _called(self, domid: int) -> str:
+        """Return a domain's name, or its id if it was not yet named when its maker died."""
+        try:
+            return self.config(domid).name
+        except XenqemuError:
+            return str(domid)
+
+    def _xenstored(self) -> Process | None:
+        """Return the process of our xenstored, None if it runs not."""
+        with contextlib.suppress(FileNotFoundError):
+            process = Process.of(int((self.folder / "xenstored.pid").read_text()))
+            if process and self._socket.exists():
+                return process
+        return None
+
+
+def _make_private(folder: Path) -> None:
+    """Make sure that a folder is there, ours, and closed to others: it holds guests' memory."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = folder.stat()
+    if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
+        raise HostError(f"{folder} must be owned by you and closed to others (chmod 700)")

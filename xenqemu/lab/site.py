@@ -1,0 +1,205 @@
+"""The making of one domain: either all of it is there in the end, or nothing.
+
+The domain's folder is locked while it is being made, so that nobody takes it for what is left of
+an ended one.  The lock goes with the process that holds it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from xenqemu.errors import HostError, HostTimeout
+from xenqemu.formats.domain_config import DomainConfig
+from xenqemu.host.device_model import DeviceModel
+from xenqemu.host.plain_qemu import Machine, PlainQemu
+from xenqemu.host.process import Process
+from xenqemu.host.ram_file import RamFile
+from xenqemu.host.store import Store
+from xenqemu.lab import admission, layout, program
+from xenqemu.lab.machine import BELOW, Hardware, Place, command
+
+QEMU_TIMEOUT = 60.0
+"""Seconds that QEMU has to answer after its start, as libxl gives it."""
+
+LOCK_TIMEOUT = 30.0
+"""Seconds to wait for another command that is claiming an id just now."""
+
+
+class Ground(Protocol):
+    """What a site needs of its host."""
+
+    folder: Path
+    run: Path
+    guests: Path
+    hypervisor: PlainQemu
+
+    def store(self) -> Store:
+        """Return a connection to xenstore."""
+
+    def destroy(self, domid: int) -> None:
+        """Remove all that is a domain's."""
+
+
+class Site:
+    """Makes one domain, `prepare` first and then `start`; use in a `with`."""
+
+    def __init__(self, host: Ground) -> None:
+        self._host = host
+        self._config: DomainConfig | None = None
+        self._lock = -1
+        self.domid = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if error is not None and self.domid:
+                self._clear_away(error)
+        finally:
+            if self._lock >= 0:
+                os.close(self._lock)
+
+    @staticmethod
+    def busy(folder: Path) -> bool:
+        """Tell whether the domain of this folder is being made just now."""
+        try:
+            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+        return False
+
+    def prepare(self, config: DomainConfig) -> RamFile:
+        """Claim an id, the name and the uuid; return the domain's memory, which is empty."""
+        with _locked(self._host.folder / "lock"):
+            admission.check_free(config, self._host.guests)
+            domid = _next_domid(self._host.folder / "domid")
+            folder = self._host.guests / str(domid)
+            folder.mkdir(mode=0o700)
+            self.domid = domid
+            self._lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            (folder / "config.json").write_bytes(config.dump())
+        self._config = config
+        (folder / "held").touch()
+        return _empty_memory(self._place, config)
+
+    def start(self, device_state: bytes | None) -> None:
+        """Start QEMU, give it its state if it has one, and lay the domain out in xenstore."""
+        config = self._config
+        if config is None:
+            raise HostError("a record without memory cannot be started")
+        place = self._place
+        qemu = command(config, Hardware.of(config), place, incoming=device_state is not None)
+        with program.started(qemu, place.log) as process:
+            self._note(process.pid, config)
+            process.wait(lambda: _greets(place), QEMU_TIMEOUT)
+            try:
+                ttys = _settle(place, device_state)
+            except HostError as error:
+                raise HostError(f"{error}; {process.last_words}") from error
+            started = time.strftime("%s.00")
+            running = layout.Running(self.domid, process.pid, ttys, started)
+            with self._host.store() as store:
+                layout.introduce(store, config, running)
+
+    def _clear_away(self, error: BaseException) -> None:
+        try:
+            self._host.destroy(self.domid)
+        except HostError as second:
+            error.add_note(f"could not clear domain {self.domid} away: {second}")
+
+    @property
+    def _place(self) -> Place:
+        return Place(self.domid, self._host.guests / str(self.domid), self._host.run)
+
+    def _note(self, pid: int, config: DomainConfig) -> None:
+        process = Process.of(pid)
+        started = process.started if process else 0
+        memory = config.max_memkb << 10
+        below = min(memory, BELOW)
+        machine = Machine(self.domid, config.uuid, pid, started, memory, below, config.max_vcpus)
+        machine.store(self._place.folder)
+
+
+def _empty_memory(place: Place, config: DomainConfig) -> RamFile:
+    size = config.max_memkb << 10
+    fd = os.open(place.ram, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.ftruncate(fd, size)
+    finally:
+        os.close(fd)
+    return RamFile(place.ram, size, min(size, BELOW))
+
+
+def _greets(place: Place) -> bool:
+    with suppress(HostError), DeviceModel(place.socket("libxenstat")):
+        return True
+    return False
+
+
+def _settle(place: Place, device_state: bytes | None) -> tuple[str, ...]:
+    """Load the state if there is one; return the ttys of the serial ports."""
+    with DeviceModel(place.socket("libxl")) as device_model:
+        if device_state is not None:
+            device_model.load_state_bytes(device_state)
+        answer = device_model.execute("query-chardev")
+    chardevs = answer if isinstance(answer, list) else []
+    ttys = {found["label"]: found["filename"] for found in chardevs}
+    return tuple(
+        name.removeprefix("pty:")
+        for label, name in sorted(ttys.items())
+        if label.startswith("serial") and name.startswith("pty:")
+    )
+
+
+def _next_domid(file: Path) -> int:
+    """Return the next id, noting it in `file`."""
+    with suppress(FileNotFoundError):
+        last = json.loads(file.read_text())
+        file.write_text(f"{last + 1}\n")
+        return int(last) + 1
+    file.write_text("1\n")
+    return 1
+
+
+@contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    """Hold the host's lock; raise `HostTimeout` if another holds it for long."""
+    fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        deadline = time.monotonic() + LOCK_TIMEOUT
+        while not _try_lock(fd):
+            if time.monotonic() > deadline:
+                raise HostTimeout(f"{file} is held by another command for {LOCK_TIMEOUT:g} s")
+            time.sleep(0.02)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _try_lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

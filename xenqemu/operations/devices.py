@@ -1,0 +1,38 @@
+"""The state of a domain's devices alone: what the original save_devices command gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from xenqemu.errors import HostError
+from xenqemu.host.device_model import DeviceModel
+from xenqemu.host.domain import Host, require_running
+from xenqemu.host.staging import staged
+from xenqemu.operations.outline import Outline
+from xenqemu.operations.verify import verify
+
+
+def save_devices(host: Host, domid: int, path: Path) -> Outline:
+    """Write the device state of a running domain to `path`; QEMU stops it for just that long.
+
+    Raises as `suspend` does; the guest runs on, and `path` is whole or as it was.
+    """
+    require_running(host, domid)
+    device_model = host.device_model(domid)
+    if device_model is None:
+        raise HostError(f"domain {domid} has no device model")
+    with staged(path) as draft:
+        with device_model:
+            refuse_unsavable(device_model, domid)
+            draft.file.write(device_model.save_state_bytes(live=False))
+        with draft.reopen() as state:
+            found = verify(state)
+        draft.publish()
+    return found
+
+
+def refuse_unsavable(device_model: DeviceModel, domid: int) -> None:
+    """Raise `HostError` if a device cannot be saved: to try would crash QEMU 7.2."""
+    blockers = device_model.blockers()
+    if blockers:
+        raise HostError(f"the device model of domain {domid} cannot be saved: {blockers[0]}")

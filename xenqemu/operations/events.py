@@ -1,0 +1,48 @@
+"""What an operation tells about itself while it runs: one callback, a few kinds of event."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Phase(Enum):
+    """The parts of an operation, in the words that errors and progress use."""
+
+    CHECK = "check"
+    QUIESCE = "quiesce"
+    SAVE = "save"
+    VERIFY = "verify"
+    PUBLISH = "publish"
+    BUILD = "build"
+    RELEASE = "release"
+    UNDO = "undo"
+
+
+class Kind(Enum):
+    """What happened to a phase, or within it."""
+
+    STARTED = "started"
+    PROGRESS = "progress"
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing that happened; `done` and `total` are bytes, `text` is for people."""
+
+    phase: Phase
+    kind: Kind
+    done: int = 0
+    total: int = 0
+    text: str = ""
+
+
+Observer = Callable[[Event], None]
+"""Called with each event, from the thread that runs the operation."""
+
+
+def unobserved(_event: Event) -> None:
+    """Observe nothing."""

@@ -1,0 +1,76 @@
+"""A whole guest as one file: the one place where records get their order.
+
+::
+
+    xl header and config │ libxl header, LIBXC_CONTEXT, libxc image, EMULATOR_CONTEXT, END
+
+The device model's state is taken before the memory is written, as libxl does, since what a device
+still has to write to memory must be there; it is put behind it, where readers want it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from xenqemu.errors import BadRecord
+from xenqemu.formats import libxl, xl
+from xenqemu.formats.domain_config import DomainConfig
+from xenqemu.formats.libxl_records import QEMU_UPSTREAM, EmulatorContext, End, LibxcContext
+from xenqemu.formats.record import Record
+from xenqemu.formats.sink import Sink
+from xenqemu.formats.source import Source
+from xenqemu.host.hypervisor import GuestMemory, Progress
+
+
+def write_record(
+    file: BinaryIO,
+    config: DomainConfig,
+    memory: GuestMemory,
+    device_state: bytes | None,
+    progress: Progress,
+) -> None:
+    """Write an xl save file that stock `xl restore` reads; `file` is unbuffered."""
+    sink = Sink(file)
+    xl.write(sink, xl.XlHeader.of_json(config.dump().decode()))
+    stream = libxl.Writer(sink)
+    stream.write(LibxcContext())
+    memory.save(sink, progress)
+    stream.image_written()
+    if device_state is not None:
+        stream.write(EmulatorContext(QEMU_UPSTREAM, 0, device_state))
+    stream.write(End())
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What of a record is not memory."""
+
+    config: DomainConfig
+    device_state: bytes | None
+
+
+def read_record(
+    source: Source, memory_for: Callable[[DomainConfig], GuestMemory], progress: Progress
+) -> Parts:
+    """Read a save file into the memory that `memory_for` makes for its config."""
+    config = _read_config(source)
+    memory = memory_for(config)
+
+    def image(inner: Source) -> Iterator[Record]:
+        memory.load(inner, progress)
+        return iter(())
+
+    state = None
+    for record in libxl.read(source, image):
+        if isinstance(record.value, EmulatorContext):
+            state = record.value.state
+    return Parts(config, state)
+
+
+def _read_config(source: Source) -> DomainConfig:
+    match xl.read(source).value:
+        case xl.XlHeader(config=bytes(data)):
+            return DomainConfig.parse(data)
+    raise BadRecord("xl header", xl.HEADER.size, "a config", "none")

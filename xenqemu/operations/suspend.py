@@ -1,0 +1,118 @@
+"""Suspend a running guest into a save record: the order of acts and their undo.
+
+The guest is let go of only when its record is whole, read back, synced and in place.  Where the
+guest stays (`After.CONTINUE`, `After.PAUSE`), it is released as soon as its memory is written:
+what can still fail then costs the record, not the guest.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+
+from xenqemu.host.device_model import DeviceModel
+from xenqemu.host.domain import Host, require_running
+from xenqemu.host.staging import staged
+from xenqemu.operations.devices import refuse_unsavable
+from xenqemu.operations.events import Observer, Phase, unobserved
+from xenqemu.operations.image import write_record
+from xenqemu.operations.journal import Journal, Undo
+from xenqemu.operations.outline import Outline
+from xenqemu.operations.verify import verify
+
+
+class After(Enum):
+    """What becomes of the guest once it is saved."""
+
+    DESTROY = "destroy"
+    CONTINUE = "continue"
+    PAUSE = "pause"
+
+
+def suspend(
+    host: Host,
+    domid: int,
+    path: Path,
+    *,
+    after: After = After.DESTROY,
+    observe: Observer = unobserved,
+) -> Outline:
+    """Save domain `domid` to `path` and return what the record holds.
+
+    Raises what the tree in `xenqemu.errors` says; unless it is a `PastReturn` or `Stranded`, the
+    guest is as it was and `path` too.
+    """
+    config = host.config(domid)
+    hypervisor = host.hypervisor
+    device_model = _DeviceModel(host, domid)
+    with Journal("save", f"domain {domid} ({config.name})", observe) as job, staged(path) as draft:
+        with job.phase(Phase.CHECK):
+            _require_savable(host, domid, device_model)
+        with job.phase(Phase.QUIESCE):
+            suspended = job.undo("resume the guest", lambda: hypervisor.resume(domid))
+            hypervisor.suspend(domid)
+            stopped = job.undo("restart the device model", device_model.cont)
+            device_state = device_model.stop_and_save()
+        with job.phase(Phase.SAVE):
+            write_record(draft.file, config, hypervisor.memory(domid), device_state, job.progress)
+        if after is not After.DESTROY:
+            with job.phase(Phase.RELEASE):
+                _release(host, domid, job, (stopped, suspended), held=after is After.PAUSE)
+        with job.phase(Phase.VERIFY), draft.reopen() as record:
+            found = verify(record)
+        with job.phase(Phase.PUBLISH):
+            draft.publish()
+        if after is After.DESTROY:
+            job.commit(f"the record {path} is the guest now: destroy domain {domid}")
+            with job.phase(Phase.RELEASE):
+                host.destroy(domid)
+    return found
+
+
+def _release(host: Host, domid: int, job: Journal, undos: tuple[Undo, Undo], *, held: bool) -> None:
+    """Let the guest go on here, or keep it paused if it is to be held."""
+    if held:
+        job.undo("unpause the guest", lambda: host.hypervisor.unpause(domid))
+        host.hypervisor.pause(domid)
+    for undo in undos:
+        job.take_back(undo)
+
+
+def _require_savable(host: Host, domid: int, device_model: _DeviceModel) -> None:
+    require_running(host, domid)
+    device_model.refuse_unsavable()
+
+
+class _DeviceModel:
+    """The acts of a save on the device model, each in a short connection of its own.
+
+    libxl's socket serves one client, so that nobody may sit in it while gigabytes are written.
+    """
+
+    def __init__(self, host: Host, domid: int) -> None:
+        self._host = host
+        self._domid = domid
+
+    def refuse_unsavable(self) -> None:
+        device_model = self._connect()
+        if device_model is not None:
+            with device_model:
+                refuse_unsavable(device_model, self._domid)
+
+    def stop_and_save(self) -> bytes | None:
+        """Stop QEMU and return its state; None for a guest without a device model."""
+        device_model = self._connect()
+        if device_model is None:
+            return None
+        with device_model:
+            device_model.stop()
+            return device_model.save_state_bytes(live=False)
+
+    def cont(self) -> None:
+        device_model = self._connect()
+        if device_model is not None:
+            with device_model:
+                device_model.cont()
+
+    def _connect(self) -> DeviceModel | None:
+        return self._host.device_model(self._domid)

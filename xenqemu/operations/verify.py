@@ -1,0 +1,77 @@
+"""Whether a record is whole and sound: the readers' checks, and those between the parts.
+
+The readers refuse what breaks a format.  Here stands what only shows when all has been read: that
+config, image and device state speak of the same guest, and that nothing a host needs is missing.
+"""
+
+from __future__ import annotations
+
+from typing import BinaryIO
+
+from xenqemu.errors import BadRecord
+from xenqemu.formats.libxc_order import X86_HVM
+from xenqemu.formats.source import Source
+from xenqemu.operations.outline import Outline, outline
+
+LAB = "lab"
+"""What `DomainConfig.extra["host"]` says of a guest of the lab, whose CPU is in QEMU's state."""
+
+XEN_HVM = ("X86_TSC_INFO", "HVM_CONTEXT", "HVM_PARAMS")
+"""Without these Xen cannot bring an HVM guest back."""
+
+SPECIAL_PAGES = {1: "STORE_PFN", 5: "IOREQ_PFN", 6: "BUFIOREQ_PFN", 17: "CONSOLE_PFN"}
+"""HVM_PARAMS that name a page of the guest."""
+
+
+def verify(file: BinaryIO) -> Outline:
+    """Read `file` to its end and return what it holds; raise `FormatError` if it is not sound.
+
+    Takes an xl save file, a bare libxl or libxc stream, or device state alone, from a file or a
+    pipe; in a file the guest's pages are passed over unread.
+    """
+    found = outline(Source(file))
+    if found.domain and found.domain.type == X86_HVM and not is_lab(found):
+        _xen_hvm(found)
+    if found.config:
+        _agree(found)
+    return found
+
+
+def is_lab(found: Outline) -> bool:
+    """Tell whether a record was made of a guest of the lab."""
+    return found.config is not None and found.config.extra.get("host") == LAB
+
+
+def _xen_hvm(found: Outline) -> None:
+    for name in XEN_HVM:
+        if name not in found.present:
+            raise BadRecord("libxc image", found.size, name, "none in an image of an HVM guest")
+    for index, name in SPECIAL_PAGES.items():
+        pfn = found.params.get(index, 0)
+        if pfn and found.pages.missing(pfn):
+            offset = _offset(found, "HVM_PARAMS")
+            raise BadRecord("libxc HVM_PARAMS", offset, f"{name} among the pages", f"{pfn:#x}")
+
+
+def _agree(found: Outline) -> None:
+    """Check config against image and device state; `found.config` is there."""
+    config = found.config
+    if config is None or found.domain is None:
+        return
+    header = _offset(found, "header")
+    hvm_image = found.domain.type == X86_HVM
+    if (config.type != "pv") != hvm_image:
+        image = "HVM" if hvm_image else "PV"
+        raise BadRecord("xl config", header, f"a guest like its {image} image", config.type)
+    if found.has_device_state != (config.type == "hvm"):
+        got = "one" if found.has_device_state else "none"
+        expected = f"{'an' if config.type == 'hvm' else 'no'} EMULATOR_CONTEXT for {config.type}"
+        raise BadRecord("libxl stream", found.size, expected, got)
+    if found.context and found.context.vcpus != config.max_vcpus:
+        offset = _offset(found, "HVM_CONTEXT")
+        expected = f"{config.max_vcpus} vcpus as in the config"
+        raise BadRecord("libxc HVM_CONTEXT", offset, expected, str(found.context.vcpus))
+
+
+def _offset(found: Outline, name: str) -> int:
+    return next((entry.offset for entry in found.entries if entry.name == name), 0)
