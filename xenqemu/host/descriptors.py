@@ -1,0 +1,46 @@
+"""Descriptors as QEMU takes them: a regular file or a memfd, in exactly one access mode."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from xenqemu.errors import UsageError
+
+
+def require_file(fd: int, mode: int) -> None:
+    """Raise `UsageError` unless `fd` is a regular file in `mode` (os.O_WRONLY or os.O_RDONLY).
+
+    QEMU would refuse it too, but later, when the guest stands still already.
+    """
+    try:
+        fit = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == mode
+        regular = stat.S_ISREG(os.fstat(fd).st_mode)
+    except OSError as error:
+        raise UsageError(f"descriptor {fd}: {error}") from error
+    if not (fit and regular):
+        what = "write-only" if mode == os.O_WRONLY else "read-only"
+        raise UsageError(f"descriptor {fd} must be {what} and on a regular file or a memfd")
+
+
+@contextmanager
+def memory_file() -> Iterator[int]:
+    """Open an empty memfd, which is O_RDWR."""
+    fd = os.memfd_create("device-state")
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def reopened(memory: int, mode: int) -> Iterator[int]:
+    """Open a memfd once more, from its start, in one mode."""
+    fd = os.open(f"/proc/self/fd/{memory}", mode | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
