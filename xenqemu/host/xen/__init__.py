@@ -1,0 +1,1 @@
+"""Xen as the hypervisor, through its own libraries."""

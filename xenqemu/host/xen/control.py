@@ -1,0 +1,122 @@
+"""The acts on a domain and the questions about it, as libxenctrl has them."""
+
+from __future__ import annotations
+
+import ctypes
+import select
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ctypes import byref, c_int, c_ubyte, c_uint32, c_uint64
+from errno import EOPNOTSUPP, ESRCH
+
+from xenqemu.errors import HypervisorError
+from xenqemu.host.xen.domain_info import XenDomain
+from xenqemu.host.xen.library import DOMAIN_INFO_SIZE, Xen, failed
+
+
+class Control:
+    """The control interface; every method but `domain` raises `HypervisorError` if Xen refuses."""
+
+    def __init__(self, xen: Xen) -> None:
+        self._xen = xen
+
+    def domain(self, domid: int) -> XenDomain | None:
+        """Return what Xen says of a domain, None if there is none of that id."""
+        buffer = (c_ubyte * DOMAIN_INFO_SIZE)()
+        found = self._xen.call("xc_domain_getinfolist", domid, 1, buffer)
+        # Where there is none of that id, Xen goes on to the next one.
+        domain = XenDomain.unpack(bytes(buffer))
+        return domain if found and domain.domid == domid else None
+
+    def existing(self, domid: int) -> XenDomain:
+        """Return what Xen says of a domain; raise `HypervisorError` if there is none."""
+        domain = self.domain(domid)
+        if domain is None:
+            raise HypervisorError(f"there is no domain {domid}")
+        return domain
+
+    def pause(self, domid: int) -> None:
+        """Hold the vcpus; Xen counts the holds."""
+        self._xen.call("xc_domain_pause", domid)
+
+    def unpause(self, domid: int) -> None:
+        """Take one hold away."""
+        self._xen.call("xc_domain_unpause", domid)
+
+    def destroy(self, domid: int) -> None:
+        """End a domain; nothing if there is none."""
+        result, error = self._xen.attempt("xc_domain_destroy", domid)
+        if result < 0 and error != ESRCH:
+            raise failed(f"xc_domain_destroy({domid})", error)
+
+    def resume(self, domid: int) -> None:
+        """Let a suspended guest go on, told (if it asked to be suspended) that nothing came of it.
+
+        That is libxc's fast way, which leaves the guest connected to its devices.
+        """
+        self._xen.call("xc_domain_resume", domid, 1)
+
+    def shutdown(self, domid: int, reason: int) -> None:
+        """Put a domain into the state that its own SCHEDOP_shutdown would."""
+        self._xen.call("xc_domain_shutdown", domid, reason)
+
+    def has_vnuma(self, domid: int) -> bool:
+        """Tell whether the guest sees NUMA nodes; whatever else Xen answers than no is yes."""
+        counts = [byref(c_uint32(0)) for _ in range(3)]
+        result, error = self._xen.attempt("xc_domain_getvnuma", domid, *counts, None, None, None)
+        return result == 0 or error != EOPNOTSUPP
+
+    def hvm_param(self, domid: int, index: int) -> int:
+        """Return one HVM_PARAM_*."""
+        value = c_uint64(0)
+        self._xen.call("xc_hvm_param_get", domid, index, byref(value))
+        return value.value
+
+    def gpfns(self, domid: int) -> int:
+        """Return the number above the guest's highest page number."""
+        number = c_uint64(0)
+        self._xen.call("xc_domain_nr_gpfns", domid, byref(number))
+        return number.value
+
+    @contextmanager
+    def suspend_channel(self, domid: int, port: int) -> Iterator[SuspendChannel]:
+        """Hold the event channel that the guest takes suspend requests by, for the block.
+
+        libxc locks it against other savers; raises `HypervisorError` if it is taken or gone.
+        """
+        lock = c_int(-1)
+        with self._xen.handle_of("xenevtchn") as channels:
+            binding = (channels, domid, port, byref(lock))
+            local = self._xen.call("xc_suspend_evtchn_init_exclusive", *binding)
+            try:
+                yield SuspendChannel(self._xen, channels, local)
+            finally:
+                ending = (channels, domid, local, byref(lock))
+                self._xen.call("xc_suspend_evtchn_release", *ending)
+
+
+class SuspendChannel:
+    """An event channel to a guest, our end of it being `port`."""
+
+    def __init__(self, xen: Xen, channels: int | None, port: int) -> None:
+        self._libraries = xen.libraries
+        self._channels = channels
+        self._port = port
+
+    def notify(self) -> None:
+        """Ask the guest to suspend."""
+        self._call("xenevtchn_notify", self._port)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for Xen to say that the guest has stopped; False if it did not in time."""
+        readable, _, _ = select.select([self._call("xenevtchn_fd")], [], [], seconds)
+        if readable:
+            self._call("xenevtchn_unmask", self._call("xenevtchn_pending"))
+        return bool(readable)
+
+    def _call(self, name: str, *arguments: int) -> int:
+        ctypes.set_errno(0)
+        result: int = self._libraries[name](self._channels, *arguments)
+        if result < 0:
+            raise failed(name, ctypes.get_errno())
+        return result

@@ -1,0 +1,100 @@
+"""The pages of an HVM or PVH guest: of which type each is, and their contents, mapped.
+
+Work per page is Xen's and the kernel's; here pages are handled by the 1024.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from ctypes import c_char, c_int
+from mmap import PROT_READ
+from os import strerror
+
+from xenqemu.errors import HypervisorError
+from xenqemu.formats.libxc_records import PAGE_SIZE
+from xenqemu.host.pages import BATCH, page_numbers
+from xenqemu.host.xen.library import Xen, failed
+
+NOTAB, BROKEN, XALLOC, XTAB = 0x00, 0xD0, 0xE0, 0xF0
+"""The types of an HVM guest's pages (XEN_DOMCTL_PFINFO_*), as `GuestPages.types` gives them."""
+
+_WORD = 8
+_TYPE = slice(3, None, _WORD)
+"""Xen puts the type into bits 28-31 of each word (XEN_DOMCTL_PFINFO_LTAB_SHIFT)."""
+
+_HOLES = bytes([0, 0, 0, XTAB, 0, 0, 0, 0]) * BATCH
+_KNOWN = bytes([NOTAB, BROKEN, XALLOC, XTAB])
+
+Span = tuple[int, int]
+"""From … up to …, as indices of pages in a batch."""
+
+
+class GuestPages:
+    """The pages of one guest, while its foreign-memory `handle` is open.
+
+    `first` is the pfn that a batch of 1024 begins with.
+    """
+
+    def __init__(self, xen: Xen, handle: int | None, domid: int) -> None:
+        self._xen = xen
+        self._handle = handle
+        self._domid = domid
+        # One buffer for all calls: a guest has a thousand batches of holes.
+        self._words = bytearray(BATCH * _WORD)
+        self._words_address = (c_char * len(self._words)).from_buffer(self._words)
+
+    def types(self, first: int) -> bytes:
+        """Return the type of each page of a batch, one byte each; nothing if all are holes.
+
+        Raises `HypervisorError` for types that no HVM guest has.  Beyond the last page are holes.
+        """
+        self._words[:] = page_numbers(first)
+        self._xen.call("xc_get_pfn_type_batch", self._domid, BATCH, self._words_address)
+        if self._words == _HOLES:
+            return b""
+        types = bytes(self._words[_TYPE])
+        strange = types.translate(None, _KNOWN)
+        if strange:
+            at = types.index(strange[0])
+            what = f"pfn {first + at:#x} has the type {types[at] >> 4:#x}"
+            raise HypervisorError(f"{what}, which no HVM page has")
+        return types
+
+    @contextmanager
+    def mapped(self, first: int, spans: Sequence[Span]) -> Iterator[memoryview]:
+        """Map the pages of `spans` of a batch, side by side, for the block (bytes, read-only).
+
+        Raises `HypervisorError` if one of them cannot be mapped.
+        """
+        numbers = page_numbers(first)
+        pfns = b"".join(numbers[start * _WORD : end * _WORD] for start, end in spans)
+        count = len(pfns) // _WORD
+        if not count:
+            yield memoryview(b"")
+            return
+        with self._mapping(pfns, count) as address:
+            pages = (c_char * (count * PAGE_SIZE)).from_address(address)
+            yield memoryview(pages).cast("B").toreadonly()
+
+    @contextmanager
+    def _mapping(self, pfns: bytes, count: int) -> Iterator[int]:
+        errors = (c_int * count)()
+        ctypes.set_errno(0)
+        arguments = (self._handle, self._domid, PROT_READ, count, pfns, errors)
+        address: int | None = self._xen.libraries["xenforeignmemory_map"](*arguments)
+        if address is None:
+            raise failed(f"mapping {count} pages of domain {self._domid}", ctypes.get_errno())
+        try:
+            if any(bytes(errors)):
+                raise _unmappable(pfns, errors[:])
+            yield address
+        finally:
+            self._xen.libraries["xenforeignmemory_unmap"](self._handle, address, count)
+
+
+def _unmappable(pfns: bytes, errors: Sequence[int]) -> HypervisorError:
+    at, error = next((at, error) for at, error in enumerate(errors) if error)
+    pfn = int.from_bytes(pfns[at * _WORD : (at + 1) * _WORD], "little")
+    return HypervisorError(f"pfn {pfn:#x} is populated but not mappable: {strerror(-error)}")

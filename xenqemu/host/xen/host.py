@@ -1,0 +1,138 @@
+"""A Xen host: its parties as libxl finds them, put together for operations."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+from xenqemu.errors import HostError
+from xenqemu.formats.domain_config import DomainConfig
+from xenqemu.formats.helper_dialects import dialect_of
+from xenqemu.formats.source import Source
+from xenqemu.host.device_model import DeviceModel
+from xenqemu.host.domain import BuildOptions, Needs
+from xenqemu.host.hypervisor import GuestMemory, Progress, RunState
+from xenqemu.host.store import Store
+from xenqemu.host.xen import admission, toolstack
+from xenqemu.host.xen.hypervisor import XenHypervisor
+from xenqemu.host.xen.library import Xen
+from xenqemu.host.xen.locks import Lock, locked
+from xenqemu.host.xen.save_helper import HelperMemory, own_helper
+from xenqemu.host.xen.trigger import PATIENCE, Deadlines
+from xenqemu.host.xen.xl_restore import XlRestore
+
+RUN = Path("/var/run/xen")
+"""XEN_RUN_DIR: where libxl has QEMU make its sockets."""
+
+
+class XenHost:
+    """The Xen host that this machine is the control domain of.
+
+    Each domain that is worked on is asked anew; nothing is kept but the open interface of Xen.
+    """
+
+    kind = "xen"
+
+    def __init__(self, *, deadlines: Deadlines = PATIENCE, elide_zeros: bool = True) -> None:
+        self._deadlines = deadlines
+        self._elide_zeros = elide_zeros
+
+    @cached_property
+    def _xen(self) -> Xen:
+        return Xen()
+
+    @cached_property
+    def hypervisor(self) -> XenHypervisor:
+        """Xen itself; raises `HostError` where there is none that we may control."""
+        return XenHypervisor(
+            self._xen,
+            self.store,
+            self._pv_memory,
+            deadlines=self._deadlines,
+            elide_zeros=self._elide_zeros,
+        )
+
+    def store(self) -> Store:
+        """Return a connection to xenstore, not yet opened."""
+        return Store()
+
+    def device_model(self, domid: int) -> DeviceModel | None:
+        """Return the device model of an HVM domain, None for PVH and PV.
+
+        A QEMU that only serves disks of a PVH or PV guest holds no state of it.
+        """
+        with self.store() as store:
+            if store.read(f"/libxl/{domid}/type") != "hvm":
+                return None
+        return _LockedDeviceModel(RUN / f"qmp-libxl-{domid}", domid, self._uuid(domid))
+
+    def config(self, domid: int) -> DomainConfig:
+        """Return what the domain is made of now, as `xl save` would store it."""
+        return toolstack.listed_config(domid)
+
+    def admit(self, needs: Needs) -> None:
+        """Raise the reason why this host cannot take such a guest."""
+        admission.check(needs, self._xen.version)
+        self._require_free(needs.config)
+
+    def build(self, record: Source, progress: Progress, options: BuildOptions) -> int:
+        """Make a paused domain of a checked save file and return its id, or leave nothing."""
+        builder = XlRestore(self.store, monitor=options.monitor)
+        return builder.build(record, progress, options.config, options.size)
+
+    def destroy(self, domid: int) -> None:
+        """End a domain and remove all that is its on this host; may be repeated."""
+        toolstack.destroy(domid)
+
+    def close(self) -> None:
+        """Give the interface of Xen back, if it was opened."""
+        if "_xen" in self.__dict__:
+            self._xen.close()
+
+    def _uuid(self, domid: int) -> str:
+        info = self.hypervisor.info(domid)
+        if info is None:
+            raise HostError(f"there is no domain {domid}")
+        return info.uuid
+
+    def _pv_memory(self, domid: int) -> GuestMemory:
+        def suspended() -> bool:
+            info = self.hypervisor.info(domid)
+            return info is not None and info.run_state is RunState.SUSPENDED
+
+        version = self._xen.version
+        return HelperMemory(domid, own_helper(version), dialect_of(version), suspended)
+
+    def _require_free(self, config: DomainConfig) -> None:
+        with self.store() as store:
+            for entry in store.list("/local/domain") or ():
+                name = store.read(f"/local/domain/{entry}/name")
+                vm = store.read(f"/local/domain/{entry}/vm") or ""
+                if name == config.name:
+                    raise HostError(f"domain {entry} is named {name} already")
+                if vm == f"/vm/{config.uuid}":
+                    raise HostError(f"domain {entry} ({name}) has the uuid {config.uuid}")
+
+
+class _LockedDeviceModel(DeviceModel):
+    """A device model whose socket is shared with libxl, by the lock that libxl takes for it."""
+
+    def __init__(self, path: Path, domid: int, uuid: str) -> None:
+        super().__init__(path)
+        self._lock = ExitStack()
+        self._who = (domid, uuid)
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            stack.enter_context(locked(Lock.QMP_SOCKET, *self._who))
+            super().__enter__()
+            self._lock = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        try:
+            super().__exit__(*error)
+        finally:
+            self._lock.close()

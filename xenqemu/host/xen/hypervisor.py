@@ -1,0 +1,80 @@
+"""Xen as a `Hypervisor`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from xenqemu.errors import HypervisorError
+from xenqemu.host.hypervisor import DomainInfo, GuestMemory, RunState
+from xenqemu.host.store import Store
+from xenqemu.host.xen import trigger
+from xenqemu.host.xen.control import Control
+from xenqemu.host.xen.library import Xen
+from xenqemu.host.xen.memory import HvmMemory
+from xenqemu.host.xen.trigger import PATIENCE, Deadlines
+
+
+class XenHypervisor:
+    """The Xen of this host.
+
+    `store` gives a connection to xenstore, not yet opened; `pv_memory` the memory of a PV guest.
+    """
+
+    def __init__(
+        self,
+        xen: Xen,
+        store: Callable[[], Store],
+        pv_memory: Callable[[int], GuestMemory],
+        *,
+        deadlines: Deadlines = PATIENCE,
+        elide_zeros: bool = True,
+    ) -> None:
+        self._xen = xen
+        self._control = Control(xen)
+        self._store = store
+        self._pv_memory = pv_memory
+        self._deadlines = deadlines
+        self._elide_zeros = elide_zeros
+
+    def info(self, domid: int) -> DomainInfo | None:
+        """Return what Xen says of a domain, None if there is none of that id."""
+        domain = self._control.domain(domid)
+        return domain.info if domain else None
+
+    def suspend(self, domid: int) -> None:
+        """Make a running guest suspend; raises what `trigger.suspend` does."""
+        with self._store() as store:
+            trigger.suspend(self._control, store, domid, self._deadlines)
+
+    def resume(self, domid: int) -> None:
+        """Let a suspended guest go on where it was; nothing if it runs or is held.
+
+        xenstored is told in any case, or it would not tell of the next suspend; so a resume that
+        failed half-way can be repeated.
+        """
+        domain = self._control.existing(domid)
+        if domain.run_state is RunState.SUSPENDED:
+            self._control.resume(domid)
+        elif domain.run_state not in {RunState.RUNNING, RunState.PAUSED}:
+            raise HypervisorError(f"domain {domid} is {domain}: there is nothing to resume")
+        with self._store() as store:
+            store.resume(domid)
+
+    def pause(self, domid: int) -> None:
+        """Hold the vcpus; Xen counts the holds, each `unpause` takes one away."""
+        self._control.pause(domid)
+
+    def unpause(self, domid: int) -> None:
+        """Release the hold; nothing if there is none."""
+        if self._control.existing(domid).paused:
+            self._control.unpause(domid)
+
+    def destroy(self, domid: int) -> None:
+        """End the domain at once; nothing if it is gone already."""
+        self._control.destroy(domid)
+
+    def memory(self, domid: int) -> GuestMemory:
+        """Return the domain's memory: our own writer's, or the given one for a PV guest."""
+        if self._control.existing(domid).hvm:
+            return HvmMemory(self._xen, domid, elide_zeros=self._elide_zeros)
+        return self._pv_memory(domid)

@@ -1,0 +1,113 @@
+"""libxl's side of a Xen host, by what it leaves on disk and by xl.
+
+::
+
+    /var/lib/xen/userdata-d.DOMID.UUID.libxl-json    what the domain was made from, and its changes
+    xl list -l DOMID                                 the same with what has changed since: memory,
+                                                     vcpus, scheduling, devices, name; it is what
+                                                     `xl save` puts into a record
+    xl destroy DOMID
+
+Sources: libxl__userdata_path (libxl_dom.c), libxl_retrieve_domain_configuration (libxl_domain.c),
+save_domain_core_begin (xl_saverestore.c).
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from xenqemu.errors import HostError, HostTimeout
+from xenqemu.formats.domain_config import DomainConfig
+from xenqemu.formats.domain_json import MAX_JSON, loaded
+from xenqemu.host.xen.locks import FOLDER, Lock, locked, userdata_path
+
+XL = ("xl",)
+"""The program; Debian's picks the one that is the hypervisor's version."""
+
+XL_TIMEOUT = 60.0
+"""Seconds that xl may take for one act; hotplug scripts alone have 40."""
+
+LAST_WORDS = 8
+"""Lines that an error repeats of what a program said."""
+
+GONE = "does not exist"
+"""What `xl list` says of a domain that is not there."""
+
+
+def userdata_config(
+    domid: int, uuid: str, timeout: float = 10.0, folder: Path = FOLDER
+) -> DomainConfig:
+    """Return the stored configuration of a domain, read under the lock that libxl reads it under.
+
+    Raises `HostError` if libxl stored none, `FormatError` if it is none.
+    """
+    path = userdata_path(domid, uuid, "libxl-json", "d", folder)
+    with locked(Lock.USERDATA, domid, uuid, timeout, folder):
+        try:
+            with path.open("rb") as file:
+                data = file.read(MAX_JSON + 2)  # as much as tells that it is too much
+        except OSError as error:
+            raise HostError(f"libxl has no configuration of domain {domid}: {error}") from error
+    return DomainConfig.parse(data)
+
+
+def listed_config(domid: int, xl: Sequence[str] = XL) -> DomainConfig:
+    """Return the present configuration of a domain, as `xl save` would store it.
+
+    Raises `HostError` with xl's words, `FormatError` for what is no list of domains.
+    """
+    listed = loaded(run_xl("list", "-l", str(domid), xl=xl).encode())
+    for entry in listed if isinstance(listed, list) else ():
+        if isinstance(entry, Mapping) and entry.get("domid") == domid:
+            return DomainConfig(entry.get("config") or {})
+    raise HostError(f"xl list -l does not list domain {domid}")
+
+
+def destroy(domid: int, xl: Sequence[str] = XL, timeout: float = XL_TIMEOUT) -> None:
+    """End a domain and all that libxl has set up for it; nothing if it is gone."""
+    try:
+        run_xl("destroy", str(domid), xl=xl, timeout=timeout)
+    except HostTimeout:
+        raise
+    except HostError:
+        if exists(domid, xl):
+            raise
+
+
+def exists(domid: int, xl: Sequence[str] = XL) -> bool:
+    """Tell whether libxl knows the domain."""
+    try:
+        run_xl("list", str(domid), xl=xl)
+    except HostError as error:
+        if GONE in str(error):
+            return False
+        raise
+    return True
+
+
+def run_xl(*words: str, xl: Sequence[str] = XL, timeout: float = XL_TIMEOUT) -> str:
+    """Run xl and return what it prints; raise `HostError` with its words if it fails."""
+    what = f"xl {words[0]}"
+    try:
+        done = subprocess.run(
+            [*xl, *words],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=timeout,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise HostTimeout(f"{what} is not done within {timeout:g} s") from error
+    except OSError as error:
+        raise HostError(f"cannot run {what}: {error}") from error
+    if done.returncode:
+        raise HostError(f"{what} failed ({done.returncode}): {last_words(done.stderr)}")
+    return done.stdout.decode(errors="backslashreplace")
+
+
+def last_words(text: bytes, lines: int = LAST_WORDS) -> str:
+    """Return the last lines of what a program said, in one."""
+    said = [line.strip() for line in text.decode(errors="backslashreplace").splitlines()]
+    return "; ".join([line for line in said if line][-lines:]) or "it does not say why"

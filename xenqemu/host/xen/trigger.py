@@ -1,0 +1,246 @@
+"""Bringing a guest to suspend: libxl's three ways to ask, and the wait that follows.
+
+::
+
+    a published event channel,     notify it                             Xen tells by the same
+    guest not in ACPI S3                                                 channel
+    HVM without PV drivers,        xc_domain_shutdown(SUSPEND):          at once
+    or in ACPI S3                  the guest is not asked
+    otherwise                      control/shutdown = "suspend";         the guest empties the
+                                   watch, then write                     node, then suspends
+
+The request in xenstore is taken back in a transaction when its time is over: either the guest saw
+it, or it never will.  What libxl lacks: control/feature-suspend is read, a guest that cannot
+answer is not asked, and each error says which step it was, how long that took, and what the guest
+had answered.  (tools/libs/light/libxl_dom_suspend.c; docs/misc/xenstore-paths.pandoc)
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from xenqemu.errors import HostError, HostTimeout, HypervisorError
+from xenqemu.host.hypervisor import RunState
+from xenqemu.host.policy import Deadline
+from xenqemu.host.store import Store, Transaction
+from xenqemu.host.xen.domain_info import SUSPEND, XenDomain
+
+CALLBACK_IRQ = 0
+"""HVM_PARAM_CALLBACK_IRQ: not zero once PV drivers of the guest listen."""
+
+ACPI_S_STATE = 14
+"""HVM_PARAM_ACPI_S_STATE: not zero while the guest sleeps."""
+
+REQUEST = "suspend"
+
+
+@dataclass(frozen=True)
+class Deadlines:
+    """Seconds for the guest to take the request, and then to suspend; libxl's own by default."""
+
+    acknowledge: float = 60.0
+    suspend: float = 60.0
+
+
+PATIENCE = Deadlines()
+"""libxl's deadlines."""
+
+
+class LateSuspend(HostTimeout):
+    """The guest knows of the request and may suspend yet: `await_suspended` goes on watching."""
+
+
+class Channel(Protocol):
+    """An event channel to a guest."""
+
+    def notify(self) -> None:
+        """Ask the guest to suspend."""
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for an event; False if none came in time."""
+
+
+class Control(Protocol):
+    """What is asked of Xen here."""
+
+    def domain(self, domid: int) -> XenDomain | None:
+        """Return what Xen says of a domain."""
+
+    def hvm_param(self, domid: int, index: int) -> int:
+        """Return one HVM_PARAM_*."""
+
+    def has_vnuma(self, domid: int) -> bool:
+        """Tell whether the guest sees NUMA nodes."""
+
+    def shutdown(self, domid: int, reason: int) -> None:
+        """Put a domain into the state that its own shutdown would."""
+
+    def suspend_channel(self, domid: int, port: int) -> AbstractContextManager[Channel]:
+        """Hold an event channel of the guest for the block."""
+
+
+def suspend(control: Control, store: Store, domid: int, deadlines: Deadlines = PATIENCE) -> None:
+    """Make a running guest suspend, and return when Xen says it has.
+
+    Raises `HypervisorError` before the guest is touched if it cannot be suspended, and later if
+    it ended otherwise; `HostTimeout` if it did not take the request, which was then taken back:
+    it runs on as if nothing had been; `LateSuspend` if it took the request and no more was seen.
+    """
+    _Suspend(control, store, domid, deadlines).run()
+
+
+def await_suspended(control: Control, store: Store, domid: int, seconds: float) -> None:
+    """Return when Xen says that the guest has suspended.
+
+    Raises `HypervisorError` if it ended otherwise, `LateSuspend` after `seconds`.
+    """
+    start = time.monotonic()
+    try:
+        store.wait("@releaseDomain", lambda: _suspended(control, domid), seconds)
+    except HostTimeout as error:
+        raise _late(domid, "it took the request", time.monotonic() - start) from error
+
+
+class _Suspend:
+    """One handshake with one guest."""
+
+    def __init__(self, control: Control, store: Store, domid: int, deadlines: Deadlines) -> None:
+        self._control = control
+        self._store = store
+        self._domid = domid
+        self._deadlines = deadlines
+        self._home = f"/local/domain/{domid}"
+        self._node = f"{self._home}/control/shutdown"
+
+    def run(self) -> None:
+        domain = self._suspendable()
+        asleep, listens = self._hvm_state(domain)
+        port = self._port()
+        if port is not None and not asleep:
+            self._by_channel(port)
+        elif self._type(domain) == "hvm" and (asleep or not listens):
+            self._control.shutdown(self._domid, SUSPEND)
+            self._await()
+        else:
+            self._by_control_node(domain)
+            self._await()
+
+    def _suspendable(self) -> XenDomain:
+        domain = self._control.domain(self._domid)
+        if domain is None:
+            raise HypervisorError(f"there is no domain {self._domid} to suspend")
+        if domain.run_state not in {RunState.RUNNING, RunState.PAUSED}:
+            raise self._refused(f"it is {domain} already")
+        if domain.paged:
+            raise self._refused(f"{domain.paged} of its pages are paged out")
+        if self._control.has_vnuma(self._domid):
+            raise self._refused("it has vNUMA, which no record can hold")
+        return domain
+
+    def _hvm_state(self, domain: XenDomain) -> tuple[bool, bool]:
+        """Tell whether an HVM or PVH guest is asleep, and whether PV drivers of it listen."""
+        if not domain.hvm:
+            return False, True
+        asleep = self._control.hvm_param(self._domid, ACPI_S_STATE) != 0
+        return asleep, self._control.hvm_param(self._domid, CALLBACK_IRQ) != 0
+
+    def _port(self) -> int | None:
+        value = self._store.read(f"{self._home}/device/suspend/event-channel")
+        return int(value) if value and value.isdecimal() else None
+
+    def _type(self, domain: XenDomain) -> str:
+        """Return libxl's "hvm", "pvh" or "pv"."""
+        kind = self._store.read(f"/libxl/{self._domid}/type")
+        return kind or ("hvm" if domain.hvm else "pv")
+
+    def _by_channel(self, port: int) -> None:
+        start = time.monotonic()
+        deadline = Deadline.after(self._deadlines.suspend)
+        with self._control.suspend_channel(self._domid, port) as channel:
+            channel.notify()
+            while _suspended(self._control, self._domid) is None:
+                if not channel.wait(deadline.left) and deadline.passed:
+                    told = f"it was told by event channel {port}"
+                    raise _late(self._domid, told, time.monotonic() - start)
+
+    def _by_control_node(self, domain: XenDomain) -> None:
+        """Write the request, and return when the guest has taken it."""
+        if domain.paused:
+            raise self._refused("it is paused, and so cannot answer")
+        if self._store.read(f"{self._home}/control/feature-suspend") == "0":
+            raise self._refused("it says by control/feature-suspend = 0 that it would not")
+        start = time.monotonic()
+        request = _Request(self._store, self._node)
+        try:
+            self._store.wait(self._node, request.taken, self._deadlines.acknowledge)
+        except HostError as error:
+            if request.written and self._withdrawn(error):
+                raise self._unanswered(error, time.monotonic() - start) from error
+            if not request.written:
+                raise
+
+    def _withdrawn(self, error: HostError) -> bool:
+        """Take the request back; False if the guest took it at the last moment."""
+
+        def withdraw(transaction: Transaction) -> bool:
+            waiting = transaction.read(self._node) == REQUEST
+            if waiting:
+                transaction.write(self._node, "")
+            return waiting
+
+        try:
+            return self._store.atomically(withdraw)
+        except HostError as second:
+            error.add_note(f"{self._node} could not be reset ({second}): it may suspend yet")
+            raise error from second
+
+    def _await(self) -> None:
+        await_suspended(self._control, self._store, self._domid, self._deadlines.suspend)
+
+    def _unanswered(self, error: HostError, waited: float) -> HostError:
+        kind = HostTimeout if isinstance(error, HostTimeout) else HypervisorError
+        return kind(
+            f"domain {self._domid} did not take the request to suspend: control/shutdown still "
+            f'said "{REQUEST}" after {waited:.1f} s, so the request was taken back'
+        )
+
+    def _refused(self, why: str) -> HypervisorError:
+        return HypervisorError(f"domain {self._domid} cannot be suspended: {why}")
+
+
+class _Request:
+    """The request in xenstore, written at the first look, when the watch stands already."""
+
+    def __init__(self, store: Store, node: str) -> None:
+        self._store = store
+        self._node = node
+        self.written = False
+
+    def taken(self) -> bool | None:
+        """Return True once the guest has taken the request; a node that is gone counts too."""
+        if not self.written:
+            self.written = True
+            self._store.write(self._node, REQUEST)
+        return None if self._store.read(self._node) == REQUEST else True
+
+
+def _suspended(control: Control, domid: int) -> bool | None:
+    """Return True if the guest has suspended, None if it runs; raise if it ended otherwise."""
+    domain = control.domain(domid)
+    if domain is None:
+        raise HypervisorError(f"domain {domid} was destroyed while it was to suspend")
+    if domain.run_state is RunState.SUSPENDED:
+        return True
+    if domain.run_state in {RunState.RUNNING, RunState.PAUSED}:
+        return None
+    raise HypervisorError(f"domain {domid} is {domain} instead of suspended")
+
+
+def _late(domid: int, told: str, waited: float) -> LateSuspend:
+    return LateSuspend(
+        f"domain {domid} did not suspend: {told}, but {waited:.1f} s later it still ran, "
+        "and it may suspend yet"
+    )

@@ -1,0 +1,204 @@
+"""The save helper that libxl runs in place of its own: LIBXL_SAVE_HELPER=…/libxl-save-helper.
+
+It writes the memory of HVM and PVH guests that `xl save` suspends.  Everything else (PV guests,
+live saves, Remus and COLO, every restore, versions of Xen that our writer does not know) it hands
+to the host's own helper, as if that had been started in its place.
+
+To libxl it behaves as libxl_save_helper.c does: what goes wrong is told by a log message and a
+result that is not 0; SIGTERM makes the next write to the image fail, so that all is left in
+order; the exit status is 254 if libxl has gone and 255 for a call that makes no sense.
+
+One thing it does not ask for is `switch_qemu_logdirty`: nothing is written twice here, because
+the guest and its QEMU stand still from the first page on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from xenqemu.errors import HostTimeout, HypervisorError, ReplyLost, XenqemuError
+from xenqemu.formats import helper_messages as messages
+from xenqemu.formats.helper_dialects import DEBUG, LIVE, SAVE, Call, Dialect, parse_arguments
+from xenqemu.formats.helper_messages import ANSWER, ERROR, INFO, NO_ERRNO, Message
+from xenqemu.formats.libxc_records import PAGE_SIZE
+from xenqemu.formats.sink import Sink
+from xenqemu.host.hypervisor import GuestMemory, Progress
+from xenqemu.host.xen.control import Control
+from xenqemu.host.xen.library import Xen, running_version
+from xenqemu.host.xen.memory import HvmMemory
+from xenqemu.host.xen.releases import RELEASES, Version
+from xenqemu.host.xen.save_helper import own_environment, own_helper
+
+CONTEXT = "xenqemu"
+LONGEST_TEXT = 4096
+"""Characters of an error that libxl is told at most."""
+
+STEP = 5
+"""Per cent between two progress messages: xl shows no smaller ones unless it is asked to."""
+
+ANSWER_TIMEOUT = 900.0
+"""Seconds that libxl may take to answer; suspending alone may take it three times 60."""
+
+BAD_CALL = 255
+PARENT_GONE = 254
+
+
+class Parent:
+    """libxl, which started us: it reads `output` and answers on `answers`."""
+
+    def __init__(self, dialect: Dialect, answers: int = 0, output: int = 1) -> None:
+        self._dialect = dialect
+        self._answers = answers
+        self._output = output
+
+    def tell(self, message: Message) -> None:
+        """Say something; raise `ReplyLost` if nobody is there to hear it."""
+        data = self._dialect.pack(message)
+        try:
+            while data:
+                data = data[os.write(self._output, data) :]
+        except BrokenPipeError as error:
+            raise ReplyLost("libxl has gone") from error
+
+    def ask(self, message: Message) -> int:
+        """Say something and return the answer; raise `ReplyLost` or `HostTimeout` if none comes."""
+        self.tell(message)
+        answer = b""
+        while len(answer) < ANSWER.size:
+            if not select.select([self._answers], [], [], ANSWER_TIMEOUT)[0]:
+                raise HostTimeout(f"libxl has not answered {message.NAME}")
+            piece = os.read(self._answers, ANSWER.size - len(answer))
+            if not piece:
+                raise ReplyLost(f"libxl has gone without answering {message.NAME}")
+            answer += piece
+        return int(ANSWER.unpack(answer)[0])
+
+    def log(self, level: int, text: str) -> None:
+        """Have libxl log something, as xl's user wants its log."""
+        self.tell(messages.Log(level, NO_ERRNO, CONTEXT, text[:LONGEST_TEXT].replace("\0", "")))
+
+    def progress(self) -> Progress:
+        """Return what tells libxl of progress, in steps that xl shows."""
+        shown = 0
+
+        def report(done: int, total: int) -> None:
+            nonlocal shown
+            percent = done * 100 // total if total else 100
+            if shown + STEP <= percent <= 100 - STEP or percent == 100 > shown:
+                shown = percent
+                frames = done // PAGE_SIZE, total // PAGE_SIZE
+                self.tell(messages.Progress(CONTEXT, "Frames", *frames))
+
+        return report
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what libxl asks for by `arguments` and return the exit status."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        version = running_version()
+        call = parse_arguments(words, version)
+    except XenqemuError as error:
+        print(f"{CONTEXT}: {error}", file=sys.stderr)  # noqa: T201  nobody speaks with us yet
+        return BAD_CALL
+    parent = Parent(call.dialect)
+    return reported(parent, lambda: _serve(call, version, words, parent))
+
+
+def reported(parent: Parent, work: Callable[[], None]) -> int:
+    """Do `work`, tell libxl how it ended, and return the exit status."""
+    try:
+        parent.ask(_outcome(parent, work))
+    except (ReplyLost, HostTimeout):
+        return PARENT_GONE
+    return 0
+
+
+def save(call: Call, parent: Parent, memory: GuestMemory) -> None:
+    """Have libxl suspend the guest, then write its memory to the call's `io_fd`."""
+    io_fd = call.values["io_fd"]
+    with open(io_fd, "wb", buffering=0, closefd=False) as image, stoppable(io_fd):
+        domid = call.values["domid"]
+        parent.log(INFO, f"Saving domain {domid} by xenqemu's own writer")
+        if not parent.ask(messages.Suspend()):
+            raise HypervisorError(f"libxl could not suspend domain {domid}")
+        memory.save(Sink(image), parent.progress())
+
+
+@contextlib.contextmanager
+def stoppable(io_fd: int) -> Iterator[None]:
+    """Let SIGTERM make the next write to `io_fd` fail; a failed one raises `HypervisorError`."""
+    unwritable = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    stopped = False
+
+    def stop(*_signal: object) -> None:
+        nonlocal stopped
+        stopped = True
+        os.dup2(unwritable, io_fd)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    try:
+        yield
+    except OSError as error:
+        why = "told to stop, by SIGTERM" if stopped else error.strerror
+        raise HypervisorError(f"the image could not be written: {why}") from error
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        os.close(unwritable)
+
+
+def _serve(call: Call, version: Version, words: Sequence[str], parent: Parent) -> None:
+    if _is_plain(call) and version >= RELEASES[0].since:
+        domid = call.values["domid"]
+        with Xen(version) as xen:
+            if Control(xen).existing(domid).hvm:
+                save(call, parent, HvmMemory(xen, domid))
+                return
+    hand_over(own_helper(version), words)
+
+
+def _is_plain(call: Call) -> bool:
+    """Tell whether one image is to be written, of a guest that stands still."""
+    if call.mode != SAVE or call.checkpointed:
+        return False
+    return not call.values["flags"] & (LIVE | DEBUG)
+
+
+def hand_over(helper: Path, words: Sequence[str]) -> NoReturn:
+    """Become the host's own helper."""
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and that is inherited
+        signal.signal(number, signal.SIG_DFL)
+    os.execve(helper, [str(helper), *words], own_environment())
+
+
+def _outcome(parent: Parent, work: Callable[[], None]) -> messages.Complete:
+    try:
+        work()
+    except ReplyLost:
+        raise
+    except (XenqemuError, OSError) as error:
+        parent.log(ERROR, str(error))
+        return messages.Complete(-1, _errno(error))
+    return messages.Complete(0, 0)
+
+
+def _errno(error: BaseException | None) -> int:
+    """Return the errno that is behind an error."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno:
+            return error.errno
+        error = error.__cause__
+    return errno.EIO
+
+
+if __name__ == "__main__":
+    sys.exit(main())
