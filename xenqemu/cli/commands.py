@@ -4,32 +4,39 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from xenqemu.cli import report, show
-from xenqemu.cli.hosts import choose
+from xenqemu.formats.domain_config import DomainConfig
 from xenqemu.formats.source import Source
+from xenqemu.formats.xlcfg import MAX_TEXT, GuestConfig
 from xenqemu.host import domain
 from xenqemu.operations.devices import save_devices as save_device_state
 from xenqemu.operations.outline import outline
 from xenqemu.operations.restore import restore as restore_domain
 from xenqemu.operations.suspend import After, suspend
 from xenqemu.operations.verify import verify as verify_file
+from xenqemu.toolstack import open_host
 
 Command = Callable[[argparse.Namespace], None]
 
 
 def save(chosen: argparse.Namespace) -> None:
-    """`xenqemu save [-c|-p] DOM FILE`."""
-    host = choose(chosen.host)
+    """`xenqemu save [-c|-p] [-D] DOM FILE [CFG]`."""
+    host = open_host(chosen.host)
     domid = domain.find(host, chosen.domain)
-    after = After.CONTINUE if chosen.checkpoint else After.PAUSE if chosen.paused else After.DESTROY
-    observe = show.observer(as_lines_of_json=chosen.json)
-    found = suspend(host, domid, chosen.file, after=after, observe=observe)
+    found = suspend(
+        host,
+        domid,
+        chosen.file,
+        after=_after(chosen),
+        config=_config(chosen.config),
+        keep_domid=chosen.keep_domid,
+        observe=show.observer(as_lines_of_json=chosen.json),
+    )
     if chosen.json:
         show.line(json.dumps({"saved": str(chosen.file), "domid": domid, "size": found.size}))
     else:
@@ -37,16 +44,24 @@ def save(chosen: argparse.Namespace) -> None:
 
 
 def restore(chosen: argparse.Namespace) -> None:
-    """`xenqemu restore [-p] FILE`."""
-    host = choose(chosen.host)
-    observe = show.observer(as_lines_of_json=chosen.json)
-    done = restore_domain(host, chosen.file, paused=chosen.paused, observe=observe)
-    name = done.record.config.name if done.record.config else ""
+    """`xenqemu restore [-p] [-e] [CFG] FILE`."""
+    file = chosen.files[-1]
+    config = _config(chosen.files[0]) if len(chosen.files) > 1 else None
+    done = restore_domain(
+        open_host(chosen.host),
+        file,
+        paused=chosen.paused,
+        config=config,
+        monitor=chosen.monitor,
+        observe=show.observer(as_lines_of_json=chosen.json),
+    )
+    used = config or done.record.config
+    name = used.name if used else ""
     if chosen.json:
-        show.line(json.dumps({"restored": str(chosen.file), "domid": done.domid, "name": name}))
+        show.line(json.dumps({"restored": str(file), "domid": done.domid, "name": name}))
     else:
         state = "paused" if chosen.paused else "running"
-        show.line(f"restored {name} from {chosen.file}: domain {done.domid}, {state}")
+        show.line(f"restored {name} from {file}: domain {done.domid}, {state}")
 
 
 def verify(chosen: argparse.Namespace) -> None:
@@ -71,7 +86,7 @@ def inspect(chosen: argparse.Namespace) -> None:
 
 def save_devices(chosen: argparse.Namespace) -> None:
     """`xenqemu devices save DOM FILE`."""
-    host = choose(chosen.host)
+    host = open_host(chosen.host)
     domid = domain.find(host, chosen.domain)
     found = save_device_state(host, domid, chosen.file)
     if chosen.json:
@@ -82,7 +97,7 @@ def save_devices(chosen: argparse.Namespace) -> None:
 
 def status(chosen: argparse.Namespace) -> None:
     """`xenqemu status DOM`."""
-    host = choose(chosen.host)
+    host = open_host(chosen.host)
     now = domain.state(host, domain.find(host, chosen.domain))
     if chosen.json:
         show.as_json(state_fields(now))
@@ -106,10 +121,21 @@ def state_fields(now: domain.DomainState) -> dict[str, object]:
     }
 
 
+def _after(chosen: argparse.Namespace) -> After:
+    if chosen.checkpoint:
+        return After.CONTINUE
+    return After.PAUSE if chosen.paused else After.DESTROY
+
+
+def _config(path: Path | None) -> DomainConfig | None:
+    """Return what an xl.cfg says, None for no file."""
+    if path is None:
+        return None
+    with path.open("rb") as file:
+        return DomainConfig.from_guest(GuestConfig.from_cfg(file.read(MAX_TEXT + 1)))
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
-    if str(path) == "-":
-        yield sys.stdin.buffer
-        return
-    with path.open("rb") as file:
+    with open(0, "rb", closefd=False) if str(path) == "-" else path.open("rb") as file:
         yield file

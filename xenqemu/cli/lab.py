@@ -7,15 +7,17 @@ from pathlib import Path
 
 from xenqemu.cli import show
 from xenqemu.cli.commands import state_fields
-from xenqemu.cli.hosts import choose, default_lab
-from xenqemu.errors import HostError
+from xenqemu.errors import HostError, UsageError
 from xenqemu.formats.domain_config import DomainConfig
-from xenqemu.formats.xlcfg import GuestConfig
+from xenqemu.formats.xlcfg import MAX_TEXT, GuestConfig
 from xenqemu.host import domain
+from xenqemu.host.domain import Needs
+from xenqemu.host.ram_file import IMAGE_VERSION
 from xenqemu.lab import admission
 from xenqemu.lab.console import attach
 from xenqemu.lab.host import Lab
 from xenqemu.lab.machine import Hardware
+from xenqemu.toolstack import default_lab, open_host
 
 
 def up(chosen: argparse.Namespace) -> None:
@@ -42,11 +44,12 @@ def down(chosen: argparse.Namespace) -> None:
 def create(chosen: argparse.Namespace) -> None:
     """`xenqemu lab create [-p] [--kvm] CFG`."""
     lab = _chosen(chosen)
-    guest = GuestConfig.from_cfg(chosen.config.read_bytes())
+    with chosen.config.open("rb") as file:
+        guest = GuestConfig.from_cfg(file.read(MAX_TEXT + 1))
     accel = "kvm" if chosen.kvm else "tcg"
     hardware = Hardware(admission.default_machine(), accel)
     config = hardware.kept_in(DomainConfig.from_guest(guest))
-    lab.admit(config)
+    lab.admit(Needs(config, IMAGE_VERSION, lab=True))
     domid = lab.create(config)
     if not chosen.paused:
         lab.hypervisor.unpause(domid)
@@ -109,4 +112,7 @@ def _named(chosen: argparse.Namespace) -> Lab:
 
 
 def _chosen(chosen: argparse.Namespace) -> Lab:
-    return choose("lab" if chosen.host == "auto" else chosen.host)
+    host = open_host("lab" if chosen.host == "auto" else chosen.host)
+    if not isinstance(host, Lab):
+        raise UsageError(f"--host {chosen.host} is no lab")
+    return host

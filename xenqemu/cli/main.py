@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from xenqemu.cli.parser import parser
+from xenqemu.cli.show import printable
 from xenqemu.errors import XenqemuError
 
 INTERRUPTED = 130
@@ -18,6 +19,8 @@ INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code."""
+    if sys.stdout is None:  # we were started without one
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  it stays open as long as we run
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     try:
@@ -25,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         chosen.run(chosen)
         sys.stdout.flush()
     except XenqemuError as error:
-        _complain(str(error))
+        _complain("\n".join([str(error), *getattr(error, "__notes__", [])]))
         return error.exit_code
     except BrokenPipeError:
         # The reader of our output left.  Python would complain once more on the way out.
@@ -41,4 +44,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _complain(text: str) -> None:
-    print(f"xenqemu: {text}", file=sys.stderr)  # noqa: T201  this is the program's voice
+    shown = "\n".join(printable(line) for line in text.split("\n"))
+    print(f"xenqemu: {shown}", file=sys.stderr)  # noqa: T201  this is the program's voice

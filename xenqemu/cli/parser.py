@@ -6,7 +6,7 @@ import argparse
 import os
 from importlib.metadata import version
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from xenqemu.cli import commands, lab
 from xenqemu.errors import UsageError
@@ -17,6 +17,21 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}\n{self.format_usage().rstrip()}")
+
+
+class _OneOrTwo(argparse.Action):
+    """Takes one word or two."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,  # noqa: ARG002  argparse calls us so
+    ) -> None:
+        if len(values) > 2:
+            parser.error(f"unrecognized arguments: {' '.join(map(str, values[2:]))}")
+        setattr(namespace, self.dest, values)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -47,14 +62,19 @@ def _save(verb: argparse.ArgumentParser) -> None:
     after = verb.add_mutually_exclusive_group()
     after.add_argument("-c", dest="checkpoint", action="store_true", help="let it run on")
     after.add_argument("-p", dest="paused", action="store_true", help="leave it paused")
+    verb.add_argument("-D", dest="keep_domid", action="store_true", help="ask for its id again")
     verb.add_argument("domain", metavar="DOM", help="name or id")
     verb.add_argument("file", metavar="FILE", type=Path)
+    verb.add_argument("config", metavar="CFG", type=Path, nargs="?", help="in place of its own")
     _ends(verb, commands.save)
 
 
 def _restore(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("-p", dest="paused", action="store_true", help="leave it paused")
-    verb.add_argument("file", metavar="FILE", type=Path)
+    verb.add_argument(
+        "-e", dest="monitor", action="store_false", help="leave no process to see to its reboots"
+    )
+    verb.add_argument("files", metavar="[CFG] FILE", type=Path, nargs="+", action=_OneOrTwo)
     _ends(verb, commands.restore)
 
 

@@ -14,8 +14,13 @@ _REDRAW = 0.1
 
 
 def line(text: str = "") -> None:
-    """Print a line."""
-    sys.stdout.write(f"{text}\n")
+    """Print a line; what is in it came from files, and must not steer the terminal."""
+    sys.stdout.write(f"{printable(text)}\n")
+
+
+def printable(text: str) -> str:
+    """Return `text` with everything that is no visible character written as in Python."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def as_json(answer: object) -> None:

@@ -185,6 +185,11 @@ class DomainConfig:
         """What xenqemu keeps here for itself; empty in a configuration of libxl's alone."""
         return Section.of(f"{RECORD} {OURS}", self.tree.get(OURS, {})).fields
 
+    def with_extra(self, extra: Mapping[str, Any]) -> DomainConfig:
+        """Return the same configuration with something else kept for xenqemu; nothing if empty."""
+        tree = {key: value for key, value in self.tree.items() if key != OURS}
+        return DomainConfig({**tree, OURS: dict(extra)} if extra else tree)
+
     def with_name(self, name: str) -> DomainConfig:
         """Return the same configuration under another name."""
         return self._with_c_info({**self._c_info.fields, "name": name})

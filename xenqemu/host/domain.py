@@ -12,12 +12,43 @@ from typing import Protocol, TypeVar
 
 from xenqemu.errors import HostError
 from xenqemu.formats.domain_config import DomainConfig
+from xenqemu.formats.hvm import SavedContext
 from xenqemu.formats.source import Source
 from xenqemu.host.device_model import DeviceModel
 from xenqemu.host.hypervisor import DomainInfo, Hypervisor, Progress, RunState
 from xenqemu.host.store import Store
 
+DOMID_DIGITS = 5
+"""Of the highest domain id, 0x7FEF."""
+
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a record asks of the host that is to take its guest.
+
+    `context` is Xen's state of an HVM guest; `lab` says that the guest is one of the lab, whose
+    CPU is in the state of QEMU.
+    """
+
+    config: DomainConfig
+    image_version: int
+    context: SavedContext | None = None
+    lab: bool = False
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """How a domain is to be built of a record of `size` bytes.
+
+    `config` takes the place of the record's own; `monitor` leaves a process behind that sees to
+    the guest's reboots, where the host has such.
+    """
+
+    size: int = 0
+    config: DomainConfig | None = None
+    monitor: bool = True
 
 
 class Host(Protocol):
@@ -40,14 +71,17 @@ class Host(Protocol):
     def config(self, domid: int) -> DomainConfig:
         """Return what the domain was made from."""
 
-    def admit(self, config: DomainConfig) -> None:
-        """Raise the reason why this host cannot take such a domain, before anything is built."""
+    def admit(self, needs: Needs) -> None:
+        """Raise the reason why this host cannot take such a guest, before anything is built."""
 
-    def build(self, record: Source, progress: Progress) -> int:
+    def build(self, record: Source, progress: Progress, options: BuildOptions) -> int:
         """Make a paused domain of a checked xl save file and return its id, or leave nothing."""
 
     def destroy(self, domid: int) -> None:
         """End a domain and remove all that is its on this host; may be repeated."""
+
+    def close(self) -> None:
+        """Give back what the host holds open; it may be used again."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +118,7 @@ def find(host: Host, who: str) -> int:
     Raises `HostError` if there is none.
     """
     with host.store() as store:
-        if who.isdecimal():
+        if who.isdecimal() and len(who) <= DOMID_DIGITS:
             domid = int(who)
             if domid and host.hypervisor.info(domid) is not None:
                 return domid

@@ -94,7 +94,8 @@ class PlainQemu:
     def domids(self) -> list[int]:
         """Return the ids in use, those of ended processes too."""
         with contextlib.suppress(FileNotFoundError):
-            return sorted(int(entry.name) for entry in self._guests.iterdir())
+            names = [entry.name for entry in self._guests.iterdir()]
+            return sorted(int(name) for name in names if name.isdecimal())
         return []
 
     def info(self, domid: int) -> DomainInfo | None:

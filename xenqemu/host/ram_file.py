@@ -20,12 +20,12 @@ from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from xenqemu.errors import BadRecord
+from xenqemu.errors import BadRecord, HypervisorError
 from xenqemu.formats import libxc
 from xenqemu.formats.libxc_order import X86_HVM
 from xenqemu.formats.libxc_records import PAGE_SIZE as PAGE
 from xenqemu.formats.libxc_records import End, StaticDataEnd
-from xenqemu.formats.page_data import PageData
+from xenqemu.formats.page_data import XALLOC, PageData
 from xenqemu.formats.sink import Sink
 from xenqemu.formats.source import Source
 from xenqemu.host.hypervisor import Progress
@@ -43,6 +43,9 @@ _POPULATE_READ = 22
 XEN = (4, 17)
 """The Xen whose format this is; the domain header wants one, though none was there."""
 
+IMAGE_VERSION = 3
+"""Of the libxc images written here."""
+
 Extent = tuple[int, int]
 """Bytes from … up to …, as offsets in the RAM file, page-aligned."""
 
@@ -51,17 +54,20 @@ class RamFile:
     """The memory of one guest: `size` bytes of RAM, `below` of them under the PCI hole."""
 
     def __init__(self, path: Path, size: int, below: int) -> None:
+        if size % PAGE or below % PAGE or not 0 < below <= min(size, ABOVE):
+            layout = f"{size} bytes of RAM, {below} of them under the PCI hole"
+            raise HypervisorError(f"{path}: {layout}: not whole pages, or none there")
         self._path = path
         self._size = size
         self._below = below
 
     def save(self, out: Sink, progress: Progress) -> None:
         """Write the image: static end, pages, END; CPU state is the device model's here."""
-        writer = libxc.Writer(out, libxc.DomainHeader(X86_HVM, *XEN))
+        writer = libxc.Writer(out, libxc.DomainHeader(X86_HVM, *XEN), IMAGE_VERSION)
         writer.write(StaticDataEnd())
         fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            for extents in _windows(fd, self._size):
+            for extents in _windows(fd, self._size, self._below):
                 self._save_window(fd, extents, writer)
                 progress(extents[-1][1], self._size)
         finally:
@@ -135,6 +141,8 @@ class _Loader:
         for run in record.runs():
             if run.has_data:
                 self._run(run.pfn, run.pages, source)
+            elif run.type == XALLOC:
+                self._ram.offset(run.pfn, run.pages, source.offset)
         self._done += record.count * PAGE
         self._progress(min(self._done, self._ram.size), self._ram.size)
 
@@ -144,15 +152,24 @@ class _Loader:
         while position < end:
             piece = self._buffer[: min(end - position, WINDOW)]
             source.into(piece, "PAGE_DATA pages")
-            _write_at(self._fd, piece, position)
+            self._write(piece, position)
             position += len(piece)
 
+    def _write(self, data: memoryview, position: int) -> None:
+        while data:
+            try:
+                done = os.pwrite(self._fd, data, position)
+            except OSError as error:
+                raise HypervisorError(f"guest memory: {error.strerror}") from error
+            data = data[done:]
+            position += done
 
-def _windows(fd: int, size: int) -> Iterator[list[Extent]]:
+
+def _windows(fd: int, size: int, below: int) -> Iterator[list[Extent]]:
     """Give the extents that hold data, those of one aligned window at a time."""
     window: list[Extent] = []
     for start, end in _extents(fd, size):
-        for piece in _cut(start, end):
+        for piece in _cut(start, end, below):
             if window and window[0][0] // WINDOW != piece[0] // WINDOW:
                 yield window
                 window = []
@@ -161,10 +178,10 @@ def _windows(fd: int, size: int) -> Iterator[list[Extent]]:
         yield window
 
 
-def _cut(start: int, end: int) -> Iterator[Extent]:
-    """Cut an extent where windows end."""
+def _cut(start: int, end: int, below: int) -> Iterator[Extent]:
+    """Cut an extent where windows end, and at the PCI hole."""
     while start < end:
-        stop = min(end, start - start % WINDOW + WINDOW)
+        stop = min(end, start - start % WINDOW + WINDOW, below if start < below else end)
         yield start, stop
         start = stop
 
@@ -181,10 +198,3 @@ def _extents(fd: int, size: int) -> Iterator[Extent]:
             raise
         end = -(-os.lseek(fd, start, os.SEEK_HOLE) // PAGE) * PAGE
         yield start - start % PAGE, min(end, size)
-
-
-def _write_at(fd: int, data: memoryview, position: int) -> None:
-    while data:
-        done = os.pwrite(fd, data, position)
-        data = data[done:]
-        position += done

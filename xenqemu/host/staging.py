@@ -29,6 +29,7 @@ class Draft:
         self._folder = folder
         self._name = name
         self._temporary = f".{name[:200]}.xenqemu-{secrets.token_hex(8)}"
+        self._older = f"{self._temporary}.older"
         self.path = shown
         fd = os.open(self._temporary, _NEW, 0o600, dir_fd=folder)
         self.file: BinaryIO = io.FileIO(fd, "r+")
@@ -45,43 +46,47 @@ class Draft:
         name is back, or the name is free again.
         """
         os.fsync(self.file.fileno())
-        older = self._keep_older()
-        renamed = False
         try:
+            self._keep_older()
             self._rename(self._temporary, self._name)
-            renamed = True
             os.fsync(self._folder)
         except BaseException:
-            self._withdraw(older, renamed)
+            self._withdraw()
             raise
-        if older:
-            os.unlink(older, dir_fd=self._folder)
+
+    @property
+    def published(self) -> bool:
+        """Whether this file has the final name: seen, since a failed rename may have been done."""
+        found = self._stat(self._name)
+        return found is not None and os.path.samestat(found, os.fstat(self.file.fileno()))
 
     def close(self) -> None:
         """Close the file, and remove it unless it was published."""
         try:
             self.file.close()
         finally:
-            with contextlib.suppress(FileNotFoundError):  # published: it has its final name
-                os.unlink(self._temporary, dir_fd=self._folder)
+            for name in (self._temporary, self._older):
+                with contextlib.suppress(FileNotFoundError):  # published, or first of its name
+                    os.unlink(name, dir_fd=self._folder)
 
-    def _keep_older(self) -> str | None:
-        """Give the file now under the final name a second one; return that, None if none is."""
-        older = f"{self._temporary}.older"
+    def _keep_older(self) -> None:
+        """Give the file now under the final name, if there is one, a second name."""
         here = self._folder
+        with contextlib.suppress(FileNotFoundError):
+            os.link(
+                self._name, self._older, src_dir_fd=here, dst_dir_fd=here, follow_symlinks=False
+            )
+
+    def _withdraw(self) -> None:
+        if self.published:
+            older = self._stat(self._older) is not None
+            self._rename(*((self._older, self._name) if older else (self._name, self._temporary)))
+
+    def _stat(self, name: str) -> os.stat_result | None:
         try:
-            os.link(self._name, older, src_dir_fd=here, dst_dir_fd=here, follow_symlinks=False)
+            return os.stat(name, dir_fd=self._folder, follow_symlinks=False)
         except FileNotFoundError:
             return None
-        return older
-
-    def _withdraw(self, older: str | None, renamed: bool) -> None:
-        if older and renamed:
-            self._rename(older, self._name)
-        elif older:
-            os.unlink(older, dir_fd=self._folder)
-        elif renamed:
-            self._rename(self._name, self._temporary)
 
     def _rename(self, old: str, new: str) -> None:
         os.rename(old, new, src_dir_fd=self._folder, dst_dir_fd=self._folder)

@@ -10,10 +10,17 @@ from pathlib import Path
 
 from xenqemu.errors import HostError, Unsupported
 from xenqemu.formats.domain_config import DomainConfig
-from xenqemu.lab.machine import QEMU, Hardware
+from xenqemu.lab.machine import QEMU, Hardware, Place, command
+from xenqemu.lab.program import WORDS
 
 QUESTION_TIMEOUT = 30.0
 """Seconds that QEMU has to list its machines."""
+
+MEMORY_UNIT = 8
+"""KiB; QEMU rounds RAM up to that, and then finds the file of it too small."""
+
+NOWHERE = Place(0, Path(), Path())
+"""The place of a guest that is only asked about."""
 
 
 def check(config: DomainConfig) -> None:
@@ -22,9 +29,13 @@ def check(config: DomainConfig) -> None:
         raise HostError(f"{config.name} is a guest of Xen: the lab cannot run it")
     if config.type != "hvm":
         raise Unsupported("domain config", 0, "a guest of type hvm", config.type)
-    machine = Hardware.of(config).machine
-    if machine not in machines():
-        raise HostError(f"{QEMU} here has no machine {machine}, which {config.name} needs")
+    if not config.max_memkb or config.max_memkb % MEMORY_UNIT:
+        expected = f"memory in multiples of {MEMORY_UNIT} KiB"
+        raise Unsupported("domain config", 0, expected, f"{config.max_memkb} KiB")
+    hardware = Hardware.of(config)
+    command(config, hardware, NOWHERE, incoming=False)  # raises for what QEMU has no words for
+    if hardware.machine not in machines():
+        raise HostError(f"{QEMU} here has no machine {hardware.machine}, which {config.name} needs")
     for path in _files(config):
         if not os.access(path, os.R_OK):
             raise HostError(f"{config.name} needs {path}, which cannot be read")
@@ -36,7 +47,7 @@ def check_free(config: DomainConfig, guests: Path) -> None:
         other = DomainConfig.parse(entry.read_bytes())
         if config.name == other.name:
             raise HostError(f"domain {entry.parent.name} is named {config.name} already")
-        if config.uuid == other.uuid:
+        if config.uuid.lower() == other.uuid.lower():
             raise HostError(f"domain {entry.parent.name} ({other.name}) has uuid {config.uuid}")
 
 
@@ -56,16 +67,25 @@ def machines() -> dict[str, str]:
             input='{"execute":"qmp_capabilities"}{"execute":"query-machines"}{"execute":"quit"}',
             capture_output=True,
             text=True,
+            errors="replace",
             timeout=QUESTION_TIMEOUT,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise HostError(f"cannot ask {QEMU} for its machines: {error}") from error
     for line in done.stdout.splitlines():
-        answer = json.loads(line).get("return")
-        if answer:
-            return {known["name"]: known.get("alias", "") for known in answer}
-    raise HostError(f"{QEMU} does not list its machines: {done.stderr.strip()}")
+        match _message(line):
+            case {"return": [{"name": str()}, *_] as answer}:
+                return {known["name"]: known.get("alias", "") for known in answer}
+    raise HostError(f"{QEMU} does not list its machines: {done.stderr.strip()[:WORDS]}")
+
+
+def _message(line: str) -> object:
+    """Return a message of QMP, None for what is none."""
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
 
 
 def _files(config: DomainConfig) -> Iterator[str]:

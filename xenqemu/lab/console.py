@@ -29,7 +29,7 @@ def attach(port: Path) -> None:
     except OSError as error:
         raise HostError(f"cannot open {port}: {error.strerror}") from error
     try:
-        with _raw(line), _raw(sys.stdin.fileno()):
+        with _raw(sys.stdin.fileno()):  # QEMU has made its own pty raw
             _join(line)
     finally:
         os.close(line)

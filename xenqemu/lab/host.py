@@ -13,9 +13,10 @@ Two folders are two hosts.  No root is needed.
 
 from __future__ import annotations
 
-import contextlib
 import os
+import socket
 import stat
+import struct
 import sys
 from pathlib import Path
 
@@ -23,13 +24,13 @@ from xenqemu.errors import HostError, XenqemuError
 from xenqemu.formats.domain_config import DomainConfig
 from xenqemu.formats.source import Source
 from xenqemu.host.device_model import DeviceModel
-from xenqemu.host.domain import DomainState, state
+from xenqemu.host.domain import BuildOptions, DomainState, Needs, state
 from xenqemu.host.hypervisor import Progress
 from xenqemu.host.plain_qemu import PlainQemu
 from xenqemu.host.process import Process
 from xenqemu.host.store import Store
 from xenqemu.lab import admission, layout, program
-from xenqemu.lab.site import Site
+from xenqemu.lab.site import LOCK, Site, locked
 from xenqemu.operations.image import read_record
 
 XENSTORED_TIMEOUT = 10.0
@@ -37,6 +38,9 @@ XENSTORED_TIMEOUT = 10.0
 
 LONGEST_SOCKET = 107
 """Bytes of a Unix socket's path at most (unix(7), but for its NUL)."""
+
+_CREDENTIALS = struct.Struct("iii")
+"""Of the other end of a Unix socket: process, user, group (unix(7), SO_PEERCRED)."""
 
 
 class Lab:
@@ -56,8 +60,7 @@ class Lab:
 
     def store(self) -> Store:
         """Return a connection to this host's xenstore."""
-        if not self._socket.exists():
-            raise HostError(f"no lab host is up in {self.folder}: xenqemu lab up {self.folder}")
+        self._require_up()
         return Store(self._socket)
 
     def device_model(self, domid: int) -> DeviceModel:
@@ -82,7 +85,7 @@ class Lab:
         command += ["--state", self.folder / "xenstored.state"]
         log = self.folder / "xenstored.log"
         with program.started(command, log) as xenstored:
-            xenstored.wait(self._socket.exists, XENSTORED_TIMEOUT)
+            xenstored.wait(lambda: self._xenstored() is not None, XENSTORED_TIMEOUT)
             with self.store() as store:
                 layout.introduce_host(store)
 
@@ -101,20 +104,21 @@ class Lab:
 
     def domains(self) -> list[DomainState]:
         """Return the state of every domain; what is left of ended ones is cleared away."""
+        self._require_up()
         found = []
         for domid in self.hypervisor.domids():
             now = state(self, domid)
-            if now.info is not None or now.trouble:
+            if _ended(now):
+                self._clear_away(domid)
+            else:
                 found.append(now)
-            elif not Site.busy(self.hypervisor.folder(domid)):
-                self.destroy(domid)
         return found
 
-    def admit(self, config: DomainConfig) -> None:
-        """Raise the reason why this host cannot take such a domain."""
-        self.domains()
-        admission.check(config)
-        admission.check_free(config, self.guests)
+    def admit(self, needs: Needs) -> None:
+        """Raise the reason why this host cannot take such a guest."""
+        self.domains()  # what ended guests left must not stand in the way
+        admission.check(needs.config)
+        admission.check_free(needs.config, self.guests)
 
     def create(self, config: DomainConfig) -> int:
         """Make a paused domain that is yet to boot and return its id, or leave nothing."""
@@ -123,10 +127,11 @@ class Lab:
             site.start(None)
             return site.domid
 
-    def build(self, record: Source, progress: Progress) -> int:
+    def build(self, record: Source, progress: Progress, options: BuildOptions) -> int:
         """Make a paused domain of a checked save file and return its id, or leave nothing."""
         with Site(self) as site:
-            parts = read_record(record, site.prepare, progress)
+            given = options.config
+            parts = read_record(record, lambda own: site.prepare(given or own), progress)
             site.start(parts.device_state)
             return site.domid
 
@@ -136,6 +141,19 @@ class Lab:
         with self.store() as store:
             layout.remove(store, domid)
 
+    def close(self) -> None:
+        """Do nothing: every connection is given back at once."""
+
+    def _clear_away(self, domid: int) -> None:
+        """Remove what an ended domain left; nothing if it is being made, or was meanwhile."""
+        with locked(self.folder / LOCK):
+            if not Site.busy(self.hypervisor.folder(domid)) and _ended(state(self, domid)):
+                self.destroy(domid)
+
+    def _require_up(self) -> None:
+        if self._xenstored() is None:
+            raise HostError(f"no lab host is up in {self.folder}: xenqemu lab up {self.folder}")
+
     def _called(self, domid: int) -> str:
         """Return a domain's name, or its id if it was not yet named when its maker died."""
         try:
@@ -144,12 +162,24 @@ class Lab:
             return str(domid)
 
     def _xenstored(self) -> Process | None:
-        """Return the process of our xenstored, None if it runs not."""
-        with contextlib.suppress(FileNotFoundError):
-            process = Process.of(int((self.folder / "xenstored.pid").read_text()))
-            if process and self._socket.exists():
-                return process
-        return None
+        """Return the process that listens on our xenstore's socket, None if none does.
+
+        A pid file would not do: what it names may be another program by now, and `down` ends it.
+        """
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.setblocking(False)
+            try:
+                probe.connect(os.fspath(self._socket))
+            except (FileNotFoundError, ConnectionRefusedError):
+                return None
+            except BlockingIOError as error:
+                raise HostError(f"{self._socket}: too many wait there; xenstored hangs") from error
+            peer = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        return Process.of(_CREDENTIALS.unpack(peer)[0])
+
+
+def _ended(now: DomainState) -> bool:
+    return now.info is None and not now.trouble
 
 
 def _make_private(folder: Path) -> None:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from xenqemu.formats.domain_config import DomainConfig
 from xenqemu.host.store import Store, Transaction
 
-
 NO_PORT = 1
 """The event channel that xenstored is told of; a lab guest has none, and zero is refused."""
 

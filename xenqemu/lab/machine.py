@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xenqemu.errors import BadRecord, UsageError
-from xenqemu.formats.domain_config import OURS, DomainConfig
+from xenqemu.formats.domain_config import DomainConfig
 from xenqemu.formats.xlcfg import Disk, Nic
 
 BELOW = 3 << 30
@@ -73,8 +73,7 @@ class Hardware:
 
     def kept_in(self, config: DomainConfig) -> DomainConfig:
         """Return a configuration that says so."""
-        ours = {"host": "lab", "machine": self.machine, "accel": self.accel}
-        return DomainConfig({**config.tree, OURS: ours})
+        return config.with_extra({"host": "lab", "machine": self.machine, "accel": self.accel})
 
 
 def command(config: DomainConfig, hardware: Hardware, place: Place, *, incoming: bool) -> list[str]:
@@ -82,7 +81,7 @@ def command(config: DomainConfig, hardware: Hardware, place: Place, *, incoming:
     memory = config.max_memkb << 10
     arguments = [
         *(QEMU, "-no-user-config", "-nodefaults", "-S"),
-        *("-name", config.name, "-uuid", config.uuid),
+        *("-name", f"guest={escape(config.name)}", "-uuid", config.uuid),
         *("-machine", _machine(hardware)),
         *("-cpu", "host" if hardware.accel == "kvm" else "qemu64"),
         *("-smp", str(config.max_vcpus), "-m", f"{config.max_memkb}K"),

@@ -7,8 +7,8 @@ an ended one.  The lock goes with the process that holds it.
 from __future__ import annotations
 
 import fcntl
-import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -28,6 +28,9 @@ from xenqemu.lab.machine import BELOW, Hardware, Place, command
 
 QEMU_TIMEOUT = 60.0
 """Seconds that QEMU has to answer after its start, as libxl gives it."""
+
+LOCK = "lock"
+"""The file in a host's folder that is locked while its domains are counted or cleared away."""
 
 LOCK_TIMEOUT = 30.0
 """Seconds to wait for another command that is claiming an id just now."""
@@ -90,7 +93,7 @@ class Site:
 
     def prepare(self, config: DomainConfig) -> RamFile:
         """Claim an id, the name and the uuid; return the domain's memory, which is empty."""
-        with _locked(self._host.folder / "lock"):
+        with locked(self._host.folder / LOCK):
             admission.check_free(config, self._host.guests)
             domid = _next_domid(self._host.folder / "domid")
             folder = self._host.guests / str(domid)
@@ -173,17 +176,21 @@ def _settle(place: Place, device_state: bytes | None) -> tuple[str, ...]:
 
 
 def _next_domid(file: Path) -> int:
-    """Return the next id, noting it in `file`."""
+    """Return the next id, noting it in `file`, which is whole at any time."""
+    last = b"0\n"
     with suppress(FileNotFoundError):
-        last = json.loads(file.read_text())
-        file.write_text(f"{last + 1}\n")
-        return int(last) + 1
-    file.write_text("1\n")
-    return 1
+        last = file.read_bytes()
+    if not re.fullmatch(rb"\d{1,9}\n", last):
+        raise HostError(f"{file} is damaged: {last[:20]!r} is not the last id given")
+    domid = int(last) + 1
+    draft = file.with_suffix(".new")
+    draft.write_text(f"{domid}\n")
+    draft.rename(file)
+    return domid
 
 
 @contextmanager
-def _locked(file: Path) -> Iterator[None]:
+def locked(file: Path) -> Iterator[None]:
     """Hold the host's lock; raise `HostTimeout` if another holds it for long."""
     fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

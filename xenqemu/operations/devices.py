@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from xenqemu.errors import HostError
+from xenqemu.formats.sink import Sink
 from xenqemu.host.device_model import DeviceModel
 from xenqemu.host.domain import Host, require_running
 from xenqemu.host.staging import staged
@@ -15,7 +16,8 @@ from xenqemu.operations.verify import verify
 def save_devices(host: Host, domid: int, path: Path) -> Outline:
     """Write the device state of a running domain to `path`; QEMU stops it for just that long.
 
-    Raises as `suspend` does; the guest runs on, and `path` is whole or as it was.
+    Raises `HostError` or, where the file cannot be written, `OSError` as the system says it; the
+    guest runs on, and `path` is whole or as it was.
     """
     require_running(host, domid)
     device_model = host.device_model(domid)
@@ -24,11 +26,19 @@ def save_devices(host: Host, domid: int, path: Path) -> Outline:
     with staged(path) as draft:
         with device_model:
             refuse_unsavable(device_model, domid)
-            draft.file.write(device_model.save_state_bytes(live=False))
+            Sink(draft.file).write(device_model.save_state_bytes(live=False))
         with draft.reopen() as state:
             found = verify(state)
         draft.publish()
     return found
+
+
+def cont(host: Host, domid: int) -> None:
+    """Let the device model of a domain go on; nothing if it has none."""
+    device_model = host.device_model(domid)
+    if device_model is not None:
+        with device_model:
+            device_model.cont()
 
 
 def refuse_unsavable(device_model: DeviceModel, domid: int) -> None:

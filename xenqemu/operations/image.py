@@ -71,6 +71,6 @@ def read_record(
 
 def _read_config(source: Source) -> DomainConfig:
     match xl.read(source).value:
-        case xl.XlHeader(config=bytes(data)):
+        case xl.XlHeader(is_json=True, config=bytes(data)):
             return DomainConfig.parse(data)
-    raise BadRecord("xl header", xl.HEADER.size, "a config", "none")
+    raise BadRecord("xl header", xl.HEADER.size, "a config in JSON", "none")

@@ -46,7 +46,7 @@ class Journal:
         try:
             yield
         except BaseException as error:
-            self._observe(Event(phase, Kind.FAILED, text=str(error) or type(error).__name__))
+            self._tell(Event(phase, Kind.FAILED, text=_words(error)), error)
             raise
         self._observe(Event(phase, Kind.DONE))
 
@@ -71,6 +71,19 @@ class Journal:
         self._committed = meaning
         self._undos.clear()
 
+    def commit_by(self, act: Callable[[], None], done: Callable[[], bool], meaning: str) -> None:
+        """Pass the point of no return by `act`; if that raises, `done` looks whether it was done.
+
+        A rename whose answer was lost, or that Ctrl-C came right after, has been done.
+        """
+        try:
+            act()
+            self.commit(meaning)
+        except BaseException:
+            if done():
+                self.commit(meaning)
+            raise
+
     def __enter__(self) -> Self:
         return self
 
@@ -82,32 +95,57 @@ class Journal:
     ) -> None:
         if error is None or not self._touched:
             return
-        failed = self._phase
-        notes = self._take_all_back()
-        outcome = self._outcome(error, failed.value, notes)
+        notes = self._take_all_back(error)
+        outcome = self._outcome(error, notes)
         for note in notes:
             outcome.add_note(note)
         if isinstance(error, Exception):
             raise outcome from error
         error.add_note(str(outcome))  # Ctrl-C goes on as what it is, and says what it left
 
-    def _take_all_back(self) -> list[str]:
+    def _take_all_back(self, first: BaseException) -> list[str]:
         """Run all undos that are left, last first; return what could not be done."""
         notes = []
         while self._undos:
             undo = self._undos.pop()
-            try:
-                with self.phase(Phase.UNDO):
-                    undo.act()
-            except BaseException as error:  # noqa: BLE001  the other undos must still run
-                notes.append(f"could not {undo.what}: {str(error) or type(error).__name__}")
+            self._tell(Event(Phase.UNDO, Kind.STARTED), first)
+            error = _attempt(undo.act)
+            if error is None:
+                self._tell(Event(Phase.UNDO, Kind.DONE), first)
+            else:
+                notes.append(f"could not {undo.what}: {_words(error)}")
+                self._tell(Event(Phase.UNDO, Kind.FAILED, text=_words(error)), first)
         return notes
 
-    def _outcome(self, error: BaseException, phase: str, notes: list[str]) -> OperationError:
-        why = f"{self._title} failed ({phase}): {str(error) or type(error).__name__}"
+    def _tell(self, event: Event, first: BaseException) -> None:
+        """Tell the observer of a failure; its own is noted at `first`, and keeps no undo away.
+
+        Who watches is often gone by then: a terminal that hung up, a pipe that nobody reads.
+        """
+        error = _attempt(lambda: self._observe(event))
+        if error is not None:
+            first.add_note(f"could not tell of it: {_words(error)}")
+            self._observe = unobserved
+
+    def _outcome(self, error: BaseException, notes: list[str]) -> OperationError:
+        phase = self._phase.value
+        why = f"{self._title} failed ({phase}): {_words(error)}"
         if self._committed:
             return PastReturn(f"{why}; {self._committed}", phase)
         if notes:
             left = "; ".join(f"{n}. {note}" for n, note in enumerate(notes, 1))
             return Stranded(f"{why}; the guest is not as it was, left to do: {left}", phase)
         return RolledBack(f"{why}; the guest is as it was", phase)
+
+
+def _attempt(act: Callable[[], None]) -> BaseException | None:
+    """Do `act` and return what it raised: what comes after it must be done in any case."""
+    try:
+        act()
+    except BaseException as error:  # noqa: BLE001  Ctrl-C must not keep the other undos away
+        return error
+    return None
+
+
+def _words(error: BaseException) -> str:
+    return str(error) or type(error).__name__

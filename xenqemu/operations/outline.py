@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from xenqemu.errors import FormatError
 from xenqemu.formats import hvm, qevm
 from xenqemu.formats.detect import Kind, Trailing, Walk, detect
 from xenqemu.formats.domain_config import DomainConfig
@@ -17,12 +18,14 @@ from xenqemu.formats.libxc import DomainHeader, ImageHeader
 from xenqemu.formats.libxc_order import X86_HVM, X86_PV
 from xenqemu.formats.libxc_records import HvmContext, HvmParams, X86CpuidPolicy, X86TscInfo
 from xenqemu.formats.libxl_records import (
+    EMULATOR,
     QEMU_TRADITIONAL,
     EmulatorContext,
     EmulatorXenstoreData,
 )
 from xenqemu.formats.page_data import BROKEN, XALLOC, PageData
 from xenqemu.formats.qevm import DeviceState
+from xenqemu.formats.record import HEADER as RECORD_HEADER
 from xenqemu.formats.record import Record
 from xenqemu.formats.source import Source
 from xenqemu.formats.xl import XlHeader
@@ -72,7 +75,10 @@ class Pages:
 
 @dataclass
 class Outline:
-    """All that was found; what a record does not have is None or empty."""
+    """All that was found; what a record does not have is None or empty.
+
+    `size` is in bytes, up to the end of the last record; `trailing` are the bytes behind it.
+    """
 
     kind: Kind
     size: int = 0
@@ -101,22 +107,28 @@ class Outline:
             case PageData() as pages:
                 self.pages.add(pages)
             case HvmContext(data=blob):
-                self.context = hvm.parse(blob, record.offset + 8)
+                self.context = hvm.parse(blob, record.offset + RECORD_HEADER.size)
             case HvmParams(params=params):
                 self.params = params
             case EmulatorContext() as emulator:
-                self._take_emulator(emulator)
+                self._take_emulator(emulator, record.offset)
             case Trailing(size=size):
                 self.trailing = size
         self._list(record)
 
-    def _take_emulator(self, emulator: EmulatorContext) -> None:
+    def _take_emulator(self, emulator: EmulatorContext, offset: int) -> None:
         self.has_device_state = True
-        if emulator.emulator_id != QEMU_TRADITIONAL:  # that one's format is another
+        if emulator.emulator_id == QEMU_TRADITIONAL:  # that one's format is another
+            return
+        try:
             self.devices = qevm.read(emulator.state)
+        except FormatError as error:
+            place = offset + RECORD_HEADER.size + EMULATOR.size + error.offset
+            raise type(error)(error.record, place, error.expected, error.got) from error
 
     def _list(self, record: Record) -> None:
-        self.size = record.offset + record.size
+        if not isinstance(record.value, Trailing):
+            self.size = record.offset + record.size
         last = self.entries[-1] if self.entries else None
         if last and isinstance(record.value, PageData) and last.name == record.name:
             size, count = last.size + record.size, last.count + 1

@@ -14,11 +14,12 @@ from xenqemu.errors import Unsupported, UsageError
 from xenqemu.formats.detect import Kind
 from xenqemu.formats.domain_config import DomainConfig
 from xenqemu.formats.source import Source
-from xenqemu.host.domain import Host, require_running
+from xenqemu.host.domain import BuildOptions, Host, Needs, require_running
+from xenqemu.operations.devices import cont
 from xenqemu.operations.events import Observer, Phase, unobserved
 from xenqemu.operations.journal import Journal
 from xenqemu.operations.outline import Outline
-from xenqemu.operations.verify import verify
+from xenqemu.operations.verify import is_lab, verify
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,18 @@ class Restored:
 
 
 def restore(
-    host: Host, path: Path, *, paused: bool = False, observe: Observer = unobserved
+    host: Host,
+    path: Path,
+    *,
+    paused: bool = False,
+    config: DomainConfig | None = None,
+    monitor: bool = True,
+    observe: Observer = unobserved,
 ) -> Restored:
     """Make a domain of the record at `path`, and let it run unless `paused`.
+
+    `config` takes the place of the record's own; `monitor` leaves a process behind that sees to
+    the guest's reboots, where the host has such.
 
     The record is left as it is.  Errors before anything was built are raised as they are;
     `RolledBack` means that nothing is left of the attempt, `PastReturn` that the new domain may
@@ -41,14 +51,17 @@ def restore(
     with _opened(path) as file, Journal("restore", str(path), observe) as job:
         with job.phase(Phase.CHECK):
             record = verify(file)
-            host.admit(_config(record))
+            config = _replacement(record, config)
+            host.admit(_needs(record, config))
         with job.phase(Phase.BUILD):
             file.seek(0)
-            domid = host.build(Source(file), job.progress)
-        job.undo(f"destroy domain {domid}", lambda: host.destroy(domid))
+            options = BuildOptions(record.size, config, monitor)
+            domid = host.build(Source(file), job.progress, options)
+            job.undo(f"destroy domain {domid}", lambda: host.destroy(domid))
         if not paused:
             with job.phase(Phase.RELEASE):
                 job.commit(f"domain {domid} may have run already: it is the guest now")
+                cont(host, domid)  # as libxl does: a confined QEMU waits for it
                 host.hypervisor.unpause(domid)
                 require_running(host, domid)
     return Restored(domid, record)
@@ -56,19 +69,29 @@ def restore(
 
 def _opened(path: Path) -> BinaryIO:
     """Open a record; it is read twice, so that a pipe will not do."""
-    file = path.open("rb")
-    if not file.seekable():
+    if not path.is_fifo():  # to open one would wait for its writer
+        file = path.open("rb")
+        if file.seekable():
+            return file
         file.close()
-        raise UsageError(f"{path} cannot be read twice: copy it to a file first")
-    return file
+    raise UsageError(f"{path} cannot be read twice: copy it to a file first")
 
 
-def _config(record: Outline) -> DomainConfig:
-    """Return the config of a whole guest."""
+def _replacement(record: Outline, config: DomainConfig | None) -> DomainConfig | None:
+    """Return the config given in place of the record's, with what xenqemu keeps in that."""
+    if config is None or record.config is None:
+        return config
+    return config.with_extra(record.config.extra)
+
+
+def _needs(record: Outline, config: DomainConfig | None) -> Needs:
+    """Return what a record of a whole guest needs, with `config` in place of its own if given."""
     if record.kind is not Kind.XL:
         raise Unsupported("stream", 0, "an xl save file", f"a bare {record.kind.name} stream")
     if record.checkpoints:
         raise Unsupported("libxl stream", 0, "an END", f"{record.checkpoints} checkpoints")
-    if record.config is None:
+    config = config or record.config
+    if config is None:
         raise Unsupported("xl header", 48, "a config in JSON", "none")
-    return record.config
+    version = record.image.version if record.image else 0
+    return Needs(config, version, record.context, is_lab(record))

@@ -10,10 +10,11 @@ from __future__ import annotations
 from enum import Enum
 from pathlib import Path
 
+from xenqemu.formats.domain_config import DomainConfig
 from xenqemu.host.device_model import DeviceModel
 from xenqemu.host.domain import Host, require_running
 from xenqemu.host.staging import staged
-from xenqemu.operations.devices import refuse_unsavable
+from xenqemu.operations.devices import cont, refuse_unsavable
 from xenqemu.operations.events import Observer, Phase, unobserved
 from xenqemu.operations.image import write_record
 from xenqemu.operations.journal import Journal, Undo
@@ -35,14 +36,19 @@ def suspend(
     path: Path,
     *,
     after: After = After.DESTROY,
+    config: DomainConfig | None = None,
+    keep_domid: bool = False,
     observe: Observer = unobserved,
 ) -> Outline:
     """Save domain `domid` to `path` and return what the record holds.
 
+    `config` takes the place of the domain's own; with `keep_domid` a restore asks for the same
+    id, else for any, as with `xl save`.
+
     Raises what the tree in `xenqemu.errors` says; unless it is a `PastReturn` or `Stranded`, the
-    guest is as it was and `path` too.
+    guest is as it was.  `path` is as it was too, or (never with `After.DESTROY`) whole already.
     """
-    config = host.config(domid)
+    config = (config or host.config(domid)).with_domid(domid if keep_domid else 0)
     hypervisor = host.hypervisor
     device_model = _DeviceModel(host, domid)
     with Journal("save", f"domain {domid} ({config.name})", observe) as job, staged(path) as draft:
@@ -51,7 +57,7 @@ def suspend(
         with job.phase(Phase.QUIESCE):
             suspended = job.undo("resume the guest", lambda: hypervisor.resume(domid))
             hypervisor.suspend(domid)
-            stopped = job.undo("restart the device model", device_model.cont)
+            stopped = job.undo("restart the device model", lambda: cont(host, domid))
             device_state = device_model.stop_and_save()
         with job.phase(Phase.SAVE):
             write_record(draft.file, config, hypervisor.memory(domid), device_state, job.progress)
@@ -61,9 +67,12 @@ def suspend(
         with job.phase(Phase.VERIFY), draft.reopen() as record:
             found = verify(record)
         with job.phase(Phase.PUBLISH):
-            draft.publish()
+            if after is After.DESTROY:
+                meaning = f"the record {path} is the guest now: destroy domain {domid}"
+                job.commit_by(draft.publish, lambda: draft.published, meaning)
+            else:
+                draft.publish()
         if after is After.DESTROY:
-            job.commit(f"the record {path} is the guest now: destroy domain {domid}")
             with job.phase(Phase.RELEASE):
                 host.destroy(domid)
     return found
@@ -107,12 +116,6 @@ class _DeviceModel:
         with device_model:
             device_model.stop()
             return device_model.save_state_bytes(live=False)
-
-    def cont(self) -> None:
-        device_model = self._connect()
-        if device_model is not None:
-            with device_model:
-                device_model.cont()
 
     def _connect(self) -> DeviceModel | None:
         return self._host.device_model(self._domid)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import BinaryIO
 
 from xenqemu.errors import BadRecord
+from xenqemu.formats.domain_config import DomainConfig
+from xenqemu.formats.libxc import DomainHeader
 from xenqemu.formats.libxc_order import X86_HVM
 from xenqemu.formats.source import Source
 from xenqemu.operations.outline import Outline, outline
@@ -32,8 +34,8 @@ def verify(file: BinaryIO) -> Outline:
     found = outline(Source(file))
     if found.domain and found.domain.type == X86_HVM and not is_lab(found):
         _xen_hvm(found)
-    if found.config:
-        _agree(found)
+    if found.config and found.domain:
+        _agree(found, found.config, found.domain)
     return found
 
 
@@ -53,13 +55,10 @@ def _xen_hvm(found: Outline) -> None:
             raise BadRecord("libxc HVM_PARAMS", offset, f"{name} among the pages", f"{pfn:#x}")
 
 
-def _agree(found: Outline) -> None:
-    """Check config against image and device state; `found.config` is there."""
-    config = found.config
-    if config is None or found.domain is None:
-        return
+def _agree(found: Outline, config: DomainConfig, domain: DomainHeader) -> None:
+    """Check config against image and device state."""
     header = _offset(found, "header")
-    hvm_image = found.domain.type == X86_HVM
+    hvm_image = domain.type == X86_HVM
     if (config.type != "pv") != hvm_image:
         image = "HVM" if hvm_image else "PV"
         raise BadRecord("xl config", header, f"a guest like its {image} image", config.type)

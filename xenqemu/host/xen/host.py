@@ -13,7 +13,7 @@ from xenqemu.formats.helper_dialects import dialect_of
 from xenqemu.formats.source import Source
 from xenqemu.host.device_model import DeviceModel
 from xenqemu.host.domain import BuildOptions, Needs
-from xenqemu.host.hypervisor import GuestMemory, Progress, RunState
+from xenqemu.host.hypervisor import DomainInfo, GuestMemory, Progress, RunState
 from xenqemu.host.store import Store
 from xenqemu.host.xen import admission, toolstack
 from xenqemu.host.xen.hypervisor import XenHypervisor
@@ -66,10 +66,11 @@ class XenHost:
         with self.store() as store:
             if store.read(f"/libxl/{domid}/type") != "hvm":
                 return None
-        return _LockedDeviceModel(RUN / f"qmp-libxl-{domid}", domid, self._uuid(domid))
+        return _LockedDeviceModel(RUN / f"qmp-libxl-{domid}", domid, self._existing(domid).uuid)
 
     def config(self, domid: int) -> DomainConfig:
         """Return what the domain is made of now, as `xl save` would store it."""
+        self._existing(domid)
         return toolstack.listed_config(domid)
 
     def admit(self, needs: Needs) -> None:
@@ -91,11 +92,11 @@ class XenHost:
         if "_xen" in self.__dict__:
             self._xen.close()
 
-    def _uuid(self, domid: int) -> str:
+    def _existing(self, domid: int) -> DomainInfo:
         info = self.hypervisor.info(domid)
         if info is None:
             raise HostError(f"there is no domain {domid}")
-        return info.uuid
+        return info
 
     def _pv_memory(self, domid: int) -> GuestMemory:
         def suspended() -> bool:

@@ -1,0 +1,195 @@
+"""A suspend: what is done in which order, what becomes of the guest, what the record holds."""
+
+import stat
+
+import pytest
+
+from tests.operations.fakes import NAME, Guest, World, config, device_state, loaded
+from xenqemu.errors import BadRecord, HostError, RolledBack, UsageError
+from xenqemu.operations.events import Event, Kind, Phase
+from xenqemu.operations.suspend import After, suspend
+
+QUIESCE = ["hypervisor.suspend", "device_model.stop", "device_model.save"]
+PUBLISH = ["os.fsync", "os.rename", "os.fsync"]
+GO_ON = ["device_model.cont", "hypervisor.resume"]
+ORDER = {
+    After.DESTROY: [*QUIESCE, "memory.save", *PUBLISH, "host.destroy"],
+    After.CONTINUE: [*QUIESCE, "memory.save", *GO_ON, *PUBLISH],
+    After.PAUSE: [*QUIESCE, "memory.save", "hypervisor.pause", *GO_ON, *PUBLISH],
+}
+
+
+@pytest.fixture
+def world():
+    return World()
+
+
+def save(world, path, after=After.DESTROY):
+    with world.watching():
+        return suspend(world.host, 1, path, after=after, observe=world.observe)
+
+
+@pytest.mark.parametrize("after", After)
+def test_order_of_acts(world, tmp_path, after):
+    save(world, tmp_path / "record", after)
+    assert world.acts() == ORDER[after]
+    assert world.broken == []
+
+
+@pytest.mark.parametrize("after", After)
+def test_record_holds_the_guest_as_it_stood(world, tmp_path, after):
+    guest = world.guests[1]
+    found = save(world, tmp_path / "record", after)
+    copy = loaded(tmp_path / "record")
+    assert (copy.config, copy.pages, copy.tick) == (guest.config, guest.pages, guest.tick)
+    assert found.config == guest.config
+    assert found.pages.data == len(guest.pages)
+    assert found.size == (tmp_path / "record").stat().st_size
+    assert stat.S_IMODE((tmp_path / "record").stat().st_mode) == 0o600
+    assert [entry.name for entry in tmp_path.iterdir()] == ["record"]
+
+
+def test_what_becomes_of_the_guest(tmp_path):
+    found = {}
+    for after in After:
+        world = World()
+        save(world, tmp_path / "record", after)
+        guest = world.guests.get(1)
+        found[after] = guest and (guest.runs, guest.run_state.value, guest.devices_run)
+    assert found == {
+        After.DESTROY: None,
+        After.CONTINUE: (True, "running", True),
+        After.PAUSE: (False, "paused", True),
+    }
+
+
+def test_nothing_changes_before_all_has_been_asked(world, tmp_path):
+    save(world, tmp_path / "record")
+    first = world.calls.index("hypervisor.suspend")
+    asked = {"device_model.status", "device_model.blockers", "hypervisor.info", "store.read"}
+    assert asked < set(world.calls[:first])
+    assert not set(world.acts()) & set(world.calls[:first])
+
+
+def test_guest_without_a_device_model(world, tmp_path):
+    world.has_device_model = False
+    world.guests[1].config = config("pvh")
+    found = save(world, tmp_path / "record", After.CONTINUE)
+    assert world.acts() == [
+        *("hypervisor.suspend", "memory.save", "hypervisor.resume"),
+        *PUBLISH,
+    ]
+    assert not found.has_device_state
+    assert world.guests[1].runs
+
+
+def test_phases_and_progress(world, tmp_path):
+    save(world, tmp_path / "record")
+    told = [(event.phase, event.kind) for event in world.events if event.kind is not Kind.PROGRESS]
+    phases = (*(Phase.CHECK, Phase.QUIESCE, Phase.SAVE, Phase.VERIFY, Phase.PUBLISH), Phase.RELEASE)
+    assert told == [(phase, kind) for phase in phases for kind in (Kind.STARTED, Kind.DONE)]
+    progress = [event for event in world.events if event.kind is Kind.PROGRESS]
+    assert progress == [
+        Event(Phase.SAVE, Kind.PROGRESS, 5 * 4096, 10 * 4096),
+        Event(Phase.SAVE, Kind.PROGRESS, 10 * 4096, 10 * 4096),
+    ]
+
+
+def refused(world, path, error, match, after=After.DESTROY):
+    """Assert that a save is refused before anything is touched."""
+    with pytest.raises(error, match=match):
+        save(world, path, after)
+    assert world.acts() == []
+    assert world.broken == []
+
+
+def test_no_such_domain(tmp_path):
+    refused(World(guests={}), tmp_path / "record", HostError, "there is no domain 1")
+
+
+@pytest.mark.parametrize(
+    ("state", "match"),
+    [
+        ({"held": True}, "domain 1 is not running .hypervisor: paused"),
+        ({"crashed": True}, "hypervisor: crashed"),
+        ({"suspended": True}, f"hypervisor: suspended; name in xenstore: {NAME}"),
+        ({"devices_run": False}, "device model: paused"),
+    ],
+)
+def test_guest_that_does_not_run(world, tmp_path, state, match):
+    vars(world.guests[1]).update(state)
+    refused(world, tmp_path / "record", HostError, match)
+    assert vars(world.guests[1]).items() >= state.items()
+
+
+def test_device_that_cannot_be_saved(world, tmp_path):
+    world.blockers = ["nvme is not migratable", "another"]
+    match = "the device model of domain 1 cannot be saved: nvme is not migratable"
+    refused(world, tmp_path / "record", HostError, match)
+    assert world.guests[1].runs
+
+
+def test_place_that_takes_no_file(world, tmp_path):
+    refused(world, tmp_path / "no" / "record", HostError, "cannot open the folder")
+    refused(world, tmp_path, UsageError, "exists and is a folder")
+
+
+@pytest.mark.parametrize("older", [None, b"older"])
+@pytest.mark.parametrize("after", After)
+def test_record_that_does_not_verify_costs_the_record_only(world, tmp_path, after, older):
+    if older:
+        (tmp_path / "record").write_bytes(older)
+    world.guests[1].pages.pop(0xFEFFC)
+    with pytest.raises(RolledBack, match="STORE_PFN among the pages") as caught:
+        save(world, tmp_path / "record", after)
+    assert isinstance(caught.value.__cause__, BadRecord)
+    assert caught.value.phase == "verify"
+    assert str(caught.value).startswith("save of domain 1 (sample) failed (verify): ")
+    assert world.guests[1].runs
+    assert [entry.read_bytes() for entry in tmp_path.iterdir()] == ([older] if older else [])
+
+
+def test_undo_is_in_reverse(world, tmp_path):
+    world.guests[1].pages.pop(0xFEFFC)
+    with pytest.raises(RolledBack):
+        save(world, tmp_path / "record")
+    assert world.acts() == [*QUIESCE, "memory.save", *GO_ON]
+
+
+def test_undo_of_a_pause(world, tmp_path):
+    world.guests[1].pages.pop(0xFEFFC)
+    with pytest.raises(RolledBack):
+        save(world, tmp_path / "record", After.PAUSE)
+    assert world.acts()[-1] == "hypervisor.unpause"
+
+
+def test_observer_that_goes_away_strands_nobody(world, tmp_path):
+    def watch(event):
+        if event.kind is Kind.PROGRESS or event.phase is Phase.UNDO:
+            raise BrokenPipeError("nobody reads")
+
+    with pytest.raises(RolledBack, match="nobody reads; the guest is as it was"):
+        suspend(world.host, 1, tmp_path / "record", observe=watch)
+    assert world.guests[1].runs
+    assert not any(tmp_path.iterdir())
+
+
+def test_first_error_stays_the_one_shown(world, tmp_path):
+    world.guests[1].pages.pop(0xFEFFC)
+
+    def watch(event):
+        if event.kind is Kind.FAILED:
+            raise BrokenPipeError("nobody reads")
+
+    with pytest.raises(RolledBack) as caught:
+        suspend(world.host, 1, tmp_path / "record", observe=watch)
+    assert isinstance(caught.value.__cause__, BadRecord)
+    assert caught.value.__cause__.__notes__ == ["could not tell of it: nobody reads"]
+    assert world.guests[1].runs
+
+
+def test_state_is_the_one_of_the_moment(tmp_path):
+    world = World({1: Guest.running(tick=7)})
+    found = save(world, tmp_path / "record", After.CONTINUE)
+    assert found.devices.sections[0].data == (7).to_bytes(8, "big") + bytes(16)
+    assert device_state(7) in (tmp_path / "record").read_bytes()

@@ -1,0 +1,142 @@
+"""xenqemu for toolstacks: its operations as functions.
+
+::
+
+    import xenqemu
+
+    xenqemu.suspend("guest", "/var/lib/xen/save/guest", observe=print)
+    xenqemu.restore("/var/lib/xen/save/guest")
+
+Every function works on the host it is given, by default this machine's.  Nothing is kept between
+calls and nothing is shared by two of them, so that threads may save several domains at once.
+Errors are those of `xenqemu.errors`; an async caller uses `asyncio.to_thread`.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from xenqemu.errors import UsageError
+from xenqemu.formats.domain_config import DomainConfig
+from xenqemu.host import domain
+from xenqemu.host.domain import DomainState, Host
+from xenqemu.host.xen.host import XenHost
+from xenqemu.lab.host import Lab
+from xenqemu.operations import restore as restoring
+from xenqemu.operations import suspend as suspending
+from xenqemu.operations import verify as verifying
+from xenqemu.operations.events import Observer, unobserved
+from xenqemu.operations.outline import Outline
+from xenqemu.operations.restore import Restored
+from xenqemu.operations.suspend import After
+
+CAPABILITIES = Path("/proc/xen/capabilities")
+"""Holds "control_d" in a domain that controls its host."""
+
+
+def open_host(words: str = "auto") -> Host:
+    """Return the host that `words` name: "xen", "lab", "lab:DIR", or "auto" for what is there.
+
+    Raises `UsageError` for other words; whether the host is there shows when it is asked.
+    """
+    kind, _, folder = words.partition(":")
+    if kind == "lab":
+        return Lab(Path(folder) if folder else default_lab())
+    if words == "xen" or (words == "auto" and is_dom0()):
+        return XenHost()
+    if words == "auto":
+        return Lab(default_lab())
+    raise UsageError(f"host {words!r} is none of xen, lab, lab:DIR, auto")
+
+
+def is_dom0() -> bool:
+    """Tell whether this machine is the control domain of a Xen host."""
+    try:
+        return "control_d" in CAPABILITIES.read_text()
+    except OSError:
+        return False
+
+
+def default_lab() -> Path:
+    """Return the lab's folder: $XENQEMU_LAB, or one of our own in memory."""
+    named = os.environ.get("XENQEMU_LAB")
+    if named:
+        return Path(named)
+    memory = Path("/dev/shm")  # `Lab.up` refuses a folder that is not ours alone
+    base = memory if memory.is_dir() else Path(tempfile.gettempdir())
+    return base / f"xenqemu-lab-{os.geteuid()}"
+
+
+def suspend(
+    who: str | int,
+    file: str | Path,
+    *,
+    after: After = After.DESTROY,
+    config: DomainConfig | None = None,
+    keep_domid: bool = False,
+    host: Host | None = None,
+    observe: Observer = unobserved,
+) -> Outline:
+    """Save a domain, named or by id, to `file` and return what the record holds.
+
+    `config` is put in place of the domain's own; the record asks for the same id at its restore
+    if `keep_domid`.  Raises as `xenqemu.operations.suspend.suspend`.
+    """
+    with _host(host) as here:
+        domid = domain.find(here, str(who))
+        return suspending.suspend(
+            here,
+            domid,
+            Path(file),
+            after=after,
+            config=config,
+            keep_domid=keep_domid,
+            observe=observe,
+        )
+
+
+def restore(
+    file: str | Path,
+    *,
+    paused: bool = False,
+    config: DomainConfig | None = None,
+    monitor: bool = True,
+    host: Host | None = None,
+    observe: Observer = unobserved,
+) -> Restored:
+    """Bring a domain back from `file` and return its id and what the record holds.
+
+    `config` takes the place of the record's own; `monitor` leaves a process behind that sees to
+    the guest's reboots, where the host has such.  Raises as `xenqemu.operations.restore.restore`.
+    """
+    with _host(host) as here:
+        return restoring.restore(
+            here, Path(file), paused=paused, config=config, monitor=monitor, observe=observe
+        )
+
+
+def verify(file: str | Path) -> Outline:
+    """Return what a record holds; raise `FormatError` if it is not whole and sound."""
+    with Path(file).open("rb") as record:
+        return verifying.verify(record)
+
+
+def status(who: str | int, *, host: Host | None = None) -> DomainState:
+    """Return what all parties say of a domain, named or by id; `HostError` if there is none."""
+    with _host(host) as here:
+        return domain.state(here, domain.find(here, str(who)))
+
+
+@contextmanager
+def _host(given: Host | None) -> Iterator[Host]:
+    """Give the host to work on; one that was opened for this call alone is closed after it."""
+    host = given or open_host()
+    try:
+        yield host
+    finally:
+        if given is None:
+            host.close()
