@@ -25,6 +25,7 @@ from xenqemu.formats.domain_config import DomainConfig
 from xenqemu.host import domain
 from xenqemu.host.domain import DomainState, Host
 from xenqemu.host.xen.host import XenHost
+from xenqemu.host.xen.trigger import PATIENCE, Deadlines
 from xenqemu.lab.host import Lab
 from xenqemu.operations import restore as restoring
 from xenqemu.operations import suspend as suspending
@@ -38,16 +39,17 @@ CAPABILITIES = Path("/proc/xen/capabilities")
 """Holds "control_d" in a domain that controls its host."""
 
 
-def open_host(words: str = "auto") -> Host:
+def open_host(words: str = "auto", *, patience: float = PATIENCE.acknowledge) -> Host:
     """Return the host that `words` name: "xen", "lab", "lab:DIR", or "auto" for what is there.
 
-    Raises `UsageError` for other words; whether the host is there shows when it is asked.
+    A guest of Xen has `patience` seconds to take the request to suspend, and as many again to
+    suspend.  Raises `UsageError` for other words; whether the host is there shows when it is asked.
     """
     kind, _, folder = words.partition(":")
     if kind == "lab":
         return Lab(Path(folder) if folder else default_lab())
     if words == "xen" or (words == "auto" and is_dom0()):
-        return XenHost()
+        return XenHost(deadlines=Deadlines(patience, patience))
     if words == "auto":
         return Lab(default_lab())
     raise UsageError(f"host {words!r} is none of xen, lab, lab:DIR, auto")

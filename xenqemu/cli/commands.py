@@ -26,7 +26,7 @@ Command = Callable[[argparse.Namespace], None]
 
 def save(chosen: argparse.Namespace) -> None:
     """`xenqemu save [-c|-p] [-D] DOM FILE [CFG]`."""
-    host = open_host(chosen.host)
+    host = open_host(chosen.host, patience=chosen.timeout)
     domid = domain.find(host, chosen.domain)
     found = suspend(
         host,

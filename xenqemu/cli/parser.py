@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import os
-from importlib.metadata import version
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
+from xenqemu import __version__
 from xenqemu.cli import commands, lab
 from xenqemu.errors import UsageError
+from xenqemu.host.xen.trigger import PATIENCE
+
+MAX_TIMEOUT = 86400
 
 
 class _Parser(argparse.ArgumentParser):
@@ -17,6 +21,14 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}\n{self.format_usage().rstrip()}")
+
+
+def _seconds(text: str) -> float:
+    with suppress(ValueError):
+        seconds = float(text)
+        if 0 < seconds < MAX_TIMEOUT:
+            return seconds
+    raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to {MAX_TIMEOUT}")
 
 
 class _OneOrTwo(argparse.Action):
@@ -40,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
         prog="xenqemu",
         description="Suspend, restore and look into domains of a Xen host or of the lab.",
     )
-    top.add_argument("--version", action="version", version=f"xenqemu {version('xenqemu')}")
+    top.add_argument("--version", action="version", version=f"xenqemu {__version__}")
     top.add_argument(
         "--host",
         metavar="xen|lab[:DIR]|auto",
@@ -62,6 +74,13 @@ def _save(verb: argparse.ArgumentParser) -> None:
     after = verb.add_mutually_exclusive_group()
     after.add_argument("-c", dest="checkpoint", action="store_true", help="let it run on")
     after.add_argument("-p", dest="paused", action="store_true", help="leave it paused")
+    verb.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=PATIENCE.acknowledge,
+        metavar="SECONDS",
+        help="for the guest to take the request, and again to suspend (default: %(default)g)",
+    )
     verb.add_argument("-D", dest="keep_domid", action="store_true", help="ask for its id again")
     verb.add_argument("domain", metavar="DOM", help="name or id")
     verb.add_argument("file", metavar="FILE", type=Path)
