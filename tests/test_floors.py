@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = "xenqemu"
 
 FLOORS = [
-    {"errors"},
+    {"errors", "version"},
     {"formats"},
     {"host"},
     {"operations"},

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from xenqemu.toolstack import suspend as suspend
     from xenqemu.toolstack import verify as verify
 
-__version__ = "0.1.0"
-
 __all__ = ["After", "open_host", "restore", "status", "suspend", "verify"]
 
 

@@ -8,10 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from xenqemu import __version__
 from xenqemu.cli import commands, lab
 from xenqemu.errors import UsageError
 from xenqemu.host.xen.trigger import PATIENCE
+from xenqemu.version import VERSION
 
 MAX_TIMEOUT = 86400
 
@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
         prog="xenqemu",
         description="Suspend, restore and look into domains of a Xen host or of the lab.",
     )
-    top.add_argument("--version", action="version", version=f"xenqemu {__version__}")
+    top.add_argument("--version", action="version", version=f"xenqemu {VERSION}")
     top.add_argument(
         "--host",
         metavar="xen|lab[:DIR]|auto",

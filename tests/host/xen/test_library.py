@@ -129,6 +129,9 @@ def test_the_interface_is_closed_once(libraries: FakeLibraries) -> None:
         pass
     xen.close()
     assert libraries.calls.count("xc_interface_close") == 1
+    with pytest.raises(HypervisorError, match="^xc_domain_pause: the control .* closed already$"):
+        xen.call("xc_domain_pause", 7)
+    assert "xc_domain_pause" not in libraries.calls
 
 
 def test_a_call_that_fails_says_which_and_why(libraries: FakeLibraries, xen: Xen) -> None:
@@ -141,6 +144,6 @@ def test_a_call_that_fails_says_which_and_why(libraries: FakeLibraries, xen: Xen
 
 def test_the_handles_of_other_libraries_are_closed(libraries: FakeLibraries, xen: Xen) -> None:
     with pytest.raises(KeyError), xen.handle_of("xenforeignmemory") as handle:
-        assert handle == 0x30
+        assert handle.value == 0x30
         raise KeyError
     assert libraries.calls[-1] == "xenforeignmemory_close"

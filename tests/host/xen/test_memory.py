@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import random
-from errno import EIO
+from errno import EIO, ENOMEM
 from pathlib import Path
 
 import pytest
 
+from tests.host.xen import fake_xen as fake_xen_module
 from tests.host.xen.fake_xen import LEAVES, MSRS, PAGE, FakeLibraries, Guest, fake_xen
 from xenqemu.errors import HypervisorError
 from xenqemu.formats import libxc
@@ -25,7 +26,6 @@ from xenqemu.formats.record import Record
 from xenqemu.formats.sink import Sink
 from xenqemu.formats.source import Source
 from xenqemu.formats.value import Value
-from xenqemu.host.xen import memory as memory_module
 from xenqemu.host.xen.library import Xen
 from xenqemu.host.xen.memory import HvmMemory
 
@@ -109,9 +109,16 @@ def test_zeros_can_be_written_out(libraries: FakeLibraries, xen: Xen) -> None:
     assert read(image(xen, elide_zeros=False)[0])[1] == pages
 
 
-def test_no_params_no_record(libraries: FakeLibraries, xen: Xen) -> None:
+def test_what_is_empty_has_no_record(
+    libraries: FakeLibraries, xen: Xen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fake_xen_module, "LEAVES", b"")
+    monkeypatch.setattr(fake_xen_module, "MSRS", b"")
     libraries.guests[DOMID] = suspended(pages={0: FULL})
-    assert "HVM_PARAMS" not in [record.name for record in read(image(xen)[0])[0]]
+    assert [record.name for record in read(image(xen)[0])[0]] == [
+        *("image header", "domain header", "STATIC_DATA_END", "PAGE_DATA"),
+        *("X86_TSC_INFO", "HVM_CONTEXT", "END"),
+    ]
 
 
 def test_broken_and_allocated_pages_are_said_and_not_mapped(
@@ -145,9 +152,8 @@ def test_any_layout_of_pages(libraries: FakeLibraries, xen: Xen) -> None:
 
 @pytest.mark.parametrize("last", [1023, 1024, 4095, 4096, 4097])
 def test_the_last_page_is_found_wherever_it_is(
-    libraries: FakeLibraries, xen: Xen, monkeypatch: pytest.MonkeyPatch, last: int
+    libraries: FakeLibraries, xen: Xen, last: int
 ) -> None:
-    monkeypatch.setattr(memory_module, "AHEAD", 2048)
     libraries.guests[DOMID] = suspended(pages={last: FULL})
     assert read(image(xen)[0])[1] == {last: FULL}
 
@@ -215,6 +221,13 @@ def test_what_xen_refuses_is_named(libraries: FakeLibraries, xen: Xen, name: str
     libraries.guests[DOMID] = suspended(pages={0: FULL})
     libraries.refusals[name] = EIO
     with pytest.raises(HypervisorError, match=rf"{name}\(.*\): Input/output error"):
+        image(xen)
+
+
+def test_no_memory_for_the_cpu_policy(libraries: FakeLibraries, xen: Xen) -> None:
+    libraries.guests[DOMID] = suspended(pages={0: FULL})
+    libraries.refusals["xc_cpu_policy_init"] = ENOMEM
+    with pytest.raises(HypervisorError, match="^xc_cpu_policy_init: no memory$"):
         image(xen)
 
 

@@ -6,7 +6,7 @@ import ctypes
 import select
 from collections.abc import Iterator
 from contextlib import contextmanager
-from ctypes import byref, c_int, c_ubyte, c_uint32, c_uint64
+from ctypes import byref, c_int, c_ubyte, c_uint32, c_uint64, c_void_p
 from errno import EOPNOTSUPP, ESRCH
 
 from xenqemu.errors import HypervisorError
@@ -91,14 +91,15 @@ class Control:
             try:
                 yield SuspendChannel(self._xen, channels, local)
             finally:
+                # What it returns says nothing: it is -1 even where all went well.
                 ending = (channels, domid, local, byref(lock))
-                self._xen.call("xc_suspend_evtchn_release", *ending)
+                self._xen.attempt("xc_suspend_evtchn_release", *ending)
 
 
 class SuspendChannel:
     """An event channel to a guest, our end of it being `port`."""
 
-    def __init__(self, xen: Xen, channels: int | None, port: int) -> None:
+    def __init__(self, xen: Xen, channels: c_void_p, port: int) -> None:
         self._libraries = xen.libraries
         self._channels = channels
         self._port = port
@@ -107,12 +108,11 @@ class SuspendChannel:
         """Ask the guest to suspend."""
         self._call("xenevtchn_notify", self._port)
 
-    def wait(self, seconds: float) -> bool:
-        """Wait for Xen to say that the guest has stopped; False if it did not in time."""
+    def wait(self, seconds: float) -> None:
+        """Wait until Xen says that the guest has stopped, for `seconds` at most."""
         readable, _, _ = select.select([self._call("xenevtchn_fd")], [], [], seconds)
         if readable:
             self._call("xenevtchn_unmask", self._call("xenevtchn_pending"))
-        return bool(readable)
 
     def _call(self, name: str, *arguments: int) -> int:
         ctypes.set_errno(0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from ctypes import c_char, c_int
+from ctypes import c_char, c_int, c_void_p
 from mmap import PROT_READ
 from os import strerror
 
@@ -37,7 +37,7 @@ class GuestPages:
     `first` is the pfn that a batch of 1024 begins with.
     """
 
-    def __init__(self, xen: Xen, handle: int | None, domid: int) -> None:
+    def __init__(self, xen: Xen, handle: c_void_p, domid: int) -> None:
         self._xen = xen
         self._handle = handle
         self._domid = domid

@@ -90,7 +90,9 @@ class _Room:
 
 
 def _serialise(xen: Xen, domid: int, room: _Room) -> None:
-    policy = xen.open("xc_cpu_policy_init")
+    policy = xen.libraries["xc_cpu_policy_init"]()
+    if policy is None:
+        raise HypervisorError("xc_cpu_policy_init: no memory")
     try:
         xen.call("xc_cpu_policy_get_domain", domid, policy)
         numbers = byref(room.nr_leaves), byref(room.nr_msrs)

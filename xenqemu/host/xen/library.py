@@ -110,10 +110,11 @@ class Libraries:
 
     def _find(self, name: str) -> Callable[..., Any]:
         for library in self._libraries:
-            function = getattr(library, name, None)
-            if function is not None:
-                function.restype, function.argtypes = PROTOTYPES[name]
-                return function  # type: ignore[no-any-return]  # a symbol has no type
+            symbol = getattr(library, name, None)
+            if symbol is not None:
+                symbol.restype, symbol.argtypes = PROTOTYPES[name]
+                function: Callable[..., Any] = symbol
+                return function
         raise HostError(f"the libraries of Xen {dotted(self.version)} have no {name}")
 
 
@@ -124,14 +125,13 @@ class Xen:
     not that of the hypervisor, or if the caller may not control Xen.
     """
 
-    def __init__(
-        self, version: Version | None = None, libraries: Libraries | None = None
-    ) -> None:
+    def __init__(self, version: Version | None = None, libraries: Libraries | None = None) -> None:
         self.libraries = libraries or Libraries(version or running_version())
         self.release = self.libraries.release
         self.version = self.libraries.version
         self.logger = self._quiet_logger()
-        self.handle = self.open("xc_interface_open", self.logger, None, 0)
+        self._handle = self._open("xc_interface_open", self.logger, None, 0)
+        self._closed = False
         try:
             self._require_control()
         except HostError:
@@ -146,23 +146,16 @@ class Xen:
 
     def close(self) -> None:
         """Give the interface back; may be repeated."""
-        if self.handle is not None:
-            self.libraries["xc_interface_close"](self.handle)
-            self.handle = None
-
-    def open(self, name: str, *arguments: object) -> int | None:
-        """Return the handle that a library's `…_open` gives; raise `HostError` if it gives none."""
-        ctypes.set_errno(0)
-        handle: int | None = self.libraries[name](*arguments)
-        if handle is None:
-            why = os.strerror(ctypes.get_errno())
-            raise HostError(f"{name}: no access to Xen: {why} (is this root in dom0?)")
-        return handle
+        if not self._closed:
+            self._closed = True
+            self.libraries["xc_interface_close"](self._handle)
 
     def attempt(self, name: str, *arguments: object) -> tuple[int, int]:
         """Call a function with the handle before `arguments`; return its result and errno."""
+        if self._closed:
+            raise HypervisorError(f"{name}: the control interface of Xen is closed already")
         ctypes.set_errno(0)
-        result: int = self.libraries[name](self.handle, *arguments)
+        result: int = self.libraries[name](self._handle, *arguments)
         return result, ctypes.get_errno() if result < 0 else 0
 
     def call(self, name: str, *arguments: object) -> int:
@@ -173,13 +166,22 @@ class Xen:
         return result
 
     @contextmanager
-    def handle_of(self, library: str) -> Iterator[int | None]:
+    def handle_of(self, library: str) -> Iterator[c_void_p]:
         """Open the handle of a stable library ("xenevtchn", "xenforeignmemory") for the block."""
-        handle = self.open(f"{library}_open", self.logger, 0)
+        handle = self._open(f"{library}_open", self.logger, 0)
         try:
             yield handle
         finally:
             self.libraries[f"{library}_close"](handle)
+
+    def _open(self, name: str, *arguments: object) -> c_void_p:
+        """Return the handle that a library's `…_open` gives; raise `HostError` if it gives none."""
+        ctypes.set_errno(0)
+        handle: int | None = self.libraries[name](*arguments)
+        if handle is None:
+            why = os.strerror(ctypes.get_errno())
+            raise HostError(f"{name}: no access to Xen: {why} (is this root in dom0?)")
+        return c_void_p(handle)
 
     def _quiet_logger(self) -> int | None:
         stderr = c_void_p.in_dll(ctypes.CDLL(None), "stderr")

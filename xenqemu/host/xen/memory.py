@@ -15,8 +15,7 @@ this refuses: Xen calls them holes.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 
 from xenqemu.errors import HypervisorError
 from xenqemu.formats.libxc import DomainHeader, Writer
@@ -32,9 +31,6 @@ from xenqemu.host.xen.control import Control
 from xenqemu.host.xen.domain_info import XenDomain
 from xenqemu.host.xen.guest_pages import XALLOC, XTAB, GuestPages, Span
 from xenqemu.host.xen.library import Xen
-
-AHEAD = 64 * BATCH
-"""Pages that are asked about in one go while those before are written: 256 MiB."""
 
 _ORDINARY = re.compile(rb"\x00+")
 _NO_HOLES = re.compile(rb"[^\xf0]+")
@@ -82,10 +78,12 @@ class HvmMemory:
         self, guest: GuestPages, writer: Writer, expected: int, progress: Progress
     ) -> None:
         done, total = 0, expected * PAGE_SIZE
-        for first, types in _populated(guest, Control(self._xen).gpfns(self._domid)):
-            self._save_batch(guest, first, bytearray(types), writer)
-            done += (BATCH - types.count(XTAB)) * PAGE_SIZE
-            progress(min(done, total), total)
+        for first in range(0, Control(self._xen).gpfns(self._domid), BATCH):
+            types = guest.types(first)
+            if types:
+                self._save_batch(guest, first, bytearray(types), writer)
+                done += (BATCH - types.count(XTAB)) * PAGE_SIZE
+                progress(min(done, total), total)
         progress(total, total)
 
     def _save_batch(self, guest: GuestPages, first: int, types: bytearray, writer: Writer) -> None:
@@ -94,24 +92,6 @@ class HvmMemory:
             zeros = zero_pages(pages) if self._elide_zeros else []
             _mark(types, spans, zeros)
             writer.pages(_said(first, types), list(stretches(pages, zeros)))
-
-
-def _populated(guest: GuestPages, end: int) -> Iterator[tuple[int, bytes]]:
-    """Give first pfn and types of the batches that are not all holes, up to pfn `end`.
-
-    Xen is asked ahead in a thread of its own: to find the holes of a guest takes it as long as to
-    map and write the rest.
-    """
-
-    def ask(start: int) -> list[tuple[int, bytes]]:
-        firsts = range(start, min(start + AHEAD, end), BATCH)
-        return [(first, types) for first in firsts if (types := guest.types(first))]
-
-    with ThreadPoolExecutor(1, "page types") as scout:
-        ahead = scout.submit(ask, 0)
-        for start in range(AHEAD, end + AHEAD, AHEAD):
-            found, ahead = ahead.result(), scout.submit(ask, start)
-            yield from found
 
 
 def _mark(types: bytearray, spans: Sequence[Span], zeros: Sequence[int]) -> None:

@@ -18,14 +18,13 @@ had answered.  (tools/libs/light/libxl_dom_suspend.c; docs/misc/xenstore-paths.p
 from __future__ import annotations
 
 import time
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
 
 from xenqemu.errors import HostError, HostTimeout, HypervisorError
 from xenqemu.host.hypervisor import RunState
 from xenqemu.host.policy import Deadline
 from xenqemu.host.store import Store, Transaction
+from xenqemu.host.xen.control import Control
 from xenqemu.host.xen.domain_info import SUSPEND, XenDomain
 
 CALLBACK_IRQ = 0
@@ -35,6 +34,13 @@ ACPI_S_STATE = 14
 """HVM_PARAM_ACPI_S_STATE: not zero while the guest sleeps."""
 
 REQUEST = "suspend"
+
+LOOK_AGAIN = 1.0
+"""Seconds between two looks at a guest of which nothing is heard.
+
+xenstored does not tell of a guest that is suspended if someone forgot to tell it of the resume
+before; nor if the guest has had an event channel for it: then Xen tells the channel only.
+"""
 
 
 @dataclass(frozen=True)
@@ -53,35 +59,6 @@ class LateSuspend(HostTimeout):
     """The guest knows of the request and may suspend yet: `await_suspended` goes on watching."""
 
 
-class Channel(Protocol):
-    """An event channel to a guest."""
-
-    def notify(self) -> None:
-        """Ask the guest to suspend."""
-
-    def wait(self, seconds: float) -> bool:
-        """Wait for an event; False if none came in time."""
-
-
-class Control(Protocol):
-    """What is asked of Xen here."""
-
-    def domain(self, domid: int) -> XenDomain | None:
-        """Return what Xen says of a domain."""
-
-    def hvm_param(self, domid: int, index: int) -> int:
-        """Return one HVM_PARAM_*."""
-
-    def has_vnuma(self, domid: int) -> bool:
-        """Tell whether the guest sees NUMA nodes."""
-
-    def shutdown(self, domid: int, reason: int) -> None:
-        """Put a domain into the state that its own shutdown would."""
-
-    def suspend_channel(self, domid: int, port: int) -> AbstractContextManager[Channel]:
-        """Hold an event channel of the guest for the block."""
-
-
 def suspend(control: Control, store: Store, domid: int, deadlines: Deadlines = PATIENCE) -> None:
     """Make a running guest suspend, and return when Xen says it has.
 
@@ -92,16 +69,21 @@ def suspend(control: Control, store: Store, domid: int, deadlines: Deadlines = P
     _Suspend(control, store, domid, deadlines).run()
 
 
-def await_suspended(control: Control, store: Store, domid: int, seconds: float) -> None:
-    """Return when Xen says that the guest has suspended.
+def await_suspended(
+    control: Control, store: Store, domid: int, seconds: float, told: str = "it took the request"
+) -> None:
+    """Return when Xen says that the guest has suspended; `told` is what was done to that end.
 
     Raises `HypervisorError` if it ended otherwise, `LateSuspend` after `seconds`.
     """
-    start = time.monotonic()
-    try:
-        store.wait("@releaseDomain", lambda: _suspended(control, domid), seconds)
-    except HostTimeout as error:
-        raise _late(domid, "it took the request", time.monotonic() - start) from error
+    start, deadline = time.monotonic(), Deadline.after(seconds)
+    while not _suspended(control, domid):
+        next_look = min(LOOK_AGAIN, deadline.left)
+        try:
+            store.wait("@releaseDomain", lambda: _suspended(control, domid), next_look)
+        except HostTimeout as error:
+            if deadline.passed and not _suspended(control, domid):
+                raise _late(domid, told, time.monotonic() - start) from error
 
 
 class _Suspend:
@@ -123,10 +105,10 @@ class _Suspend:
             self._by_channel(port)
         elif self._type(domain) == "hvm" and (asleep or not listens):
             self._control.shutdown(self._domid, SUSPEND)
-            self._await()
+            self._await("Xen was told to do so without it")
         else:
             self._by_control_node(domain)
-            self._await()
+            self._await("it took the request")
 
     def _suspendable(self) -> XenDomain:
         domain = self._control.domain(self._domid)
@@ -161,10 +143,11 @@ class _Suspend:
         deadline = Deadline.after(self._deadlines.suspend)
         with self._control.suspend_channel(self._domid, port) as channel:
             channel.notify()
-            while _suspended(self._control, self._domid) is None:
-                if not channel.wait(deadline.left) and deadline.passed:
+            while not _suspended(self._control, self._domid):
+                if deadline.passed:
                     told = f"it was told by event channel {port}"
                     raise _late(self._domid, told, time.monotonic() - start)
+                channel.wait(min(LOOK_AGAIN, deadline.left))
 
     def _by_control_node(self, domain: XenDomain) -> None:
         """Write the request, and return when the guest has taken it."""
@@ -176,13 +159,14 @@ class _Suspend:
         request = _Request(self._store, self._node)
         try:
             self._store.wait(self._node, request.taken, self._deadlines.acknowledge)
-        except HostError as error:
-            if request.written and self._withdrawn(error):
+        except BaseException as error:  # an interrupted wait must not leave the request either
+            withdrawn = request.written and self._withdrawn(error)
+            if withdrawn and isinstance(error, HostError):
                 raise self._unanswered(error, time.monotonic() - start) from error
-            if not request.written:
+            if not (request.written and isinstance(error, HostError)):
                 raise
 
-    def _withdrawn(self, error: HostError) -> bool:
+    def _withdrawn(self, error: BaseException) -> bool:
         """Take the request back; False if the guest took it at the last moment."""
 
         def withdraw(transaction: Transaction) -> bool:
@@ -197,8 +181,9 @@ class _Suspend:
             error.add_note(f"{self._node} could not be reset ({second}): it may suspend yet")
             raise error from second
 
-    def _await(self) -> None:
-        await_suspended(self._control, self._store, self._domid, self._deadlines.suspend)
+    def _await(self, told: str) -> None:
+        seconds = self._deadlines.suspend
+        await_suspended(self._control, self._store, self._domid, seconds, told)
 
     def _unanswered(self, error: HostError, waited: float) -> HostError:
         kind = HostTimeout if isinstance(error, HostTimeout) else HypervisorError

@@ -1,0 +1,3 @@
+"""The version of xenqemu, for its metadata and for `--version`."""
+
+VERSION = "0.1.0"
