@@ -24,9 +24,7 @@ from xenqemu.errors import UsageError
 from xenqemu.formats.domain_config import DomainConfig
 from xenqemu.host import domain
 from xenqemu.host.domain import DomainState, Host
-from xenqemu.host.xen.host import XenHost
 from xenqemu.host.xen.trigger import PATIENCE, Deadlines
-from xenqemu.lab.host import Lab
 from xenqemu.operations import restore as restoring
 from xenqemu.operations import suspend as suspending
 from xenqemu.operations import verify as verifying
@@ -45,13 +43,18 @@ def open_host(words: str = "auto", *, patience: float = PATIENCE.acknowledge) ->
     A guest of Xen has `patience` seconds to take the request to suspend, and as many again to
     suspend.  Raises `UsageError` for other words; whether the host is there shows when it is asked.
     """
+    # Each host is loaded only where it is worked on: loading costs more than many an act.
     kind, _, folder = words.partition(":")
-    if kind == "lab":
-        return Lab(Path(folder) if folder else default_lab())
-    if words == "xen" or (words == "auto" and is_dom0()):
-        return XenHost(deadlines=Deadlines(patience, patience))
     if words == "auto":
-        return Lab(default_lab())
+        kind = "xen" if is_dom0() else "lab"
+    if kind == "lab":
+        from xenqemu.lab.host import Lab  # noqa: PLC0415
+
+        return Lab(Path(folder) if folder else default_lab())
+    if kind == "xen" and not folder:
+        from xenqemu.host.xen.host import XenHost  # noqa: PLC0415
+
+        return XenHost(deadlines=Deadlines(patience, patience))
     raise UsageError(f"host {words!r} is none of xen, lab, lab:DIR, auto")
 
 

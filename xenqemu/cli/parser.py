@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from xenqemu.cli import commands, lab
+from xenqemu.cli import commands
 from xenqemu.errors import UsageError
 from xenqemu.host.xen.trigger import PATIENCE
 from xenqemu.version import VERSION
@@ -123,8 +123,8 @@ def _status(verb: argparse.ArgumentParser) -> None:
 def _lab(verb: argparse.ArgumentParser) -> None:
     acts = verb.add_subparsers(metavar="ACT", required=True, parser_class=_Parser)
     for name, run, text in (
-        ("up", lab.up, "start a host in a folder"),
-        ("down", lab.down, "end its domains and the host"),
+        ("up", _of_lab("up"), "start a host in a folder"),
+        ("down", _of_lab("down"), "end its domains and the host"),
     ):
         act = acts.add_parser(name, help=text)
         act.add_argument("folder", metavar="DIR", type=Path, nargs="?")
@@ -133,17 +133,28 @@ def _lab(verb: argparse.ArgumentParser) -> None:
     create.add_argument("-p", dest="paused", action="store_true", help="leave it paused")
     create.add_argument("--kvm", action="store_true", help="run it on /dev/kvm, not emulated")
     create.add_argument("config", metavar="CFG", type=Path)
-    _ends(create, lab.create)
-    _ends(acts.add_parser("list", help="the domains there are"), lab.list_domains)
+    _ends(create, _of_lab("create"))
+    _ends(acts.add_parser("list", help="the domains there are"), _of_lab("list_domains"))
     for name, run, text in (
-        ("pause", lab.pause, "hold a domain"),
-        ("unpause", lab.unpause, "let a held domain run"),
-        ("console", lab.console, "talk to its serial port (leave with Ctrl-])"),
-        ("destroy", lab.destroy, "end a domain at once"),
+        ("pause", _of_lab("pause"), "hold a domain"),
+        ("unpause", _of_lab("unpause"), "let a held domain run"),
+        ("console", _of_lab("console"), "talk to its serial port (leave with Ctrl-])"),
+        ("destroy", _of_lab("destroy"), "end a domain at once"),
     ):
         act = acts.add_parser(name, help=text)
         act.add_argument("domain", metavar="NAME", help="name or id")
         _ends(act, run)
+
+
+def _of_lab(name: str) -> commands.Command:
+    """Return a command of the lab, which is loaded only if that command is run."""
+
+    def run(chosen: argparse.Namespace) -> None:
+        from xenqemu.cli import lab  # noqa: PLC0415  see above
+
+        getattr(lab, name)(chosen)
+
+    return run
 
 
 def _ends(verb: argparse.ArgumentParser, run: commands.Command) -> None:

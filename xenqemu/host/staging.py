@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +27,7 @@ class Draft:
     def __init__(self, folder: int, name: str, shown: Path) -> None:
         self._folder = folder
         self._name = name
-        self._temporary = f".{name[:200]}.xenqemu-{secrets.token_hex(8)}"
+        self._temporary = f".{name[:200]}.xenqemu-{os.urandom(8).hex()}"
         self._older = f"{self._temporary}.older"
         self.path = shown
         fd = os.open(self._temporary, _NEW, 0o600, dir_fd=folder)
