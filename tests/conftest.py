@@ -1,4 +1,4 @@
-"""Shared by all tests: the root on the path, so that test helpers import; no clock in properties."""
+"""Shared by all tests: the root on the path, for their helpers; no clock in property tests."""
 
 import sys
 from pathlib import Path

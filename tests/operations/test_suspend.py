@@ -193,3 +193,15 @@ def test_state_is_the_one_of_the_moment(tmp_path):
     found = save(world, tmp_path / "record", After.CONTINUE)
     assert found.devices.sections[0].data == (7).to_bytes(8, "big") + bytes(16)
     assert device_state(7) in (tmp_path / "record").read_bytes()
+
+
+def test_given_config_replaces_the_guests_own_but_for_what_is_ours(world, tmp_path):
+    given = config(vcpus=2).with_name("other")
+    found = suspend(world.host, 1, tmp_path / "record", config=given, after=After.CONTINUE)
+    assert found.config == given.with_extra(world.guests[1].config.extra)
+
+
+@pytest.mark.parametrize(("keep", "domid"), [(False, 0), (True, 1)])
+def test_record_asks_for_the_same_id_if_told(world, tmp_path, keep, domid):
+    found = suspend(world.host, 1, tmp_path / "record", keep_domid=keep, after=After.CONTINUE)
+    assert found.config.domid == domid

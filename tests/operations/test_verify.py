@@ -22,7 +22,9 @@ from xenqemu.formats.page_data import BROKEN, XALLOC, XTAB, PageData
 from xenqemu.operations.verify import SPECIAL_PAGES, XEN_HVM, is_lab, verify
 
 END = (libxl.End(),)
-LAB = config(host="lab")
+LAB = config(vcpus=1, host="lab")
+LAB_DEVICES = (libxl.EmulatorContext(2, 0, golden.record("hvm.qevm")), *END)
+"""The devices of a machine with one vcpu, which is a device of QEMU in the lab."""
 
 
 def verified(data: bytes):
@@ -48,7 +50,7 @@ SOUND = {
     "hvm": record(),
     "pvh": record(config("pvh"), after=END),
     "pv": record(config("pv"), made.PV_STEPS, END, made.PV_DOMAIN),
-    "lab": record(LAB, made.LAB_STEPS),
+    "lab": record(LAB, made.LAB_STEPS, LAB_DEVICES),
     "bare libxl": made.stream(STEPS, DEVICES),
     "bare libxl without devices": made.stream(STEPS, END),
     "bare libxc": made.image(STEPS),
@@ -135,6 +137,13 @@ def test_special_page_that_is_not_populated(index, name, pages):
 def test_guest_of_the_lab_needs_nothing_of_xen_but_its_devices():
     data = record(LAB, made.LAB_STEPS, END)
     refused(data, BadRecord("libxl stream", len(data), "an EMULATOR_CONTEXT for hvm", "none"))
+
+
+def test_guest_of_the_lab_has_its_vcpus_among_its_devices():
+    data = record(config(vcpus=3, host="lab"), made.LAB_STEPS, LAB_DEVICES)
+    offset = offset_of(data, LAB_DEVICES[0])
+    expected = "3 vcpus as in the config"
+    refused(data, BadRecord("libxl EMULATOR_CONTEXT", offset, expected, "1"))
 
 
 @pytest.mark.parametrize(

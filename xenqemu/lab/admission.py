@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from xenqemu.errors import HostError, Unsupported
@@ -43,12 +44,11 @@ def check(config: DomainConfig) -> None:
 
 def check_free(config: DomainConfig, guests: Path) -> None:
     """Raise `HostError` if another domain has the same name or uuid."""
-    for entry in sorted(guests.glob("*/config.json")):
-        other = DomainConfig.parse(entry.read_bytes())
+    for domid, other in _configs(guests):
         if config.name == other.name:
-            raise HostError(f"domain {entry.parent.name} is named {config.name} already")
+            raise HostError(f"domain {domid} is named {config.name} already")
         if config.uuid.lower() == other.uuid.lower():
-            raise HostError(f"domain {entry.parent.name} ({other.name}) has uuid {config.uuid}")
+            raise HostError(f"domain {domid} ({other.name}) has uuid {config.uuid}")
 
 
 def default_machine() -> str:
@@ -86,6 +86,13 @@ def _message(line: str) -> object:
         return json.loads(line)
     except ValueError:
         return None
+
+
+def _configs(guests: Path) -> Iterator[tuple[str, DomainConfig]]:
+    """Give id and configuration of each domain; one may end while we look."""
+    for file in sorted(guests.glob("*/config.json")):
+        with suppress(FileNotFoundError):
+            yield file.parent.name, DomainConfig.parse(file.read_bytes())
 
 
 def _files(config: DomainConfig) -> Iterator[str]:

@@ -69,4 +69,5 @@ def _raw(fd: int) -> Iterator[None]:
     try:
         yield
     finally:
-        termios.tcsetattr(fd, termios.TCSADRAIN, before)
+        with contextlib.suppress(termios.error):  # it may have hung up
+            termios.tcsetattr(fd, termios.TCSADRAIN, before)

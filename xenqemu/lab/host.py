@@ -20,7 +20,7 @@ import struct
 import sys
 from pathlib import Path
 
-from xenqemu.errors import HostError, XenqemuError
+from xenqemu.errors import HostError, HostTimeout, XenqemuError
 from xenqemu.formats.domain_config import DomainConfig
 from xenqemu.formats.source import Source
 from xenqemu.host.device_model import DeviceModel
@@ -34,13 +34,16 @@ from xenqemu.lab.site import LOCK, Site, locked
 from xenqemu.operations.image import read_record
 
 XENSTORED_TIMEOUT = 10.0
-"""Seconds that xenstored has to answer after its start."""
+"""Seconds that xenstored has to answer after its start, and to make room in its queue."""
 
 LONGEST_SOCKET = 107
 """Bytes of a Unix socket's path at most (unix(7), but for its NUL)."""
 
 _CREDENTIALS = struct.Struct("iii")
 """Of the other end of a Unix socket: process, user, group (unix(7), SO_PEERCRED)."""
+
+_TIME = struct.Struct("ll")
+"""How long to wait for room in a listen queue: seconds and microseconds (SO_SNDTIMEO)."""
 
 
 class Lab:
@@ -167,13 +170,14 @@ class Lab:
         A pid file would not do: what it names may be another program by now, and `down` ends it.
         """
         with socket.socket(socket.AF_UNIX) as probe:
-            probe.setblocking(False)
+            limit = _TIME.pack(int(XENSTORED_TIMEOUT), round(XENSTORED_TIMEOUT % 1 * 1e6))
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
             try:
                 probe.connect(os.fspath(self._socket))
             except (FileNotFoundError, ConnectionRefusedError):
                 return None
             except BlockingIOError as error:
-                raise HostError(f"{self._socket}: too many wait there; xenstored hangs") from error
+                raise HostTimeout(f"{self._socket}: too many wait there: it hangs") from error
             peer = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         return Process.of(_CREDENTIALS.unpack(peer)[0])
 

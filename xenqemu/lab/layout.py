@@ -66,11 +66,6 @@ def remove(store: Store, domid: int) -> None:
     store.release(domid)
 
 
-def rename(store: Store, domid: int, name: str) -> None:
-    """Give a domain another name."""
-    store.write(f"/local/domain/{domid}/name", name)
-
-
 _HOST_ONLY = ("n0",)
 
 

@@ -93,6 +93,14 @@ class Site:
 
     def prepare(self, config: DomainConfig) -> RamFile:
         """Claim an id, the name and the uuid; return the domain's memory, which is empty."""
+        try:
+            self._claim(config)
+            (self._place.folder / "held").touch()
+            return _empty_memory(self._place, config)
+        except OSError as error:
+            raise HostError(f"cannot make room for {config.name}: {error}") from error
+
+    def _claim(self, config: DomainConfig) -> None:
         with locked(self._host.folder / LOCK):
             admission.check_free(config, self._host.guests)
             domid = _next_domid(self._host.folder / "domid")
@@ -101,10 +109,10 @@ class Site:
             self.domid = domid
             self._lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             fcntl.flock(self._lock, fcntl.LOCK_EX)
-            (folder / "config.json").write_bytes(config.dump())
+            draft = folder / "config.json.new"
+            draft.write_bytes(config.dump())
+            draft.rename(folder / "config.json")
         self._config = config
-        (folder / "held").touch()
-        return _empty_memory(self._place, config)
 
     def start(self, device_state: bytes | None) -> None:
         """Start QEMU, give it its state if it has one, and lay the domain out in xenstore."""

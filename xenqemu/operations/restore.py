@@ -7,6 +7,7 @@ the moment it is let run it is the guest, and the record is only its past.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,7 +15,8 @@ from xenqemu.errors import Unsupported, UsageError
 from xenqemu.formats.detect import Kind
 from xenqemu.formats.domain_config import DomainConfig
 from xenqemu.formats.source import Source
-from xenqemu.host.domain import BuildOptions, Host, Needs, require_running
+from xenqemu.host.domain import BuildOptions, Host, Needs, require_running, state
+from xenqemu.host.hypervisor import RunState
 from xenqemu.operations.devices import cont
 from xenqemu.operations.events import Observer, Phase, unobserved
 from xenqemu.operations.journal import Journal
@@ -60,11 +62,19 @@ def restore(
             job.undo(f"destroy domain {domid}", lambda: host.destroy(domid))
         if not paused:
             with job.phase(Phase.RELEASE):
-                job.commit(f"domain {domid} may have run already: it is the guest now")
                 cont(host, domid)  # as libxl does: a confined QEMU waits for it
-                host.hypervisor.unpause(domid)
+                meaning = f"domain {domid} may have run already: it is the guest now"
+                unpause = partial(host.hypervisor.unpause, domid)
+                job.commit_by(unpause, lambda: _may_have_run(host, domid), meaning)
                 require_running(host, domid)
     return Restored(domid, record)
+
+
+def _may_have_run(host: Host, domid: int) -> bool:
+    """Tell whether a domain that was to be let run cannot be said to stand still."""
+    now = state(host, domid)
+    still = (RunState.PAUSED, RunState.SUSPENDED)
+    return bool(now.trouble) or now.info is None or now.info.run_state not in still
 
 
 def _opened(path: Path) -> BinaryIO:

@@ -48,7 +48,8 @@ def suspend(
     Raises what the tree in `xenqemu.errors` says; unless it is a `PastReturn` or `Stranded`, the
     guest is as it was.  `path` is as it was too, or (never with `After.DESTROY`) whole already.
     """
-    config = (config or host.config(domid)).with_domid(domid if keep_domid else 0)
+    own = host.config(domid)
+    config = (config.with_extra(own.extra) if config else own).with_domid(domid * keep_domid)
     hypervisor = host.hypervisor
     device_model = _DeviceModel(host, domid)
     with Journal("save", f"domain {domid} ({config.name})", observe) as job, staged(path) as draft:

@@ -66,10 +66,15 @@ def _agree(found: Outline, config: DomainConfig, domain: DomainHeader) -> None:
         got = "one" if found.has_device_state else "none"
         expected = f"{'an' if config.type == 'hvm' else 'no'} EMULATOR_CONTEXT for {config.type}"
         raise BadRecord("libxl stream", found.size, expected, got)
+    expected = f"{config.max_vcpus} vcpus as in the config"
     if found.context and found.context.vcpus != config.max_vcpus:
         offset = _offset(found, "HVM_CONTEXT")
-        expected = f"{config.max_vcpus} vcpus as in the config"
         raise BadRecord("libxc HVM_CONTEXT", offset, expected, str(found.context.vcpus))
+    if found.devices and is_lab(found):
+        cpus = sum(section.idstr == "cpu" for section in found.devices.sections)
+        if cpus != config.max_vcpus:
+            offset = _offset(found, "EMULATOR_CONTEXT")
+            raise BadRecord("libxl EMULATOR_CONTEXT", offset, expected, str(cpus))
 
 
 def _offset(found: Outline, name: str) -> int:

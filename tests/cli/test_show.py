@@ -1,0 +1,85 @@
+"""Lines, JSON, and progress on a terminal or for a program."""
+
+import io
+import json
+import sys
+
+import pytest
+
+from xenqemu.cli import show
+from xenqemu.operations.events import Event, Kind, Phase, unobserved
+
+EVENTS = [
+    Event(Phase.SAVE, Kind.STARTED),
+    Event(Phase.SAVE, Kind.PROGRESS, 1 << 20, 4 << 20),
+    Event(Phase.SAVE, Kind.DONE),
+    Event(Phase.UNDO, Kind.FAILED, text="no\x1bway"),
+]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("", ""),
+        ("plain text, 1 MiB …", "plain text, 1 MiB …"),
+        ("Grüße, 客人", "Grüße, 客人"),
+        ("\x1b[2J\r\n\t\x00\x7f", "\\x1b[2J\\r\\n\\t\\x00\\x7f"),
+        ("\u202ereversed\u200b", "\\u202ereversed\\u200b"),
+        ("no \udcff text", "no \\udcff text"),
+        ('it\'s a "name"\\', 'it\'s a "name"\\'),
+        ("\U000e0001", "\\U000e0001"),
+    ],
+)
+def test_lines_show_what_is_there(capsys, text, shown):
+    assert show.printable(text) == shown
+    show.line(text)
+    assert capsys.readouterr().out == f"{shown}\n"
+
+
+def test_json(capsys):
+    show.as_json({"name": "a\x1b\udcff", "n": [1, None]})
+    out = capsys.readouterr().out
+    assert out.isascii()
+    assert out.endswith("}\n")
+    assert json.loads(out) == {"name": "a\x1b\udcff", "n": [1, None]}
+
+
+def test_progress_as_lines_of_json(capsys):
+    observe = show.observer(as_lines_of_json=True)
+    for event in EVENTS:
+        observe(event)
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [
+        {"phase": "save", "event": "started"},
+        {"phase": "save", "event": "progress", "done": 1 << 20, "total": 4 << 20},
+        {"phase": "save", "event": "done"},
+        {"phase": "undo", "event": "failed", "text": "no\x1bway"},
+    ]
+
+
+def test_progress_goes_nowhere_without_a_terminal():
+    assert show.observer(as_lines_of_json=False) is unobserved
+
+
+def test_progress_on_a_terminal(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    now = [100.0]
+    monkeypatch.setattr(show.time, "monotonic", lambda: now[0])
+    observe = show.observer(as_lines_of_json=False)
+    observe(EVENTS[0])
+    now[0] = 102.0
+    observe(EVENTS[1])
+    observe(Event(Phase.SAVE, Kind.PROGRESS, 2 << 20, 4 << 20))  # too soon to be drawn again
+    now[0] = 104.0
+    observe(Event(Phase.SAVE, Kind.PROGRESS, 8 << 20, 0))
+    observe(EVENTS[2])
+    assert terminal.getvalue().split("\r\x1b[K") == [
+        *("", "save …", "save 25 %, 0 MiB/s", "save 838860800 %, 2 MiB/s", "")
+    ]
+    observe(EVENTS[3])
+    assert terminal.getvalue().endswith("\r\x1b[K")

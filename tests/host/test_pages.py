@@ -1,0 +1,62 @@
+"""Zero pages, and the tables of entries, against the obvious way to make them."""
+
+import random
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xenqemu.formats.page_data import XALLOC, PageData
+from xenqemu.host.pages import BATCH, page_entries, page_numbers, page_table, stretches, zero_pages
+
+PAGE = 4096
+ZERO = bytes(PAGE)
+KINDS = {
+    "zero": ZERO,
+    "first byte": b"\1" + bytes(PAGE - 1),
+    "eighth byte": bytes(7) + b"\1" + bytes(PAGE - 8),
+    "second word": bytes(8) + b"\1" + bytes(PAGE - 9),
+    "last byte": bytes(PAGE - 1) + b"\1",
+    "full": bytes(range(256)) * 16,
+}
+
+patterns = st.lists(st.sampled_from(sorted(KINDS)), min_size=1, max_size=40)
+
+
+@given(patterns)
+def test_zero_pages_are_found_and_the_rest_is_in_stretches(names):
+    data = memoryview(b"".join(KINDS[name] for name in names))
+    zeros = zero_pages(data)
+    assert zeros == [index for index, name in enumerate(names) if name == "zero"]
+    pieces = list(stretches(data, zeros))
+    assert all(pieces)
+    assert b"".join(pieces) == b"".join(KINDS[name] for name in names if name != "zero")
+    apart = "".join("0" if name == "zero" else "1" for name in names).split("0")
+    assert len(pieces) == sum(1 for stretch in apart if stretch)
+
+
+@given(patterns, st.integers(0, 2**52 - 41))
+def test_entries_say_which_pages_have_data(names, pfn):
+    zeros = [index for index, name in enumerate(names) if name == "zero"]
+    entries = page_entries(pfn, len(names), zeros)
+    expected = [pfn + index | (XALLOC if name == "zero" else 0) for index, name in enumerate(names)]
+    assert entries.tolist() == expected
+    assert list(PageData.of(entries).entries()) == expected
+
+
+@pytest.mark.parametrize("first", [0, 1, 0xFFFFF, 0x100000, 2**32 - 5, 2**52 - 1 - BATCH])
+def test_page_numbers(first):
+    assert page_numbers(first) == struct.pack("<1024Q", *range(first, first + BATCH))
+
+
+@given(st.integers(0, 2**52 - 1 - BATCH), st.binary(min_size=1, max_size=BATCH))
+def test_page_table_puts_the_types_in_the_highest_byte(first, types):
+    entries = [first + index | kind << 56 for index, kind in enumerate(types)]
+    assert page_table(first, types) == struct.pack(f"<{len(types)}Q", *entries)
+
+
+def test_page_table_of_a_whole_batch():
+    types = bytearray(random.Random(1).choices([0, 0xE0, 0xF0], k=BATCH))
+    entries = [5 + index | kind << 56 for index, kind in enumerate(types)]
+    assert list(PageData(page_table(5, types)).entries()) == entries

@@ -1,0 +1,79 @@
+"""The Xen hosts for the tests of this folder: booted once each, one after the other.
+
+    def test_x(bed): ...                 runs on Xen 4.17 and on Xen 4.20
+    @pytest.mark.parametrize("xen_host", ["4.20"], indirect=True)        on that one alone
+
+Every test begins on a host without guests.  When one fails, the host's logs are in its report.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator
+
+import pluggy
+import pytest
+
+from tests.integration.xen.bed import Bed
+
+XENSTOREDS = {"4.17": "oxenstored", "4.20": "xenstored"}
+"""The hosts, and which of Xen's two stores each runs: Debian's default, and the one in C."""
+
+TIMEOUT = 300
+"""Seconds for a test that does not say otherwise."""
+
+booted = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture(scope="session", params=XENSTOREDS)
+def xen_host(request: pytest.FixtureRequest) -> Iterator[Bed]:
+    """A running host; use `bed`."""
+    with Bed(request.param, XENSTOREDS[request.param]) as bed:
+        began = time.monotonic()
+        for _ in range(5):
+            bed.must("true")
+        each = (time.monotonic() - began) / 5 * 1000
+        line = f"Xen {bed.version}: up in {bed.boot_seconds:.1f} s, a command takes {each:.0f} ms"
+        request.config.stash.setdefault(booted, []).append(line)
+        yield bed
+
+
+@pytest.fixture
+def bed(xen_host: Bed) -> Iterator[Bed]:
+    """A host without guests."""
+    yield xen_host
+    if not xen_host.lost:
+        xen_host.clean()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Only one host runs at a time: its tests stand together, after all others."""
+    items.sort(key=_host)
+    for item in items:
+        if _host(item) and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(TIMEOUT))
+
+
+def _host(item: pytest.Item) -> str:
+    callspec = getattr(item, "callspec", None)
+    return str(callspec.params.get("xen_host", "")) if callspec else ""
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pluggy.Result[pytest.TestReport], None]:
+    """The host's logs in the report of a failed test."""
+    report = (yield).get_result()
+    host = getattr(item, "funcargs", {}).get("xen_host")
+    if report.failed and host is not None:
+        report.sections += [(f"Xen {host.version}: {n}", text) for n, text in host.logs().items()]
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """How fast the hosts were."""
+    for line in config.stash.get(booted, []):
+        terminalreporter.write_line(line)

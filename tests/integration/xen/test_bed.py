@@ -1,0 +1,72 @@
+"""The bed itself: both hosts boot, and stock `xl` brings every saved guest back as it was."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.integration.xen.bed import RECORDS, ROOT, Bed, assert_goes_on, record, saved_ticks
+
+pytestmark = pytest.mark.xen
+
+
+def test_host_is_the_version_it_says(bed: Bed) -> None:
+    info = dict(re.findall(r"^(\w+) *: (.*)$", bed.must("xl info"), re.MULTILINE))
+    assert f"{info['xen_major']}.{info['xen_minor']}" == bed.version
+
+
+def test_dom0_has_the_checkout_and_its_tools(bed: Bed) -> None:
+    where = bed.must(
+        "python3 -c 'import xenqemu, pyxs, qemu.qmp, tenacity; print(xenqemu.__file__)'"
+    )
+    assert where == "/src/xenqemu/__init__.py\n"
+    bed.must("touch /src/written-in-dom0")
+    assert not (ROOT / "written-in-dom0").exists()
+    assert bed.must("which strace xl xenstore-ls verify-stream-v2 | wc -l") == "4\n"
+
+
+def test_commands_have_a_status_and_an_end(bed: Bed) -> None:
+    assert bed.run("echo out; echo err >&2; exit 7") == (7, "out\n", "err\n")
+    assert bed.run("echo begun; sleep 100", timeout=1) == (124, "begun\n", "")
+
+
+def test_commands_run_side_by_side(bed: Bed) -> None:
+    process = bed.start("echo begun; sleep 100")
+    assert bed.must("echo beside") == "beside\n"
+    assert process.poll() is None
+    with pytest.raises(TimeoutError):
+        process.wait(0.2)
+    process.kill("TERM")
+    assert process.wait(10) == (-15, "begun\n", "")
+
+
+def test_files_go_both_ways(bed: Bed) -> None:
+    content = bytes(range(256)) * 5000
+    assert bed.get(bed.put("file", content)) == content
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_records_go_on(bed: Bed, name: str) -> None:
+    bed.restore(name)
+    new = bed.wait_ticks(name, beyond=saved_ticks(name))
+    assert_goes_on(saved_ticks(name), new)
+    if name != "firmware":
+        assert abs(new[-1].time - int(bed.must("date +%s"))) <= 3
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_stock_save_and_restore(bed: Bed, name: str) -> None:
+    domid = bed.restore(name)
+    bed.wait_ticks(name)
+    bed.must(f"xl save {name} /tmp/{name}.save", timeout=120)
+    assert bed.run(f"xl domid {name}").rc == 1
+    before = bed.ticks(name)
+    bed.must(f"xl restore /tmp/{name}.save", timeout=120)
+    assert bed.domid(name) > domid
+    assert_goes_on(before, bed.wait_ticks(name, beyond=before))
+
+
+def test_xen_accepts_the_records(bed: Bed) -> None:
+    for name in RECORDS:
+        bed.must(f"verify-stream-v2 -f xl -i {record(name)}", timeout=120)
