@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 
 from tests.lab.xenstored.running import PATIENCE, Raw, eventually, running
 from xenqemu.errors import HostTimeout, ReplyLost, StoreError
+from xenqemu.formats.xenstore import HEADER, Op
 from xenqemu.host import store as store_module
 from xenqemu.host.store import Store, Transaction
-from xenqemu.host.store_link import HEADER, Link, Op
+from xenqemu.host.store_link import Link
 
 
 @pytest.fixture

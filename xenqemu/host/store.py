@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Protocol, Self, TypeVar
 
 from xenqemu.errors import HostError, HostTimeout, StoreError
+from xenqemu.formats.xenstore import Op
 from xenqemu.host.policy import CONFLICT, Deadline
-from xenqemu.host.store_link import Link, Op
+from xenqemu.host.store_link import Link
 
 DIRECTORY_MAX = 16 << 20
 """Bytes of names in one directory; more is taken for a fault of the other side."""

@@ -18,7 +18,6 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
-from enum import IntEnum
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,35 +26,8 @@ from pyxs.connection import UnixSocketConnection
 from pyxs.exceptions import PyXSError
 
 from xenqemu.errors import HostError, HostTimeout, ReplyLost, StoreError
+from xenqemu.formats.xenstore import HEADER, PAYLOAD_MAX, Op
 from xenqemu.host.policy import within
-
-PAYLOAD_MAX = 4096
-"""XENSTORE_PAYLOAD_MAX, in bytes, both ways."""
-
-HEADER = struct.Struct("<IIII")
-
-
-class Op(IntEnum):
-    """Operations of docs/misc/xenstore.txt that are asked for, and ERROR."""
-
-    CONTROL = 0
-    DIRECTORY = 1
-    READ = 2
-    GET_PERMS = 3
-    WATCH = 4
-    UNWATCH = 5
-    TRANSACTION_START = 6
-    TRANSACTION_END = 7
-    INTRODUCE = 8
-    RELEASE = 9
-    GET_DOMAIN_PATH = 10
-    WRITE = 11
-    MKDIR = 12
-    RM = 13
-    SET_PERMS = 14
-    ERROR = 16
-    RESUME = 18
-    DIRECTORY_PART = 22
 
 
 class _Packet(NamedTuple):

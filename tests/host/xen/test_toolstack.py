@@ -1,14 +1,12 @@
-"""What libxl keeps on disk, and xl as a program; xl's words are those of xl 4.17."""
+"""xl as a program; xl's words are those of xl 4.17."""
 
-import json
 import time
 
 import pytest
 
 from tests.host.xen.xl_peer import write_xl
-from xenqemu.errors import BadRecord, HostError, HostTimeout, TooBig
+from xenqemu.errors import BadRecord, HostError, HostTimeout
 from xenqemu.host.xen import toolstack
-from xenqemu.host.xen.locks import Lock, locked
 
 UUID = "c52dca42-e6df-11f1-a061-0df29b9903a9"
 TREE = {
@@ -20,36 +18,6 @@ TREE = {
 @pytest.fixture
 def xl(tmp_path):
     return lambda *parts: write_xl(tmp_path / "xl", *parts)
-
-
-def stored(tmp_path, data):
-    (tmp_path / f"userdata-d.3.{UUID}.libxl-json").write_bytes(data)
-    return toolstack.userdata_config(3, UUID, folder=tmp_path)
-
-
-def test_the_stored_configuration(tmp_path):
-    assert stored(tmp_path, json.dumps(TREE).encode() + b"\0").tree == TREE
-    assert [path.name[:11] for path in tmp_path.iterdir()] == ["userdata-d."]
-
-
-def test_a_domain_without_a_stored_configuration(tmp_path):
-    with pytest.raises(HostError, match="no configuration of domain 3: .*No such file"):
-        toolstack.userdata_config(3, UUID, folder=tmp_path)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_stored_configuration_that_is_none(tmp_path):
-    with pytest.raises(BadRecord):
-        stored(tmp_path, b"{}\n")
-    with pytest.raises(TooBig):
-        stored(tmp_path, b"[" * (2 << 20))
-
-
-def test_it_is_read_under_libxls_lock(tmp_path):
-    (tmp_path / f"userdata-d.3.{UUID}.libxl-json").write_text(json.dumps(TREE))
-    with locked(Lock.USERDATA, 3, UUID, folder=tmp_path):
-        with pytest.raises(HostTimeout):
-            toolstack.userdata_config(3, UUID, 0.1, tmp_path)
 
 
 def test_the_listed_configuration(xl):

@@ -12,11 +12,12 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Self
 
+from xenqemu.formats.xenstore import HEADER
 from xenqemu.lab.xenstored import wire
 from xenqemu.lab.xenstored.daemon import Daemon
 from xenqemu.lab.xenstored.listener import listening
 from xenqemu.lab.xenstored.server import Server
-from xenqemu.lab.xenstored.wire import HEADER, Message
+from xenqemu.lab.xenstored.wire import Message
 
 PATIENCE = 20.0
 

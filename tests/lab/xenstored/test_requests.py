@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.lab.xenstored.running import Raw
+from xenqemu.formats.xenstore import Op
 from xenqemu.lab.xenstored.client import TRANSACTIONS_MAX, WATCHES_MAX
-from xenqemu.lab.xenstored.wire import Message, Op
+from xenqemu.lab.xenstored.wire import Message
 
 OK = b"OK\0"
 

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from tests.lab.xenstored.running import PATIENCE, Raw, eventually, running, tool
 from xenqemu.errors import StoreError, TooBig
+from xenqemu.formats.xenstore import HEADER, Op
 from xenqemu.lab.xenstored import __main__ as program
 from xenqemu.lab.xenstored import client as client_module
 from xenqemu.lab.xenstored import server as server_module
@@ -29,7 +30,7 @@ from xenqemu.lab.xenstored.client import Client
 from xenqemu.lab.xenstored.daemon import Daemon
 from xenqemu.lab.xenstored.listener import listening
 from xenqemu.lab.xenstored.server import Server
-from xenqemu.lab.xenstored.wire import HEADER, Message, Op
+from xenqemu.lab.xenstored.wire import Message
 
 OK = b"OK\0"
 

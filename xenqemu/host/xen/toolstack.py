@@ -1,14 +1,13 @@
-"""libxl's side of a Xen host, by what it leaves on disk and by xl.
+"""libxl's side of a Xen host, by xl.
 
 ::
 
-    /var/lib/xen/userdata-d.DOMID.UUID.libxl-json    what the domain was made from, and its changes
-    xl list -l DOMID                                 the same with what has changed since: memory,
-                                                     vcpus, scheduling, devices, name; it is what
-                                                     `xl save` puts into a record
-    xl destroy DOMID
+    xl list -l DOMID       what libxl has stored of the domain (userdata-d.DOMID.UUID.libxl-json),
+                           with what has changed since: memory, vcpus, scheduling, devices, name;
+                           it is what `xl save` puts into a record
+    xl destroy DOMID       ends it, and all that libxl has set up for it
 
-Sources: libxl__userdata_path (libxl_dom.c), libxl_retrieve_domain_configuration (libxl_domain.c),
+Sources: libxl_retrieve_domain_configuration (libxl_domain.c),
 save_domain_core_begin (xl_saverestore.c).
 """
 
@@ -16,12 +15,10 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from xenqemu.errors import HostError, HostTimeout
 from xenqemu.formats.domain_config import DomainConfig
-from xenqemu.formats.domain_json import MAX_JSON, loaded
-from xenqemu.host.xen.locks import FOLDER, Lock, locked, userdata_path
+from xenqemu.formats.domain_json import loaded
 
 XL = ("xl",)
 """The program; Debian's picks the one that is the hypervisor's version."""
@@ -34,23 +31,6 @@ LAST_WORDS = 8
 
 GONE = "does not exist"
 """What `xl list` says of a domain that is not there."""
-
-
-def userdata_config(
-    domid: int, uuid: str, timeout: float = 10.0, folder: Path = FOLDER
-) -> DomainConfig:
-    """Return the stored configuration of a domain, read under the lock that libxl reads it under.
-
-    Raises `HostError` if libxl stored none, `FormatError` if it is none.
-    """
-    path = userdata_path(domid, uuid, "libxl-json", "d", folder)
-    with locked(Lock.USERDATA, domid, uuid, timeout, folder):
-        try:
-            with path.open("rb") as file:
-                data = file.read(MAX_JSON + 2)  # as much as tells that it is too much
-        except OSError as error:
-            raise HostError(f"libxl has no configuration of domain {domid}: {error}") from error
-    return DomainConfig.parse(data)
 
 
 def listed_config(domid: int, xl: Sequence[str] = XL) -> DomainConfig:

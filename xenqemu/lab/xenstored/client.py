@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from xenqemu.errors import StoreError
+from xenqemu.formats.xenstore import Op
 from xenqemu.lab.xenstored import paths, wire
 from xenqemu.lab.xenstored.transaction import Transaction
 from xenqemu.lab.xenstored.tree import Change, Tree
-from xenqemu.lab.xenstored.wire import Message, Op
+from xenqemu.lab.xenstored.wire import Message
 
 WATCHES_MAX = 128
 TRANSACTIONS_MAX = 10

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from xenqemu.errors import StoreError
+from xenqemu.formats.xenstore import Op
 from xenqemu.lab.xenstored import wire
 from xenqemu.lab.xenstored.answer import Answer
 from xenqemu.lab.xenstored.client import Client
 from xenqemu.lab.xenstored.tree import Tree
-from xenqemu.lab.xenstored.wire import Message, Op
+from xenqemu.lab.xenstored.wire import Message
 
 
 def watch(client: Client, _live: Tree, request: Message) -> Answer:

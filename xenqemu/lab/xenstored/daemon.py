@@ -7,12 +7,13 @@ inherited and checked for form, as a toolstack and its guests would see them.
 from __future__ import annotations
 
 from xenqemu.errors import StoreError
+from xenqemu.formats.xenstore import PAYLOAD_MAX
 from xenqemu.lab.xenstored import client_requests, domain_requests, node_requests, paths
 from xenqemu.lab.xenstored.answer import Answer
 from xenqemu.lab.xenstored.client import Client
 from xenqemu.lab.xenstored.domains import Domains
 from xenqemu.lab.xenstored.tree import Tree
-from xenqemu.lab.xenstored.wire import PAYLOAD_MAX, Message
+from xenqemu.lab.xenstored.wire import Message
 
 
 class Daemon:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from xenqemu.errors import StoreError
+from xenqemu.formats.xenstore import Op
 from xenqemu.lab.xenstored import paths, wire
 from xenqemu.lab.xenstored.answer import Answer
 from xenqemu.lab.xenstored.domains import Domains
 from xenqemu.lab.xenstored.tree import Change, Tree
-from xenqemu.lab.xenstored.wire import Op, number
+from xenqemu.lab.xenstored.wire import number
 
 HELP = "help\t\nshutdown\t<domid>\n"
 

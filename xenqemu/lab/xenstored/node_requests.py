@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from xenqemu.errors import StoreError
+from xenqemu.formats.xenstore import PAYLOAD_MAX, Op
 from xenqemu.lab.xenstored import paths, wire
 from xenqemu.lab.xenstored.answer import Answer
 from xenqemu.lab.xenstored.tree import Node, Tree
-from xenqemu.lab.xenstored.wire import PAYLOAD_MAX, Op
 
 
 def read(tree: Tree, payload: bytes) -> Answer:

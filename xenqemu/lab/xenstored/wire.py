@@ -14,42 +14,10 @@ the byte order of the host, little-endian on x86.
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
-from enum import IntEnum
 
 from xenqemu.errors import StoreError, TooBig
-
-HEADER = struct.Struct("<IIII")
-PAYLOAD_MAX = 4096
-"""XENSTORE_PAYLOAD_MAX: a client that exceeds it is cut off, it cannot be answered."""
-
-
-class Op(IntEnum):
-    """xsd_sockmsg_type; 20 was RESTRICT and is gone."""
-
-    CONTROL = 0
-    DIRECTORY = 1
-    READ = 2
-    GET_PERMS = 3
-    WATCH = 4
-    UNWATCH = 5
-    TRANSACTION_START = 6
-    TRANSACTION_END = 7
-    INTRODUCE = 8
-    RELEASE = 9
-    GET_DOMAIN_PATH = 10
-    WRITE = 11
-    MKDIR = 12
-    RM = 13
-    SET_PERMS = 14
-    WATCH_EVENT = 15
-    ERROR = 16
-    IS_DOMAIN_INTRODUCED = 17
-    RESUME = 18
-    SET_TARGET = 19
-    RESET_WATCHES = 21
-    DIRECTORY_PART = 22
+from xenqemu.formats.xenstore import HEADER, PAYLOAD_MAX, Op
 
 
 @dataclass(frozen=True)
