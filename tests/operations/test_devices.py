@@ -4,6 +4,7 @@ import errno
 import os
 import resource
 import signal
+from contextlib import contextmanager
 import stat
 
 import pytest
@@ -74,20 +75,22 @@ def test_state_that_does_not_verify_leaves_the_older_file(world, tmp_path, monke
     assert [entry.name for entry in tmp_path.iterdir()] == ["state"]
 
 
-@pytest.fixture
+@contextmanager
 def nearly_full():
-    """Have the system write no file beyond 20 bytes."""
+    """Have the system write no file beyond 20 bytes, not even what pytest reports."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    signal.signal(signal.SIGXFSZ, ignored)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
 
 
-def test_disk_that_fills_up_is_called_so(world, tmp_path, nearly_full):
+def test_disk_that_fills_up_is_called_so(world, tmp_path):
     """A write may do less than it was told to; the rest of it says why."""
-    with pytest.raises(OSError, match=os.strerror(errno.EFBIG)) as caught:
+    with pytest.raises(OSError, match=os.strerror(errno.EFBIG)) as caught, nearly_full():
         save(world, tmp_path / "state")
     assert caught.value.errno == errno.EFBIG
     assert not any(tmp_path.iterdir())

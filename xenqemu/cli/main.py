@@ -24,15 +24,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     try:
+        return _run(arguments)
+    finally:
+        _let_go_of_output()
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    try:
         chosen = parser().parse_args(arguments)
         chosen.run(chosen)
         sys.stdout.flush()
     except XenqemuError as error:
         _complain("\n".join([str(error), *getattr(error, "__notes__", [])]))
         return error.exit_code
-    except BrokenPipeError:
-        # The reader of our output left.  Python would complain once more on the way out.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader of our output left
         return XenqemuError.exit_code
     except OSError as error:
         _complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
@@ -41,6 +46,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _complain("; ".join(["interrupted", *getattr(interrupt, "__notes__", [])]))
         return INTERRUPTED
     return 0
+
+
+def _let_go_of_output() -> None:
+    """Write what is left of our output, or drop it: Python would complain and exit with 120."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(text: str) -> None:
