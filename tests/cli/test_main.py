@@ -12,7 +12,7 @@ import pytest
 
 from tests.cli.conftest import PROGRAM, spawn
 from xenqemu import errors
-from xenqemu.cli import commands, main
+from xenqemu.cli import commands
 from xenqemu.errors import XenqemuError
 
 KINDS = [getattr(errors, name) for name in errors.__all__]
@@ -170,21 +170,3 @@ def test_signals_end_it_in_order(number, tmp_path):
     finally:
         os.close(writer)
     assert (waiting.returncode, words) == (130, b"xenqemu: interrupted\n")
-
-
-def test_a_broken_pipe_inside_leaves_a_usable_output(monkeypatch, tmp_path):
-    """`main` must not have Python complain once more when it ends."""
-    told = []
-    monkeypatch.setattr(main.os, "dup2", lambda *descriptors: told.append(descriptors))
-
-    def fails(_chosen):
-        raise BrokenPipeError
-
-    monkeypatch.setattr(commands, "verify", fails)
-    with open(tmp_path / "out", "w") as out:
-        monkeypatch.setattr(sys, "stdout", out)
-        assert main.main(["verify", "x"]) == 1
-        ((null, standard),) = told
-        assert standard == out.fileno()
-    assert os.path.samefile(f"/proc/self/fd/{null}", os.devnull)  # noqa: PTH121
-    os.close(null)

@@ -4,8 +4,8 @@ import errno
 import os
 import resource
 import signal
-from contextlib import contextmanager
 import stat
+from contextlib import contextmanager
 
 import pytest
 
