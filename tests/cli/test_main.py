@@ -157,11 +157,16 @@ def test_started_without_a_standard_stream(saved, tmp_path, closed, words, code)
     assert b"Traceback" not in done.stderr
 
 
+SIGNALS_AS_AT_A_TERMINAL = ("env", "--default-signal=INT,HUP")
+"""What runs the tests in the background may have us ignore these, and so all that we start."""
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signals_end_it_in_order(number, tmp_path):
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    waiting = subprocess.Popen([*PROGRAM, "verify", fifo], stderr=subprocess.PIPE)
+    command = [*SIGNALS_AS_AT_A_TERMINAL, *PROGRAM, "verify", fifo]
+    waiting = subprocess.Popen(command, stderr=subprocess.PIPE)
     writer = os.open(fifo, os.O_WRONLY)  # it is there once it has opened the other end
     try:
         time.sleep(0.2)
@@ -170,3 +175,17 @@ def test_signals_end_it_in_order(number, tmp_path):
     finally:
         os.close(writer)
     assert (waiting.returncode, words) == (130, b"xenqemu: interrupted\n")
+
+
+def test_a_hangup_that_is_ignored_stays_so(tmp_path):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    command = ["env", "--ignore-signal=HUP", *PROGRAM, "verify", fifo]
+    waiting = subprocess.Popen(command, stderr=subprocess.PIPE)
+    writer = os.open(fifo, os.O_WRONLY)
+    time.sleep(0.2)
+    waiting.send_signal(signal.SIGHUP)
+    os.close(writer)
+    _, words = waiting.communicate(timeout=60)
+    assert waiting.returncode == 2
+    assert words.startswith(b"xenqemu: stream at offset 0x0: expected one of XL")

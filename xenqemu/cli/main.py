@@ -22,7 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if sys.stdout is None:  # we were started without one
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  it stays open as long as we run
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, signal.default_int_handler)
     try:
         return _run(arguments)
     finally:
