@@ -357,9 +357,9 @@ def test_a_host_without_room_for_the_memory(seed, folder):
 
 def started(host: Host, phase: str, *words: object) -> subprocess.Popen[str]:
     """Start a command and return when it has moved some, not all, of a guest's memory."""
-    # What runs the tests in the background may have them, and all they start, ignore Ctrl-C.
-    command = ["env", "--default-signal=INT", *host.command(*words)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        host.command(*words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
     for line in process.stdout:
         event = json.loads(line)
