@@ -224,10 +224,9 @@ class Bed:
 
     def clean(self) -> None:
         """Back to a host without guests, other commands, guests' logs and files in /tmp."""
-        for process in self._processes.values():
-            if process.poll() is None:
-                self.run(f"kill -KILL -- -{process.pid}")
-                process.wait()
+        for process in [each for each in self._processes.values() if each.poll() is None]:
+            self.run(f"kill -KILL -- -{process.pid}")
+            process.wait()
         self.must(_CLEAN, timeout=120)
 
     # The machine
