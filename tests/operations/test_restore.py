@@ -168,3 +168,11 @@ def test_record_of_another_writer(world, tmp_path):
     done = restore(world.host, tmp_path / "record")
     assert world.running() == [done.domid]
     assert sorted(world.guests[done.domid].pages) == [5, 6, 9]
+
+
+def test_given_config_takes_the_place_of_the_records_but_for_what_is_ours(world, saved):
+    seen = []
+    world.host.admit = seen.append
+    given = config(vcpus=2).with_name("other")
+    own = restore(world.host, saved[0], config=given).record.config
+    assert [needs.config for needs in seen] == [given.with_extra(own.extra)]
