@@ -43,6 +43,7 @@ need_guest() {
     need_packages qemu-system-x86 busybox-static cpio
     mkdir -p "$cache/guest"
     if [ ! -e "$cache/guest/vmlinuz" ]; then
+        apt-cache show linux-image-cloud-amd64 >/dev/null 2>&1 || as_root apt-get update -qq
         name=$(apt-cache depends linux-image-cloud-amd64 |
             sed -n 's/^  Depends: \(linux-image-.*\)/\1/p' | head -n 1)
         say "unpacking a kernel for the guest from the Debian package $name (not installed)"
