@@ -11,7 +11,6 @@ from enum import Enum
 from pathlib import Path
 
 from xenqemu.formats.domain_config import DomainConfig
-from xenqemu.host.device_model import DeviceModel
 from xenqemu.host.domain import Host, require_running
 from xenqemu.host.staging import staged
 from xenqemu.operations.devices import cont, refuse_unsavable
@@ -51,15 +50,14 @@ def suspend(
     own = host.config(domid)
     config = (config.with_extra(own.extra) if config else own).with_domid(domid * keep_domid)
     hypervisor = host.hypervisor
-    device_model = _DeviceModel(host, domid)
     with Journal("save", f"domain {domid} ({config.name})", observe) as job, staged(path) as draft:
         with job.phase(Phase.CHECK):
-            _require_savable(host, domid, device_model)
+            _require_savable(host, domid)
         with job.phase(Phase.QUIESCE):
             suspended = job.undo("resume the guest", lambda: hypervisor.resume(domid))
             hypervisor.suspend(domid)
             stopped = job.undo("restart the device model", lambda: cont(host, domid))
-            device_state = device_model.stop_and_save()
+            device_state = _stop_and_save(host, domid)
         with job.phase(Phase.SAVE):
             write_record(draft.file, config, hypervisor.memory(domid), device_state, job.progress)
         if after is not After.DESTROY:
@@ -88,35 +86,23 @@ def _release(host: Host, domid: int, job: Journal, undos: tuple[Undo, Undo], *, 
         job.take_back(undo)
 
 
-def _require_savable(host: Host, domid: int, device_model: _DeviceModel) -> None:
+def _require_savable(host: Host, domid: int) -> None:
     require_running(host, domid)
-    device_model.refuse_unsavable()
-
-
-class _DeviceModel:
-    """The acts of a save on the device model, each in a short connection of its own.
-
-    libxl's socket serves one client, so that nobody may sit in it while gigabytes are written.
-    """
-
-    def __init__(self, host: Host, domid: int) -> None:
-        self._host = host
-        self._domid = domid
-
-    def refuse_unsavable(self) -> None:
-        device_model = self._connect()
-        if device_model is not None:
-            with device_model:
-                refuse_unsavable(device_model, self._domid)
-
-    def stop_and_save(self) -> bytes | None:
-        """Stop QEMU and return its state; None for a guest without a device model."""
-        device_model = self._connect()
-        if device_model is None:
-            return None
+    device_model = host.device_model(domid)
+    if device_model is not None:
         with device_model:
-            device_model.stop()
-            return device_model.save_state_bytes(live=False)
+            refuse_unsavable(device_model, domid)
 
-    def _connect(self) -> DeviceModel | None:
-        return self._host.device_model(self._domid)
+
+def _stop_and_save(host: Host, domid: int) -> bytes | None:
+    """Stop the device model and return its state; None for a guest that has none.
+
+    libxl's socket serves one client, so that nobody may sit in it while gigabytes are written:
+    this, as every act on the device model, has a short connection of its own.
+    """
+    device_model = host.device_model(domid)
+    if device_model is None:
+        return None
+    with device_model:
+        device_model.stop()
+        return device_model.save_state_bytes(live=False)
