@@ -4,8 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.xenstored.running import running
 from xenqemu import toolstack
 from xenqemu.errors import HostError, UsageError
+from xenqemu.host.policy import Deadlines
+from xenqemu.host.settings import Settings, XenPlaces
+from xenqemu.host.store import Store
 
 
 @pytest.fixture
@@ -39,16 +43,82 @@ def test_the_lab_is_what_there_is_without_xen(capabilities, monkeypatch, words):
 def test_the_lab_is_in_memory_and_ours(monkeypatch):
     monkeypatch.delenv("XENQEMU_LAB", raising=False)
     monkeypatch.setattr(toolstack.os, "geteuid", lambda: 1234)
-    assert toolstack.default_lab() == Path("/dev/shm/xenqemu-lab-1234")
+    assert toolstack.default_lab(Settings()) == Path("/dev/shm/xenqemu-lab-1234")
     monkeypatch.setattr(Path, "is_dir", lambda _path: False)
     monkeypatch.setattr(toolstack.tempfile, "gettempdir", lambda: "/some/tmp")
-    assert toolstack.default_lab() == Path("/some/tmp/xenqemu-lab-1234")
+    assert toolstack.default_lab(Settings()) == Path("/some/tmp/xenqemu-lab-1234")
 
 
 @pytest.mark.parametrize("words", ["moon", "", "labs", "xen:4", "Lab"])
 def test_other_words(capabilities, words):
     with pytest.raises(UsageError, match="is none of xen, lab, lab:DIR, auto"):
         toolstack.open_host(words)
+
+
+@pytest.fixture
+def conf(tmp_path, monkeypatch) -> Path:
+    """Where the host's settings are looked for; there are none yet."""
+    file = tmp_path / "xenqemu.conf"
+    monkeypatch.setattr(toolstack, "CONF", file)
+    monkeypatch.delenv("XENQEMU_CONF", raising=False)
+    return file
+
+
+def test_settings_need_not_be_there(conf):
+    assert toolstack.read_settings() == Settings()
+    conf.write_text("save.verify = false")
+    assert toolstack.read_settings().save.verify is False
+
+
+def test_settings_that_are_named_come_first(conf, tmp_path, monkeypatch):
+    conf.write_text('host = "xen"')
+    other, third = tmp_path / "other", tmp_path / "third"
+    other.write_text('host = "lab"')
+    third.write_text('host = "lab:/third"')
+    monkeypatch.setenv("XENQEMU_CONF", str(other))
+    assert toolstack.read_settings().host == "lab"
+    assert toolstack.read_settings(third).host == "lab:/third"
+
+
+def test_settings_that_are_named_have_to_be_there(conf, tmp_path, monkeypatch):
+    why = "none: the settings cannot be read: No such file or directory"
+    with pytest.raises(UsageError, match=why):
+        toolstack.read_settings(tmp_path / "none")
+    monkeypatch.setenv("XENQEMU_CONF", str(tmp_path / "none"))
+    with pytest.raises(UsageError, match=why):
+        toolstack.open_host("lab")
+    monkeypatch.delenv("XENQEMU_CONF")
+    conf.mkdir()
+    with pytest.raises(UsageError, match="conf: the settings cannot be read: Is a directory"):
+        toolstack.read_settings()
+
+
+def test_settings_say_where_they_are_wrong(conf):
+    conf.write_text("[save]\nverfy = true\n")
+    with pytest.raises(UsageError, match=f"^{conf}: no key is 'save.verfy'; .* save.verify$"):
+        toolstack.open_host("lab")
+
+
+def test_a_host_is_as_the_settings_say(conf, monkeypatch):
+    monkeypatch.delenv("XENQEMU_LAB", raising=False)
+    conf.write_text('host = "lab"\nlab = "/other/lab"\ndeadlines.lab_lock = 3')
+    host = toolstack.open_host()
+    assert (host.folder, host.deadlines) == (Path("/other/lab"), Deadlines(lab_lock=3.0))
+    hasty = Deadlines(lab_lock=1.0)
+    host = toolstack.open_host("lab:/third", deadlines=hasty)
+    assert (host.folder, host.deadlines) == (Path("/third"), hasty)
+    host = toolstack.open_host(settings=Settings(host="lab:/fourth"))
+    assert (host.folder, host.deadlines) == (Path("/fourth"), Deadlines())
+
+
+def test_a_xen_host_is_where_the_settings_say(tmp_path):
+    with running(tmp_path / "socket"):
+        places = XenPlaces(tmp_path, tmp_path / "socket")
+        host = toolstack.open_host("xen", settings=Settings(xen=places))
+        with host.store() as store:
+            store.write("/a", "here")
+        with Store(tmp_path / "socket") as store:
+            assert store.read("/a") == "here"
 
 
 def test_no_xen_here():

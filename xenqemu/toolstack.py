@@ -21,10 +21,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from xenqemu.errors import UsageError
+from xenqemu.formats import settings as settings_format
 from xenqemu.formats.domain_config import DomainConfig
 from xenqemu.host import domain
 from xenqemu.host.domain import DomainState, Host
-from xenqemu.host.xen.trigger import PATIENCE, Deadlines
+from xenqemu.host.policy import Deadlines
+from xenqemu.host.settings import Settings
 from xenqemu.operations import restore as restoring
 from xenqemu.operations import suspend as suspending
 from xenqemu.operations import verify as verifying
@@ -36,13 +38,41 @@ from xenqemu.operations.suspend import After
 CAPABILITIES = Path("/proc/xen/capabilities")
 """Holds "control_d" in a domain that controls its host."""
 
+CONF = Path("/etc/xenqemu/xenqemu.conf")
+"""Where an administrator's settings are, if there are any."""
 
-def open_host(words: str = "auto", *, patience: float = PATIENCE.acknowledge) -> Host:
+
+def read_settings(file: str | Path | None = None) -> Settings:
+    """Return what `file` says, else $XENQEMU_CONF, else `CONF`, which need not be there.
+
+    Raises `UsageError` for what cannot be read, and for what it says if that makes no sense.
+    """
+    named = file or os.environ.get("XENQEMU_CONF")
+    path = Path(named or CONF)
+    try:
+        with path.open("rb") as conf:
+            text = conf.read(settings_format.MAX_TEXT + 1)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and not named:
+            return Settings()
+        raise UsageError(f"{path}: the settings cannot be read: {error.strerror}") from error
+    return settings_format.read(text, Settings, str(path))
+
+
+def open_host(
+    words: str | None = None,
+    *,
+    deadlines: Deadlines | None = None,
+    settings: Settings | None = None,
+) -> Host:
     """Return the host that `words` name: "xen", "lab", "lab:DIR", or "auto" for what is there.
 
-    A guest of Xen has `patience` seconds to take the request to suspend, and as many again to
-    suspend.  Raises `UsageError` for other words; whether the host is there shows when it is asked.
+    What is not given is as in `settings`, by default those of the file.  Raises `UsageError` for
+    other words; whether the host is there shows when it is asked.
     """
+    settings = settings or read_settings()
+    deadlines = deadlines or settings.deadlines
+    words = settings.host if words is None else words
     # Each host is loaded only where it is worked on: loading costs more than many an act.
     kind, _, folder = words.partition(":")
     if words == "auto":
@@ -50,11 +80,11 @@ def open_host(words: str = "auto", *, patience: float = PATIENCE.acknowledge) ->
     if kind == "lab":
         from xenqemu.lab.host import Lab  # noqa: PLC0415
 
-        return Lab(Path(folder) if folder else default_lab())
+        return Lab(Path(folder) if folder else default_lab(settings), deadlines=deadlines)
     if kind == "xen" and not folder:
         from xenqemu.host.xen.host import XenHost  # noqa: PLC0415
 
-        return XenHost(deadlines=Deadlines(patience, patience))
+        return XenHost(deadlines=deadlines, places=settings.xen)
     raise UsageError(f"host {words!r} is none of xen, lab, lab:DIR, auto")
 
 
@@ -66,9 +96,9 @@ def is_dom0() -> bool:
         return False
 
 
-def default_lab() -> Path:
-    """Return the lab's folder: $XENQEMU_LAB, or one of our own in memory."""
-    named = os.environ.get("XENQEMU_LAB")
+def default_lab(settings: Settings) -> Path:
+    """Return the lab's folder: $XENQEMU_LAB, or that of the settings, or our own in memory."""
+    named = os.environ.get("XENQEMU_LAB") or settings.lab
     if named:
         return Path(named)
     memory = Path("/dev/shm")  # `Lab.up` refuses a folder that is not ours alone

@@ -37,7 +37,7 @@ Run = Callable[..., Done]
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     """A function that runs a command in this process; no host is chosen by the environment."""
-    for name in ("XENQEMU_HOST", "XENQEMU_LAB"):
+    for name in ("XENQEMU_HOST", "XENQEMU_LAB", "XENQEMU_CONF"):
         monkeypatch.delenv(name, raising=False)
     numbers = (signal.SIGTERM, signal.SIGHUP)
     before = [signal.getsignal(number) for number in numbers]

@@ -10,6 +10,9 @@ import pytest
 
 from tests.cli.conftest import Done
 from tests.lab.conftest import UUID, config, fake_qemu
+from xenqemu.cli import commands
+from xenqemu.cli.parser import parser
+from xenqemu.host.policy import Deadlines
 from xenqemu.lab import layout
 from xenqemu.lab.host import Lab
 from xenqemu.lab.layout import Running
@@ -50,6 +53,34 @@ def ended(folder) -> Path:
     with Lab(folder).store() as store:
         layout.introduce(store, config(), Running(3, 1, (), "0"))
     return left
+
+
+def test_the_host_is_as_the_settings_say(run, folder, ended, place, monkeypatch):
+    conf = place / "conf"
+    conf.write_text(f'host = "lab:{folder}"')
+    assert "no such domain" in run("--conf", conf, "status", "small").out
+    assert run("--conf", conf, "--host", f"lab:{place}", "status", "small").code == 3
+    conf.write_text(f'host = "xen"\nlab = "{folder}"')
+    assert "no such domain" in run("--conf", conf, "--host", "lab", "status", "small").out
+    assert run("--conf", conf, "lab", "list").err == "xenqemu: host xen is no lab\n"
+    monkeypatch.setenv("XENQEMU_CONF", str(conf))
+    assert run("--host", "lab", "lab", "list").code == 0
+    conf.write_text('hosd = "xen"')
+    assert run("status", "small") == Done(
+        64, "", f"xenqemu: {conf}: no key is 'hosd'; the nearest is host\n"
+    )
+
+
+def test_the_deadlines_of_a_save(place):
+    conf = place / "conf"
+    conf.write_text("[deadlines]\nacknowledge = 4\nstore_request = 3")
+    words = ["--conf", str(conf), "--host", f"lab:{place}", "save"]
+    chosen = parser().parse_args([*words, "one", "file"])
+    assert commands.host_of(chosen).deadlines == Deadlines(acknowledge=4.0, store_request=3.0)
+    chosen = parser().parse_args([*words, "--step-timeout", "5", "one", "file"])
+    assert commands.host_of(chosen, chosen.step_timeout).deadlines == Deadlines(
+        acknowledge=5.0, suspend=5.0, store_request=3.0
+    )
 
 
 def test_up_and_down(run, place):
@@ -296,7 +327,7 @@ def test_a_config_in_place_of_the_records_own(on, place):
     cfg.write_text(CFG)
     other.write_text(CFG.replace("web", "other"))
     assert on("lab", "create", cfg).code == 0
-    assert on("save", "--timeout", "5", "web", record).code == 0
+    assert on("save", "--step-timeout", "5", "web", record).code == 0
     done = on("restore", other, record)
     assert done.out == f"restored other from {record}: domain 2, running\n"
     assert on("status", "other").code == 0

@@ -26,10 +26,11 @@ from xenqemu.errors import (
     WriteFailed,
 )
 from xenqemu.formats import qevm
-from xenqemu.host.device_model import Deadlines, DeviceModel
+from xenqemu.host.device_model import DeviceModel
+from xenqemu.host.policy import Deadlines
 
 HEADER = bytes.fromhex("5145564d 00000003 04")
-SHORT = Deadlines(greeting=0.4)
+SHORT = Deadlines(qemu_greeting=0.4)
 
 
 class Peer(Protocol):

@@ -28,12 +28,13 @@ from xenqemu.errors import (
     XenqemuError,
 )
 from xenqemu.host import device_model
-from xenqemu.host.device_model import Deadlines, DeviceModel
+from xenqemu.host.device_model import DeviceModel
+from xenqemu.host.policy import Deadlines
 from xenqemu.host.qmp import LINE_LIMIT
 from xenqemu.lab.reference_dm import ReferenceDeviceModel, Registry, RunState, faults
 from xenqemu.lab.reference_dm.faults import Fault
 
-SHORT = Deadlines(greeting=0.8, query=0.3, act=0.3, save=0.3, load=0.3)
+SHORT = Deadlines(qemu_greeting=0.8, qemu_query=0.3, qemu_act=0.3, qemu_save=0.3, qemu_load=0.3)
 
 
 class ReferencePeer:

@@ -21,8 +21,11 @@ from tests.lab.xenstored.running import PATIENCE, Raw, eventually, running
 from xenqemu.errors import HostTimeout, ReplyLost, StoreError
 from xenqemu.formats.xenstore import HEADER, Op
 from xenqemu.host import store as store_module
+from xenqemu.host.policy import Deadlines
 from xenqemu.host.store import Store, Transaction
 from xenqemu.host.store_link import Link
+
+SOON = Deadlines(store_request=0.2)
 
 
 @pytest.fixture
@@ -421,7 +424,7 @@ def test_nobody_accepts(tmp_path: Path) -> None:
         listener.listen(0)
         first.connect(str(path))
         with pytest.raises(HostTimeout, match=f"connecting to xenstored at {path}: not done"):
-            Store(path, timeout=0.2).__enter__()
+            Store(path, SOON).__enter__()
         for _ in range(2):  # who gave up must not stay connected
             accepted, _ = listener.accept()
             accepted.settimeout(PATIENCE)
@@ -530,7 +533,7 @@ def test_a_peer_that_answers_nonsense(
 
     with peer(tmp_path / "socket", say):
         error = errors[hang_up]
-        store = Store(tmp_path / "socket", timeout=0.2 if error is HostTimeout else PATIENCE)
+        store = Store(tmp_path / "socket", SOON if error is HostTimeout else Deadlines())
         with pytest.raises(error, match="READ of /a"):
             store.read("/a")
         store.close()
@@ -548,11 +551,11 @@ def test_a_late_reply_is_never_taken_for_the_next_one(tmp_path: Path) -> None:
         else:
             connection.sendall(reply(header, b"in time"))
 
-    with peer(tmp_path / "socket", slowly), Store(tmp_path / "socket", timeout=0.2) as store:
+    with peer(tmp_path / "socket", slowly), Store(tmp_path / "socket", SOON) as store:
         with pytest.raises(HostTimeout):
             store.read("/a")
         time.sleep(0.3)
-        store._timeout = PATIENCE
+        store._seconds = PATIENCE
         assert store.read("/a") == "in time"
 
 

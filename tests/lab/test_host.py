@@ -14,6 +14,7 @@ from tests.lab.conftest import UUID, config
 from xenqemu.errors import HostError, HostTimeout, HypervisorError
 from xenqemu.host.domain import find, state
 from xenqemu.host.plain_qemu import Machine
+from xenqemu.host.policy import Deadlines
 from xenqemu.host.process import Process
 from xenqemu.lab import host as host_module
 from xenqemu.lab import layout
@@ -160,20 +161,19 @@ def test_down_ends_no_program_that_got_the_id_of_xenstored(place):
     assert not (lab.folder / "xenstored.pid").exists()
 
 
-def test_xenstored_hangs_with_a_full_queue(lab, monkeypatch):
-    monkeypatch.setattr(host_module, "XENSTORED_TIMEOUT", 0.3)
+def test_xenstored_hangs_with_a_full_queue(lab):
+    hasty = Lab(lab.folder, deadlines=Deadlines(xenstored_start=0.3))
     process = xenstored(lab)
     os.kill(process.pid, signal.SIGSTOP)
     looked = 0
     try:
         with pytest.raises(HostTimeout, match="too many wait there: it hangs"):
             while looked < 200:
-                lab.store()  # looks whether somebody listens
+                hasty.store()  # looks whether somebody listens
                 looked += 1
     finally:
         os.kill(process.pid, signal.SIGCONT)
     assert 60 <= looked < 200
-    monkeypatch.undo()
     assert lab.domains() == []  # it takes the queue up again
 
 
@@ -189,12 +189,11 @@ def test_xenstored_that_cannot_start(place):
     lab.down()
 
 
-def test_xenstored_that_is_never_ready(place, monkeypatch):
-    monkeypatch.setattr(host_module, "XENSTORED_TIMEOUT", 0.0)
-    lab = Lab(place / "host")
+def test_xenstored_that_is_never_ready(place):
+    lab = Lab(place / "host", deadlines=Deadlines(xenstored_start=0.0))
     with pytest.raises(HostError, match=r"not ready after 0 s"):
         lab.up()
-    monkeypatch.undo()
+    lab = Lab(place / "host")
     lab.up()
     lab.down()
 
@@ -227,10 +226,10 @@ def test_a_domain_that_is_whole_by_now_is_left_alone(lab, monkeypatch):
     try:
         really = host_module.locked
 
-        def finished_meanwhile(file):
+        def finished_meanwhile(*words):
             started = Process.of(child.pid).started
             Machine(5, UUID, child.pid, started, 4096, 4096, 1).store(lab.guests / "5")
-            return really(file)
+            return really(*words)
 
         monkeypatch.setattr(host_module, "locked", finished_meanwhile)
         assert lab.domains() == []
@@ -251,7 +250,7 @@ def test_nothing_is_cleared_away_while_an_id_is_being_claimed(lab):
         began.set()
         lab.domains()
 
-    with locked(lab.folder / LOCK):
+    with locked(lab.folder / LOCK, lab.deadlines):
         looking = threading.Thread(target=look)
         looking.start()
         assert began.wait(20)

@@ -13,7 +13,9 @@ from tests.lab.conftest import config
 from tests.lab.xenstored.running import tool
 from xenqemu.errors import DeviceModelError, HostError, HostTimeout
 from xenqemu.host.plain_qemu import Machine
-from xenqemu.lab import admission, site
+from xenqemu.host.policy import Deadlines
+from xenqemu.lab import admission
+from xenqemu.lab.host import Lab
 from xenqemu.lab.site import LOCK, Site, locked
 
 OTHER = 'name = "other"\nuuid = "00000000-0000-0000-0000-000000000002"'
@@ -124,8 +126,8 @@ def test_a_qemu_that_ends_leaves_nothing(lab, fake_qemu, script, why):
     assert_nothing_left(lab)
 
 
-def test_a_qemu_that_never_answers_is_ended(lab, fake_qemu, monkeypatch):
-    monkeypatch.setattr(site, "QEMU_TIMEOUT", 0.5)
+def test_a_qemu_that_never_answers_is_ended(lab, fake_qemu):
+    lab = Lab(lab.folder, deadlines=Deadlines(qemu_start=0.5))
     fake_qemu("echo $$ >&2; exec sleep 600")
     with pytest.raises(HostTimeout, match=r"not ready after 0.5 s; .* said: \d+$") as caught:
         with Site(lab) as made:
@@ -156,15 +158,14 @@ def test_what_cannot_be_cleared_away_is_told_beside_the_first_error(lab):
     (lab.guests / "1" / "machine.json").unlink()
 
 
-def test_the_lock_is_waited_for_and_not_for_ever(lab, monkeypatch):
+def test_the_lock_is_waited_for_and_not_for_ever(lab):
     holder = os.open(lab.folder / LOCK, os.O_RDWR | os.O_CREAT)
     fcntl.flock(holder, fcntl.LOCK_EX)
-    monkeypatch.setattr(site, "LOCK_TIMEOUT", 0.2)
     with pytest.raises(HostTimeout, match=r"lock is held by another command for 0\.2 s"):
-        with locked(lab.folder / LOCK):
+        with locked(lab.folder / LOCK, Deadlines(lab_lock=0.2)):
             pytest.fail("locked")
     os.close(holder)
-    with locked(lab.folder / LOCK):
+    with locked(lab.folder / LOCK, Deadlines()):
         pass
 
 
@@ -172,6 +173,7 @@ MAKERS = """
 import sys
 from pathlib import Path
 from tests.lab.conftest import config
+from xenqemu.lab.host import Lab
 from xenqemu.lab.host import Lab
 from xenqemu.lab.site import Site
 lab = Lab(Path(sys.argv[1]))

@@ -6,6 +6,7 @@ import argparse
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,19 +15,20 @@ from xenqemu.formats.domain_config import DomainConfig
 from xenqemu.formats.source import Source
 from xenqemu.formats.xlcfg import MAX_TEXT, GuestConfig
 from xenqemu.host import domain
+from xenqemu.host.domain import Host
 from xenqemu.operations.devices import save_devices as save_device_state
 from xenqemu.operations.outline import outline
 from xenqemu.operations.restore import restore as restore_domain
 from xenqemu.operations.suspend import After, suspend
 from xenqemu.operations.verify import verify as verify_file
-from xenqemu.toolstack import open_host
+from xenqemu.toolstack import open_host, read_settings
 
 Command = Callable[[argparse.Namespace], None]
 
 
 def save(chosen: argparse.Namespace) -> None:
     """`xenqemu save [-c|-p] [-D] DOM FILE [CFG]`."""
-    host = open_host(chosen.host, patience=chosen.timeout)
+    host = host_of(chosen, chosen.step_timeout)
     domid = domain.find(host, chosen.domain)
     found = suspend(
         host,
@@ -48,7 +50,7 @@ def restore(chosen: argparse.Namespace) -> None:
     file = chosen.files[-1]
     config = _config(chosen.files[0]) if len(chosen.files) > 1 else None
     done = restore_domain(
-        open_host(chosen.host),
+        host_of(chosen),
         file,
         paused=chosen.paused,
         config=config,
@@ -86,7 +88,7 @@ def inspect(chosen: argparse.Namespace) -> None:
 
 def save_devices(chosen: argparse.Namespace) -> None:
     """`xenqemu devices save DOM FILE`."""
-    host = open_host(chosen.host)
+    host = host_of(chosen)
     domid = domain.find(host, chosen.domain)
     found = save_device_state(host, domid, chosen.file)
     if chosen.json:
@@ -97,7 +99,7 @@ def save_devices(chosen: argparse.Namespace) -> None:
 
 def status(chosen: argparse.Namespace) -> None:
     """`xenqemu status DOM`."""
-    host = open_host(chosen.host)
+    host = host_of(chosen)
     now = domain.state(host, domain.find(host, chosen.domain))
     if chosen.json:
         show.as_json(state_fields(now))
@@ -119,6 +121,15 @@ def state_fields(now: domain.DomainState) -> dict[str, object]:
         "running": now.running,
         "trouble": list(now.trouble),
     }
+
+
+def host_of(chosen: argparse.Namespace, step: float | None = None) -> Host:
+    """Return the chosen host; a guest has `step` seconds for each step, if that is given."""
+    settings = read_settings(chosen.conf)
+    deadlines = settings.deadlines
+    if step is not None:
+        deadlines = replace(deadlines, acknowledge=step, suspend=step)
+    return open_host(chosen.host, deadlines=deadlines, settings=settings)
 
 
 def _after(chosen: argparse.Namespace) -> After:

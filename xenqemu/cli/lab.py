@@ -17,7 +17,7 @@ from xenqemu.lab import admission
 from xenqemu.lab.console import attach
 from xenqemu.lab.host import Lab
 from xenqemu.lab.machine import Hardware
-from xenqemu.toolstack import default_lab, open_host
+from xenqemu.toolstack import open_host, read_settings
 
 
 def up(chosen: argparse.Namespace) -> None:
@@ -105,14 +105,15 @@ def destroy(chosen: argparse.Namespace) -> None:
 
 
 def _named(chosen: argparse.Namespace) -> Lab:
-    """Return the lab of DIR, or else the one of `--host`, or else one's own."""
-    if chosen.folder:
-        return Lab(chosen.folder)
-    return _chosen(chosen) if chosen.host.startswith("lab") else Lab(default_lab())
+    """Return the lab of DIR, or else the chosen one."""
+    return _chosen(chosen, f"lab:{chosen.folder}" if chosen.folder else None)
 
 
-def _chosen(chosen: argparse.Namespace) -> Lab:
-    host = open_host("lab" if chosen.host == "auto" else chosen.host)
+def _chosen(chosen: argparse.Namespace, words: str | None = None) -> Lab:
+    """Return the lab of `words`, or else of `--host` and the settings, or else one's own."""
+    settings = read_settings(chosen.conf)
+    words = words or chosen.host or settings.host
+    host = open_host("lab" if words == "auto" else words, settings=settings)
     if not isinstance(host, Lab):
-        raise UsageError(f"--host {chosen.host} is no lab")
+        raise UsageError(f"host {words} is no lab")
     return host

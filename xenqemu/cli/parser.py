@@ -10,10 +10,8 @@ from typing import Any, NoReturn
 
 from xenqemu.cli import commands
 from xenqemu.errors import UsageError
-from xenqemu.host.xen.trigger import PATIENCE
+from xenqemu.formats.settings import MAX_SECONDS
 from xenqemu.version import VERSION
-
-MAX_TIMEOUT = 86400
 
 
 class _Parser(argparse.ArgumentParser):
@@ -26,9 +24,9 @@ class _Parser(argparse.ArgumentParser):
 def _seconds(text: str) -> float:
     with suppress(ValueError):
         seconds = float(text)
-        if 0 < seconds < MAX_TIMEOUT:
+        if 0 < seconds <= MAX_SECONDS:
             return seconds
-    raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to {MAX_TIMEOUT}")
+    raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to {MAX_SECONDS:g}")
 
 
 class _OneOrTwo(argparse.Action):
@@ -56,8 +54,14 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument(
         "--host",
         metavar="xen|lab[:DIR]|auto",
-        default=os.environ.get("XENQEMU_HOST", "auto"),
-        help="the host to work on (default: $XENQEMU_HOST, or what this machine is)",
+        default=os.environ.get("XENQEMU_HOST") or None,
+        help="the host to work on (default: $XENQEMU_HOST, the settings, or what this machine is)",
+    )
+    top.add_argument(
+        "--conf",
+        metavar="FILE",
+        type=Path,
+        help="the settings (default: $XENQEMU_CONF, or /etc/xenqemu/xenqemu.conf if it is there)",
     )
     verbs = top.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
     _save(verbs.add_parser("save", help="suspend a domain into a file"))
@@ -75,11 +79,10 @@ def _save(verb: argparse.ArgumentParser) -> None:
     after.add_argument("-c", dest="checkpoint", action="store_true", help="let it run on")
     after.add_argument("-p", dest="paused", action="store_true", help="leave it paused")
     verb.add_argument(
-        "--timeout",
+        "--step-timeout",
         type=_seconds,
-        default=PATIENCE.acknowledge,
         metavar="SECONDS",
-        help="for the guest to take the request, and again to suspend (default: %(default)g)",
+        help="for the guest to take the request, and again to suspend (default: by the settings)",
     )
     verb.add_argument("-D", dest="keep_domid", action="store_true", help="ask for its id again")
     verb.add_argument("domain", metavar="DOM", help="name or id")

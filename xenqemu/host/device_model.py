@@ -21,7 +21,6 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -36,7 +35,7 @@ from xenqemu.errors import (
 from xenqemu.formats import qevm
 from xenqemu.formats.source import bounded
 from xenqemu.host.descriptors import memory_file, reopened, require_file
-from xenqemu.host.policy import Deadline
+from xenqemu.host.policy import PATIENCE, Deadline, Deadlines
 from xenqemu.host.qmp import Connection, Refused
 
 SAVE_COMMANDS = ("xen-save-devices-state", "save-devices-state", "save_devices")
@@ -66,28 +65,6 @@ _INCOMING = "xenqemu-state"
 _AGAIN = 0.05
 
 
-@dataclass(frozen=True)
-class Deadlines:
-    """Seconds to wait for a greeting, a quick answer, an act such as `cont`, a save, a load.
-
-    All are libxl's own, but that libxl waits for a save without end.
-    """
-
-    greeting: float = 10.0
-    query: float = 10.0
-    act: float = 60.0
-    save: float = 120.0
-    load: float = 60.0
-
-    def of(self, command: str) -> float:
-        """Return the seconds that `command` has."""
-        if command in SAVE_COMMANDS:
-            return self.save
-        if command.startswith("query-") or command in {"add-fd", "getfd", "remove-fd", "quit"}:
-            return self.query
-        return self.act
-
-
 class DeviceModel:
     """A connection to the QMP socket of a device model, open inside its `with` block.
 
@@ -95,15 +72,15 @@ class DeviceModel:
     answer, `ReplyLost` where nobody knows (see above).
     """
 
-    def __init__(self, path: Path, deadlines: Deadlines | None = None) -> None:
+    def __init__(self, path: Path, deadlines: Deadlines = PATIENCE) -> None:
         self._path = path
-        self._deadlines = deadlines or Deadlines()
+        self._deadlines = deadlines
         self._connection: Connection | None = None
 
     def __enter__(self) -> Self:
         connection = Connection(self._path)
         try:
-            connection.open(self._deadlines.greeting)
+            connection.open(self._deadlines.qemu_greeting)
         except BaseException:
             connection.close()
             raise
@@ -121,8 +98,9 @@ class DeviceModel:
         """Run any command and return its value; `fd` is handed over with it."""
         if self._connection is None:
             raise DeviceModelError(f"{self._path}: {command}: the connection is not open")
+        seconds = _seconds(self._deadlines, command)
         try:
-            return self._connection.ask(command, arguments, fd, self._deadlines.of(command))
+            return self._connection.ask(command, arguments, fd, seconds)
         except Refused as error:
             raise _refusal(command, error.kind, error.words) from error
 
@@ -253,10 +231,10 @@ class DeviceModel:
             error.add_note(str(second))
 
     def _await_loaded(self) -> None:
-        end = Deadline.after(self._deadlines.load)
+        end = Deadline.after(self._deadlines.qemu_load)
         while (status := self._loading()) == "inmigrate":
             if end.passed:
-                raise HostTimeout(f"{self._path}: not loaded in {self._deadlines.load:g} s")
+                raise HostTimeout(f"{self._path}: not loaded in {self._deadlines.qemu_load:g} s")
             time.sleep(_AGAIN)
         if status != "paused":
             raise DeviceModelError(f"{self._path}: it is {status} after loading, not paused")
@@ -266,6 +244,15 @@ class DeviceModel:
             case {"status": "failed", **more}:
                 raise DeviceModelError(f"{self._path}: {more.get('error-desc', 'loading failed')}")
         return self.status()
+
+
+def _seconds(deadlines: Deadlines, command: str) -> float:
+    """Return how long QEMU has for `command`."""
+    if command in SAVE_COMMANDS:
+        return deadlines.qemu_save
+    if command.startswith("query-") or command in {"add-fd", "getfd", "remove-fd", "quit"}:
+        return deadlines.qemu_query
+    return deadlines.qemu_act
 
 
 def _refusal(command: str, kind: str, words: str) -> DeviceModelError:

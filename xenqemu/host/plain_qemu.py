@@ -21,6 +21,7 @@ from typing import Any
 from xenqemu.errors import HypervisorError
 from xenqemu.host.device_model import DeviceModel
 from xenqemu.host.hypervisor import DomainInfo, RunState
+from xenqemu.host.policy import PATIENCE, Deadlines
 from xenqemu.host.process import Process
 from xenqemu.host.ram_file import RamFile
 
@@ -79,9 +80,10 @@ class PlainDeviceModel(DeviceModel):
 class PlainQemu:
     """The hypervisor half: `guests` holds a folder a domain, `run` the sockets."""
 
-    def __init__(self, guests: Path, run: Path) -> None:
+    def __init__(self, guests: Path, run: Path, deadlines: Deadlines = PATIENCE) -> None:
         self._guests = guests
         self._run = run
+        self._deadlines = deadlines
 
     def folder(self, domid: int) -> Path:
         """Return where the files of a domain are."""
@@ -89,7 +91,7 @@ class PlainQemu:
 
     def device_model(self, domid: int) -> DeviceModel:
         """Return the device model of a domain, not yet connected."""
-        return PlainDeviceModel(self._run / f"qmp-libxl-{domid}")
+        return PlainDeviceModel(self._run / f"qmp-libxl-{domid}", self._deadlines)
 
     def domids(self) -> list[int]:
         """Return the ids in use, those of ended processes too."""
@@ -151,4 +153,4 @@ class PlainQemu:
         return self.folder(domid) / "held"
 
     def _monitor(self, domid: int) -> DeviceModel:
-        return DeviceModel(self._run / f"qmp-libxenstat-{domid}")
+        return DeviceModel(self._run / f"qmp-libxenstat-{domid}", self._deadlines)

@@ -48,6 +48,69 @@ class Deadline:
 
 
 @dataclass(frozen=True)
+class Deadlines:
+    """Seconds that each party has: every wait of this program, by name.
+
+    Where libxl waits for the same, the value is libxl's.
+    """
+
+    acknowledge: float = 60.0
+    """For a guest to take the request to suspend."""
+
+    suspend: float = 60.0
+    """For a guest to suspend, once it has taken the request."""
+
+    store_request: float = 10.0
+    """For xenstored to answer one request."""
+
+    qemu_greeting: float = 10.0
+    """For QEMU's monitor to greet us: it serves one client at a time."""
+
+    qemu_query: float = 10.0
+    """For QEMU to answer a question."""
+
+    qemu_act: float = 60.0
+    """For QEMU to do something that is neither a save nor a load."""
+
+    qemu_save: float = 120.0
+    """For QEMU to write the state of its devices; libxl waits for that without end."""
+
+    qemu_load: float = 60.0
+    """For QEMU to load the state of its devices."""
+
+    xl_command: float = 60.0
+    """For xl to list or to destroy a domain; hotplug scripts alone have 40."""
+
+    xl_stall: float = 300.0
+    """For xl to read on in a restore: it may have to wait for memory, or for another xl."""
+
+    xl_finish: float = 180.0
+    """For xl to end a restore, once it has the last byte."""
+
+    xl_give_up: float = 60.0
+    """For xl to take back a restore that is given up."""
+
+    helper_stall: float = 60.0
+    """For libxl-save-helper to write or talk on while it saves a PV guest."""
+
+    libxl_lock: float = 10.0
+    """For another program to let go of one of libxl's locks on a domain."""
+
+    qemu_start: float = 60.0
+    """In the lab: for QEMU to answer after its start."""
+
+    xenstored_start: float = 10.0
+    """In the lab: for xenstored to answer after its start, and to make room in its queue."""
+
+    lab_lock: float = 30.0
+    """In the lab: for another command to let go of the host's lock."""
+
+
+PATIENCE = Deadlines()
+"""What everyone has unless told otherwise."""
+
+
+@dataclass(frozen=True)
 class Policy:
     """Which errors an act is repeated after, how often, with what pauses; then the last is raised.
 

@@ -13,7 +13,7 @@ from typing import Protocol, Self, TypeVar
 
 from xenqemu.errors import HostError, HostTimeout, StoreError
 from xenqemu.formats.xenstore import Op
-from xenqemu.host.policy import CONFLICT, Deadline
+from xenqemu.host.policy import CONFLICT, PATIENCE, Deadline, Deadlines
 from xenqemu.host.store_link import Link
 
 DIRECTORY_MAX = 16 << 20
@@ -116,14 +116,14 @@ class Transaction(Nodes):
 class Store(Nodes):
     """xenstore, asked through xenstored's socket: by default the one that libxenstore takes.
 
-    Connects in `with`, and again at the next request after a connection was lost.  `timeout` is
-    the deadline in seconds of each request.  For one thread at a time.
+    Connects in `with`, and again at the next request after a connection was lost.  Each request
+    has the `store_request` of `deadlines`.  For one thread at a time.
     """
 
-    def __init__(self, socket: Path | None = None, timeout: float = 10.0) -> None:
+    def __init__(self, socket: Path | None = None, deadlines: Deadlines = PATIENCE) -> None:
         super().__init__(self._ask_live)
         self._socket = socket
-        self._timeout = timeout
+        self._seconds = deadlines.store_request
         self._link: Link | None = None
 
     def __enter__(self) -> Self:
@@ -187,7 +187,7 @@ class Store(Nodes):
     def _connected(self) -> Link:
         if self._link is None or not self._link.alive:
             self.close()
-            self._link = Link(self._socket, self._timeout)
+            self._link = Link(self._socket, self._seconds)
         return self._link
 
     def _ask_live(self, op: Op, path: str, *words: bytes) -> bytes:

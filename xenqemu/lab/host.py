@@ -27,14 +27,12 @@ from xenqemu.host.device_model import DeviceModel
 from xenqemu.host.domain import BuildOptions, DomainState, Needs, state
 from xenqemu.host.hypervisor import Progress
 from xenqemu.host.plain_qemu import PlainQemu
+from xenqemu.host.policy import PATIENCE, Deadlines
 from xenqemu.host.process import Process
 from xenqemu.host.store import Store
 from xenqemu.lab import admission, layout, program
 from xenqemu.lab.site import LOCK, Site, locked
 from xenqemu.operations.image import read_record
-
-XENSTORED_TIMEOUT = 10.0
-"""Seconds that xenstored has to answer after its start, and to make room in its queue."""
 
 LONGEST_SOCKET = 107
 """Bytes of a Unix socket's path at most (unix(7), but for its NUL)."""
@@ -51,11 +49,12 @@ class Lab:
 
     kind = "lab"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, deadlines: Deadlines = PATIENCE) -> None:
         self.folder = folder.absolute()
+        self.deadlines = deadlines
         self.run = self.folder / "run"
         self.guests = self.folder / "guests"
-        self.hypervisor = PlainQemu(self.guests, self.run)
+        self.hypervisor = PlainQemu(self.guests, self.run, deadlines)
         self._socket = self.folder / "xenstored.socket"
         longest = self.run / "qmp-libxenstat-99999"
         if len(os.fsencode(longest)) > LONGEST_SOCKET:
@@ -64,7 +63,7 @@ class Lab:
     def store(self) -> Store:
         """Return a connection to this host's xenstore."""
         self._require_up()
-        return Store(self._socket)
+        return Store(self._socket, self.deadlines)
 
     def device_model(self, domid: int) -> DeviceModel:
         """Return the device model of a domain, not yet connected."""
@@ -88,7 +87,7 @@ class Lab:
         command += ["--state", self.folder / "xenstored.state"]
         log = self.folder / "xenstored.log"
         with program.started(command, log) as xenstored:
-            xenstored.wait(lambda: self._xenstored() is not None, XENSTORED_TIMEOUT)
+            xenstored.wait(lambda: self._xenstored() is not None, self.deadlines.xenstored_start)
             with self.store() as store:
                 layout.introduce_host(store)
 
@@ -149,7 +148,7 @@ class Lab:
 
     def _clear_away(self, domid: int) -> None:
         """Remove what an ended domain left; nothing if it is being made, or was meanwhile."""
-        with locked(self.folder / LOCK):
+        with locked(self.folder / LOCK, self.deadlines):
             if not Site.busy(self.hypervisor.folder(domid)) and _ended(state(self, domid)):
                 self.destroy(domid)
 
@@ -170,7 +169,8 @@ class Lab:
         A pid file would not do: what it names may be another program by now, and `down` ends it.
         """
         with socket.socket(socket.AF_UNIX) as probe:
-            limit = _TIME.pack(int(XENSTORED_TIMEOUT), round(XENSTORED_TIMEOUT % 1 * 1e6))
+            whole, rest = divmod(self.deadlines.xenstored_start, 1)
+            limit = _TIME.pack(int(whole), round(rest * 1e6))
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
             try:
                 probe.connect(os.fspath(self._socket))

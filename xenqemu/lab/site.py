@@ -20,20 +20,15 @@ from xenqemu.errors import HostError, HostTimeout
 from xenqemu.formats.domain_config import DomainConfig
 from xenqemu.host.device_model import DeviceModel
 from xenqemu.host.plain_qemu import Machine, PlainQemu
+from xenqemu.host.policy import Deadline, Deadlines
 from xenqemu.host.process import Process
 from xenqemu.host.ram_file import RamFile
 from xenqemu.host.store import Store
 from xenqemu.lab import admission, layout, program
 from xenqemu.lab.machine import BELOW, Hardware, Place, command
 
-QEMU_TIMEOUT = 60.0
-"""Seconds that QEMU has to answer after its start, as libxl gives it."""
-
 LOCK = "lock"
 """The file in a host's folder that is locked while its domains are counted or cleared away."""
-
-LOCK_TIMEOUT = 30.0
-"""Seconds to wait for another command that is claiming an id just now."""
 
 
 class Ground(Protocol):
@@ -43,6 +38,7 @@ class Ground(Protocol):
     run: Path
     guests: Path
     hypervisor: PlainQemu
+    deadlines: Deadlines
 
     def store(self) -> Store:
         """Return a connection to xenstore."""
@@ -101,7 +97,7 @@ class Site:
             raise HostError(f"cannot make room for {config.name}: {error}") from error
 
     def _claim(self, config: DomainConfig) -> None:
-        with locked(self._host.folder / LOCK):
+        with locked(self._host.folder / LOCK, self._host.deadlines):
             admission.check_free(config, self._host.guests)
             domid = _next_domid(self._host.folder / "domid")
             folder = self._host.guests / str(domid)
@@ -119,13 +115,13 @@ class Site:
         config = self._config
         if config is None:
             raise HostError("a record without memory cannot be started")
-        place = self._place
+        place, deadlines = self._place, self._host.deadlines
         qemu = command(config, Hardware.of(config), place, incoming=device_state is not None)
         with program.started(qemu, place.log) as process:
             self._note(process.pid, config)
-            process.wait(lambda: _greets(place), QEMU_TIMEOUT)
+            process.wait(lambda: _greets(place, deadlines), deadlines.qemu_start)
             try:
-                ttys = _settle(place, device_state)
+                ttys = _settle(place, deadlines, device_state)
             except HostError as error:
                 raise HostError(f"{error}; {process.last_words}") from error
             started = time.strftime("%s.00")
@@ -162,15 +158,15 @@ def _empty_memory(place: Place, config: DomainConfig) -> RamFile:
     return RamFile(place.ram, size, min(size, BELOW))
 
 
-def _greets(place: Place) -> bool:
-    with suppress(HostError), DeviceModel(place.socket("libxenstat")):
+def _greets(place: Place, deadlines: Deadlines) -> bool:
+    with suppress(HostError), DeviceModel(place.socket("libxenstat"), deadlines):
         return True
     return False
 
 
-def _settle(place: Place, device_state: bytes | None) -> tuple[str, ...]:
+def _settle(place: Place, deadlines: Deadlines, device_state: bytes | None) -> tuple[str, ...]:
     """Load the state if there is one; return the ttys of the serial ports."""
-    with DeviceModel(place.socket("libxl")) as device_model:
+    with DeviceModel(place.socket("libxl"), deadlines) as device_model:
         if device_state is not None:
             device_model.load_state_bytes(device_state)
         answer = device_model.execute("query-chardev")
@@ -198,14 +194,15 @@ def _next_domid(file: Path) -> int:
 
 
 @contextmanager
-def locked(file: Path) -> Iterator[None]:
+def locked(file: Path, deadlines: Deadlines) -> Iterator[None]:
     """Hold the host's lock; raise `HostTimeout` if another holds it for long."""
     fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        deadline = time.monotonic() + LOCK_TIMEOUT
+        seconds = deadlines.lab_lock
+        deadline = Deadline.after(seconds)
         while not _try_lock(fd):
-            if time.monotonic() > deadline:
-                raise HostTimeout(f"{file} is held by another command for {LOCK_TIMEOUT:g} s")
+            if deadline.passed:
+                raise HostTimeout(f"{file} is held by another command for {seconds:g} s")
             time.sleep(0.02)
         yield
     finally:

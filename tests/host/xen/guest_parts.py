@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.host.xen.fake_xen import Guest
+from xenqemu.host.policy import Deadlines
 from xenqemu.host.store import Store
 from xenqemu.host.xen.hypervisor import XenHypervisor
 from xenqemu.host.xen.library import Xen
 from xenqemu.host.xen.memory import HvmMemory
-from xenqemu.host.xen.trigger import Deadlines
 
 DOMID = 7
 HOME = f"/local/domain/{DOMID}"

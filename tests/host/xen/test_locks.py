@@ -9,6 +9,7 @@ import time
 import pytest
 
 from xenqemu.errors import HostError, HostTimeout
+from xenqemu.host.policy import Deadlines
 from xenqemu.host.xen.locks import Lock, locked, userdata_path
 
 UUID = "c676d8ca-e6db-11f1-b3bc-a9acb8269001"
@@ -20,7 +21,7 @@ def path(tmp_path):
 
 
 def taken(tmp_path, timeout=5.0):
-    return locked(Lock.QMP_SOCKET, 1, UUID, timeout, tmp_path)
+    return locked(Lock.QMP_SOCKET, 1, UUID, Deadlines(libxl_lock=timeout), tmp_path)
 
 
 def is_free(path):

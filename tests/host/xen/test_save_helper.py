@@ -12,6 +12,7 @@ from xenqemu.formats.helper_dialects import DIALECTS, dialect_of
 from xenqemu.formats.sink import Sink
 from xenqemu.formats.source import Source
 from xenqemu.host.hypervisor import GuestMemory
+from xenqemu.host.policy import Deadlines
 from xenqemu.host.xen import save_helper
 from xenqemu.host.xen.save_helper import HelperMemory, own_environment, own_helper
 
@@ -193,7 +194,7 @@ def test_a_helper_that_does_not_wait_for_its_answer(memory):
 def test_a_stalled_helper_is_ended(memory, tmp_path):
     start = time.monotonic()
     with pytest.raises(HostTimeout, match=r"neither written nor talked for 0\.3 s"):
-        saved(memory("image(b'x'); time.sleep(60)", stall=0.3))
+        saved(memory("image(b'x'); time.sleep(60)", deadlines=Deadlines(helper_stall=0.3)))
     assert time.monotonic() - start < 5
     assert nobody_is_left(str(tmp_path))
 

@@ -6,6 +6,7 @@ import pytest
 
 from tests.host.xen.xl_peer import write_xl
 from xenqemu.errors import BadRecord, HostError, HostTimeout
+from xenqemu.host.policy import Deadlines
 from xenqemu.host.xen import toolstack
 
 UUID = "c52dca42-e6df-11f1-a061-0df29b9903a9"
@@ -23,19 +24,19 @@ def xl(tmp_path):
 def test_the_listed_configuration(xl):
     listed = [{"domid": 2, "config": {}}, {"domid": 3, "config": TREE}]
     program = xl(f"assert words == ['list', '-l', '3']; print(json.dumps({listed!r}))")
-    assert toolstack.listed_config(3, program).tree == TREE
+    assert toolstack.listed_config(3, xl=program).tree == TREE
 
 
 @pytest.mark.parametrize("listed", ["[]", "{}", '[{"domid": 4, "config": {}}]', "[3]"])
 def test_a_list_without_the_domain(xl, listed):
     with pytest.raises(HostError, match="does not list domain 3"):
-        toolstack.listed_config(3, xl(f"print({listed!r})"))
+        toolstack.listed_config(3, xl=xl(f"print({listed!r})"))
 
 
 @pytest.mark.parametrize("listed", ["", "[", '[{"domid": 3}]', '[{"domid": 3, "config": 5}]'])
 def test_a_list_that_is_none(xl, listed):
     with pytest.raises(BadRecord):
-        toolstack.listed_config(3, xl(f"print({listed!r})"))
+        toolstack.listed_config(3, xl=xl(f"print({listed!r})"))
 
 
 def test_what_xl_says_when_it_fails(xl):
@@ -59,7 +60,7 @@ def test_an_xl_that_fails_without_a_word(xl):
 def test_an_xl_that_hangs(xl):
     start = time.monotonic()
     with pytest.raises(HostTimeout, match=r"xl destroy is not done within 0\.3 s"):
-        toolstack.destroy(3, xl("time.sleep(60)"), timeout=0.3)
+        toolstack.destroy(3, Deadlines(xl_command=0.3), xl("time.sleep(60)"))
     assert time.monotonic() - start < 5
 
 
@@ -69,7 +70,7 @@ def test_an_xl_that_is_not_there(tmp_path):
 
 
 def test_a_domain_is_destroyed(xl, tmp_path):
-    toolstack.destroy(3, xl(f"open({str(tmp_path / 'done')!r}, 'w').write(' '.join(words))"))
+    toolstack.destroy(3, xl=xl(f"open({str(tmp_path / 'done')!r}, 'w').write(' '.join(words))"))
     assert (tmp_path / "done").read_text() == "destroy 3"
 
 
@@ -80,14 +81,14 @@ GONE = """
 
 
 def test_a_domain_that_is_gone_is_destroyed_already(xl):
-    toolstack.destroy(3, xl(GONE, "fail(\"Error: Domain '3' does not exist.\")"))
+    toolstack.destroy(3, xl=xl(GONE, "fail(\"Error: Domain '3' does not exist.\")"))
 
 
 def test_a_domain_that_stays_is_an_error(xl):
     with pytest.raises(HostError, match=r"xl destroy failed .*destroy failed \(rc=-21\)"):
-        toolstack.destroy(3, xl(GONE))
+        toolstack.destroy(3, xl=xl(GONE))
 
 
 def test_whether_a_domain_exists_may_be_impossible_to_tell(xl):
     with pytest.raises(HostError, match="cannot init xl context"):
-        toolstack.exists(3, xl("fail('cannot init xl context')"))
+        toolstack.exists(3, xl=xl("fail('cannot init xl context')"))

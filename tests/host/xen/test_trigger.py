@@ -13,12 +13,13 @@ import pytest
 from tests.host.xen.fake_xen import FakeLibraries, Guest
 from tests.host.xen.guest_parts import DOMID, HOME, NODE, Host, ends, playing, requested
 from xenqemu.errors import HostTimeout, HypervisorError, StoreError
+from xenqemu.host.policy import Deadlines
 from xenqemu.host.store import Store, Transaction
 from xenqemu.host.xen import trigger
 from xenqemu.host.xen.control import Control
 from xenqemu.host.xen.domain_info import HVM, SHUTDOWN
 from xenqemu.host.xen.library import Xen
-from xenqemu.host.xen.trigger import Deadlines, LateSuspend
+from xenqemu.host.xen.trigger import LateSuspend
 
 SOON = Deadlines(acknowledge=0.2, suspend=0.2)
 ACPI_S_STATE = 14

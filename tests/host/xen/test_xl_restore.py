@@ -15,8 +15,9 @@ from xenqemu.formats.domain_config import DomainConfig
 from xenqemu.formats.sink import Sink
 from xenqemu.formats.source import Source
 from xenqemu.formats.xl import XlHeader
+from xenqemu.host.policy import Deadlines
 from xenqemu.host.store import Store
-from xenqemu.host.xen.xl_restore import Limits, XlRestore
+from xenqemu.host.xen.xl_restore import XlRestore
 
 UUID = "c52dca42-e6df-11f1-a061-0df29b9903a9"
 CONFIG = DomainConfig(
@@ -63,7 +64,7 @@ def restore(stores, tmp_path):
 
     def make(body, **options):
         xl = write_xl(tmp_path / "xl", DESTROY, SETUP, body)
-        options.setdefault("limits", Limits(5.0, 5.0, 5.0))
+        options.setdefault("deadlines", Deadlines(xl_stall=5.0, xl_finish=5.0, xl_give_up=5.0))
         return XlRestore(stores, xl=xl, logs=tmp_path, **options)
 
     return make
@@ -227,7 +228,7 @@ def test_what_cannot_be_cleaned_up_is_said(restore, stores):
 
 def test_an_xl_that_stops_reading(restore, stores):
     body = "make(); data.read(9); time.sleep(60)"
-    builder = restore(body, limits=Limits(stall=0.5, give_up=0.5))
+    builder = restore(body, deadlines=Deadlines(xl_stall=0.5, xl_give_up=0.5))
     with pytest.raises(HostTimeout, match=r"xl restore has not read for 0\.5 s"):
         builder.build(Source.of(record()), quiet)
     assert names(stores) == []
@@ -235,7 +236,7 @@ def test_an_xl_that_stops_reading(restore, stores):
 
 def test_an_xl_that_does_not_come_to_an_end(restore, stores):
     body = "make()\nwhile data.read(1 << 20): pass\ntime.sleep(60)"
-    builder = restore(body, limits=Limits(finish=0.5, give_up=0.5))
+    builder = restore(body, deadlines=Deadlines(xl_finish=0.5, xl_give_up=0.5))
     with pytest.raises(HostTimeout, match=r"not done 0\.5 s after it was given all"):
         builder.build(Source.of(record()), quiet)
     assert names(stores) == []

@@ -128,7 +128,7 @@ def test_guest_that_ignores_the_request(bed: Bed, tmp_path: Path) -> None:
     kernel = bed.put("idle", tmp_path / "idle")
     bed.must(f'xl create -q /dev/null \'type="pvh";name="idle";memory=32;kernel="{kernel}"\'')
     domid = bed.domid("idle")
-    done = bed.run(f"{XENQEMU} save --timeout 5 idle {FILE}", timeout=120)
+    done = bed.run(f"{XENQEMU} save --step-timeout 5 idle {FILE}", timeout=120)
     assert done.rc == 10
     assert re.search(r"5(\.\d)? s", done.err), done.err
     assert "as it was" in done.err

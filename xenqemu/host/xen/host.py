@@ -14,17 +14,15 @@ from xenqemu.formats.source import Source
 from xenqemu.host.device_model import DeviceModel
 from xenqemu.host.domain import BuildOptions, Needs
 from xenqemu.host.hypervisor import DomainInfo, GuestMemory, Progress, RunState
+from xenqemu.host.policy import PATIENCE, Deadlines
+from xenqemu.host.settings import PLACES, XenPlaces
 from xenqemu.host.store import Store
 from xenqemu.host.xen import admission, toolstack
 from xenqemu.host.xen.hypervisor import XenHypervisor
 from xenqemu.host.xen.library import Xen
 from xenqemu.host.xen.locks import Lock, locked
 from xenqemu.host.xen.save_helper import HelperMemory, own_helper
-from xenqemu.host.xen.trigger import PATIENCE, Deadlines
 from xenqemu.host.xen.xl_restore import XlRestore
-
-RUN = Path("/var/run/xen")
-"""XEN_RUN_DIR: where libxl has QEMU make its sockets."""
 
 
 class XenHost:
@@ -35,8 +33,15 @@ class XenHost:
 
     kind = "xen"
 
-    def __init__(self, *, deadlines: Deadlines = PATIENCE, elide_zeros: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        deadlines: Deadlines = PATIENCE,
+        places: XenPlaces = PLACES,
+        elide_zeros: bool = True,
+    ) -> None:
         self._deadlines = deadlines
+        self._places = places
         self._elide_zeros = elide_zeros
 
     @cached_property
@@ -56,7 +61,7 @@ class XenHost:
 
     def store(self) -> Store:
         """Return a connection to xenstore, not yet opened."""
-        return Store()
+        return Store(self._places.xenstored, self._deadlines)
 
     def device_model(self, domid: int) -> DeviceModel | None:
         """Return the device model of an HVM domain, None for PVH and PV.
@@ -66,12 +71,14 @@ class XenHost:
         with self.store() as store:
             if store.read(f"/libxl/{domid}/type") != "hvm":
                 return None
-        return _LockedDeviceModel(RUN / f"qmp-libxl-{domid}", domid, self._existing(domid).uuid)
+        who = (domid, self._existing(domid).uuid)
+        path = self._places.run / f"qmp-libxl-{domid}"
+        return _LockedDeviceModel(path, who, self._deadlines)
 
     def config(self, domid: int) -> DomainConfig:
         """Return what the domain is made of now, as `xl save` would store it."""
         self._existing(domid)
-        return toolstack.listed_config(domid)
+        return toolstack.listed_config(domid, self._deadlines)
 
     def admit(self, needs: Needs) -> None:
         """Raise the reason why this host cannot take such a guest."""
@@ -80,12 +87,12 @@ class XenHost:
 
     def build(self, record: Source, progress: Progress, options: BuildOptions) -> int:
         """Make a paused domain of a checked save file and return its id, or leave nothing."""
-        builder = XlRestore(self.store, monitor=options.monitor)
+        builder = XlRestore(self.store, monitor=options.monitor, deadlines=self._deadlines)
         return builder.build(record, progress, options.config, options.size)
 
     def destroy(self, domid: int) -> None:
         """End a domain and remove all that is its on this host; may be repeated."""
-        toolstack.destroy(domid)
+        toolstack.destroy(domid, self._deadlines)
 
     def close(self) -> None:
         """Give the interface of Xen back, if it was opened."""
@@ -104,7 +111,8 @@ class XenHost:
             return info is not None and info.run_state is RunState.SUSPENDED
 
         version = self._xen.version
-        return HelperMemory(domid, own_helper(version), dialect_of(version), suspended)
+        helper = own_helper(version), dialect_of(version)
+        return HelperMemory(domid, *helper, suspended, deadlines=self._deadlines)
 
     def _require_free(self, config: DomainConfig) -> None:
         with self.store() as store:
@@ -120,14 +128,14 @@ class XenHost:
 class _LockedDeviceModel(DeviceModel):
     """A device model whose socket is shared with libxl, by the lock that libxl takes for it."""
 
-    def __init__(self, path: Path, domid: int, uuid: str) -> None:
-        super().__init__(path)
+    def __init__(self, path: Path, who: tuple[int, str], deadlines: Deadlines) -> None:
+        super().__init__(path, deadlines)
         self._lock = ExitStack()
-        self._who = (domid, uuid)
+        self._lock_of = (*who, deadlines)
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            stack.enter_context(locked(Lock.QMP_SOCKET, *self._who))
+            stack.enter_context(locked(Lock.QMP_SOCKET, *self._lock_of))
             super().__enter__()
             self._lock = stack.pop_all()
         return self

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 from xenqemu.errors import HypervisorError
 from xenqemu.host.hypervisor import DomainInfo, GuestMemory, RunState
+from xenqemu.host.policy import PATIENCE, Deadlines
 from xenqemu.host.store import Store
 from xenqemu.host.xen import trigger
 from xenqemu.host.xen.control import Control
 from xenqemu.host.xen.library import Xen
 from xenqemu.host.xen.memory import HvmMemory
-from xenqemu.host.xen.trigger import PATIENCE, Deadlines
 
 
 class XenHypervisor:

@@ -32,7 +32,7 @@ from enum import Enum
 from pathlib import Path
 
 from xenqemu.errors import HostError, HostTimeout
-from xenqemu.host.policy import Deadline
+from xenqemu.host.policy import PATIENCE, Deadline, Deadlines
 
 FOLDER = Path("/var/lib/xen")
 """XEN_LIB_DIR."""
@@ -56,18 +56,18 @@ def userdata_path(domid: int, uuid: str, name: str, what: str, folder: Path = FO
 
 @contextmanager
 def locked(
-    lock: Lock, domid: int, uuid: str, timeout: float = 10.0, folder: Path = FOLDER
+    lock: Lock, domid: int, uuid: str, deadlines: Deadlines = PATIENCE, folder: Path = FOLDER
 ) -> Iterator[None]:
     """Hold a lock of a domain for the block; raise `HostTimeout` if somebody else does for long.
 
     Whether the domain is still there is for the caller to look at, once the lock is held.
     """
     path = userdata_path(domid, uuid, lock.value, "l", folder)
-    deadline = Deadline.after(timeout)
+    deadline = Deadline.after(deadlines.libxl_lock)
     descriptor = _acquire(path, deadline)
     while descriptor is None:
         if deadline.passed:
-            raise HostTimeout(f"{path} is held by another process for {timeout:g} s")
+            raise HostTimeout(f"{path} is held by another process for {deadlines.libxl_lock:g} s")
         descriptor = _acquire(path, deadline)
     try:
         yield

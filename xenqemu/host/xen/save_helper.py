@@ -28,6 +28,7 @@ from xenqemu.formats.libxc_records import PAGE_SIZE
 from xenqemu.formats.sink import Sink
 from xenqemu.formats.source import CHUNK, Source
 from xenqemu.host.hypervisor import Progress
+from xenqemu.host.policy import PATIENCE, Deadlines
 
 VARIABLE = "LIBXL_SAVE_HELPER"
 """Where libxl looks for a save helper other than its own."""
@@ -70,9 +71,8 @@ def own_environment() -> dict[str, str]:
 class HelperMemory:
     """The memory of a suspended guest, of any type, behind the seam of `GuestMemory`.
 
-    `suspended` tells whether the guest is so still.  `stall` is how many seconds the helper may
-    neither write nor talk.  An HVM guest's QEMU is not told to note what it writes: it stands
-    still as the guest does.
+    `suspended` tells whether the guest is so still.  An HVM guest's QEMU is not told to note what
+    it writes: it stands still as the guest does.
     """
 
     def __init__(
@@ -83,13 +83,13 @@ class HelperMemory:
         suspended: Callable[[], bool],
         *,
         hvm: bool = False,
-        stall: float = 60.0,
+        deadlines: Deadlines = PATIENCE,
     ) -> None:
         self._domid = domid
         self._path = path
         self._dialect = dialect
         self._hvm = hvm
-        self._stall = stall
+        self._stall = deadlines.helper_stall
         self._answers: Answers = {
             messages.Suspend: lambda _message: int(suspended()),
             messages.SwitchQemuLogdirty: lambda _message: 0,

@@ -19,12 +19,10 @@ from collections.abc import Mapping, Sequence
 from xenqemu.errors import HostError, HostTimeout
 from xenqemu.formats.domain_config import DomainConfig
 from xenqemu.formats.domain_json import loaded
+from xenqemu.host.policy import PATIENCE, Deadlines
 
 XL = ("xl",)
 """The program; Debian's picks the one that is the hypervisor's version."""
-
-XL_TIMEOUT = 60.0
-"""Seconds that xl may take for one act; hotplug scripts alone have 40."""
 
 LAST_WORDS = 8
 """Lines that an error repeats of what a program said."""
@@ -33,33 +31,35 @@ GONE = "does not exist"
 """What `xl list` says of a domain that is not there."""
 
 
-def listed_config(domid: int, xl: Sequence[str] = XL) -> DomainConfig:
+def listed_config(
+    domid: int, deadlines: Deadlines = PATIENCE, xl: Sequence[str] = XL
+) -> DomainConfig:
     """Return the present configuration of a domain, as `xl save` would store it.
 
     Raises `HostError` with xl's words, `FormatError` for what is no list of domains.
     """
-    listed = loaded(run_xl("list", "-l", str(domid), xl=xl).encode())
+    listed = loaded(run_xl("list", "-l", str(domid), deadlines=deadlines, xl=xl).encode())
     for entry in listed if isinstance(listed, list) else ():
         if isinstance(entry, Mapping) and entry.get("domid") == domid:
             return DomainConfig(entry.get("config") or {})
     raise HostError(f"xl list -l does not list domain {domid}")
 
 
-def destroy(domid: int, xl: Sequence[str] = XL, timeout: float = XL_TIMEOUT) -> None:
+def destroy(domid: int, deadlines: Deadlines = PATIENCE, xl: Sequence[str] = XL) -> None:
     """End a domain and all that libxl has set up for it; nothing if it is gone."""
     try:
-        run_xl("destroy", str(domid), xl=xl, timeout=timeout)
+        run_xl("destroy", str(domid), deadlines=deadlines, xl=xl)
     except HostTimeout:
         raise
     except HostError:
-        if exists(domid, xl):
+        if exists(domid, deadlines, xl):
             raise
 
 
-def exists(domid: int, xl: Sequence[str] = XL) -> bool:
+def exists(domid: int, deadlines: Deadlines = PATIENCE, xl: Sequence[str] = XL) -> bool:
     """Tell whether libxl knows the domain."""
     try:
-        run_xl("list", str(domid), xl=xl)
+        run_xl("list", str(domid), deadlines=deadlines, xl=xl)
     except HostError as error:
         if GONE in str(error):
             return False
@@ -67,7 +67,7 @@ def exists(domid: int, xl: Sequence[str] = XL) -> bool:
     return True
 
 
-def run_xl(*words: str, xl: Sequence[str] = XL, timeout: float = XL_TIMEOUT) -> str:
+def run_xl(*words: str, deadlines: Deadlines = PATIENCE, xl: Sequence[str] = XL) -> str:
     """Run xl and return what it prints; raise `HostError` with its words if it fails."""
     what = f"xl {words[0]}"
     try:
@@ -75,11 +75,11 @@ def run_xl(*words: str, xl: Sequence[str] = XL, timeout: float = XL_TIMEOUT) -> 
             [*xl, *words],
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=timeout,
+            timeout=deadlines.xl_command,
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise HostTimeout(f"{what} is not done within {timeout:g} s") from error
+        raise HostTimeout(f"{what} is not done within {deadlines.xl_command:g} s") from error
     except OSError as error:
         raise HostError(f"cannot run {what}: {error}") from error
     if done.returncode:

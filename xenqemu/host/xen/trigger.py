@@ -18,11 +18,10 @@ had answered.  (tools/libs/light/libxl_dom_suspend.c; docs/misc/xenstore-paths.p
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 
 from xenqemu.errors import HostError, HostTimeout, HypervisorError
 from xenqemu.host.hypervisor import RunState
-from xenqemu.host.policy import Deadline
+from xenqemu.host.policy import PATIENCE, Deadline, Deadlines
 from xenqemu.host.store import Store, Transaction
 from xenqemu.host.xen.control import Control
 from xenqemu.host.xen.domain_info import SUSPEND, XenDomain
@@ -41,18 +40,6 @@ LOOK_AGAIN = 1.0
 xenstored does not tell of a guest that is suspended if someone forgot to tell it of the resume
 before; nor if the guest has had an event channel for it: then Xen tells the channel only.
 """
-
-
-@dataclass(frozen=True)
-class Deadlines:
-    """Seconds for the guest to take the request, and then to suspend; libxl's own by default."""
-
-    acknowledge: float = 60.0
-    suspend: float = 60.0
-
-
-PATIENCE = Deadlines()
-"""libxl's deadlines."""
 
 
 class LateSuspend(HostTimeout):

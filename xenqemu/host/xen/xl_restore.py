@@ -18,7 +18,6 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -28,6 +27,7 @@ from xenqemu.formats.domain_config import DomainConfig
 from xenqemu.formats.source import CHUNK, Source
 from xenqemu.formats.xl import JSON, XlHeader
 from xenqemu.host.hypervisor import Progress
+from xenqemu.host.policy import PATIENCE, Deadlines
 from xenqemu.host.store import Store
 from xenqemu.host.xen import toolstack
 from xenqemu.host.xen.toolstack import XL, last_words
@@ -38,18 +38,6 @@ CAUSES = 4
 
 LOG_TAIL = 8192
 """Bytes at the end of a log that are looked at."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Seconds that xl may go without reading, may take after its last byte, or to give up.
-
-    Before the first page it may have to wait for memory, or for another xl that does.
-    """
-
-    stall: float = 300.0
-    finish: float = 180.0
-    give_up: float = 60.0
 
 
 class XlRestore:
@@ -66,13 +54,13 @@ class XlRestore:
         monitor: bool = True,
         xl: Sequence[str] = XL,
         logs: Path = LOGS,
-        limits: Limits | None = None,
+        deadlines: Deadlines = PATIENCE,
     ) -> None:
         self._store = store
         self._options = ("-p",) if monitor else ("-p", "-e")
         self._xl = xl
         self._logs = logs
-        self._limits = limits or Limits()
+        self._deadlines = deadlines
 
     def build(
         self,
@@ -90,7 +78,7 @@ class XlRestore:
         head, config = _head(record, config)
         self._require_free(config)
         started = time.time()
-        with self._undone(config), _running(self._command(), self._limits) as xl:
+        with self._undone(config), _running(self._command(), self._deadlines) as xl:
             fed = xl.feed(head)
             while fed and (piece := _piece(record)):
                 fed = xl.feed(piece)
@@ -124,7 +112,7 @@ class XlRestore:
             try:
                 domid = self._find(config.name, config.uuid)
                 if domid is not None:
-                    toolstack.destroy(domid, self._xl)
+                    toolstack.destroy(domid, self._deadlines, self._xl)
             except HostError as trouble:
                 error.add_note(f"something may be left of domain {config.name!r}: {trouble}")
             raise
@@ -156,12 +144,14 @@ class XlRestore:
 class _Xl:
     """An xl that runs and reads its standard input."""
 
-    def __init__(self, process: subprocess.Popen[bytes], said: IO[bytes], limits: Limits) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], said: IO[bytes], deadlines: Deadlines
+    ) -> None:
         assert process.stdin is not None  # it is a pipe
         self._process = process
         self._input = process.stdin
         self._said = said
-        self._limits = limits
+        self._deadlines = deadlines
         os.set_blocking(self._input.fileno(), False)
 
     def feed(self, data: bytes) -> bool:
@@ -170,8 +160,8 @@ class _Xl:
         poll = select.poll()
         poll.register(self._input, select.POLLOUT)
         while rest:
-            if not poll.poll(self._limits.stall * 1000):
-                raise HostTimeout(f"xl restore has not read for {self._limits.stall:g} s")
+            if not poll.poll(self._deadlines.xl_stall * 1000):
+                raise HostTimeout(f"xl restore has not read for {self._deadlines.xl_stall:g} s")
             try:
                 rest = rest[os.write(self._input.fileno(), rest) :]
             except BrokenPipeError:
@@ -182,10 +172,10 @@ class _Xl:
         """Let xl come to its end and return its exit status."""
         self._input.close()
         try:
-            return self._process.wait(self._limits.finish)
+            return self._process.wait(self._deadlines.xl_finish)
         except subprocess.TimeoutExpired as error:
             raise HostTimeout(
-                f"xl restore is not done {self._limits.finish:g} s after it was given all"
+                f"xl restore is not done {self._deadlines.xl_finish:g} s after it was given all"
             ) from error
 
     def complaints(self) -> str:
@@ -199,14 +189,14 @@ class _Xl:
         """End it for certain; first by letting it find the pipe's end, and clean up."""
         self._input.close()
         try:
-            self._process.wait(self._limits.give_up)
+            self._process.wait(self._deadlines.xl_give_up)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
 
 
 @contextlib.contextmanager
-def _running(command: list[str], limits: Limits) -> Iterator[_Xl]:
+def _running(command: list[str], deadlines: Deadlines) -> Iterator[_Xl]:
     """Run xl for the block, in a process group of its own: Ctrl-C is ours to deal with."""
     with tempfile.TemporaryFile() as said:
         try:
@@ -220,7 +210,7 @@ def _running(command: list[str], limits: Limits) -> Iterator[_Xl]:
             )
         except OSError as error:
             raise HostError(f"cannot run xl restore: {error}") from error
-        xl = _Xl(process, said, limits)
+        xl = _Xl(process, said, deadlines)
         try:
             yield xl
         finally:

@@ -1,0 +1,159 @@
+"""Settings: a text in TOML read into a frozen dataclass, whose fields say all that it may hold.
+
+::
+
+    field of type        in the text             is
+    -------------        -----------             --
+    a dataclass          [name]                  a table of its own
+    bool                 true
+    int                  4                       a count
+    float                60, 0.5                 seconds
+    str                  "auto"
+    Path                 "/var/lib/xen/save"     absolute
+    Path | None          "", "/some/folder"      absolute, or none
+    tuple[str, ...]      ["one", "two"]
+
+A key has the name of its field.  What the text leaves out keeps its default.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar, get_type_hints
+
+from xenqemu.errors import UsageError
+
+MAX_TEXT = 1 << 16
+"""Bytes of a settings file at most."""
+
+MAX_COUNT = 1000
+MAX_SECONDS = 86400.0
+
+T = TypeVar("T")
+
+
+def read(text: bytes, kind: type[T], where: str) -> T:
+    """Return the `kind` that `text` describes; `where` names the text in errors.
+
+    Raises `UsageError` with the key, what was expected and what was got; of a key that is not
+    known, with the nearest one that is.
+    """
+    if len(text) > MAX_TEXT:
+        raise UsageError(f"{where}: expected at most {MAX_TEXT} bytes, got more")
+    try:
+        table = tomllib.loads(text.decode())
+    except (ValueError, RecursionError) as error:  # of TOML, UTF-8, a number, or depth
+        raise UsageError(f"{where}: not TOML: {error}") from error
+    return _Reading(where, list(_names(kind))).table(table, kind)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """The reading of one text, called `where`; `known` are the names of all fields."""
+
+    where: str
+    known: list[str]
+
+    def table(self, table: Mapping[str, object], kind: type[T], above: str = "") -> T:
+        """Return the `kind` that a table describes; its keys' names begin with `above`."""
+        types = get_type_hints(kind)
+        values = {}
+        for key, value in table.items():
+            if key not in types:
+                raise self._unknown(above + key)
+            values[key] = self._value(value, types[key], above + key)
+        return kind(**values)
+
+    def _value(self, value: object, kind: Any, name: str) -> object:
+        try:
+            if kind in _KINDS:
+                return _KINDS[kind].take(value)
+            return self.table(_mapping(value), kind, f"{name}.")
+        except ValueError as error:
+            expected = _KINDS[kind].expected if kind in _KINDS else "a table"
+            message = f"{self.where}: {name}: expected {expected}, got {value!r:.80}"
+            raise UsageError(message) from error
+
+    def _unknown(self, name: str) -> UsageError:
+        (nearest,) = difflib.get_close_matches(name, self.known, 1, 0.0)
+        return UsageError(f"{self.where}: no key is {name!r:.80}; the nearest is {nearest}")
+
+
+def _names(kind: type, above: str = "") -> Iterator[str]:
+    """Yield the names of all fields, as "table.key" where they are in a table."""
+    for key, wanted in get_type_hints(kind).items():
+        yield above + key
+        if wanted not in _KINDS:
+            yield from _names(wanted, f"{above}{key}.")
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    if not isinstance(value, dict):
+        raise ValueError
+    return value
+
+
+def _truth(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError
+    return value
+
+
+def _count(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_COUNT:
+        raise ValueError
+    return value
+
+
+def _seconds(value: object) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise ValueError
+    if not 0 < value <= MAX_SECONDS:  # which no nan is
+        raise ValueError
+    return float(value)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value or not value.isprintable():
+        raise ValueError
+    return value
+
+
+def _path(value: object) -> Path:
+    path = Path(_text(value))
+    if not path.is_absolute():
+        raise ValueError
+    return path
+
+
+def _path_or_none(value: object) -> Path | None:
+    return None if value == "" else _path(value)
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise ValueError
+    return tuple(map(_text, value))
+
+
+class _Kind(NamedTuple):
+    """What a value has to be, and what takes it or raises `ValueError`."""
+
+    expected: str
+    take: Callable[[object], object]
+
+
+_KINDS: Mapping[Any, _Kind] = {
+    bool: _Kind("true or false", _truth),
+    int: _Kind(f"a whole number from 1 to {MAX_COUNT}", _count),
+    float: _Kind(f"seconds, above 0 and up to {MAX_SECONDS:g}", _seconds),
+    str: _Kind("printable text", _text),
+    Path: _Kind("an absolute path", _path),
+    Path | None: _Kind('an absolute path, or ""', _path_or_none),
+    tuple[str, ...]: _Kind("a list of printable texts", _texts),
+}
+"""By the type of a field; every other type is a dataclass."""
