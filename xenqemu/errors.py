@@ -4,6 +4,7 @@
 
     XenqemuError                        1   anything of ours
     ├── UsageError                     64   the request itself makes no sense
+    ├── Cancelled                      14   somebody wanted the operation to end
     ├── FormatError                     2   the bytes are not what the format allows
     │   ├── Truncated                       they end too early
     │   ├── TooBig                          a length or count above its bound
@@ -32,6 +33,7 @@ from __future__ import annotations
 
 __all__ = [
     "BadRecord",
+    "Cancelled",
     "DeviceModelError",
     "FormatError",
     "HostError",
@@ -65,6 +67,12 @@ class UsageError(XenqemuError):
     """The request makes no sense as it stands (EX_USAGE of sysexits.h)."""
 
     exit_code = 64
+
+
+class Cancelled(XenqemuError):
+    """Somebody wanted the operation to end: `xenqemu cancel`."""
+
+    exit_code = 14
 
 
 class FormatError(XenqemuError):

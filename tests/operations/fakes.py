@@ -13,6 +13,7 @@ import errno
 import io
 import os
 import struct
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,11 +31,15 @@ from xenqemu.formats.page_data import PAGE_SIZE, PageData
 from xenqemu.formats.sink import Sink
 from xenqemu.formats.source import Source
 from xenqemu.host.hypervisor import DomainInfo, RunState
+from xenqemu.host.ledger import Ledger
 from xenqemu.operations.image import read_record
 
 NAME = "sample"
 SPECIAL = (0xFEFFC, 0xFEFFF)
 """The special pages that `made.PARAMS` names."""
+
+LEDGERS = tempfile.TemporaryDirectory(prefix="ledgers.")
+"""Where each world has a folder for its ledger."""
 
 SYSTEM_CALLS = ("fsync", "rename", "link", "unlink", "writev")
 
@@ -114,7 +119,7 @@ def failure(party: str, name: str, how: How) -> BaseException:
     words = f"{name} failed"
     if how in (How.INTERRUPTED, How.INTERRUPTED_AFTER):
         return KeyboardInterrupt()
-    if party == "os":
+    if party in ("os", "ledger"):
         return OSError(errno.EIO, f"{words}: {os.strerror(errno.EIO)}")
     if party == "observer":
         return BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
@@ -165,12 +170,14 @@ class World:
     broken: list[str] = field(default_factory=list)
     fault: Fault | None = None
     blockers: list[str] = field(default_factory=list)
+    rivals: list[str] = field(default_factory=list)
     has_device_model: bool = True
     clients: int = 0
     _dead: str = ""
     _next: int = 2
 
     def __post_init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(dir=LEDGERS.name))
         self.host = Host(self)
 
     def call(self, name: str, act: Callable[[], object]) -> object:
@@ -226,7 +233,16 @@ class World:
 
     def _recorded(self, name: str) -> Callable[..., object]:
         real = (lambda fd: None) if name == "fsync" else getattr(os, name)
-        return lambda *args, **kwargs: self.call(f"os.{name}", lambda: real(*args, **kwargs))
+
+        def recorded(file: int | str | Path, *args: object, **kwargs: object) -> object:
+            party = "ledger" if self._in_ledger(file) else "os"
+            return self.call(f"{party}.{name}", lambda: real(file, *args, **kwargs))
+
+        return recorded
+
+    def _in_ledger(self, file: int | str | Path) -> bool:
+        path = Path(f"/proc/self/fd/{file}").readlink() if isinstance(file, int) else Path(file)
+        return path.is_relative_to(self.folder)
 
 
 ACTS = {
@@ -245,6 +261,17 @@ class Host:
     def __init__(self, world: World) -> None:
         self._world = world
         self.hypervisor = Hypervisor(world)
+        self.ledger = Ledger(world.folder / "operations")
+
+    def domids_of(self, name: str, uuid: str) -> list[int]:
+        def answer() -> list[int]:
+            found = self._world.guests.items()
+            return [domid for domid, guest in found if guest.config.name == name]
+
+        return self._world.call("host.domids_of", answer)
+
+    def rivals(self, domid: int) -> list[str]:
+        return self._world.call("host.rivals", lambda: list(self._world.rivals))
 
     def store(self) -> Store:
         return self._world.call("host.store", lambda: Store(self._world))
@@ -312,6 +339,9 @@ class Hypervisor:
     def suspend(self, domid: int) -> None:
         self._set("suspend", domid, suspended=True)
 
+    def settle(self, domid: int) -> None:
+        self._set("settle", domid)
+
     def resume(self, domid: int) -> None:
         self._set("resume", domid, suspended=False)
 
@@ -344,6 +374,9 @@ class Memory:
     def __init__(self, world: World, guest: Guest) -> None:
         self._world = world
         self._guest = guest
+
+    def room(self) -> int:
+        return self._world.call("memory.room", lambda: len(self._guest.pages) * 2 * PAGE_SIZE)
 
     def save(self, out, progress) -> None:
         self._world.call("memory.save", lambda: self._save(out, progress))

@@ -13,7 +13,8 @@ from tests.operations.fakes import Guest, World, device_state
 from xenqemu.errors import DeviceModelError, HostError, Truncated, UsageError
 from xenqemu.formats import qevm
 from xenqemu.formats.detect import Kind
-from xenqemu.operations.devices import cont, save_devices
+from xenqemu.operations.devices import save_devices
+from xenqemu.operations.steps import cont
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def test_file_is_the_stream(world, tmp_path):
     assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o600
     assert (found.kind, found.size) == (Kind.DEVICE_STATE, len(data))
     assert [section.idstr for section in found.devices.sections] == ["timer"]
-    assert world.acts() == ["device_model.save", "os.fsync", "os.rename", "os.fsync"]
+    assert world.acts() == ["device_model.save", "os.fsync", "os.fsync", "os.rename", "os.fsync"]
     assert world.running() == [1]
     assert world.broken == []
 
@@ -77,10 +78,10 @@ def test_state_that_does_not_verify_leaves_the_older_file(world, tmp_path, monke
 
 @contextmanager
 def nearly_full():
-    """Have the system write no file beyond 20 bytes, not even what pytest reports."""
+    """Have the system write no file beyond 4 KiB, not even what pytest reports."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
     try:
         yield
     finally:
@@ -88,8 +89,9 @@ def nearly_full():
         signal.signal(signal.SIGXFSZ, ignored)
 
 
-def test_disk_that_fills_up_is_called_so(world, tmp_path):
+def test_disk_that_fills_up_is_called_so(world, tmp_path, monkeypatch):
     """A write may do less than it was told to; the rest of it says why."""
+    monkeypatch.setattr("tests.operations.fakes.device_state", lambda tick: bytes(8192))
     with pytest.raises(OSError, match=os.strerror(errno.EFBIG)) as caught, nearly_full():
         save(world, tmp_path / "state")
     assert caught.value.errno == errno.EFBIG

@@ -1,128 +1,260 @@
-"""Undos run in reverse; what they achieve decides which error is raised."""
+"""Undos run in reverse; what they achieve decides which error is raised, and what stays on disk."""
+
+import math
+import time
+from contextlib import contextmanager
 
 import pytest
 
-from xenqemu.errors import HostError, PastReturn, RolledBack, Stranded
-from xenqemu.operations.events import Event, Kind, Phase
-from xenqemu.operations.journal import Journal
+from tests.operations.fakes import World, text
+from xenqemu.errors import Cancelled, HostError, HostTimeout, PastReturn, RolledBack, Stranded
+from xenqemu.host.hypervisor import MaySuspendYet
+from xenqemu.host.ledger import About
+from xenqemu.operations import steps
+from xenqemu.operations.events import Event, Kind, Phase, unobserved
+from xenqemu.operations.journal import Journal, begin
+from xenqemu.operations.steps import Commit, Overtaken, Step
+
+ABOUT = About("save", 1, "sample", "uuid", "/record")
 
 
 class Acts(list):
-    """Records what was done; `refuse` names acts that fail."""
+    """Records what was done; `refuse` maps the names of acts that fail to what they raise."""
 
     def __init__(self, refuse=()):
-        self.refuse = refuse
+        self.refuse = {name: HostError(f"{name} refused") for name in refuse}
+        self.passed = False
 
-    def __call__(self, name):
-        def act():
-            self.append(name)
-            if name in self.refuse:
-                raise HostError(f"{name} refused")
-
-        return act
+    def do(self, name):
+        self.append(name)
+        if name in self.refuse:
+            raise self.refuse[name]
 
 
-def run(acts, *, error=None, commit=False):
-    with Journal("save", "domain 1", lambda event: None) as job:
+@pytest.fixture
+def acts(monkeypatch):
+    done = Acts()
+    monkeypatch.setitem(steps._ACTS, "do", lambda host, name: done.do(name))
+    monkeypatch.setitem(steps._QUESTIONS, "passed", lambda host: done.passed)
+    return done
+
+
+@pytest.fixture
+def host():
+    return World().host
+
+
+def step(name):
+    return Step("do", name, {"name": name})
+
+
+COMMIT = Commit(Step("passed", ""), "the record is the guest now", (step("destroy domain 1"),))
+
+
+@contextmanager
+def working(host, observe=unobserved, timeout=math.inf):
+    """A journal in its file."""
+    with Journal(host, begin(host, ABOUT), observe, timeout) as job:
+        yield job
+
+
+def run(host, *, error=None, commit=None):
+    with working(host) as job:
         with job.phase(Phase.QUIESCE):
-            job.undo("resume the guest", acts("resume"))
-            job.undo("restart the device model", acts("cont"))
+            job.undo(step("resume the guest"))
+            job.undo(step("restart the device model"))
         if commit:
-            job.commit("the record is the guest now")
+            job.commit(commit, COMMIT)
         with job.phase(Phase.SAVE):
             if error:
                 raise error
 
 
-def test_nothing_is_undone_when_all_goes_well():
-    acts = Acts()
-    run(acts)
+def left(host):
+    return [each.about.verb for each in host.ledger.found()]
+
+
+def test_nothing_is_undone_when_all_goes_well(host, acts):
+    run(host)
     assert acts == []
+    assert left(host) == []
 
 
-def test_error_before_anything_was_touched_passes_as_it_is():
+def test_error_before_anything_was_touched_passes_as_it_is(host):
     error = HostError("no such domain")
-    with pytest.raises(HostError) as caught, Journal("save", "domain 1") as job:
+    with pytest.raises(HostError) as caught, working(host) as job:
         with job.phase(Phase.CHECK):
+            job.leaving(step("clear"))
             raise error
     assert caught.value is error
+    assert left(host) == []
 
 
-def test_undos_run_in_reverse_and_the_first_error_is_the_cause():
-    acts, error = Acts(), HostError("disk full")
+def test_undos_run_in_reverse_and_the_first_error_is_the_cause(host, acts):
+    error = HostError("disk full")
     with pytest.raises(RolledBack) as caught:
-        run(acts, error=error)
-    assert acts == ["cont", "resume"]
+        run(host, error=error)
+    assert acts == ["restart the device model", "resume the guest"]
     assert caught.value.__cause__ is error
     assert caught.value.phase == "save"
     assert str(caught.value) == (
-        "save of domain 1 failed (save): disk full; the guest is as it was"
+        "save of domain 1 (sample) failed (save): disk full; the guest is as it was"
     )
+    assert left(host) == []
 
 
-def test_failed_undo_strands_but_the_others_still_run():
-    acts = Acts(refuse=["cont"])
+def test_failed_undo_strands_but_the_others_still_run(host, acts):
+    acts.refuse["restart the device model"] = HostError("refused")
     with pytest.raises(Stranded) as caught:
-        run(acts, error=HostError("disk full"))
-    assert acts == ["cont", "resume"]
-    assert "left to do: 1. could not restart the device model: cont refused" in str(caught.value)
-    assert caught.value.__notes__ == ["could not restart the device model: cont refused"]
+        run(host, error=HostError("disk full"))
+    assert acts == ["restart the device model", "resume the guest"]
+    note = "could not restart the device model: refused"
+    assert f"left to do: 1. {note}" in str(caught.value)
+    assert caught.value.__notes__ == [note]
+    assert left(host) == ["save"]
 
 
-def test_after_commit_nothing_is_undone():
-    acts = Acts()
+def test_what_somebody_else_has_ended_is_not_left_to_do(host, acts):
+    acts.refuse["resume the guest"] = Overtaken("domain 1 is gone")
+    with pytest.raises(Stranded, match="could not resume the guest: domain 1 is gone"):
+        run(host, error=HostError("disk full"))
+    assert left(host) == []
+
+
+def test_guest_that_may_suspend_yet_is_as_it_was_and_is_noted(host, acts):
+    acts.refuse["resume the guest"] = MaySuspendYet("it may suspend yet")
+    error = HostError("it took too long")
+    with pytest.raises(RolledBack, match="the guest is as it was"):
+        run(host, error=error)
+    assert error.__notes__ == ["it may suspend yet"]
+    assert left(host) == ["save"]
+
+
+def test_after_commit_nothing_is_undone_and_what_follows_is_done(host, acts):
     with pytest.raises(PastReturn) as caught:
-        run(acts, error=HostError("xl destroy failed"), commit=True)
-    assert acts == []
-    assert str(caught.value).endswith("the record is the guest now")
+        run(host, error=HostError("nobody reads"), commit=lambda: acts.append("rename"))
+    assert acts == ["rename", "destroy domain 1"]
+    assert str(caught.value).endswith("nobody reads; the record is the guest now")
+    assert left(host) == []
 
 
-def test_take_back_runs_now_and_never_again():
-    acts = Acts()
-    with pytest.raises(RolledBack), Journal("save", "domain 1") as job:
-        resume = job.undo("resume the guest", acts("resume"))
-        job.take_back(resume)
-        assert acts == ["resume"]
+def test_what_follows_the_commit_and_fails_is_left_to_do(host, acts):
+    acts.refuse["destroy domain 1"] = HostError("xl destroy failed")
+    with pytest.raises(PastReturn, match="left to do: 1. could not destroy domain 1: xl destroy"):
+        run(host, error=HostError("nobody reads"), commit=lambda: None)
+    assert left(host) == ["save"]
+
+
+@pytest.mark.parametrize("passed", [True, False])
+def test_commit_that_fails_is_asked_whether_it_was_passed(host, acts, passed):
+    def lost():
+        acts.passed = passed
+        raise HostError("lost")
+
+    with pytest.raises(PastReturn if passed else RolledBack):
+        run(host, commit=lost)
+    undos = ["restart the device model", "resume the guest"]
+    assert acts == (["destroy domain 1"] if passed else undos)
+
+
+def test_commit_that_nobody_can_tell_of_puts_the_guest_back(host, acts, monkeypatch):
+    def lost():
+        raise HostError("lost")
+
+    def unknown(host):
+        raise OSError("no stat")
+
+    monkeypatch.setitem(steps._QUESTIONS, "passed", unknown)
+    with pytest.raises(RolledBack) as caught:
+        run(host, commit=lost)
+    assert "could not see how far it came: no stat" in text(caught.value.__cause__)
+
+
+def test_what_follows_is_done_in_the_operation(host, acts):
+    with working(host) as job:
+        job.undo(step("resume the guest"))
+        job.commit(lambda: None, COMMIT)
+        job.finish()
+    assert acts == ["destroy domain 1"]
+    assert left(host) == []
+
+
+def test_take_back_runs_now_and_never_again(host, acts):
+    with pytest.raises(RolledBack), working(host) as job:
+        job.take_back(job.undo(step("resume the guest")))
+        assert acts == ["resume the guest"]
         raise HostError("later")
-    assert acts == ["resume"]
+    assert acts == ["resume the guest"]
 
 
-def test_failed_take_back_is_tried_once_more():
-    acts = Acts(refuse=["resume"])
-    with pytest.raises(Stranded), Journal("save", "domain 1") as job:
-        job.take_back(job.undo("resume the guest", acts("resume")))
+def test_failed_take_back_is_tried_once_more(host, acts):
+    acts.refuse["resume"] = HostError("refused")
+    with pytest.raises(Stranded), working(host) as job:
+        job.take_back(job.undo(step("resume")))
     assert acts == ["resume", "resume"]
 
 
-def test_interrupt_undoes_and_goes_on_as_what_it_is():
-    acts = Acts()
+def test_interrupt_undoes_and_goes_on_as_what_it_is(host, acts):
     with pytest.raises(KeyboardInterrupt) as caught:
-        run(acts, error=KeyboardInterrupt())
-    assert acts == ["cont", "resume"]
+        run(host, error=KeyboardInterrupt())
+    assert acts == ["restart the device model", "resume the guest"]
     assert caught.value.__notes__ == [
-        "save of domain 1 failed (save): KeyboardInterrupt; the guest is as it was"
+        "save of domain 1 (sample) failed (save): KeyboardInterrupt; the guest is as it was"
     ]
 
 
-def test_interrupt_while_undoing_does_not_stop_the_other_undos():
-    acts = Acts()
+def test_interrupt_while_undoing_does_not_stop_the_other_undos(host, acts):
+    acts.refuse["cont"] = KeyboardInterrupt()
+    with pytest.raises(Stranded, match="could not cont: KeyboardInterrupt"), working(host) as job:
+        job.undo(step("resume"))
+        job.undo(step("cont"))
+        raise HostError("disk full")
+    assert acts == ["cont", "resume"]
 
-    def interrupted():
-        raise KeyboardInterrupt
 
-    with pytest.raises(Stranded, match="could not cont: KeyboardInterrupt"):
-        with Journal("save", "domain 1") as job:
-            job.undo("resume", acts("resume"))
-            job.undo("cont", interrupted)
-            raise HostError("disk full")
+def test_cancel_is_seen_at_the_next_progress(host, acts):
+    with pytest.raises(RolledBack, match="cancelled: 1 of 2 bytes were done; the guest is as it"):
+        with working(host) as job, job.phase(Phase.SAVE):
+            job.undo(step("resume"))
+            job.progress(0, 2)
+            host.ledger.cancel(host.ledger.found()[0])
+            job.progress(1, 2)
     assert acts == ["resume"]
+    with working(host) as job, job.phase(Phase.SAVE):
+        job.progress(0, 2)  # what was asked of the one before is not of this one
 
 
-def test_events_tell_the_story_in_order():
+def test_cancel_before_anything_was_touched(host):
+    with pytest.raises(Cancelled), working(host) as job:
+        host.ledger.cancel(host.ledger.found()[0])
+        with job.phase(Phase.CHECK):
+            pytest.fail("it was not cancelled")
+
+
+def test_cancel_comes_too_late_behind_the_point_of_no_return(host, acts):
+    with working(host) as job:
+        job.undo(step("resume"))
+        job.commit(lambda: None, COMMIT)
+        host.ledger.cancel(host.ledger.found()[0])
+        with job.phase(Phase.RELEASE):
+            job.finish()
+    assert acts == ["destroy domain 1"]
+
+
+def test_all_of_it_has_a_deadline(host, acts):
+    with pytest.raises(RolledBack, match="all of it was to take 0.01 s at most") as caught:
+        with working(host, timeout=0.01) as job, job.phase(Phase.SAVE):
+            job.undo(step("resume"))
+            time.sleep(0.02)
+            job.progress(0, 2)
+    assert isinstance(caught.value.__cause__, HostTimeout)
+
+
+def test_events_tell_the_story_in_order(host, acts):
     told = []
-    with pytest.raises(RolledBack), Journal("save", "domain 1", told.append) as job:
+    with pytest.raises(RolledBack), working(host, told.append) as job:
         with job.phase(Phase.QUIESCE):
-            job.undo("resume the guest", lambda: None)
+            job.undo(step("resume the guest"))
         with job.phase(Phase.SAVE):
             job.progress(1, 2)
             raise HostError("disk full")
@@ -132,6 +264,6 @@ def test_events_tell_the_story_in_order():
         Event(Phase.SAVE, Kind.STARTED),
         Event(Phase.SAVE, Kind.PROGRESS, 1, 2),
         Event(Phase.SAVE, Kind.FAILED, text="disk full"),
-        Event(Phase.UNDO, Kind.STARTED),
-        Event(Phase.UNDO, Kind.DONE),
+        Event(Phase.UNDO, Kind.STARTED, text="resume the guest"),
+        Event(Phase.UNDO, Kind.DONE, text="resume the guest"),
     ]

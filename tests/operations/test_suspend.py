@@ -12,10 +12,11 @@ from xenqemu.operations.suspend import After, suspend
 QUIESCE = ["hypervisor.suspend", "device_model.stop", "device_model.save"]
 PUBLISH = ["os.fsync", "os.rename", "os.fsync"]
 GO_ON = ["device_model.cont", "hypervisor.resume"]
+VERIFY = ["os.fsync"]
 ORDER = {
-    After.DESTROY: [*QUIESCE, "memory.save", *PUBLISH, "host.destroy"],
-    After.CONTINUE: [*QUIESCE, "memory.save", *GO_ON, *PUBLISH],
-    After.PAUSE: [*QUIESCE, "memory.save", "hypervisor.pause", *GO_ON, *PUBLISH],
+    After.DESTROY: [*QUIESCE, "memory.save", *VERIFY, *PUBLISH, "host.destroy"],
+    After.CONTINUE: [*QUIESCE, "memory.save", *GO_ON, *VERIFY, *PUBLISH],
+    After.PAUSE: [*QUIESCE, "memory.save", "hypervisor.pause", *GO_ON, *VERIFY, *PUBLISH],
 }
 
 
@@ -77,6 +78,7 @@ def test_guest_without_a_device_model(world, tmp_path):
     found = save(world, tmp_path / "record", After.CONTINUE)
     assert world.acts() == [
         *("hypervisor.suspend", "memory.save", "hypervisor.resume"),
+        *VERIFY,
         *PUBLISH,
     ]
     assert not found.has_device_state
@@ -153,7 +155,7 @@ def test_undo_is_in_reverse(world, tmp_path):
     world.guests[1].pages.pop(0xFEFFC)
     with pytest.raises(RolledBack):
         save(world, tmp_path / "record")
-    assert world.acts() == [*QUIESCE, "memory.save", *GO_ON]
+    assert world.acts() == [*QUIESCE, "memory.save", *VERIFY, *GO_ON]
 
 
 def test_undo_of_a_pause(world, tmp_path):

@@ -23,10 +23,12 @@ class Source:
 
     `offset` counts bytes from where the source was opened.  Reading never passes a position that
     a caller did not ask for, so a source can be handed from an outer format to an inner one.
+    Unless `seek`, what is skipped in a file is read all the same.
     """
 
-    def __init__(self, file: BinaryIO, offset: int = 0) -> None:
+    def __init__(self, file: BinaryIO, offset: int = 0, *, seek: bool = True) -> None:
         self._file = file
+        self._seek = seek
         self._ahead = b""
         self.offset = offset
         self._size = _size_beyond(file)
@@ -81,7 +83,7 @@ class Source:
         ahead = min(size, len(self._ahead))
         self._some(ahead)
         rest = size - ahead
-        if self._size is not None:
+        if self._size is not None and self._seek:
             self._file.seek(rest, os.SEEK_CUR)
             self.offset += rest
             return

@@ -35,7 +35,7 @@ from xenqemu.errors import (
 from xenqemu.formats import qevm
 from xenqemu.formats.source import bounded
 from xenqemu.host.descriptors import memory_file, reopened, require_file
-from xenqemu.host.policy import PATIENCE, Deadline, Deadlines
+from xenqemu.host.policy import PATIENCE, Deadline, Deadlines, attend
 from xenqemu.host.qmp import Connection, Refused
 
 SAVE_COMMANDS = ("xen-save-devices-state", "save-devices-state", "save_devices")
@@ -235,6 +235,7 @@ class DeviceModel:
         while (status := self._loading()) == "inmigrate":
             if end.passed:
                 raise HostTimeout(f"{self._path}: not loaded in {self._deadlines.qemu_load:g} s")
+            attend()
             time.sleep(_AGAIN)
         if status != "paused":
             raise DeviceModelError(f"{self._path}: it is {status} after loading, not paused")

@@ -16,6 +16,7 @@ from xenqemu.formats.hvm import SavedContext
 from xenqemu.formats.source import Source
 from xenqemu.host.device_model import DeviceModel
 from xenqemu.host.hypervisor import DomainInfo, Hypervisor, Progress, RunState
+from xenqemu.host.ledger import Ledger
 from xenqemu.host.store import Store
 
 DOMID_DIGITS = 5
@@ -62,6 +63,16 @@ class Host(Protocol):
     def hypervisor(self) -> Hypervisor:
         """The hypervisor."""
 
+    @property
+    def ledger(self) -> Ledger:
+        """The operations that go on here."""
+
+    def domids_of(self, name: str, uuid: str) -> list[int]:
+        """Return the ids of the domains of that name and uuid, half-made ones too."""
+
+    def rivals(self, domid: int) -> list[str]:
+        """Return who else works on a domain just now, in words for people."""
+
     def store(self) -> Store:
         """Return a connection to xenstore, not yet opened: use it in a `with`."""
 
@@ -96,6 +107,11 @@ class DomainState:
     info: DomainInfo | None
     device_model: str
     trouble: tuple[str, ...] = ()
+
+    @property
+    def uuid(self) -> str:
+        """The domain's uuid, as the hypervisor has it; "" where that knows no such domain."""
+        return self.info.uuid if self.info else ""
 
     @property
     def running(self) -> bool:

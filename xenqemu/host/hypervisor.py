@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+from xenqemu.errors import HostTimeout
 from xenqemu.formats.sink import Sink
 from xenqemu.formats.source import Source
 
@@ -41,8 +42,23 @@ class DomainInfo:
     vcpus: int
 
 
+class MaySuspendYet(HostTimeout):
+    """The guest was asked to suspend, has not yet, and may do it unasked: `settle` sees to that.
+
+    `withdrawn` says that the request was taken back before the guest took it: that it suspends
+    all the same is hardly to be expected.
+    """
+
+    def __init__(self, message: str, *, withdrawn: bool = False) -> None:
+        super().__init__(message)
+        self.withdrawn = withdrawn
+
+
 class GuestMemory(Protocol):
     """The memory of one suspended or not yet started domain, as a whole libxc image."""
+
+    def room(self) -> int:
+        """Return how many bytes the image has at most, as far as can be told now."""
 
     def save(self, out: Sink, progress: Progress) -> None:
         """Write the image, from its header to its END record."""
@@ -58,7 +74,17 @@ class Hypervisor(Protocol):
         """Return what is known of the domain, None if there is none of that id."""
 
     def suspend(self, domid: int) -> None:
-        """Stop the guest so that its memory and registers stand still."""
+        """Stop the guest so that its memory and registers stand still.
+
+        Raises `MaySuspendYet` if the guest was asked, and is not known to have dropped it.
+        """
+
+    def settle(self, domid: int) -> None:
+        """Take back what is left of a request to suspend, and wait a while for a late guest.
+
+        Returns once it has suspended, or where it cannot do so late; raises `MaySuspendYet` if
+        it has not suspended and still may.
+        """
 
     def resume(self, domid: int) -> None:
         """Let a suspended guest go on; nothing if it is not suspended."""

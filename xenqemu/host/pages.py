@@ -16,6 +16,9 @@ from xenqemu.formats.page_data import XALLOC
 BATCH = 1024
 """Most pages in a record, as libxc's own writer has it (MAX_BATCH_SIZE)."""
 
+RECORD_ROOM = 1024
+"""Bytes of a PAGE_DATA record beside its pages, generously: few pages make records of their own."""
+
 _ZERO = bytes(PAGE_SIZE)
 _ENTRY = 8
 _ONES = int.from_bytes(bytes([1, *bytes(_ENTRY - 1)]) * BATCH, "little")
@@ -64,3 +67,9 @@ def page_table(first: int, types: bytes | bytearray) -> bytes:
     table = bytearray(page_numbers(first)[: len(types) * _ENTRY])
     table[_ENTRY - 1 :: _ENTRY] = types
     return bytes(table)
+
+
+def image_room(pages: int) -> int:
+    """Return how many bytes the PAGE_DATA records of so many pages have at most."""
+    records = pages // BATCH + 1
+    return pages * (PAGE_SIZE + _ENTRY) + records * RECORD_ROOM

@@ -1,14 +1,20 @@
 """How long is waited, and what is tried again: every wait and every retry of this floor by name.
 
 Only acts that may be repeated get a retry policy: a save or a suspend never does.
+
+A wait has a deadline of its own, and is part of an operation that may be cancelled meanwhile or
+run out of its time for all: long waits are cut into slices, and `attend` is called between them.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent import futures
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -59,6 +65,9 @@ class Deadlines:
 
     suspend: float = 60.0
     """For a guest to suspend, once it has taken the request."""
+
+    late: float = 10.0
+    """For a guest that did not suspend in time to do so late, and to be resumed then."""
 
     store_request: float = 10.0
     """For xenstored to answer one request."""
@@ -137,6 +146,55 @@ CONFLICT = Policy(
     )
 )
 """For what xenstored refused because something changed meanwhile: nothing was done by it."""
+
+
+SLICE = 0.25
+"""Seconds after which a wait looks whether the operation that it is part of is still wanted."""
+
+
+@dataclass(frozen=True)
+class Attention:
+    """What an operation's waits look at: `check` raises if it is to end, as at `deadline`."""
+
+    check: Callable[[], None] = lambda: None
+    deadline: Deadline = Deadline(math.inf)
+
+
+UNATTENDED = Attention()
+"""Of a wait that is part of no operation."""
+
+_attention: ContextVar[Attention] = ContextVar("attention", default=UNATTENDED)
+
+
+@contextmanager
+def attended(attention: Attention) -> Iterator[None]:
+    """Have all waits in the block, in this thread, look at `attention`."""
+    token = _attention.set(attention)
+    try:
+        yield
+    finally:
+        _attention.reset(token)
+
+
+def attend() -> None:
+    """Raise what the present operation is to end with, if it is to end."""
+    _attention.get().check()
+
+
+def allowed(seconds: float) -> float:
+    """Return how many of `seconds` the present operation has left for one wait."""
+    return min(seconds, _attention.get().deadline.left)
+
+
+def patiently(wait: Callable[[float], T], seconds: float) -> T:
+    """Return what `wait` (for so many seconds at most) returns once that is true.
+
+    What it returned last, which is false, after `seconds`.
+    """
+    deadline = Deadline.after(seconds)
+    while not (result := wait(min(SLICE, deadline.left))) and not deadline.passed:
+        attend()
+    return result
 
 
 def within(seconds: float, what: str, call: Callable[[], T]) -> T:

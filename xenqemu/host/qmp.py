@@ -24,6 +24,7 @@ from pathlib import Path
 from qemu.qmp import ExecuteError, QMPClient, QMPError, Runstate
 
 from xenqemu.errors import DeviceModelError, HostTimeout, ReplyLost
+from xenqemu.host.policy import allowed
 
 LINE_LIMIT = 1 << 20
 """Bytes of one QMP message at most, the limit of libxl's own client."""
@@ -59,7 +60,7 @@ class Connection:
     def open(self, seconds: float) -> None:
         """Connect and negotiate."""
         try:
-            self._runner.run(self._connect(seconds))
+            self._runner.run(self._connect(allowed(seconds)))
         except TimeoutError as error:
             raise HostTimeout(
                 f"{self._path}: no greeting in {seconds:g} s: it serves one client at a time, "
@@ -75,7 +76,7 @@ class Connection:
         if self._closed:
             raise DeviceModelError(f"{self._path}: {command}: the connection was given up before")
         try:
-            return self._runner.run(self._exchange(command, arguments, fd, seconds))
+            return self._runner.run(self._exchange(command, arguments, fd, allowed(seconds)))
         except ExecuteError as error:
             raise Refused(error.error_class, str(error)) from error
         except TimeoutError as error:

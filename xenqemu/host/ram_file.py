@@ -29,7 +29,7 @@ from xenqemu.formats.page_data import XALLOC, PageData
 from xenqemu.formats.sink import Sink
 from xenqemu.formats.source import Source
 from xenqemu.host.hypervisor import Progress
-from xenqemu.host.pages import page_entries, stretches, zero_pages
+from xenqemu.host.pages import image_room, page_entries, stretches, zero_pages
 
 WINDOW = 4 << 20
 """Bytes of RAM a PAGE_DATA record covers at most: 1024 pages, as libxc's own writer has it."""
@@ -60,6 +60,15 @@ class RamFile:
         self._path = path
         self._size = size
         self._below = below
+
+    def room(self) -> int:
+        """Return how many bytes the image has at most, from what was touched of the RAM so far."""
+        fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            touched = sum(end - start for start, end in _extents(fd, self._size))
+        finally:
+            os.close(fd)
+        return image_room(touched // PAGE)
 
     def save(self, out: Sink, progress: Progress) -> None:
         """Write the image: static end, pages, END; CPU state is the device model's here."""

@@ -13,10 +13,14 @@ from xenqemu.host.policy import PATIENCE, Deadlines
 
 @dataclass(frozen=True)
 class XenPlaces:
-    """Where the parties of a Xen host listen; no `xenstored` is where libxenstore looks."""
+    """Where the parties of a Xen host listen; no `xenstored` is where libxenstore looks.
+
+    `ledger` is where the operations that go on are noted; a reboot has to empty it.
+    """
 
     run: Path = Path("/var/run/xen")
     xenstored: Path | None = None
+    ledger: Path = Path("/run/xenqemu")
 
 
 PLACES = XenPlaces()

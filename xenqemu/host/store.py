@@ -13,7 +13,7 @@ from typing import Protocol, Self, TypeVar
 
 from xenqemu.errors import HostError, HostTimeout, StoreError
 from xenqemu.formats.xenstore import Op
-from xenqemu.host.policy import CONFLICT, PATIENCE, Deadline, Deadlines
+from xenqemu.host.policy import CONFLICT, PATIENCE, Deadline, Deadlines, patiently
 from xenqemu.host.store_link import Link
 
 DIRECTORY_MAX = 16 << 20
@@ -156,7 +156,7 @@ class Store(Nodes):
         deadline = Deadline.after(timeout)
         with self._connected().watching(_bytes(path), f"watching {path}") as watcher:
             while (result := ready()) is None:
-                if deadline.passed or not watcher.next(deadline.left):
+                if deadline.passed or not patiently(watcher.next, deadline.left):
                     raise HostTimeout(
                         f"{path}: not as wanted within {timeout:g} s{self._last(path)}"
                     )

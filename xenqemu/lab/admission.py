@@ -44,7 +44,7 @@ def check(config: DomainConfig) -> None:
 
 def check_free(config: DomainConfig, guests: Path) -> None:
     """Raise `HostError` if another domain has the same name or uuid."""
-    for domid, other in _configs(guests):
+    for domid, other in configs(guests):
         if config.name == other.name:
             raise HostError(f"domain {domid} is named {config.name} already")
         if config.uuid.lower() == other.uuid.lower():
@@ -88,7 +88,7 @@ def _message(line: str) -> object:
         return None
 
 
-def _configs(guests: Path) -> Iterator[tuple[str, DomainConfig]]:
+def configs(guests: Path) -> Iterator[tuple[str, DomainConfig]]:
     """Give id and configuration of each domain; one may end while we look."""
     for file in sorted(guests.glob("*/config.json")):
         with suppress(FileNotFoundError):

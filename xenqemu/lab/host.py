@@ -5,6 +5,7 @@
     DIR/xenstored.socket, .pid, .state, .log
     DIR/run/qmp-libxl-N       the device models' sockets, named as libxl names them
     DIR/guests/N/             a domain's own files (module `machine`)
+    DIR/operations/           those that go on, or that were left (host.ledger)
     DIR/domid                 the last id given; ids are not used again, as under Xen
     DIR/lock                  held while an id, a name and a uuid are claimed
 
@@ -26,6 +27,7 @@ from xenqemu.formats.source import Source
 from xenqemu.host.device_model import DeviceModel
 from xenqemu.host.domain import BuildOptions, DomainState, Needs, state
 from xenqemu.host.hypervisor import Progress
+from xenqemu.host.ledger import Ledger
 from xenqemu.host.plain_qemu import PlainQemu
 from xenqemu.host.policy import PATIENCE, Deadlines
 from xenqemu.host.process import Process
@@ -55,6 +57,7 @@ class Lab:
         self.run = self.folder / "run"
         self.guests = self.folder / "guests"
         self.hypervisor = PlainQemu(self.guests, self.run, deadlines)
+        self.ledger = Ledger(self.folder / "operations")
         self._socket = self.folder / "xenstored.socket"
         longest = self.run / "qmp-libxenstat-99999"
         if len(os.fsencode(longest)) > LONGEST_SOCKET:
@@ -75,6 +78,15 @@ class Lab:
             return DomainConfig.parse((self.hypervisor.folder(domid) / "config.json").read_bytes())
         except FileNotFoundError as error:
             raise HostError(f"there is no domain {domid} on {self.folder}") from error
+
+    def domids_of(self, name: str, uuid: str) -> list[int]:
+        """Return the ids of the domains of that name and uuid, half-made ones too."""
+        found = admission.configs(self.guests)
+        return [int(domid) for domid, config in found if (config.name, config.uuid) == (name, uuid)]
+
+    def rivals(self, _domid: int) -> list[str]:
+        """Return nobody: all that works on a domain of the lab is in its ledger."""
+        return []
 
     def up(self) -> None:
         """Start the host; nothing if it is up."""

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from xenqemu.errors import HostError, HostTimeout
+from xenqemu.host.policy import attend
 
 WORDS = 2000
 """Bytes of a program's last words that an error repeats."""
@@ -49,6 +50,7 @@ class Program:
                 raise HostError(f"{self._name} ended with status {code}; {self.last_words}")
             if time.monotonic() > deadline:
                 raise HostTimeout(f"not ready after {timeout:g} s; {self.last_words}")
+            attend()
             time.sleep(_AGAIN)
 
 

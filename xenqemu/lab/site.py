@@ -19,8 +19,9 @@ from typing import Protocol, Self
 from xenqemu.errors import HostError, HostTimeout
 from xenqemu.formats.domain_config import DomainConfig
 from xenqemu.host.device_model import DeviceModel
+from xenqemu.host.flock import locked_within
 from xenqemu.host.plain_qemu import Machine, PlainQemu
-from xenqemu.host.policy import Deadline, Deadlines
+from xenqemu.host.policy import Deadlines
 from xenqemu.host.process import Process
 from xenqemu.host.ram_file import RamFile
 from xenqemu.host.store import Store
@@ -80,12 +81,9 @@ class Site:
         except FileNotFoundError:
             return False
         try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+            return not locked_within(0, fd, fcntl.LOCK_SH)
         finally:
             os.close(fd)
-        return False
 
     def prepare(self, config: DomainConfig) -> RamFile:
         """Claim an id, the name and the uuid; return the domain's memory, which is empty."""
@@ -198,20 +196,8 @@ def locked(file: Path, deadlines: Deadlines) -> Iterator[None]:
     """Hold the host's lock; raise `HostTimeout` if another holds it for long."""
     fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        seconds = deadlines.lab_lock
-        deadline = Deadline.after(seconds)
-        while not _try_lock(fd):
-            if deadline.passed:
-                raise HostTimeout(f"{file} is held by another command for {seconds:g} s")
-            time.sleep(0.02)
+        if not locked_within(deadlines.lab_lock, fd):
+            raise HostTimeout(f"{file} is held by another command for {deadlines.lab_lock:g} s")
         yield
     finally:
         os.close(fd)
-
-
-def _try_lock(fd: int) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

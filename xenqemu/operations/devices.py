@@ -8,7 +8,10 @@ from xenqemu.errors import HostError
 from xenqemu.formats.sink import Sink
 from xenqemu.host.device_model import DeviceModel
 from xenqemu.host.domain import Host, require_running
+from xenqemu.host.ledger import About
 from xenqemu.host.staging import staged
+from xenqemu.operations import steps
+from xenqemu.operations.journal import Journal, begin
 from xenqemu.operations.outline import Outline
 from xenqemu.operations.verify import verify
 
@@ -19,26 +22,22 @@ def save_devices(host: Host, domid: int, path: Path) -> Outline:
     Raises `HostError` or, where the file cannot be written, `OSError` as the system says it; the
     guest runs on, and `path` is whole or as it was.
     """
-    require_running(host, domid)
+    now = require_running(host, domid)
     device_model = host.device_model(domid)
     if device_model is None:
         raise HostError(f"domain {domid} has no device model")
-    with staged(path) as draft:
+    about = About("device save", domid, now.name, now.uuid, str(path.absolute()))
+    with Journal(host, begin(host, about)) as job, staged(path) as draft:
+        job.leaving(steps.clear(draft.traces))
+        draft.create()
         with device_model:
             refuse_unsavable(device_model, domid)
             Sink(draft.file).write(device_model.save_state_bytes(live=False))
+        draft.sync()
         with draft.reopen() as state:
-            found = verify(state)
+            found = verify(state, read_all=True)
         draft.publish()
     return found
-
-
-def cont(host: Host, domid: int) -> None:
-    """Let the device model of a domain go on; nothing if it has none."""
-    device_model = host.device_model(domid)
-    if device_model is not None:
-        with device_model:
-            device_model.cont()
 
 
 def refuse_unsavable(device_model: DeviceModel, domid: int) -> None:

@@ -23,6 +23,18 @@ from xenqemu.formats.sink import Sink
 from xenqemu.formats.source import Source
 from xenqemu.host.hypervisor import GuestMemory, Progress
 
+FRAME = 1 << 16
+"""Bytes for all headers and small records of an image, generously."""
+
+DEVICE_STATE = 1 << 20
+"""Bytes that a device model's state is taken to have before it is known; some tens of KiB."""
+
+
+def room_for(config: DomainConfig, memory: GuestMemory, device_state: bytes | None = None) -> int:
+    """Return how many bytes a record has at most, as far as can be told now."""
+    state = DEVICE_STATE if device_state is None else len(device_state)
+    return FRAME + len(config.dump()) + memory.room() + state
+
 
 def write_record(
     file: BinaryIO,

@@ -2,47 +2,81 @@
 
 An undo is registered before its act and may run although the act never happened, so undos are
 acts that may be repeated.  When an operation fails they run in reverse; what they achieved
-decides the error: `RolledBack` if all went well, `Stranded` if one did not.  After `commit`
-nothing is taken back: the error is `PastReturn`.  An error met before the first undo was
-registered passes through as it is, since nothing had been touched.
+decides the error: `RolledBack` if all went well, `Stranded` if one did not.  After the commit
+nothing is taken back, what is to follow is done all the same, and the error is `PastReturn`.  An
+error met before the first undo was registered passes through as it is, since nothing had been
+touched.
+
+All of it is written to the operation's file first, so that `recover` can do the same for a process
+that was killed, by the same code.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Self
 
-from xenqemu.errors import OperationError, PastReturn, RolledBack, Stranded
+from xenqemu.errors import (
+    Cancelled,
+    HostError,
+    HostTimeout,
+    OperationError,
+    PastReturn,
+    RolledBack,
+    Stranded,
+)
+from xenqemu.host.domain import Host
+from xenqemu.host.hypervisor import MaySuspendYet
+from xenqemu.host.ledger import About, Entry
+from xenqemu.host.policy import Attention, Deadline, attended
 from xenqemu.operations.events import Event, Kind, Observer, Phase, unobserved
+from xenqemu.operations.steps import Commit, Overtaken, Step
+from xenqemu.operations.story import COMMITTED, Role, Story
 
 
-@dataclass(frozen=True, eq=False)
-class Undo:
-    """A way back: `what` completes the sentence "could not …"."""
+def begin(host: Host, about: About) -> Entry:
+    """Claim a guest for a new operation and return its file, for a `Journal`.
 
-    what: str
-    act: Callable[[], None]
+    Raises `HostError` if another operation on that guest goes on, or was left unfinished.
+    """
+    return host.ledger.begin(about, lambda other: Story.of(other.lines).only_watches)
 
 
 class Journal:
-    """The record of one operation on one guest; use as a context manager around all of it."""
+    """The record of one operation on one guest; use as a context manager around all of it.
 
-    def __init__(self, verb: str, guest: str, observe: Observer = unobserved) -> None:
-        self._title = f"{verb} of {guest}"
+    `entry` is its file, which stays if anything is left to be done, and is removed if not.
+    `timeout` is how many seconds all of it may take, up to the point of no return.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        entry: Entry,
+        observe: Observer = unobserved,
+        timeout: float = math.inf,
+        story: Story | None = None,
+    ) -> None:
+        self._host = host
+        self._entry = entry
         self._observe = observe
-        self._undos: list[Undo] = []
-        self._touched = False
-        self._committed = ""
+        self._timeout = timeout
+        self._story = story or Story()
+        self._deadline = Deadline(math.inf)
         self._phase = Phase.CHECK
+        self._heard = ""
+        self._attention = ExitStack()
 
     @contextmanager
     def phase(self, phase: Phase) -> Iterator[None]:
         """Run the body as `phase`, told to the observer."""
         self._phase = phase
+        self._write({"phase": phase.value})
         self._observe(Event(phase, Kind.STARTED))
+        self._check()
         try:
             yield
         except BaseException as error:
@@ -51,40 +85,81 @@ class Journal:
         self._observe(Event(phase, Kind.DONE))
 
     def progress(self, done: int, total: int) -> None:
-        """Tell how many bytes of the present phase are done."""
+        """Tell how many bytes of the present phase are done; raise if the operation is to end."""
+        self._heard = f"{done} of {total} bytes were done"
         self._observe(Event(self._phase, Kind.PROGRESS, done, total))
+        self._check()
 
-    def undo(self, what: str, act: Callable[[], None]) -> Undo:
-        """Register `act`, which takes back what is about to be done."""
-        undo = Undo(what, act)
-        self._touched = True
-        self._undos.append(undo)
-        return undo
+    def undo(self, step: Step) -> int:
+        """Register what takes back what is about to be done; return its number."""
+        return self._register(Role.UNDO, step)
 
-    def take_back(self, undo: Undo) -> None:
+    def leaving(self, step: Step) -> int:
+        """Register what clears away what only a killed process leaves; return its number."""
+        return self._register(Role.LEAVING, step)
+
+    def take_back(self, number: int) -> None:
         """Run one undo now, because the operation is meant to; it stays registered if it fails."""
-        undo.act()
-        self._undos.remove(undo)
+        self._story.steps[number].step.perform(self._host)
+        self.drop(number)
 
-    def commit(self, meaning: str) -> None:
-        """Pass the point of no return; `meaning` says what is the guest from now on."""
-        self._committed = meaning
-        self._undos.clear()
+    def drop(self, number: int) -> None:
+        """Forget a step: there is no need for it any more."""
+        self._write({"done": number})
 
-    def commit_by(self, act: Callable[[], None], done: Callable[[], bool], meaning: str) -> None:
-        """Pass the point of no return by `act`; if that raises, `done` looks whether it was done.
+    def commit(self, act: Callable[[], None], commit: Commit) -> None:
+        """Pass the point of no return by `act`; if that raises, it is asked whether it was passed.
 
         A rename whose answer was lost, or that Ctrl-C came right after, has been done.
         """
+        self.foresee(commit)
         try:
             act()
-            self.commit(meaning)
-        except BaseException:
-            if done():
-                self.commit(meaning)
+        except BaseException as error:
+            if self._passed(commit, error):
+                self._story.take(COMMITTED)
             raise
+        self._story.take(COMMITTED)
+        self._attention.close()
+        self._entry.write(COMMITTED)
+
+    def foresee(self, commit: Commit) -> None:
+        """Note a point that a killed process may have passed; in this one, nothing changes."""
+        self._write({"commit": commit.line()})
+
+    def finish(self) -> None:
+        """Do what follows the point of no return."""
+        for number in self._story.numbers(Role.FINISH):
+            self.take_back(number)
+
+    def settle(self, first: BaseException) -> list[str]:
+        """Undo all that is left, last first, or finish; return what could not be done.
+
+        What gets in the way but changes nothing for the guest is noted at `first`.
+        """
+        role = Role.FINISH if self._story.committed else Role.UNDO
+        notes = [self._settled(number, first) for number in self._story.numbers(role)]
+        return [note for note in notes if note]
+
+    def recover(self, cause: HostError) -> list[str]:
+        """Do for a process that was killed what it would have done on an error; as `settle`.
+
+        What only a killed process leaves is cleared away too.  A guest that has not suspended by
+        now is not waited for once more.
+        """
+        commit = self._story.commit
+        if commit and not self._story.committed and self._passed(commit, cause):
+            self._story.take(COMMITTED)
+        notes = self.settle(cause)
+        self._entry.unfinished &= bool(notes)
+        for number in self._story.numbers(Role.LEAVING):
+            note = self._settled(number, cause)
+            notes += [note] if note else []
+        return notes
 
     def __enter__(self) -> Self:
+        self._deadline = Deadline.after(self._timeout)
+        self._attention.enter_context(attended(Attention(self._check, self._deadline)))
         return self
 
     def __exit__(
@@ -93,49 +168,100 @@ class Journal:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if error is None or not self._touched:
-            return
-        notes = self._take_all_back(error)
+        self._attention.close()
+        if error is None:
+            error = _attempt(self._entry.close)
+            if error is None:
+                return
+        notes = self.settle(error)
+        self._attempt(self._entry.close, "forget of it", error)
+        if not self._story.touched:
+            raise error
         outcome = self._outcome(error, notes)
         for note in notes:
             outcome.add_note(note)
         if isinstance(error, Exception):
             raise outcome from error
-        error.add_note(str(outcome))  # Ctrl-C goes on as what it is, and says what it left
+        error.add_note(str(outcome))
+        raise error  # Ctrl-C goes on as what it is, and says what it left
 
-    def _take_all_back(self, first: BaseException) -> list[str]:
-        """Run all undos that are left, last first; return what could not be done."""
-        notes = []
-        while self._undos:
-            undo = self._undos.pop()
-            self._tell(Event(Phase.UNDO, Kind.STARTED), first)
-            error = _attempt(undo.act)
-            if error is None:
-                self._tell(Event(Phase.UNDO, Kind.DONE), first)
-            else:
-                notes.append(f"could not {undo.what}: {_words(error)}")
-                self._tell(Event(Phase.UNDO, Kind.FAILED, text=_words(error)), first)
-        return notes
+    def _register(self, role: Role, step: Step) -> int:
+        number = self._story.next_number
+        self._write({"register": number, "role": role.value, "step": step.line()})
+        return number
+
+    def _write(self, line: Mapping[str, object]) -> None:
+        self._entry.write(line)
+        self._story.take(line)
+
+    def _passed(self, commit: Commit, first: BaseException) -> bool:
+        """Ask whether the point of no return was passed; who cannot be told puts the guest back."""
+        passed = False
+
+        def ask() -> None:
+            nonlocal passed
+            passed = commit.passed(self._host)
+
+        self._attempt(ask, "see how far it came", first)
+        return passed
+
+    def _settled(self, number: int, first: BaseException) -> str:
+        """Do a step because the operation failed; return what to say if it could not be done."""
+        step = self._story.steps[number].step
+        self._tell(Event(Phase.UNDO, Kind.STARTED, text=step.what), first)
+        error = _attempt(lambda: step.perform(self._host))
+        if error is None:
+            self._tell(Event(Phase.UNDO, Kind.DONE, text=step.what), first)
+            self._attempt(lambda: self.drop(number), "note it", first)
+            return ""
+        self._tell(Event(Phase.UNDO, Kind.FAILED, text=_words(error)), first)
+        self._entry.unfinished |= not isinstance(error, Overtaken)
+        if isinstance(error, MaySuspendYet):
+            first.add_note(_words(error))
+            return ""
+        return f"could not {step.what}: {_words(error)}"
+
+    @staticmethod
+    def _attempt(act: Callable[[], None], what: str, first: BaseException) -> bool:
+        """Do what may fail without harm to the guest, which is then noted at `first`."""
+        error = _attempt(act)
+        if error is not None:
+            first.add_note(f"could not {what}: {_words(error)}")
+        return error is None
+
+    def _check(self) -> None:
+        """Raise if somebody wants the operation cancelled, or its time is over."""
+        if self._story.committed:
+            return
+        if self._entry.cancelled:
+            raise Cancelled(f"cancelled{self._last_heard()}")
+        if self._deadline.passed:
+            raise HostTimeout(
+                f"all of it was to take {self._timeout:g} s at most{self._last_heard()}"
+            )
+
+    def _last_heard(self) -> str:
+        return f": {self._heard}" if self._heard else ""
 
     def _tell(self, event: Event, first: BaseException) -> None:
         """Tell the observer of a failure; its own is noted at `first`, and keeps no undo away.
 
         Who watches is often gone by then: a terminal that hung up, a pipe that nobody reads.
         """
-        error = _attempt(lambda: self._observe(event))
-        if error is not None:
-            first.add_note(f"could not tell of it: {_words(error)}")
+        if not self._attempt(lambda: self._observe(event), "tell of it", first):
             self._observe = unobserved
 
     def _outcome(self, error: BaseException, notes: list[str]) -> OperationError:
         phase = self._phase.value
-        why = f"{self._title} failed ({phase}): {_words(error)}"
-        if self._committed:
-            return PastReturn(f"{why}; {self._committed}", phase)
+        why = f"{self._entry.about.title} failed ({phase}): {_words(error)}"
+        left = "; ".join(f"{n}. {note}" for n, note in enumerate(notes, 1))
+        if self._story.committed:
+            rest = f"; left to do: {left}" if notes else ""
+            return PastReturn(f"{why}; {self._story.meaning}{rest}", phase)
+        before = "the guest is{} as it was" if self._entry.about.domid else "it is{} undone"
         if notes:
-            left = "; ".join(f"{n}. {note}" for n, note in enumerate(notes, 1))
-            return Stranded(f"{why}; the guest is not as it was, left to do: {left}", phase)
-        return RolledBack(f"{why}; the guest is as it was", phase)
+            return Stranded(f"{why}; {before.format(' not')}, left to do: {left}", phase)
+        return RolledBack(f"{why}; {before.format('')}", phase)
 
 
 def _attempt(act: Callable[[], None]) -> BaseException | None:

@@ -6,20 +6,22 @@ the moment it is let run it is the guest, and the record is only its past.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from xenqemu.errors import Unsupported, UsageError
-from xenqemu.formats.detect import Kind
+from xenqemu.formats import xl
+from xenqemu.formats.detect import Kind, detect
 from xenqemu.formats.domain_config import DomainConfig
 from xenqemu.formats.source import Source
-from xenqemu.host.domain import BuildOptions, Host, Needs, require_running, state
-from xenqemu.host.hypervisor import RunState
-from xenqemu.operations.devices import cont
+from xenqemu.host.domain import BuildOptions, Host, Needs, require_running
+from xenqemu.host.ledger import About
+from xenqemu.operations import steps
 from xenqemu.operations.events import Observer, Phase, unobserved
-from xenqemu.operations.journal import Journal
+from xenqemu.operations.journal import Journal, begin
 from xenqemu.operations.outline import Outline
 from xenqemu.operations.verify import is_lab, verify
 
@@ -39,42 +41,44 @@ def restore(
     paused: bool = False,
     config: DomainConfig | None = None,
     monitor: bool = True,
+    timeout: float = math.inf,
     observe: Observer = unobserved,
 ) -> Restored:
     """Make a domain of the record at `path`, and let it run unless `paused`.
 
     `config` takes the place of the record's own; `monitor` leaves a process behind that sees to
-    the guest's reboots, where the host has such.
+    the guest's reboots, where the host has such.  All of it may take `timeout` seconds, up to
+    where the guest is let run.
 
     The record is left as it is.  Errors before anything was built are raised as they are;
     `RolledBack` means that nothing is left of the attempt, `PastReturn` that the new domain may
     have run already.
     """
-    with _opened(path) as file, Journal("restore", str(path), observe) as job:
-        with job.phase(Phase.CHECK):
-            record = verify(file)
-            config = _replacement(record, config)
-            host.admit(_needs(record, config))
-        with job.phase(Phase.BUILD):
-            file.seek(0)
-            options = BuildOptions(record.size, config, monitor)
-            domid = host.build(Source(file), job.progress, options)
-            job.undo(f"destroy domain {domid}", lambda: host.destroy(domid))
-        if not paused:
-            with job.phase(Phase.RELEASE):
-                cont(host, domid)  # as libxl does: a confined QEMU waits for it
-                meaning = f"domain {domid} may have run already: it is the guest now"
-                unpause = partial(host.hypervisor.unpause, domid)
-                job.commit_by(unpause, lambda: _may_have_run(host, domid), meaning)
-                require_running(host, domid)
+    with _opened(path) as file:
+        own = _config(file)
+        used = config.with_extra(own.extra) if config else own
+        about = About("restore", 0, used.name, used.uuid, str(path.absolute()))
+        with Journal(host, begin(host, about), observe, timeout) as job:
+            with job.phase(Phase.CHECK):
+                record = verify(file)
+                host.admit(_needs(record, used))
+            with job.phase(Phase.BUILD):
+                file.seek(0)
+                job.undo(steps.sweep(used.name, used.uuid))
+                options = BuildOptions(record.size, config and used, monitor)
+                domid = host.build(Source(file), job.progress, options)
+            if not paused:
+                with job.phase(Phase.RELEASE):
+                    _let_run(host, domid, used.uuid, job)
     return Restored(domid, record)
 
 
-def _may_have_run(host: Host, domid: int) -> bool:
-    """Tell whether a domain that was to be let run cannot be said to stand still."""
-    now = state(host, domid)
-    still = (RunState.PAUSED, RunState.SUSPENDED)
-    return bool(now.trouble) or now.info is None or now.info.run_state not in still
+def _let_run(host: Host, domid: int, uuid: str, job: Journal) -> None:
+    steps.cont(host, domid)  # as libxl does: a confined QEMU waits for it
+    meaning = f"domain {domid} may have run already: it is the guest now"
+    unpause = partial(host.hypervisor.unpause, domid)
+    job.commit(unpause, steps.Commit(steps.has_run(domid, uuid), meaning))
+    require_running(host, domid)
 
 
 def _opened(path: Path) -> BinaryIO:
@@ -87,21 +91,22 @@ def _opened(path: Path) -> BinaryIO:
     raise UsageError(f"{path} cannot be read twice: copy it to a file first")
 
 
-def _replacement(record: Outline, config: DomainConfig | None) -> DomainConfig | None:
-    """Return the config given in place of the record's, with what xenqemu keeps in that."""
-    if config is None or record.config is None:
-        return config
-    return config.with_extra(record.config.extra)
+def _config(file: BinaryIO) -> DomainConfig:
+    """Return the configuration of a record of a whole guest, and go back to its start."""
+    source = Source(file)
+    kind = detect(source)
+    if kind is not Kind.XL:
+        raise Unsupported("stream", 0, "an xl save file", f"a bare {kind.name} stream")
+    match xl.read(source).value:
+        case xl.XlHeader(is_json=True, config=bytes(data)):
+            file.seek(0)
+            return DomainConfig.parse(data)
+    raise Unsupported("xl header", 48, "a config in JSON", "none")
 
 
-def _needs(record: Outline, config: DomainConfig | None) -> Needs:
-    """Return what a record of a whole guest needs, with `config` in place of its own if given."""
-    if record.kind is not Kind.XL:
-        raise Unsupported("stream", 0, "an xl save file", f"a bare {record.kind.name} stream")
+def _needs(record: Outline, config: DomainConfig) -> Needs:
+    """Return what a record needs, with `config` in place of its own."""
     if record.checkpoints:
         raise Unsupported("libxl stream", 0, "an END", f"{record.checkpoints} checkpoints")
-    config = config or record.config
-    if config is None:
-        raise Unsupported("xl header", 48, "a config in JSON", "none")
     version = record.image.version if record.image else 0
     return Needs(config, version, record.context, is_lab(record))

@@ -25,13 +25,14 @@ SPECIAL_PAGES = {1: "STORE_PFN", 5: "IOREQ_PFN", 6: "BUFIOREQ_PFN", 17: "CONSOLE
 """HVM_PARAMS that name a page of the guest."""
 
 
-def verify(file: BinaryIO) -> Outline:
+def verify(file: BinaryIO, *, read_all: bool = False) -> Outline:
     """Read `file` to its end and return what it holds; raise `FormatError` if it is not sound.
 
     Takes an xl save file, a bare libxl or libxc stream, or device state alone, from a file or a
-    pipe; in a file the guest's pages are passed over unread.
+    pipe; in a file the guest's pages are passed over unread, unless `read_all`: what a disk does
+    not give back is then seen (`OSError`).
     """
-    found = outline(Source(file))
+    found = outline(Source(file, seek=not read_all))
     if found.domain and found.domain.type == X86_HVM and not is_lab(found):
         _xen_hvm(found)
     if found.config and found.domain:

@@ -26,7 +26,9 @@ def memory(tmp_path):
 
     def make(body, *, suspended=lambda: True, dialect=DIALECTS[-1], **options):
         path = write_peer(tmp_path / "peer", body)
-        memory: GuestMemory = HelperMemory(7, path, dialect, suspended, **options)
+        memory: GuestMemory = HelperMemory(
+            7, path, dialect, suspended, pages=lambda: 1000, **options
+        )
         return memory
 
     return make
@@ -238,7 +240,7 @@ def test_no_descriptor_is_left_open(memory):
 
 def test_a_helper_that_is_not_there(tmp_path):
     before = open_descriptors()
-    memory = HelperMemory(7, tmp_path / "none", DIALECTS[-1], lambda: True)
+    memory = HelperMemory(7, tmp_path / "none", DIALECTS[-1], lambda: True, pages=lambda: 0)
     with pytest.raises(HostError, match="cannot start libxl-save-helper"):
         saved(memory)
     assert open_descriptors() == before
@@ -270,7 +272,7 @@ def test_the_hosts_own_helper_is_found(tmp_path):
 
 def test_xens_own_helper_says_why_it_cannot_reach_xen():
     assert own_helper((4, 17)) == REAL
-    memory = HelperMemory(7, REAL, dialect_of((4, 17)), lambda: True)
+    memory = HelperMemory(7, REAL, dialect_of((4, 17)), lambda: True, pages=lambda: 0)
     with pytest.raises(HypervisorError) as caught:
         saved(memory)
     assert str(caught.value).startswith("libxl-save-helper could not save domain 7 (status 255): ")

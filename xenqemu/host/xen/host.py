@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import Self
 from xenqemu.errors import HostError
 from xenqemu.formats.domain_config import DomainConfig
 from xenqemu.formats.helper_dialects import dialect_of
+from xenqemu.formats.libxc_records import PAGE_SIZE
 from xenqemu.formats.source import Source
 from xenqemu.host.device_model import DeviceModel
 from xenqemu.host.domain import BuildOptions, Needs
 from xenqemu.host.hypervisor import DomainInfo, GuestMemory, Progress, RunState
+from xenqemu.host.ledger import Ledger
 from xenqemu.host.policy import PATIENCE, Deadlines
 from xenqemu.host.settings import PLACES, XenPlaces
 from xenqemu.host.store import Store
@@ -21,6 +24,7 @@ from xenqemu.host.xen import admission, toolstack
 from xenqemu.host.xen.hypervisor import XenHypervisor
 from xenqemu.host.xen.library import Xen
 from xenqemu.host.xen.locks import Lock, locked
+from xenqemu.host.xen.rivals import rivals
 from xenqemu.host.xen.save_helper import HelperMemory, own_helper
 from xenqemu.host.xen.xl_restore import XlRestore
 
@@ -58,6 +62,21 @@ class XenHost:
             deadlines=self._deadlines,
             elide_zeros=self._elide_zeros,
         )
+
+    @property
+    def ledger(self) -> Ledger:
+        """The operations that go on on this machine."""
+        return Ledger(self._places.ledger)
+
+    def domids_of(self, name: str, uuid: str) -> list[int]:
+        """Return the ids of the domains of that name and uuid, half-made ones too."""
+        return [domid for domid, *found in self._names() if found == [name, f"/vm/{uuid}"]]
+
+    def rivals(self, domid: int) -> list[str]:
+        """Return the programs of xl that work on a domain just now."""
+        with self.store() as store:
+            name = store.read(f"/local/domain/{domid}/name") or ""
+        return rivals(domid, name, self._xen.version)
 
     def store(self) -> Store:
         """Return a connection to xenstore, not yet opened."""
@@ -107,22 +126,28 @@ class XenHost:
 
     def _pv_memory(self, domid: int) -> GuestMemory:
         def suspended() -> bool:
-            info = self.hypervisor.info(domid)
-            return info is not None and info.run_state is RunState.SUSPENDED
+            return self._existing(domid).run_state is RunState.SUSPENDED
+
+        def pages() -> int:
+            return self._existing(domid).memory // PAGE_SIZE
 
         version = self._xen.version
         helper = own_helper(version), dialect_of(version)
-        return HelperMemory(domid, *helper, suspended, deadlines=self._deadlines)
+        return HelperMemory(domid, *helper, suspended, pages=pages, deadlines=self._deadlines)
 
     def _require_free(self, config: DomainConfig) -> None:
+        for domid, name, vm in self._names():
+            if name == config.name:
+                raise HostError(f"domain {domid} is named {name} already")
+            if vm == f"/vm/{config.uuid}":
+                raise HostError(f"domain {domid} ({name}) has the uuid {config.uuid}")
+
+    def _names(self) -> Iterator[tuple[int, str, str]]:
+        """Give id, name and /vm path of each domain in xenstore."""
         with self.store() as store:
             for entry in store.list("/local/domain") or ():
-                name = store.read(f"/local/domain/{entry}/name")
-                vm = store.read(f"/local/domain/{entry}/vm") or ""
-                if name == config.name:
-                    raise HostError(f"domain {entry} is named {name} already")
-                if vm == f"/vm/{config.uuid}":
-                    raise HostError(f"domain {entry} ({name}) has the uuid {config.uuid}")
+                name = store.read(f"/local/domain/{entry}/name") or ""
+                yield int(entry), name, store.read(f"/local/domain/{entry}/vm") or ""
 
 
 class _LockedDeviceModel(DeviceModel):

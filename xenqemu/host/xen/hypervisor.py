@@ -46,6 +46,11 @@ class XenHypervisor:
         with self._store() as store:
             trigger.suspend(self._control, store, domid, self._deadlines)
 
+    def settle(self, domid: int) -> None:
+        """Take back a request to suspend that was left, and wait a while for a late guest."""
+        with self._store() as store:
+            trigger.settle(self._control, store, domid, self._deadlines)
+
     def resume(self, domid: int) -> None:
         """Let a suspended guest go on where it was; nothing if it runs or is held.
 

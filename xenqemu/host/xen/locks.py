@@ -23,22 +23,18 @@ libxl__userdata_path in libxl_dom.c, acquire_lock in xl_vmcontrol.c.
 
 from __future__ import annotations
 
-import fcntl
 import os
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 
 from xenqemu.errors import HostError, HostTimeout
+from xenqemu.host.flock import locked_within
 from xenqemu.host.policy import PATIENCE, Deadline, Deadlines
 
 FOLDER = Path("/var/lib/xen")
 """XEN_LIB_DIR."""
-
-PAUSE = 0.02
-"""Seconds between two attempts at a lock that somebody holds."""
 
 
 class Lock(Enum):
@@ -82,20 +78,10 @@ def _acquire(path: Path, deadline: Deadline) -> int | None:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except OSError as error:
         raise HostError(f"cannot open the lock {path}: {error.strerror}") from error
-    if _flock(descriptor, deadline) and _has_name(descriptor, path):
+    if locked_within(deadline.left, descriptor) and _has_name(descriptor, path):
         return descriptor
     os.close(descriptor)
     return None
-
-
-def _flock(descriptor: int, deadline: Deadline) -> bool:
-    while True:
-        with suppress(BlockingIOError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        if deadline.passed:
-            return False
-        time.sleep(min(PAUSE, deadline.left))
 
 
 def _has_name(descriptor: int, path: Path) -> bool:

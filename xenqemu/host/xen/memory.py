@@ -20,12 +20,12 @@ from collections.abc import Sequence
 from xenqemu.errors import HypervisorError
 from xenqemu.formats.libxc import DomainHeader, Writer
 from xenqemu.formats.libxc_order import X86_HVM
-from xenqemu.formats.libxc_records import PAGE_SIZE, End, StaticDataEnd
+from xenqemu.formats.libxc_records import PAGE_SIZE, End, HvmContext, StaticDataEnd
 from xenqemu.formats.page_data import PageData
 from xenqemu.formats.sink import Sink
 from xenqemu.formats.source import Source
 from xenqemu.host.hypervisor import Progress, RunState
-from xenqemu.host.pages import BATCH, page_table, stretches, zero_pages
+from xenqemu.host.pages import BATCH, image_room, page_table, stretches, zero_pages
 from xenqemu.host.xen import guest_state
 from xenqemu.host.xen.control import Control
 from xenqemu.host.xen.domain_info import XenDomain
@@ -43,6 +43,11 @@ class HvmMemory:
         self._xen = xen
         self._domid = domid
         self._elide_zeros = elide_zeros
+
+    def room(self) -> int:
+        """Return how many bytes the image has at most, from the pages that the guest has now."""
+        pages = Control(self._xen).existing(self._domid).pages
+        return image_room(pages) + HvmContext.LIMIT
 
     def save(self, out: Sink, progress: Progress) -> None:
         """Write the image; raise `HypervisorError` unless the guest is suspended."""

@@ -28,7 +28,8 @@ from xenqemu.formats.libxc_records import PAGE_SIZE
 from xenqemu.formats.sink import Sink
 from xenqemu.formats.source import CHUNK, Source
 from xenqemu.host.hypervisor import Progress
-from xenqemu.host.policy import PATIENCE, Deadlines
+from xenqemu.host.pages import image_room
+from xenqemu.host.policy import PATIENCE, Deadlines, patiently
 
 VARIABLE = "LIBXL_SAVE_HELPER"
 """Where libxl looks for a save helper other than its own."""
@@ -71,8 +72,8 @@ def own_environment() -> dict[str, str]:
 class HelperMemory:
     """The memory of a suspended guest, of any type, behind the seam of `GuestMemory`.
 
-    `suspended` tells whether the guest is so still.  An HVM guest's QEMU is not told to note what
-    it writes: it stands still as the guest does.
+    `suspended` tells whether the guest is so still, `pages` how many it has.  An HVM guest's QEMU
+    is not told to note what it writes: it stands still as the guest does.
     """
 
     def __init__(
@@ -82,18 +83,24 @@ class HelperMemory:
         dialect: Dialect,
         suspended: Callable[[], bool],
         *,
+        pages: Callable[[], int],
         hvm: bool = False,
         deadlines: Deadlines = PATIENCE,
     ) -> None:
         self._domid = domid
         self._path = path
         self._dialect = dialect
+        self._pages = pages
         self._hvm = hvm
         self._stall = deadlines.helper_stall
         self._answers: Answers = {
             messages.Suspend: lambda _message: int(suspended()),
             messages.SwitchQemuLogdirty: lambda _message: 0,
         }
+
+    def room(self) -> int:
+        """Return how many bytes the image has at most, from the pages that the guest has now."""
+        return image_room(self._pages())
 
     def save(self, out: Sink, progress: Progress) -> None:
         """Write the image, passing it on from the helper's pipe.
@@ -247,7 +254,7 @@ def _carry(helper: _Helper, talk: Conversation, out: Sink, stall: float) -> None
         selector.register(helper.image, selectors.EVENT_READ)
         selector.register(helper.output, selectors.EVENT_READ)
         while selector.get_map():
-            ready = selector.select(stall)
+            ready = patiently(selector.select, stall)
             if not ready:
                 raise HostTimeout(f"{NAME} has neither written nor talked for {stall:g} s")
             for key, _events in ready:

@@ -18,10 +18,11 @@ had answered.  (tools/libs/light/libxl_dom_suspend.c; docs/misc/xenstore-paths.p
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from xenqemu.errors import HostError, HostTimeout, HypervisorError
-from xenqemu.host.hypervisor import RunState
-from xenqemu.host.policy import PATIENCE, Deadline, Deadlines
+from xenqemu.host.hypervisor import MaySuspendYet, RunState
+from xenqemu.host.policy import PATIENCE, SLICE, Deadline, Deadlines, attend
 from xenqemu.host.store import Store, Transaction
 from xenqemu.host.xen.control import Control
 from xenqemu.host.xen.domain_info import SUSPEND, XenDomain
@@ -42,18 +43,24 @@ before; nor if the guest has had an event channel for it: then Xen tells the cha
 """
 
 
-class LateSuspend(HostTimeout):
-    """The guest knows of the request and may suspend yet: `await_suspended` goes on watching."""
-
-
 def suspend(control: Control, store: Store, domid: int, deadlines: Deadlines = PATIENCE) -> None:
     """Make a running guest suspend, and return when Xen says it has.
 
     Raises `HypervisorError` before the guest is touched if it cannot be suspended, and later if
-    it ended otherwise; `HostTimeout` if it did not take the request, which was then taken back:
-    it runs on as if nothing had been; `LateSuspend` if it took the request and no more was seen.
+    it ended otherwise; `MaySuspendYet` if it did not take the request, which was then taken back,
+    or took it and no more was seen.
     """
     _Suspend(control, store, domid, deadlines).run()
+
+
+def settle(control: Control, store: Store, domid: int, deadlines: Deadlines = PATIENCE) -> None:
+    """Take back a request that is still there, and return once the guest has suspended late.
+
+    Raises `MaySuspendYet` if it has not in the time there is for that.
+    """
+    taken_back = store.atomically(_withdraw(_node(domid)))
+    told = "the request was taken back only now" if taken_back else "it had been asked to"
+    await_suspended(control, store, domid, deadlines.late, told)
 
 
 def await_suspended(
@@ -61,7 +68,7 @@ def await_suspended(
 ) -> None:
     """Return when Xen says that the guest has suspended; `told` is what was done to that end.
 
-    Raises `HypervisorError` if it ended otherwise, `LateSuspend` after `seconds`.
+    Raises `HypervisorError` if it ended otherwise, `MaySuspendYet` after `seconds`.
     """
     start, deadline = time.monotonic(), Deadline.after(seconds)
     while not _suspended(control, domid):
@@ -82,7 +89,7 @@ class _Suspend:
         self._domid = domid
         self._deadlines = deadlines
         self._home = f"/local/domain/{domid}"
-        self._node = f"{self._home}/control/shutdown"
+        self._node = _node(domid)
 
     def run(self) -> None:
         domain = self._suspendable()
@@ -134,7 +141,8 @@ class _Suspend:
                 if deadline.passed:
                     told = f"it was told by event channel {port}"
                     raise _late(self._domid, told, time.monotonic() - start)
-                channel.wait(min(LOOK_AGAIN, deadline.left))
+                channel.wait(min(SLICE, deadline.left))
+                attend()
 
     def _by_control_node(self, domain: XenDomain) -> None:
         """Write the request, and return when the guest has taken it."""
@@ -149,35 +157,28 @@ class _Suspend:
         except BaseException as error:  # an interrupted wait must not leave the request either
             withdrawn = request.written and self._withdrawn(error)
             if withdrawn and isinstance(error, HostError):
-                raise self._unanswered(error, time.monotonic() - start) from error
+                raise self._unanswered(time.monotonic() - start) from error
             if not (request.written and isinstance(error, HostError)):
                 raise
 
     def _withdrawn(self, error: BaseException) -> bool:
         """Take the request back; False if the guest took it at the last moment."""
-
-        def withdraw(transaction: Transaction) -> bool:
-            waiting = transaction.read(self._node) == REQUEST
-            if waiting:
-                transaction.write(self._node, "")
-            return waiting
-
         try:
-            return self._store.atomically(withdraw)
+            return self._store.atomically(_withdraw(self._node))
         except HostError as second:
-            error.add_note(f"{self._node} could not be reset ({second}): it may suspend yet")
-            raise error from second
+            words = f"{error}; {self._node} could not be reset ({second}): it may suspend yet"
+            raise MaySuspendYet(words) from error
 
     def _await(self, told: str) -> None:
         seconds = self._deadlines.suspend
         await_suspended(self._control, self._store, self._domid, seconds, told)
 
-    def _unanswered(self, error: HostError, waited: float) -> HostError:
-        kind = HostTimeout if isinstance(error, HostTimeout) else HypervisorError
-        return kind(
+    def _unanswered(self, waited: float) -> MaySuspendYet:
+        words = (
             f"domain {self._domid} did not take the request to suspend: control/shutdown still "
             f'said "{REQUEST}" after {waited:.1f} s, so the request was taken back'
         )
+        return MaySuspendYet(words, withdrawn=True)
 
     def _refused(self, why: str) -> HypervisorError:
         return HypervisorError(f"domain {self._domid} cannot be suspended: {why}")
@@ -211,8 +212,24 @@ def _suspended(control: Control, domid: int) -> bool | None:
     raise HypervisorError(f"domain {domid} is {domain} instead of suspended")
 
 
-def _late(domid: int, told: str, waited: float) -> LateSuspend:
-    return LateSuspend(
+def _node(domid: int) -> str:
+    return f"/local/domain/{domid}/control/shutdown"
+
+
+def _withdraw(node: str) -> Callable[[Transaction], bool]:
+    """Return what takes a request back in a transaction; False if there is none to take back."""
+
+    def withdraw(transaction: Transaction) -> bool:
+        waiting = transaction.read(node) == REQUEST
+        if waiting:
+            transaction.write(node, "")
+        return waiting
+
+    return withdraw
+
+
+def _late(domid: int, told: str, waited: float) -> MaySuspendYet:
+    return MaySuspendYet(
         f"domain {domid} did not suspend: {told}, but {waited:.1f} s later it still ran, "
         "and it may suspend yet"
     )

@@ -27,7 +27,7 @@ from xenqemu.formats.domain_config import DomainConfig
 from xenqemu.formats.source import CHUNK, Source
 from xenqemu.formats.xl import JSON, XlHeader
 from xenqemu.host.hypervisor import Progress
-from xenqemu.host.policy import PATIENCE, Deadlines
+from xenqemu.host.policy import PATIENCE, Deadlines, patiently
 from xenqemu.host.store import Store
 from xenqemu.host.xen import toolstack
 from xenqemu.host.xen.toolstack import XL, last_words
@@ -160,7 +160,7 @@ class _Xl:
         poll = select.poll()
         poll.register(self._input, select.POLLOUT)
         while rest:
-            if not poll.poll(self._deadlines.xl_stall * 1000):
+            if not patiently(lambda seconds: poll.poll(seconds * 1000), self._deadlines.xl_stall):
                 raise HostTimeout(f"xl restore has not read for {self._deadlines.xl_stall:g} s")
             try:
                 rest = rest[os.write(self._input.fileno(), rest) :]
@@ -171,12 +171,10 @@ class _Xl:
     def finish(self) -> int:
         """Let xl come to its end and return its exit status."""
         self._input.close()
-        try:
-            return self._process.wait(self._deadlines.xl_finish)
-        except subprocess.TimeoutExpired as error:
-            raise HostTimeout(
-                f"xl restore is not done {self._deadlines.xl_finish:g} s after it was given all"
-            ) from error
+        limit = self._deadlines.xl_finish
+        if not patiently(self._ended_within, limit):
+            raise HostTimeout(f"xl restore is not done {limit:g} s after it was given all")
+        return self._process.returncode
 
     def complaints(self) -> str:
         """Return its errors or, where it calls none so, its last words."""
@@ -185,12 +183,17 @@ class _Xl:
         errors = [line for line in said.splitlines() if b"error:" in line]
         return last_words(b"\n".join(errors[:CAUSES]) or said)
 
+    def _ended_within(self, seconds: float) -> bool:
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
     def end(self) -> None:
         """End it for certain; first by letting it find the pipe's end, and clean up."""
         self._input.close()
-        try:
-            self._process.wait(self._deadlines.xl_give_up)
-        except subprocess.TimeoutExpired:
+        if not self._ended_within(self._deadlines.xl_give_up):
             self._process.kill()
             self._process.wait()
 

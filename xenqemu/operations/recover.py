@@ -1,0 +1,82 @@
+"""Ending what a killed operation began: the guest runs again, or its record is whole.
+
+What it left to do stands in its file, and is done by the code that does it for an operation that
+fails.  What is to be done is decided by what the parties say now, since much may have happened.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass
+
+from xenqemu.errors import HostError
+from xenqemu.host.domain import Host, state
+from xenqemu.host.ledger import About, Found
+from xenqemu.operations.events import Observer, unobserved
+from xenqemu.operations.journal import Journal
+from xenqemu.operations.story import Story
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """An operation that was ended, and how.
+
+    `phase` is how far it had come.  `finished` says that its point of no return had been passed,
+    `meaning` what is the guest for that reason.  `state` is what all parties say of its domain
+    now, "" if it had none.  `trouble` is what could not be done: with any that has to be done
+    again, the operation's file stays.
+    """
+
+    about: About
+    phase: str
+    finished: bool
+    meaning: str
+    state: str
+    trouble: tuple[str, ...]
+    whole: bool
+
+
+def recover(host: Host, who: str = "", observe: Observer = unobserved) -> list[Recovered]:
+    """End the operations that were left: all, or those on the domain `who`, named or by id.
+
+    Operations that go on are left alone, and so is whatever concerns the same guest.
+    """
+    found = host.ledger.found()
+    busy = [each.about for each in found if each.busy]
+    return [
+        _end(host, each, observe)
+        for each in found
+        if not each.busy
+        and (not who or is_on(each.about, who))
+        and not any(each.about.concerns(other) for other in busy)
+    ]
+
+
+def unfinished(host: Host, who: str) -> list[Found]:
+    """Return the operations on the domain `who` that go on or were left."""
+    return [each for each in host.ledger.found() if is_on(each.about, who)]
+
+
+def is_on(about: About, who: str) -> bool:
+    """Tell whether an operation is on the domain that `who` names, by id or by name."""
+    return who == about.name or (bool(about.domid) and who == str(about.domid))
+
+
+def _end(host: Host, found: Found, observe: Observer) -> Recovered:
+    story = Story.of(found.lines)
+    with closing(host.ledger.adopt(found)) as entry:
+        job = Journal(host, entry, observe, story=story)
+        cause = HostError(f"the process of the {found.about} is gone")
+        trouble = job.recover(cause)
+        about = found.about
+        now = str(state(host, about.domid)) if about.domid else ""
+        notes = tuple(getattr(cause, "__notes__", ()))
+        return Recovered(
+            about,
+            story.phase,
+            story.committed,
+            story.meaning if story.committed else "",
+            now,
+            (*trouble, *notes),
+            not entry.unfinished,
+        )

@@ -1,0 +1,108 @@
+"""What the file of an operation tells: how far it came, and which steps are left to be done.
+
+::
+
+    {"phase": "quiesce"}                                      it begins
+    {"register": 2, "role": "undo", "step": {…}}              before the act that it takes back
+    {"done": 2}                                               taken back, or of no more use
+    {"commit": {"question": {…}, "meaning": …, "then": […]}}  before the point of no return
+    {"committed": true}                                       behind it
+
+The same lines make the state of a running operation and, read again, that of a killed one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from xenqemu.errors import HostError
+from xenqemu.operations.steps import SETTLE, Commit, Step
+
+COMMITTED: Mapping[str, Any] = {"committed": True}
+"""The line behind the point of no return."""
+
+
+class Role(Enum):
+    """What a step is for."""
+
+    UNDO = "undo"
+    LEAVING = "leaving"
+    FINISH = "finish"
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A step that is left to be done, should it come to that."""
+
+    role: Role
+    step: Step
+
+
+@dataclass
+class Story:
+    """An operation so far; `steps` are those that are left, by their numbers."""
+
+    phase: str = ""
+    steps: dict[int, Registered] = field(default_factory=dict)
+    commit: Commit | None = None
+    committed: bool = False
+    touched: bool = False
+    next_number: int = 1
+
+    @classmethod
+    def of(cls, lines: Iterable[Mapping[str, Any]]) -> Story:
+        """Return what lines tell; raise `HostError` for what no operation writes."""
+        story = cls()
+        try:
+            for line in lines:
+                story.take(line)
+        except (KeyError, TypeError, ValueError) as error:
+            raise HostError(f"an operation's file is damaged: {error!r}") from error
+        return story
+
+    def take(self, line: Mapping[str, Any]) -> None:
+        """Go on by one line."""
+        match line:
+            case {"phase": str(phase)}:
+                self.phase = phase
+            case {"register": int(number), "role": role, "step": step}:
+                self._register(number, Role(role), Step.of(step))
+            case {"done": int(number)}:
+                del self.steps[number]
+            case {"commit": commit}:
+                self.commit = Commit.of(commit)
+            case {"committed": True}:
+                self._commit()
+            case _:
+                raise ValueError(line)
+
+    def numbers(self, role: Role) -> list[int]:
+        """Return the steps of a role in the order to do them: undos in reverse."""
+        found = [number for number, each in self.steps.items() if each.role is role]
+        return found if role is Role.FINISH else found[::-1]
+
+    @property
+    def meaning(self) -> str:
+        """What is the guest, once the point of no return was passed."""
+        return self.commit.meaning if self.commit else ""
+
+    @property
+    def only_watches(self) -> bool:
+        """Whether nothing is left but to look out for a guest that suspends late."""
+        acts = {each.step.act for each in self.steps.values() if each.role is Role.UNDO}
+        return acts == {SETTLE} and not self.committed
+
+    def _register(self, number: int, role: Role, step: Step) -> None:
+        self.steps[number] = Registered(role, step)
+        self.touched = self.touched or role is Role.UNDO
+        self.next_number = max(self.next_number, number + 1)
+
+    def _commit(self) -> None:
+        self.committed = True
+        for number in self.numbers(Role.UNDO):
+            del self.steps[number]
+        for step in self.commit.then if self.commit else ():
+            self._register(self.next_number, Role.FINISH, step)
