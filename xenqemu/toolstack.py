@@ -14,6 +14,7 @@ Errors are those of `xenqemu.errors`; an async caller uses `asyncio.to_thread`.
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from collections.abc import Iterator
@@ -27,11 +28,14 @@ from xenqemu.host import domain
 from xenqemu.host.domain import DomainState, Host
 from xenqemu.host.policy import Deadlines
 from xenqemu.host.settings import Settings
+from xenqemu.operations import cancel as cancelling
+from xenqemu.operations import recover as recovering
 from xenqemu.operations import restore as restoring
 from xenqemu.operations import suspend as suspending
 from xenqemu.operations import verify as verifying
 from xenqemu.operations.events import Observer, unobserved
 from xenqemu.operations.outline import Outline
+from xenqemu.operations.recover import Recovered
 from xenqemu.operations.restore import Restored
 from xenqemu.operations.suspend import After
 
@@ -113,13 +117,16 @@ def suspend(
     after: After = After.DESTROY,
     config: DomainConfig | None = None,
     keep_domid: bool = False,
+    check: bool = True,
+    timeout: float = math.inf,
     host: Host | None = None,
     observe: Observer = unobserved,
 ) -> Outline:
     """Save a domain, named or by id, to `file` and return what the record holds.
 
     `config` is put in place of the domain's own; the record asks for the same id at its restore
-    if `keep_domid`.  Raises as `xenqemu.operations.suspend.suspend`.
+    if `keep_domid`, and is read back if `check`.  All of it may take `timeout` seconds.  Raises as
+    `xenqemu.operations.suspend.suspend`.
     """
     with _host(host) as here:
         domid = domain.find(here, str(who))
@@ -130,6 +137,8 @@ def suspend(
             after=after,
             config=config,
             keep_domid=keep_domid,
+            check=check,
+            timeout=timeout,
             observe=observe,
         )
 
@@ -140,18 +149,44 @@ def restore(
     paused: bool = False,
     config: DomainConfig | None = None,
     monitor: bool = True,
+    timeout: float = math.inf,
     host: Host | None = None,
     observe: Observer = unobserved,
 ) -> Restored:
     """Bring a domain back from `file` and return its id and what the record holds.
 
     `config` takes the place of the record's own; `monitor` leaves a process behind that sees to
-    the guest's reboots, where the host has such.  Raises as `xenqemu.operations.restore.restore`.
+    the guest's reboots, where the host has such.  All of it may take `timeout` seconds.  Raises as
+    `xenqemu.operations.restore.restore`.
     """
     with _host(host) as here:
         return restoring.restore(
-            here, Path(file), paused=paused, config=config, monitor=monitor, observe=observe
+            here,
+            Path(file),
+            paused=paused,
+            config=config,
+            monitor=monitor,
+            timeout=timeout,
+            observe=observe,
         )
+
+
+def recover(who: str | int = "", *, host: Host | None = None) -> list[Recovered]:
+    """End what killed operations left, on all domains or on one, and return how.
+
+    Raises as `xenqemu.operations.recover.recover`.
+    """
+    with _host(host) as here:
+        return recovering.recover(here, str(who))
+
+
+def cancel(who: str | int, *, timeout: float = 60.0, host: Host | None = None) -> None:
+    """Have the operation on a domain end, in this process or another, within `timeout` seconds.
+
+    Raises as `xenqemu.operations.cancel.cancel`.
+    """
+    with _host(host) as here:
+        cancelling.cancel(here, str(who), timeout)
 
 
 def verify(file: str | Path) -> Outline:

@@ -161,6 +161,7 @@ def test_status_of_what_is_left_of_a_domain(on, ended):
         "vcpus": None,
         "running": False,
         "trouble": [],
+        "operations": [],
     }
     assert on("lab", "list", "--json").json == []
     assert not ended.exists()

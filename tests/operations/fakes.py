@@ -12,6 +12,8 @@ from __future__ import annotations
 import errno
 import io
 import os
+import pickle
+import signal
 import struct
 import tempfile
 from collections.abc import Callable, Iterator
@@ -104,6 +106,13 @@ class How(Enum):
     INTERRUPTED = "by Ctrl-C before it is done"
     INTERRUPTED_AFTER = "by Ctrl-C after it is done"
     DEAD = "and so do all later ones to that party"
+    KILLED = "by kill -9 before it is done"
+    KILLED_AFTER = "by kill -9 after it is done"
+
+    @property
+    def kills(self) -> bool:
+        """Whether nobody is left to deal with it."""
+        return self in (How.KILLED, How.KILLED_AFTER)
 
 
 @dataclass(frozen=True)
@@ -192,9 +201,34 @@ class World:
             return self._done(act)
         if fault.how is How.DEAD:
             self._dead = party
-        if fault.how in (How.LOST, How.INTERRUPTED_AFTER):
-            self._done(act)
+        try:
+            if fault.how in (How.LOST, How.INTERRUPTED_AFTER, How.KILLED_AFTER):
+                self._done(act)
+        finally:
+            if fault.how.kills:
+                self._die()
         raise failure(party, name, fault.how)
+
+    def _die(self) -> None:
+        """Leave behind what a killed process does: the guests, and what is on disk."""
+        (self.folder / "guests").write_bytes(pickle.dumps((self.guests, self.broken, self._next)))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def outlive(self, run: Callable[[], object]) -> bool:
+        """Run something in a process that may be killed; return whether it was."""
+        child = os.fork()
+        if not child:
+            try:
+                run()
+            finally:
+                os._exit(0)
+        _, status = os.waitpid(child, 0)
+        killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+        if killed:
+            left = (self.folder / "guests").read_bytes()
+            self.guests, self.broken, self._next = pickle.loads(left)
+        self.heal()
+        return killed
 
     def heal(self) -> None:
         """Let nothing fail any more."""

@@ -23,6 +23,8 @@ from xenqemu.operations.restore import restore
 from xenqemu.operations.suspend import After, suspend
 
 OLDER = b"older"
+SURVIVED = [how for how in How if not how.kills]
+KILLED = [how for how in How if how.kills]
 CTRL_C = (How.INTERRUPTED, How.INTERRUPTED_AFTER)
 ENDS = {After.DESTROY: None, After.CONTINUE: "running", After.PAUSE: "paused"}
 
@@ -109,6 +111,10 @@ class Operation:
     prepare: Callable[[Path], World]
     run: Callable[[World, Path], object]
     judge: Callable[[Run], None]
+
+    @property
+    def verb(self) -> str:
+        return self.name.partition(",")[0]
 
     def first(self, folder: Path, fault: Fault | None = None) -> Run:
         folder.mkdir()
@@ -227,7 +233,7 @@ def count(operation: Operation, folder: Path) -> int:
     return calls
 
 
-@pytest.mark.parametrize("how", How, ids=lambda how: how.name)
+@pytest.mark.parametrize("how", SURVIVED, ids=lambda how: how.name)
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
 def test_every_call_fails(operation, how, tmp_path):
     wrong = []
@@ -259,6 +265,49 @@ def judge(operation: Operation, run: Run, how: How, name: str) -> None:
         operation.judge(second)
     assert run.world.broken == []
     assert run.world.clients == 0
+
+
+@pytest.mark.parametrize("how", KILLED, ids=lambda how: how.name)
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+def test_process_is_killed_at_every_call(operation, how, tmp_path):
+    wrong = []
+    for at in range(count(operation, tmp_path / "whole")):
+        with Caught() as caught:
+            killed_at(operation, Fault(at, how), tmp_path / str(at))
+        if caught.error:
+            wrong.append(f"call {at}: {caught.error!r}")
+    assert not wrong, "\n\n".join(wrong)
+
+
+def killed_at(operation: Operation, fault: Fault, folder: Path) -> None:
+    """Have a process killed in an operation, and see that it can be recovered."""
+    folder.mkdir()
+    world = operation.prepare(folder / "record")
+    world.fault = fault
+    assert world.outlive(lambda: operation.again(world, folder / "record"))
+    judge_recovered(operation, world, folder / "record")
+
+
+def judge_recovered(operation: Operation, world: World, path: Path) -> None:
+    """Recover, and judge: one guest, or a whole record; nothing else is left behind."""
+    for done in recover(world.host):
+        assert done.whole, done
+    assert world.host.ledger.found() == []
+    assert [entry for entry in path.parent.iterdir() if entry != path] == []
+    assert world.broken == []
+    left = Run(world, path, None)
+    guests = list(world.guests.values())
+    stands = [guest for guest in guests if not guest.runs]
+    if stands:  # only where that was wanted
+        assert [guest.run_state.value for guest in guests] == ["paused"]
+        assert "pause" in operation.name
+    if not guests or stands:
+        assert left.holds(guests[0] if guests else Guest.running())
+    else:
+        assert len(world.running()) == 1
+        assert left.file_is(None) or left.file_is(OLDER) or path.stat().st_size > len(OLDER)
+    if guests and not stands and operation.verb in ("suspend", "save_devices"):
+        assert operation.again(world, path).error is None
 
 
 def test_size_of_the_table(tmp_path, capsys):

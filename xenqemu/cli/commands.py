@@ -6,7 +6,7 @@ import argparse
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,6 +18,7 @@ from xenqemu.host import domain
 from xenqemu.host.domain import Host
 from xenqemu.operations.devices import save_devices as save_device_state
 from xenqemu.operations.outline import outline
+from xenqemu.operations.recover import unfinished
 from xenqemu.operations.restore import restore as restore_domain
 from xenqemu.operations.suspend import After, suspend
 from xenqemu.operations.verify import verify as verify_file
@@ -28,6 +29,7 @@ Command = Callable[[argparse.Namespace], None]
 
 def save(chosen: argparse.Namespace) -> None:
     """`xenqemu save [-c|-p] [-D] DOM FILE [CFG]`."""
+    settings = read_settings(chosen.conf)
     host = host_of(chosen, chosen.step_timeout)
     domid = domain.find(host, chosen.domain)
     found = suspend(
@@ -37,6 +39,8 @@ def save(chosen: argparse.Namespace) -> None:
         after=_after(chosen),
         config=_config(chosen.config),
         keep_domid=chosen.keep_domid,
+        check=settings.save.verify and chosen.check,
+        timeout=chosen.timeout or settings.deadlines.operation,
         observe=show.observer(as_lines_of_json=chosen.json),
     )
     if chosen.json:
@@ -55,6 +59,7 @@ def restore(chosen: argparse.Namespace) -> None:
         paused=chosen.paused,
         config=config,
         monitor=chosen.monitor,
+        timeout=chosen.timeout or read_settings(chosen.conf).deadlines.operation,
         observe=show.observer(as_lines_of_json=chosen.json),
     )
     used = config or done.record.config
@@ -101,10 +106,15 @@ def status(chosen: argparse.Namespace) -> None:
     """`xenqemu status DOM`."""
     host = host_of(chosen)
     now = domain.state(host, domain.find(host, chosen.domain))
+    operations = unfinished(host, str(now.domid), now.name)
     if chosen.json:
-        show.as_json(state_fields(now))
-    else:
-        show.line(f"domain {now.domid} ({now.name}): {now}")
+        fields = [{**asdict(each.about), "goes_on": each.busy} for each in operations]
+        show.as_json({**state_fields(now), "operations": fields})
+        return
+    show.line(f"domain {now.domid} ({now.name}): {now}")
+    for each in operations:
+        how = "goes on" if each.busy else f"was left unfinished: xenqemu recover {now.name}"
+        show.line(f"the {each.about} {how} ({each.about.who})")
 
 
 def state_fields(now: domain.DomainState) -> dict[str, object]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -70,6 +71,8 @@ def parser() -> argparse.ArgumentParser:
     _inspect(verbs.add_parser("inspect", help="show what a file holds"))
     _devices(verbs.add_parser("devices", help="the state of a domain's devices alone"))
     _status(verbs.add_parser("status", help="ask all parties about a domain"))
+    _recover(verbs.add_parser("recover", help="end what a killed operation began"))
+    _cancel(verbs.add_parser("cancel", help="end an operation that goes on"))
     _lab(verbs.add_parser("lab", help="the embedded host"))
     return top
 
@@ -84,6 +87,10 @@ def _save(verb: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="for the guest to take the request, and again to suspend (default: by the settings)",
     )
+    _has_timeout(verb, "for all of it, up to where the guest is let go of")
+    verb.add_argument(
+        "--no-verify", dest="check", action="store_false", help="do not read the record back"
+    )
     verb.add_argument("-D", dest="keep_domid", action="store_true", help="ask for its id again")
     verb.add_argument("domain", metavar="DOM", help="name or id")
     verb.add_argument("file", metavar="FILE", type=Path)
@@ -96,6 +103,7 @@ def _restore(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "-e", dest="monitor", action="store_false", help="leave no process to see to its reboots"
     )
+    _has_timeout(verb, "for all of it, up to where the guest is let run")
     verb.add_argument("files", metavar="[CFG] FILE", type=Path, nargs="+", action=_OneOrTwo)
     _ends(verb, commands.restore)
 
@@ -123,11 +131,24 @@ def _status(verb: argparse.ArgumentParser) -> None:
     _ends(verb, commands.status)
 
 
+def _recover(verb: argparse.ArgumentParser) -> None:
+    which = verb.add_mutually_exclusive_group()
+    which.add_argument("--all", action="store_true", help="on all domains (so too without DOM)")
+    which.add_argument("domain", metavar="DOM", nargs="?", help="name or id")
+    _ends(verb, _of("recovery", "recover"))
+
+
+def _cancel(verb: argparse.ArgumentParser) -> None:
+    _has_timeout(verb, "for it to end")
+    verb.add_argument("domain", metavar="DOM", help="name or id")
+    _ends(verb, _of("recovery", "cancel"))
+
+
 def _lab(verb: argparse.ArgumentParser) -> None:
     acts = verb.add_subparsers(metavar="ACT", required=True, parser_class=_Parser)
     for name, run, text in (
-        ("up", _of_lab("up"), "start a host in a folder"),
-        ("down", _of_lab("down"), "end its domains and the host"),
+        ("up", _of("lab", "up"), "start a host in a folder"),
+        ("down", _of("lab", "down"), "end its domains and the host"),
     ):
         act = acts.add_parser(name, help=text)
         act.add_argument("folder", metavar="DIR", type=Path, nargs="?")
@@ -136,28 +157,30 @@ def _lab(verb: argparse.ArgumentParser) -> None:
     create.add_argument("-p", dest="paused", action="store_true", help="leave it paused")
     create.add_argument("--kvm", action="store_true", help="run it on /dev/kvm, not emulated")
     create.add_argument("config", metavar="CFG", type=Path)
-    _ends(create, _of_lab("create"))
-    _ends(acts.add_parser("list", help="the domains there are"), _of_lab("list_domains"))
+    _ends(create, _of("lab", "create"))
+    _ends(acts.add_parser("list", help="the domains there are"), _of("lab", "list_domains"))
     for name, run, text in (
-        ("pause", _of_lab("pause"), "hold a domain"),
-        ("unpause", _of_lab("unpause"), "let a held domain run"),
-        ("console", _of_lab("console"), "talk to its serial port (leave with Ctrl-])"),
-        ("destroy", _of_lab("destroy"), "end a domain at once"),
+        ("pause", _of("lab", "pause"), "hold a domain"),
+        ("unpause", _of("lab", "unpause"), "let a held domain run"),
+        ("console", _of("lab", "console"), "talk to its serial port (leave with Ctrl-])"),
+        ("destroy", _of("lab", "destroy"), "end a domain at once"),
     ):
         act = acts.add_parser(name, help=text)
         act.add_argument("domain", metavar="NAME", help="name or id")
         _ends(act, run)
 
 
-def _of_lab(name: str) -> commands.Command:
-    """Return a command of the lab, which is loaded only if that command is run."""
+def _of(module: str, name: str) -> commands.Command:
+    """Return a command of a module that is loaded only if that command is run."""
 
     def run(chosen: argparse.Namespace) -> None:
-        from xenqemu.cli import lab  # noqa: PLC0415  see above
-
-        getattr(lab, name)(chosen)
+        getattr(import_module(f"xenqemu.cli.{module}"), name)(chosen)
 
     return run
+
+
+def _has_timeout(verb: argparse.ArgumentParser, what: str) -> None:
+    verb.add_argument("--timeout", type=_seconds, metavar="SECONDS", help=what)
 
 
 def _ends(verb: argparse.ArgumentParser, run: commands.Command) -> None:

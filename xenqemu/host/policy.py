@@ -60,6 +60,9 @@ class Deadlines:
     Where libxl waits for the same, the value is libxl's.
     """
 
+    operation: float = 86400.0
+    """For all of an operation, up to its point of no return."""
+
     acknowledge: float = 60.0
     """For a guest to take the request to suspend."""
 

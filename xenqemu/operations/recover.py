@@ -52,9 +52,9 @@ def recover(host: Host, who: str = "", observe: Observer = unobserved) -> list[R
     ]
 
 
-def unfinished(host: Host, who: str) -> list[Found]:
-    """Return the operations on the domain `who` that go on or were left."""
-    return [each for each in host.ledger.found() if is_on(each.about, who)]
+def unfinished(host: Host, *names: str) -> list[Found]:
+    """Return the operations that go on or were left on a domain of any of these names or ids."""
+    return [each for each in host.ledger.found() if any(is_on(each.about, who) for who in names)]
 
 
 def is_on(about: About, who: str) -> bool:

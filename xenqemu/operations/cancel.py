@@ -1,0 +1,40 @@
+"""Ending an operation that goes on, from outside of its process."""
+
+from __future__ import annotations
+
+import time
+
+from xenqemu.errors import HostError, HostTimeout
+from xenqemu.host.domain import Host
+from xenqemu.host.ledger import Found
+from xenqemu.host.policy import patiently
+from xenqemu.operations.recover import unfinished
+
+PAUSE = 0.05
+"""Seconds between two looks whether the operation has ended."""
+
+
+def cancel(host: Host, who: str, timeout: float) -> list[Found]:
+    """Ask what goes on on the domain `who` to end, and return that once it has.
+
+    It ends by itself, in order: before its point of no return as if it had never begun, after
+    it by what is left to do.  Raises `HostError` if nothing goes on there, `HostTimeout` if it
+    has not ended after `timeout` seconds.
+    """
+    going_on = [each for each in unfinished(host, who) if each.busy]
+    if not going_on:
+        raise HostError(f"nothing goes on on {who}")
+    for each in going_on:
+        host.ledger.cancel(each)
+
+    def ended(pause: float) -> bool:
+        numbers = {each.path for each in unfinished(host, who) if each.busy}
+        if numbers.isdisjoint(each.path for each in going_on):
+            return True
+        time.sleep(min(pause, PAUSE))
+        return False
+
+    if not patiently(ended, timeout):
+        what = ", ".join(f"the {each.about} ({each.about.who})" for each in going_on)
+        raise HostTimeout(f"asked to end {timeout:g} s ago, and goes on: {what}")
+    return going_on
