@@ -5,8 +5,10 @@ import stat
 import pytest
 
 from tests.operations.fakes import NAME, Guest, World, config, device_state, loaded
-from xenqemu.errors import BadRecord, HostError, RolledBack, UsageError
+from xenqemu.errors import BadRecord, HostError, HostTimeout, RolledBack, UsageError
+from xenqemu.host.hypervisor import MaySuspendYet
 from xenqemu.operations.events import Event, Kind, Phase
+from xenqemu.operations.recover import recover
 from xenqemu.operations.suspend import After, suspend
 
 QUIESCE = ["hypervisor.suspend", "device_model.stop", "device_model.save"]
@@ -207,3 +209,111 @@ def test_given_config_replaces_the_guests_own_but_for_what_is_ours(world, tmp_pa
 def test_record_asks_for_the_same_id_if_told(world, tmp_path, keep, domid):
     found = suspend(world.host, 1, tmp_path / "record", keep_domid=keep, after=After.CONTINUE)
     assert found.config.domid == domid
+
+
+# Guests that suspend late, or may.
+
+
+def late(world, monkeypatch, *, withdrawn, suspends):
+    """Have the guest not suspend in time, but afterwards, if `suspends`."""
+    guest = world.guests[1]
+
+    def suspend(domid):
+        world.call("hypervisor.suspend", lambda: None)
+        raise MaySuspendYet("domain 1 did not suspend", withdrawn=withdrawn)
+
+    def settle(domid):
+        world.call("hypervisor.settle", lambda: setattr(guest, "suspended", suspends))
+        if not suspends:
+            raise MaySuspendYet("it may suspend yet")
+
+    monkeypatch.setattr(world.host.hypervisor, "suspend", suspend)
+    monkeypatch.setattr(world.host.hypervisor, "settle", settle)
+
+
+@pytest.mark.parametrize("withdrawn", [True, False])
+def test_guest_that_suspends_late_is_resumed(world, tmp_path, monkeypatch, withdrawn):
+    late(world, monkeypatch, withdrawn=withdrawn, suspends=True)
+    with pytest.raises(RolledBack, match="domain 1 did not suspend; the guest is as it was"):
+        save(world, tmp_path / "record")
+    acts = [name for name in world.calls if name.startswith("hypervisor.") and "info" not in name]
+    resume = ["hypervisor.resume"] * 2  # the second time, there is nothing to do
+    assert acts == ["hypervisor.memory", "hypervisor.suspend", "hypervisor.settle", *resume]
+    assert world.running() == [1]
+    assert world.host.ledger.found() == []
+
+
+def test_guest_whose_request_was_taken_back_is_not_waited_for_again(world, tmp_path, monkeypatch):
+    late(world, monkeypatch, withdrawn=True, suspends=False)
+    with pytest.raises(RolledBack) as caught:
+        save(world, tmp_path / "record")
+    assert not hasattr(caught.value.__cause__, "__notes__")
+    assert world.host.ledger.found() == []
+
+
+def test_guest_that_may_suspend_yet_is_kept_in_mind(world, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        late(world, patch, withdrawn=False, suspends=False)
+        with pytest.raises(RolledBack) as caught:
+            save(world, tmp_path / "record")
+        assert caught.value.__cause__.__notes__ == ["it may suspend yet"]
+        (left,) = world.host.ledger.found()
+        assert not left.busy
+    world.guests[1].suspended = True  # now it does
+    with pytest.raises(HostError, match="domain 1 is not running"):
+        save(world, tmp_path / "record")
+
+
+def test_guest_that_suspended_later_is_recovered(world, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        late(world, patch, withdrawn=False, suspends=False)
+        with pytest.raises(RolledBack):
+            save(world, tmp_path / "record")
+    world.guests[1].suspended = True
+    (done,) = recover(world.host)
+    assert (done.trouble, done.whole) == ((), True)
+    assert world.running() == [1]
+    assert world.host.ledger.found() == []
+
+
+def test_guest_in_the_hands_of_another(world, tmp_path):
+    world.rivals = ["process 77 (xl save sample /tmp/x)"]
+    match = "domain 1 is in the hands of process 77 .xl save sample /tmp/x."
+    refused(world, tmp_path / "record", HostError, match)
+
+
+def test_too_little_room_is_refused_with_both_numbers(world, tmp_path, monkeypatch):
+    huge = 1 << 60
+    monkeypatch.setattr("tests.operations.fakes.Memory.room", lambda self: huge)
+    match = rf"{tmp_path}: 115\d+ bytes have to be free for the record, \d+ are \("
+    refused(world, tmp_path / "record", HostError, match)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_record_that_is_not_to_be_read_back(world, tmp_path):
+    world.guests[1].pages.pop(0xFEFFC)  # which would be seen
+    with world.watching():
+        found = suspend(world.host, 1, tmp_path / "record", check=False)
+    assert world.acts() == [*QUIESCE, "memory.save", *PUBLISH, "host.destroy"]
+    assert found.size == (tmp_path / "record").stat().st_size
+
+
+def test_all_of_it_has_a_deadline(world, tmp_path):
+    with pytest.raises(HostTimeout, match="all of it was to take 1e-09 s at most"):
+        suspend(world.host, 1, tmp_path / "record", timeout=1e-9)
+    assert world.acts() == []
+
+
+def test_second_save_is_told_of_the_first(world, tmp_path):
+    told = []
+
+    def observe(event):
+        if event == Event(Phase.SAVE, Kind.STARTED):
+            with pytest.raises(HostError) as caught:
+                suspend(world.host, 1, tmp_path / "second")
+            told.append(str(caught.value))
+
+    suspend(world.host, 1, tmp_path / "first", observe=observe)
+    (words,) = told
+    assert words.startswith(f"the save of domain 1 (sample) to {tmp_path}/first goes on (process ")
+    assert not (tmp_path / "second").exists()

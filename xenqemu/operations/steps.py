@@ -82,13 +82,13 @@ def resume(domid: int, uuid: str) -> Step:
 
 
 def settle(domid: int, uuid: str) -> Step:
-    """Take back a request to suspend, and wait for a guest that suspends all the same."""
+    """Take back a request to suspend, and resume a guest that suspends all the same."""
     what = "see whether the guest suspends yet"
     return Step(SETTLE, what, {"domid": domid, "uuid": uuid})
 
 
 def watch(domid: int, uuid: str) -> Step:
-    """Wait for a guest that hardly suspends any more, since the request was taken back."""
+    """The same for a guest that hardly suspends any more, as the request was taken back."""
     what = "see whether the guest suspends yet"
     return Step("watch", what, {"domid": domid, "uuid": uuid})
 
@@ -151,6 +151,7 @@ def _resume(host: Host, domid: int, uuid: str) -> None:
 def _settle(host: Host, domid: int, uuid: str) -> None:
     _present(host, domid, uuid)
     host.hypervisor.settle(domid)
+    host.hypervisor.resume(domid)
 
 
 def _watch(host: Host, domid: int, uuid: str) -> None:
