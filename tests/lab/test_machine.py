@@ -9,7 +9,8 @@ from tests.lab.conftest import UUID, config
 from xenqemu.errors import BadRecord, UsageError
 from xenqemu.formats.domain_config import OURS, DomainConfig
 from xenqemu.formats.xlcfg import GuestConfig
-from xenqemu.lab.machine import Hardware, Place, command, escape
+from xenqemu.host.plain_qemu import escape
+from xenqemu.lab.machine import Hardware, Place, command
 
 PLACE = Place(7, Path("/lab/guests/7"), Path("/lab/run"))
 

@@ -22,7 +22,7 @@ from xenqemu.errors import HypervisorError
 from xenqemu.host.device_model import DeviceModel
 from xenqemu.host.hypervisor import DomainInfo, RunState
 from xenqemu.host.policy import PATIENCE, Deadlines
-from xenqemu.host.process import Process
+from xenqemu.host.process import Process, commands
 from xenqemu.host.ram_file import RamFile
 
 _STATES = {
@@ -68,6 +68,11 @@ class Machine:
     def process(self) -> Process:
         """The process that is the machine."""
         return Process(self.pid, self.started)
+
+
+def escape(value: object) -> str:
+    """Return a value for one of QEMU's comma-separated options."""
+    return str(value).replace(",", ",,")
 
 
 class PlainDeviceModel(DeviceModel):
@@ -137,9 +142,8 @@ class PlainQemu:
 
     def destroy(self, domid: int) -> None:
         """End the process (SIGTERM lets QEMU close its disk images) and remove its files."""
-        machine = Machine.load(self.folder(domid))
-        if machine is not None:
-            machine.process.end()
+        for process in self._processes(domid):
+            process.end()
         for name in ("qmp-libxl", "qmp-libxenstat"):
             (self._run / f"{name}-{domid}").unlink(missing_ok=True)
         with contextlib.suppress(FileNotFoundError):
@@ -151,6 +155,15 @@ class PlainQemu:
         if machine is None:
             raise HypervisorError(f"there is no domain {domid}")
         return RamFile(self.folder(domid) / "ram", machine.memory, machine.below)
+
+    def _processes(self, domid: int) -> list[Process]:
+        """Return the domain's process, also if its maker was killed before it could note it."""
+        machine = Machine.load(self.folder(domid))
+        if machine is not None:
+            return [machine.process]
+        memory = f",mem-path={escape(self.folder(domid) / 'ram')},"
+        pids = [pid for pid, words in commands() if any(memory in word for word in words)]
+        return [process for pid in pids if (process := Process.of(pid)) is not None]
 
     def _held(self, domid: int) -> Path:
         return self.folder(domid) / "held"

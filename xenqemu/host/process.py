@@ -6,6 +6,7 @@ import contextlib
 import os
 import select
 import signal
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +50,18 @@ class Process:
             os.close(handle)
         with contextlib.suppress(ChildProcessError):  # it is only our child if we started it
             os.waitpid(self.pid, os.WNOHANG)
+
+
+def commands(proc: Path = Path("/proc")) -> Iterator[tuple[int, list[str]]]:
+    """Give id and command line of each process there is; one may end while we look."""
+    for folder in proc.iterdir():
+        if not folder.name.isdecimal():
+            continue
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            line = (folder / "cmdline").read_bytes()
+            if line:  # a thread of the kernel has none
+                words = line.decode(errors="surrogateescape").rstrip("\0").split("\0")
+                yield int(folder.name), words
 
 
 def _started(pid: int) -> int | None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from xenqemu.errors import BadRecord, UsageError
 from xenqemu.formats.domain_config import DomainConfig
 from xenqemu.formats.xlcfg import Disk, Nic
+from xenqemu.host.plain_qemu import escape
 
 BELOW = 3 << 30
 """Bytes of RAM under the PCI hole at most."""
@@ -100,11 +101,6 @@ def command(config: DomainConfig, hardware: Hardware, place: Place, *, incoming:
     if incoming:
         arguments += ["-incoming", "defer"]
     return arguments
-
-
-def escape(value: object) -> str:
-    """Return a value for one of QEMU's comma-separated options."""
-    return str(value).replace(",", ",,")
 
 
 def _machine(hardware: Hardware) -> str:

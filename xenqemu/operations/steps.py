@@ -170,11 +170,13 @@ def _unpause(host: Host, domid: int, uuid: str) -> None:
 
 
 def _destroy(host: Host, domid: int, uuid: str) -> None:
-    """End a domain that its record has replaced, unless somebody has let it go on."""
+    """End a domain that its record has replaced, and what is left of it."""
     info = host.hypervisor.info(domid)
-    if info is not None and info.uuid.lower() == uuid.lower():
+    if info is not None:
+        if info.uuid.lower() != uuid.lower():
+            return
         _require_still(info)
-        host.destroy(domid)
+    host.destroy(domid)
 
 
 def _sweep(host: Host, name: str, uuid: str) -> None:

@@ -8,12 +8,12 @@ What they are called with says it, as /proc shows it::
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from xenqemu.errors import FormatError
 from xenqemu.formats.helper_dialects import SAVE, Version, parse_arguments
+from xenqemu.host.process import commands
 
 PROC = Path("/proc")
 
@@ -25,11 +25,10 @@ HELPER = "libxl-save-helper"
 
 def rivals(domid: int, name: str, version: Version, proc: Path = PROC) -> list[str]:
     """Return the other programs that save, stop or end a domain, for people."""
-    mine = str(os.getpid())
     return [
         f"process {pid} ({' '.join(words)[:80]})"
-        for pid, words in _commands(proc)
-        if pid != mine and _works_on(words, domid, name, version)
+        for pid, words in commands(proc)
+        if _works_on(words, domid, name, version)
     ]
 
 
@@ -47,15 +46,3 @@ def _saves(arguments: Sequence[str], domid: int, version: Version) -> bool:
     except FormatError:  # a helper of another kind, whose words are not known
         return False
     return call.mode == SAVE and call.values["domid"] == domid
-
-
-def _commands(proc: Path) -> Iterator[tuple[str, list[str]]]:
-    for folder in proc.iterdir():
-        if not folder.name.isdecimal():
-            continue
-        try:
-            line = (folder / "cmdline").read_bytes()
-        except OSError:  # it has ended meanwhile
-            continue
-        if line:
-            yield folder.name, line.decode(errors="backslashreplace").rstrip("\0").split("\0")
