@@ -53,7 +53,7 @@ class Deadline:
         return self.left == 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Deadlines:
     """Seconds that each party has: every wait of this program, by name.
 

@@ -112,7 +112,7 @@ def test_an_answer_at_the_last_moment_counts(host: Host, guest: Guest, kind: typ
         ends(mine, guest)
 
     with playing(host.path, play):
-        host.hypervisor(Deadlines(0.2, 20.0), kind).suspend(DOMID)
+        host.hypervisor(Deadlines(acknowledge=0.2, suspend=20.0), kind).suspend(DOMID)
     assert guest.flags == HVM | SHUTDOWN | 2 << 16
 
 
@@ -124,7 +124,7 @@ def test_a_guest_that_took_the_request_may_be_late(
         mine.write(NODE, "")
 
     with playing(host.path, play), pytest.raises(MaySuspendYet) as caught:
-        host.hypervisor(Deadlines(20.0, 0.2)).suspend(DOMID)
+        host.hypervisor(Deadlines(acknowledge=20.0, suspend=0.2)).suspend(DOMID)
     assert str(caught.value) == (
         "domain 7 did not suspend: it took the request, but 0.2 s later it still ran, "
         "and it may suspend yet"
