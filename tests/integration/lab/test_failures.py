@@ -1,7 +1,6 @@
 """Real failures of real parts: xenqemu killed, QEMU killed, xenstored gone, disks full.
 
-Each operation runs in a process of its own, `python -c PROGRAM`, which does what the test wants at
-one moment of it: what the observer of an operation is told names the moment.
+Each operation runs in a process of its own, which does what the test wants at one moment of it.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import re
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,28 +19,9 @@ from pathlib import Path
 import pytest
 
 from tests.integration.lab.guests import PATIENCE, Done, Guest, Host, wait
+from tests.integration.moments import DIE, PROGRAM
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
-
-PROGRAM = textwrap.dedent("""
-    import os, signal, subprocess, sys
-    from xenqemu.cli.main import main
-    from xenqemu.cli import show
-    moment, act, *words = sys.argv[1:]
-    def observer(**_options):
-        def observe(event):
-            global act
-            if act and f"{event.phase.value} {event.kind.value}" == moment:
-                now, act = act, ""
-                exec(now, globals())
-        return observe
-    show.observer = observer
-    sys.exit(main(words))
-""")
-"""A command of xenqemu that executes some Python at one moment."""
-
-DIE = "os.kill(os.getpid(), signal.SIGKILL)"
-"""What `kill -9` does."""
 
 MOMENTS = ("check done", "quiesce started", "quiesce done", "save progress", "verify started")
 LATER = ("verify done", "publish started", "publish done", "release started", "release done")

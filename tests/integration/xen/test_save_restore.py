@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from itertools import pairwise
 from pathlib import Path
 
@@ -117,24 +116,6 @@ def test_devices_of_a_full_machine(bed: Bed) -> None:
     bed.must(f"{XENQEMU} devices save devices /tmp/state", timeout=60)
     alone = json.loads(bed.must(f"{XENQEMU} inspect --json /tmp/state", timeout=60))
     assert [device["idstr"] for device in alone["devices"]] == names
-
-
-@ON_417
-def test_guest_that_ignores_the_request(bed: Bed, tmp_path: Path) -> None:
-    source = Path(__file__).with_name("idle.S")
-    subprocess.run(["as", "--32", "-o", tmp_path / "idle.o", source], check=True)
-    link = ["ld", "-m", "elf_i386", "-Ttext", "0x100000", "--section-start=.note.Xen=0x101000"]
-    subprocess.run([*link, "-e", "entry", "-o", tmp_path / "idle", tmp_path / "idle.o"], check=True)
-    kernel = bed.put("idle", tmp_path / "idle")
-    bed.must(f'xl create -q /dev/null \'type="pvh";name="idle";memory=32;kernel="{kernel}"\'')
-    domid = bed.domid("idle")
-    done = bed.run(f"{XENQEMU} save --step-timeout 5 idle {FILE}", timeout=120)
-    assert done.rc == 10
-    assert re.search(r"5(\.\d)? s", done.err), done.err
-    assert "as it was" in done.err
-    assert bed.must(f"xenstore-read /local/domain/{domid}/control/shutdown") == "\n"
-    assert bed.run(f"ls {FILE}").rc == 2
-    assert "running" in bed.must(f"{XENQEMU} status idle", timeout=60)
 
 
 @ON_417
