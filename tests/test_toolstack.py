@@ -45,7 +45,7 @@ def test_the_lab_is_in_memory_and_ours(monkeypatch):
     monkeypatch.setattr(toolstack.os, "geteuid", lambda: 1234)
     assert toolstack.default_lab(Settings()) == Path("/dev/shm/xenqemu-lab-1234")
     monkeypatch.setattr(Path, "is_dir", lambda _path: False)
-    monkeypatch.setattr(toolstack.tempfile, "gettempdir", lambda: "/some/tmp")
+    monkeypatch.setattr("tempfile.gettempdir", lambda: "/some/tmp")
     assert toolstack.default_lab(Settings()) == Path("/some/tmp/xenqemu-lab-1234")
 
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import math
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -105,6 +104,8 @@ def default_lab(settings: Settings) -> Path:
     named = os.environ.get("XENQEMU_LAB") or settings.lab
     if named:
         return Path(named)
+    import tempfile  # noqa: PLC0415  seldom needed, and slow to load
+
     memory = Path("/dev/shm")  # `Lab.up` refuses a folder that is not ours alone
     base = memory if memory.is_dir() else Path(tempfile.gettempdir())
     return base / f"xenqemu-lab-{os.geteuid()}"

@@ -13,7 +13,6 @@ from typing import BinaryIO
 from xenqemu.cli import report, show
 from xenqemu.formats.domain_config import DomainConfig
 from xenqemu.formats.source import Source
-from xenqemu.formats.xlcfg import MAX_TEXT, GuestConfig
 from xenqemu.host import domain
 from xenqemu.host.domain import Host
 from xenqemu.operations.devices import save_devices as save_device_state
@@ -152,6 +151,8 @@ def _config(path: Path | None) -> DomainConfig | None:
     """Return what an xl.cfg says, None for no file."""
     if path is None:
         return None
+    from xenqemu.formats.xlcfg import MAX_TEXT, GuestConfig  # noqa: PLC0415  seldom needed
+
     with path.open("rb") as file:
         return DomainConfig.from_guest(GuestConfig.from_cfg(file.read(MAX_TEXT + 1)))
 

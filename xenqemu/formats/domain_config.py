@@ -21,17 +21,36 @@ xl counts; `DomainConfig.parse` takes the bytes with or without it, `dump` leave
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from xenqemu.formats.domain_devices import DEFBOOL_WORDS, DISK, NIC, present, read, written
+from xenqemu.formats.domain_devices import (
+    DEFBOOL_WORDS,
+    DISK,
+    NIC,
+    Disk,
+    Nic,
+    present,
+    read,
+    written,
+)
 from xenqemu.formats.domain_json import MAX_JSON, RECORD, U32, Section, check, dumped, loaded
-from xenqemu.formats.xlcfg import DEFAULT_MIB, MAX_VCPUS, UUID, Disk, GuestConfig, Nic
 
-__all__ = ["MAX_JSON", "OURS", "Disk", "DomainConfig", "Nic"]
+if TYPE_CHECKING:
+    from xenqemu.formats.xlcfg import GuestConfig
+
+__all__ = ["DEFAULT_MIB", "MAX_JSON", "MAX_VCPUS", "OURS", "UUID", "Disk", "DomainConfig", "Nic"]
 
 MAX_KB = 1 << 44
+MAX_VCPUS = 8192
+"""MAX_VIRT_CPUS of Xen's public headers."""
+
+DEFAULT_MIB = 32
+"""What libxl gives a guest whose configuration has neither memory nor maxmem."""
+
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
 OURS = "xenqemu"
 """The top-level key that is not libxl's."""
 

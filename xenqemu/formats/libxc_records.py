@@ -39,7 +39,6 @@ LEAF = struct.Struct("<6I")
 MSR = struct.Struct("<IIQ")
 
 
-@dataclass(frozen=True)
 class End(Empty):
     """The image is whole."""
 
@@ -47,7 +46,6 @@ class End(Empty):
     NAME = "END"
 
 
-@dataclass(frozen=True)
 class Verify(Empty):
     """The pages that follow are to be compared, not written (live and debug only)."""
 
@@ -55,7 +53,6 @@ class Verify(Empty):
     NAME = "VERIFY"
 
 
-@dataclass(frozen=True)
 class Checkpoint(Empty):
     """All before is one consistent state; the stream goes back to libxl here."""
 
@@ -63,7 +60,6 @@ class Checkpoint(Empty):
     NAME = "CHECKPOINT"
 
 
-@dataclass(frozen=True)
 class StaticDataEnd(Empty):
     """All that the domain needs to be built has been said (version 3)."""
 

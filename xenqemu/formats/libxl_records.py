@@ -47,7 +47,6 @@ class StreamHeader(Value):
         return HEADER.pack(IDENT, VERSION, LEGACY * self.legacy)
 
 
-@dataclass(frozen=True)
 class End(Empty):
     """The stream is whole."""
 
@@ -55,7 +54,6 @@ class End(Empty):
     NAME = "END"
 
 
-@dataclass(frozen=True)
 class LibxcContext(Empty):
     """The libxc image follows."""
 
@@ -130,7 +128,6 @@ class EmulatorContext(Emulator):
         return EMULATOR.pack(self.emulator_id, self.index) + self.state
 
 
-@dataclass(frozen=True)
 class CheckpointEnd(Empty):
     """The checkpoint is whole."""
 

@@ -18,8 +18,6 @@ A key has the name of its field.  What the text leaves out keeps its default.
 
 from __future__ import annotations
 
-import difflib
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +42,8 @@ def read(text: bytes, kind: type[T], where: str) -> T:
     """
     if len(text) > MAX_TEXT:
         raise UsageError(f"{where}: expected at most {MAX_TEXT} bytes, got more")
+    import tomllib  # noqa: PLC0415  most hosts have no such text, and need not load it
+
     try:
         table = tomllib.loads(text.decode())
     except (ValueError, RecursionError) as error:  # of TOML, UTF-8, a number, or depth
@@ -79,6 +79,8 @@ class _Reading:
             raise UsageError(message) from error
 
     def _unknown(self, name: str) -> UsageError:
+        import difflib  # noqa: PLC0415  few texts have such a mistake
+
         (nearest,) = difflib.get_close_matches(name, self.known, 1, 0.0)
         return UsageError(f"{self.where}: no key is {name!r:.80}; the nearest is {nearest}")
 

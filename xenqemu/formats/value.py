@@ -86,8 +86,9 @@ class Value(ABC):
         return self.TYPE
 
 
+@dataclass(frozen=True)
 class Empty(Value):
-    """A record that says all by being there."""
+    """A record that says all by being there: of one class, all are equal."""
 
     @classmethod
     def parse(cls, body: Body) -> Self:

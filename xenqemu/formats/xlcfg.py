@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 from uuid import uuid4
 
-from xenqemu.formats.xlcfg_devices import Disk, Nic, parse_disk, parse_nic
+from xenqemu.formats.domain_config import DEFAULT_MIB, MAX_VCPUS, UUID
+from xenqemu.formats.domain_devices import Disk, Nic
+from xenqemu.formats.xlcfg_devices import parse_disk, parse_nic
 from xenqemu.formats.xlcfg_syntax import MAX_TEXT, Settings, Value, long_value
 
 __all__ = [
-    "DEFAULT_MIB",
     "MAX_TEXT",
-    "MAX_VCPUS",
-    "UUID",
     "Disk",
     "GuestConfig",
     "Nic",
@@ -27,9 +25,6 @@ __all__ = [
 ]
 
 MAX_MIB = 1 << 34
-MAX_VCPUS = 8192
-"""MAX_VIRT_CPUS of Xen's public headers."""
-UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
 _TYPES = {name: name for name in ("hvm", "pv", "pvh")}
 _BUILDERS = {"hvm": "hvm", "generic": "pv"}
 _VGAS = {"stdvga": "std", "cirrus": "cirrus", "none": "none", "qxl": "qxl"}
@@ -44,8 +39,6 @@ _ACTIONS = {
 }
 _TSC_MODES = ("default", "always_emulate", "native", "native_paravirt")
 _DEVICE_MODELS = {"qemu-xen": "qemu_xen", "qemu-xen-traditional": "qemu_xen_traditional"}
-DEFAULT_MIB = 32
-"""What libxl gives a guest whose configuration has neither memory nor maxmem."""
 
 
 @dataclass(frozen=True)

@@ -13,32 +13,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from xenqemu.errors import BadRecord, Unsupported
+from xenqemu.formats.domain_devices import Disk, Nic
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Disk:
-    """A disk as a spec of xl-disk-configuration(5) or a libxl_device_disk names it.
-
-    `target` is the backing file or device, `backend` the driver domain, None where libxl decides.
-    """
-
-    target: str | None
-    vdev: str
-    format: str = "raw"
-    readwrite: bool = True
-    backendtype: str | None = None
-    script: str | None = None
-    cdrom: bool = False
-    removable: bool = False
-    backend: str | None = None
-    direct_io_safe: bool = False
-    discard: bool | None = None
 
 
 _FORMATS = {name: name for name in ("raw", "qcow", "qcow2", "vhd", "empty", "qed")} | {"": "raw"}
@@ -182,29 +162,6 @@ def parse_disk(spec: str, _place: int = 0) -> Disk:
     disks use.
     """
     return _DiskSpec(spec).disk()
-
-
-@dataclass(frozen=True)
-class Nic:
-    """A network interface as a spec of xl-network-configuration(5) or a libxl_device_nic names it.
-
-    `nictype` is "vif_ioemu" (emulated and PV), "vif" (PV only) or None where libxl decides; the
-    rate is `rate_bytes_per_interval` in each `rate_interval_usecs` microseconds.
-    """
-
-    devid: int | None = None
-    mac: str | None = None
-    bridge: str | None = None
-    model: str | None = None
-    nictype: str | None = None
-    script: str | None = None
-    ip: str | None = None
-    ifname: str | None = None
-    mtu: int | None = None
-    gatewaydev: str | None = None
-    backend: str | None = None
-    rate_bytes_per_interval: int | None = None
-    rate_interval_usecs: int | None = None
 
 
 _NIC_TEXTS = {

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from xenqemu.errors import HostError
 from xenqemu.formats.domain_config import DomainConfig
 from xenqemu.formats.hvm import SavedContext
 from xenqemu.formats.source import Source
-from xenqemu.host.device_model import DeviceModel
 from xenqemu.host.hypervisor import DomainInfo, Hypervisor, Progress, RunState
 from xenqemu.host.ledger import Ledger
 from xenqemu.host.store import Store
+
+if TYPE_CHECKING:
+    from xenqemu.host.device_model import DeviceModel
 
 DOMID_DIGITS = 5
 """Of the highest domain id, 0x7FEF."""

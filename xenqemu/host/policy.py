@@ -18,14 +18,6 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TypeVar
 
-from tenacity import (
-    Retrying,
-    retry_if_exception,
-    stop_after_attempt,
-    stop_after_delay,
-    wait_random_exponential,
-)
-
 from xenqemu.errors import HostTimeout, StoreError
 
 T = TypeVar("T")
@@ -126,28 +118,34 @@ PATIENCE = Deadlines()
 class Policy:
     """Which errors an act is repeated after, how often, with what pauses; then the last is raised.
 
-    May be shared by threads and nested: each use has a state of its own.
+    `seconds` is for all attempts, `pause` the longest between two.  May be shared by threads and
+    nested: each use has a state of its own.
     """
 
-    retrying: Retrying
+    repeats: Callable[[BaseException], bool]
+    attempts: int
+    seconds: float
+    pause: float
 
     def __call__(self, act: Callable[[], T]) -> T:
         """Return what `act` returns, at last."""
-        return self.retrying.copy()(act)
+        import tenacity  # noqa: PLC0415  loading it takes longer than most commands go on
+
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(self.repeats),
+            stop=tenacity.stop_after_attempt(self.attempts)
+            | tenacity.stop_after_delay(self.seconds),
+            wait=tenacity.wait_random_exponential(multiplier=0.001, max=self.pause),
+            reraise=True,
+        )
+        return retrying(act)
 
 
 def _is_conflict(error: BaseException) -> bool:
     return isinstance(error, StoreError) and error.code == "EAGAIN"
 
 
-CONFLICT = Policy(
-    Retrying(
-        retry=retry_if_exception(_is_conflict),
-        stop=stop_after_attempt(64) | stop_after_delay(20.0),
-        wait=wait_random_exponential(multiplier=0.001, max=0.25),
-        reraise=True,
-    )
-)
+CONFLICT = Policy(_is_conflict, attempts=64, seconds=20.0, pause=0.25)
 """For what xenstored refused because something changed meanwhile: nothing was done by it."""
 
 

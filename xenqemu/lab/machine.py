@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xenqemu.errors import BadRecord, UsageError
-from xenqemu.formats.domain_config import DomainConfig
-from xenqemu.formats.xlcfg import Disk, Nic
+from xenqemu.formats.domain_config import Disk, DomainConfig, Nic
 from xenqemu.host.plain_qemu import escape
 
 BELOW = 3 << 30

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from xenqemu.errors import HostError
 from xenqemu.formats.sink import Sink
-from xenqemu.host.device_model import DeviceModel
 from xenqemu.host.domain import Host, require_running
 from xenqemu.host.ledger import About
 from xenqemu.host.staging import staged
@@ -14,6 +14,9 @@ from xenqemu.operations import steps
 from xenqemu.operations.journal import Journal, begin
 from xenqemu.operations.outline import Outline
 from xenqemu.operations.verify import verify
+
+if TYPE_CHECKING:
+    from xenqemu.host.device_model import DeviceModel
 
 
 def save_devices(host: Host, domid: int, path: Path) -> Outline:

@@ -1,19 +1,19 @@
-"""A Xen host: its parties as libxl finds them, put together for operations."""
+"""A Xen host: its parties as libxl finds them, put together for operations.
+
+Of the parties those are loaded only where they are met that one guest has and another has not:
+loading QEMU's client, which needs asyncio, takes longer than suspending a guest does.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 from functools import cached_property
-from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING
 
 from xenqemu.errors import HostError
 from xenqemu.formats.domain_config import DomainConfig
-from xenqemu.formats.helper_dialects import dialect_of
 from xenqemu.formats.libxc_records import PAGE_SIZE
 from xenqemu.formats.source import Source
-from xenqemu.host.device_model import DeviceModel
 from xenqemu.host.domain import BuildOptions, Needs
 from xenqemu.host.hypervisor import DomainInfo, GuestMemory, Progress, RunState
 from xenqemu.host.ledger import Ledger
@@ -23,10 +23,10 @@ from xenqemu.host.store import Store
 from xenqemu.host.xen import admission, toolstack
 from xenqemu.host.xen.hypervisor import XenHypervisor
 from xenqemu.host.xen.library import Xen
-from xenqemu.host.xen.locks import Lock, locked
 from xenqemu.host.xen.rivals import rivals
-from xenqemu.host.xen.save_helper import HelperMemory, own_helper
-from xenqemu.host.xen.xl_restore import XlRestore
+
+if TYPE_CHECKING:
+    from xenqemu.host.device_model import DeviceModel
 
 
 class XenHost:
@@ -90,9 +90,11 @@ class XenHost:
         with self.store() as store:
             if store.read(f"/libxl/{domid}/type") != "hvm":
                 return None
+        from xenqemu.host.xen.qmp_socket import LockedDeviceModel  # noqa: PLC0415  see above
+
         who = (domid, self._existing(domid).uuid)
         path = self._places.run / f"qmp-libxl-{domid}"
-        return _LockedDeviceModel(path, who, self._deadlines)
+        return LockedDeviceModel(path, who, self._deadlines)
 
     def config(self, domid: int) -> DomainConfig:
         """Return what the domain is made of now, as `xl save` would store it."""
@@ -106,6 +108,8 @@ class XenHost:
 
     def build(self, record: Source, progress: Progress, options: BuildOptions) -> int:
         """Make a paused domain of a checked save file and return its id, or leave nothing."""
+        from xenqemu.host.xen.xl_restore import XlRestore  # noqa: PLC0415  see above
+
         builder = XlRestore(self.store, monitor=options.monitor, deadlines=self._deadlines)
         return builder.build(record, progress, options.config, options.size)
 
@@ -125,6 +129,9 @@ class XenHost:
         return info
 
     def _pv_memory(self, domid: int) -> GuestMemory:
+        from xenqemu.formats.helper_dialects import dialect_of  # noqa: PLC0415  see above
+        from xenqemu.host.xen.save_helper import HelperMemory, own_helper  # noqa: PLC0415
+
         def suspended() -> bool:
             return self._existing(domid).run_state is RunState.SUSPENDED
 
@@ -148,25 +155,3 @@ class XenHost:
             for entry in store.list("/local/domain") or ():
                 name = store.read(f"/local/domain/{entry}/name") or ""
                 yield int(entry), name, store.read(f"/local/domain/{entry}/vm") or ""
-
-
-class _LockedDeviceModel(DeviceModel):
-    """A device model whose socket is shared with libxl, by the lock that libxl takes for it."""
-
-    def __init__(self, path: Path, who: tuple[int, str], deadlines: Deadlines) -> None:
-        super().__init__(path, deadlines)
-        self._lock = ExitStack()
-        self._lock_of = (*who, deadlines)
-
-    def __enter__(self) -> Self:
-        with ExitStack() as stack:
-            stack.enter_context(locked(Lock.QMP_SOCKET, *self._lock_of))
-            super().__enter__()
-            self._lock = stack.pop_all()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        try:
-            super().__exit__(*error)
-        finally:
-            self._lock.close()
