@@ -19,6 +19,7 @@ Writers put at most 1024 entries in a record; readers know no bound but that of 
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ XTAB = 0xF << TYPE_SHIFT
 WITHOUT_DATA = b"\xd0\xe0\xf0"
 LEGAL = bytes(kind << 4 for kind in range(16) if kind not in range(5, 9))
 LOW_NIBBLE = bytes(range(16))
+_OF_ONE_TYPE = re.compile(rb"(.)\1*+", re.DOTALL)
 
 
 class Run(NamedTuple):
@@ -96,15 +98,8 @@ class PageData:
 
     def runs(self) -> Iterator[Run]:
         """Yield the entries as runs of consecutive pfns of one type."""
-        first = after = -1
-        for entry in self.entries():
-            if entry != after:
-                if first >= 0:
-                    yield _run(first, after)
-                first = after = entry
-            after += 1
-        if first >= 0:
-            yield _run(first, after)
+        for span in _OF_ONE_TYPE.finditer(self.table[7::8]):
+            yield from _runs(self.table[span.start() * ENTRY.size : span.end() * ENTRY.size])
 
     def check(self, offset: int) -> None:
         """Raise `BadRecord` for an entry that is illegal; `offset` is that of the first one."""
@@ -160,6 +155,22 @@ def write(sink: Sink, pages: PageData, buffers: Sequence[bytes | bytearray | mem
 def skip(pages: PageData, source: Source) -> None:
     """Pass over the pages, without reading them where the source is a file."""
     source.skip(pages.data_size, WHERE)
+
+
+def _runs(table: bytes) -> Iterator[Run]:
+    """Yield the runs of one or more entries of one type; most often it is one, seen at a look."""
+    (first,), (last,) = ENTRY.unpack_from(table), ENTRY.unpack_from(table, len(table) - ENTRY.size)
+    count = len(table) // ENTRY.size
+    if last - first == count - 1 and table == struct.pack(f"<{count}Q", *range(first, last + 1)):
+        yield _run(first, last + 1)
+        return
+    after = first
+    for (entry,) in ENTRY.iter_unpack(table):
+        if entry != after:
+            yield _run(first, after)
+            first = after = entry
+        after += 1
+    yield _run(first, after)
 
 
 def _run(first: int, after: int) -> Run:

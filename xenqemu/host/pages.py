@@ -30,10 +30,11 @@ def zero_pages(pages: memoryview) -> list[int]:
     first_words = pages.cast("Q")[:: PAGE_SIZE // 8].tolist()
     if all(first_words):
         return []
+    # `startswith` compares with the page where it is; `==` would take it to pieces, or a copy.
     return [
         index
         for index, word in enumerate(first_words)
-        if not word and bytes(pages[index * PAGE_SIZE : (index + 1) * PAGE_SIZE]) == _ZERO
+        if not word and _ZERO.startswith(pages[index * PAGE_SIZE : (index + 1) * PAGE_SIZE])
     ]
 
 
