@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from xenqemu.errors import FormatError
-from xenqemu.formats.helper_dialects import SAVE, Version, parse_arguments
 from xenqemu.host.process import commands
+from xenqemu.host.xen.releases import Version
 
 PROC = Path("/proc")
 
@@ -41,6 +41,8 @@ def _works_on(words: Sequence[str], domid: int, name: str, version: Version) -> 
 
 
 def _saves(arguments: Sequence[str], domid: int, version: Version) -> bool:
+    from xenqemu.formats.helper_dialects import SAVE, parse_arguments  # noqa: PLC0415  few run
+
     try:
         call = parse_arguments(arguments, version)
     except FormatError:  # a helper of another kind, whose words are not known
