@@ -260,6 +260,8 @@ NICS = [
     ("type=vif,script=s,ip=1 2,vifname=v", Nic(0, nictype="vif", script="s", ip="1 2", ifname="v")),
     ("devid=4,mtu=9000,netdev=n,backend=d", Nic(4, mtu=9000, gatewaydev="n", backend="d")),
     ("mtu=0", Nic(0)),
+    ("mtu=" + "0" * 5000, Nic(0)),
+    ("devid=" + "0" * 5000 + "999999999", Nic(999999999)),
     ("bridge=a,bridge=", Nic(0, bridge="")),
 ]
 
@@ -297,6 +299,7 @@ def test_nic_rates(rate, size, usecs):
         ("mtu=x", 0),
         ("bridge", 0),
         ("devid=-1", 0),
+        ("devid=1000000000", 0),
         ("rate=", 0),
         ("rate=10", 0),
         ("rate=0MB/s", 0),

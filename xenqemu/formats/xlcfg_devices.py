@@ -36,22 +36,26 @@ _PREFIX = re.compile(
     r"|tapdisk|tap2?|aio|ioemu|file|phy):"
 )
 _UNKNOWN_PREFIX = re.compile(r"[a-z][a-z0-9]*:(?![a-z0-9])")
+_NO_BLANK = re.compile(r"[^ \t\n]")
 
 
 class _DiskSpec:
-    """One spec being read, as libxlu_disk_l.l reads it: each parameter in its turn."""
+    """One spec being read, as libxlu_disk_l.l reads it: each parameter in its turn.
+
+    `_at` is where the present one starts; what is left is not copied for each of them.
+    """
 
     def __init__(self, spec: str) -> None:
         self._spec = spec
-        self._rest = spec
+        self._at = 0
         self._fields: dict[str, Any] = {}
         self._prefixed = False
         self._access_given = False
 
     def disk(self) -> Disk:
-        while rest := self._rest.lstrip(" \t\n"):
-            self._rest = rest
-            self._rest = self._parameter(rest)
+        while start := _NO_BLANK.search(self._spec, self._at):
+            self._at = start.start()
+            self._at = self._parameter()
         fields = self._fields
         if fields.get("cdrom"):
             fields |= {"removable": True, "readwrite": False}
@@ -63,17 +67,19 @@ class _DiskSpec:
             raise self._wrong("a target", "none")
         return Disk(**fields)
 
-    def _parameter(self, rest: str) -> str:
-        """Take the first parameter of `rest` and return what follows it."""
-        if prefix := _PREFIX.match(rest):
+    def _parameter(self) -> int:
+        """Take the parameter that stands here and return where it ends."""
+        spec, at = self._spec, self._at
+        if prefix := _PREFIX.match(spec, at):
             self._deprecated(prefix)
-            return rest[prefix.end() :]
-        if _UNKNOWN_PREFIX.match(rest):
-            raise self._wrong("a prefix that xl knows", repr(rest[:40]))
-        if rest.startswith("target="):  # the target may hold commas
-            self._text("target", rest.removeprefix("target=").removesuffix(","))
-            return ""
-        word, _, rest = rest.partition(",")
+            return prefix.end()
+        if _UNKNOWN_PREFIX.match(spec, at):
+            raise self._wrong("a prefix that xl knows", repr(spec[at : at + 40]))
+        if spec.startswith("target=", at):  # the target may hold commas
+            self._text("target", spec[at:].removeprefix("target=").removesuffix(","))
+            return len(spec)
+        comma = spec.find(",", at)
+        word = spec[at:comma] if comma >= 0 else spec[at:]
         key, equals, value = word.partition("=")
         if equals:
             self._keyed(key, value)
@@ -82,7 +88,7 @@ class _DiskSpec:
             self._fields[name] = truth
         else:
             self._positional(word)
-        return rest
+        return at + len(word) + 1
 
     def _deprecated(self, prefix: re.Match[str]) -> None:
         self._prefixed = True
@@ -149,7 +155,7 @@ class _DiskSpec:
         return words[word]
 
     def _offset(self) -> int:
-        return len(self._spec.encode()) - len(self._rest.encode())
+        return len(self._spec[: self._at].encode())
 
     def _wrong(self, expected: str, got: str) -> BadRecord:
         return BadRecord("disk spec", self._offset(), expected, got)
@@ -177,6 +183,7 @@ _NIC_TEXTS = {
 _NICTYPES = {"ioemu": "vif_ioemu", "vif": "vif"}
 _MAC = re.compile(r"[0-9a-f]{1,2}(:[0-9a-f]{1,2}){5}", re.IGNORECASE | re.ASCII)
 _COUNT = re.compile(r"0*[0-9]{1,9}", re.ASCII)
+"""Its value stands in the last nine digits; Python takes no number of thousands of them."""
 _RATE = re.compile(
     r"(?P<count>[1-9][0-9]{0,9})(?P<unit>[GMK]?)(?P<bits>[Bb])/s"
     r"(?:@(?P<time>[1-9][0-9]{0,9})(?P<scale>[mu]?)s?)?",
@@ -209,8 +216,8 @@ _NIC_READERS: dict[str, Callable[[str], dict[str, Any] | None]] = {
     "type": lambda text: {"nictype": _NICTYPES[text]} if text in _NICTYPES else None,
     "mac": _mac,
     "rate": _rate,
-    "devid": lambda text: {"devid": int(text)} if _COUNT.fullmatch(text) else None,
-    "mtu": lambda text: {"mtu": int(text) or None} if _COUNT.fullmatch(text) else None,
+    "devid": lambda text: {"devid": int(text[-9:])} if _COUNT.fullmatch(text) else None,
+    "mtu": lambda text: {"mtu": int(text[-9:]) or None} if _COUNT.fullmatch(text) else None,
 }
 
 
