@@ -19,6 +19,9 @@ from xenqemu.host.store_link import Link
 DIRECTORY_MAX = 16 << 20
 """Bytes of names in one directory; more is taken for a fault of the other side."""
 
+ID_DIGITS = 10
+"""Of the highest id of a transaction, which is a u32."""
+
 T = TypeVar("T")
 Strings = list[str]
 
@@ -250,10 +253,12 @@ def _names(payload: bytes) -> Strings:
 
 
 def _number(payload: bytes) -> int:
-    try:
-        return int(payload.rstrip(b"\0"))
-    except ValueError as error:
-        raise StoreError(f"{payload!r:.80}: not the id of a transaction") from error
+    """Return the id of a transaction; 0 would be none at all, and each change in it live."""
+    text = payload.rstrip(b"\0")
+    value = int(text) if text.isdigit() and len(text) <= ID_DIGITS else 0
+    if not 0 < value < 1 << 32:
+        raise StoreError(f"{payload!r:.80}: not the id of a transaction")
+    return value
 
 
 def _below(path: str, name: str) -> str:
