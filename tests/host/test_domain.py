@@ -51,6 +51,7 @@ def host(tmp_path) -> Iterator[Party]:
         store.write("/local/domain/3/name", "web")
         store.write("/local/domain/4/name", "3")
         store.write("/local/domain/5", "")
+        store.write("/local/domain/x/name", "none")
         yield party
 
 
@@ -68,7 +69,9 @@ def test_find_by_name_and_by_id(host):
     assert find(host, "web") == 3  # what is left of it may be asked for
 
 
-@pytest.mark.parametrize("who", ["", "0", "Domain-0", "5", "nobody", "-3", "3.0", "³", "9" * 5000])
+@pytest.mark.parametrize(
+    "who", ["", "0", "Domain-0", "5", "nobody", "none", "-3", "3.0", "³", "9" * 5000]
+)
 def test_find_nobody(host, who):
     with pytest.raises(HostError, match="there is no domain"):
         find(host, who)

@@ -140,7 +140,7 @@ def find(host: Host, who: str) -> int:
             domid = int(who)
             if domid and host.hypervisor.info(domid) is not None:
                 return domid
-        for entry in store.list("/local/domain") or ():
+        for entry in filter(str.isdecimal, store.list("/local/domain") or ()):
             if entry != "0" and store.read(f"/local/domain/{entry}/name") == who:
                 return int(entry)
     raise HostError(f"there is no domain {who!r} on this host")
