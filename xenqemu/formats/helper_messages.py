@@ -34,6 +34,9 @@ MAX_LENGTH = 0xFFFF
 NO_ERRNO = 0xFFFFFFFF
 """The `errnoval` of a log message that has none; 0 would be shown as "Success"."""
 
+MAX_ERRNO = 4095
+"""The highest number that Linux gives an error (include/linux/err.h)."""
+
 DEBUG, INFO, ERROR = 1, 5, 8
 """Levels of log messages (xentoollog.h); libxl asserts that they are from 1 to 9."""
 

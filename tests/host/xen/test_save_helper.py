@@ -163,6 +163,12 @@ def test_the_last_complaints_are_the_reason(memory):
     assert str(caught.value).endswith(f"(result 1): {reasons}")
 
 
+@pytest.mark.parametrize("errno", [0, 4096, 0x80000000, 0xFFFFFFFF])
+def test_a_complaint_without_an_error_of_the_system(memory, errno):
+    with pytest.raises(HypervisorError, match=r"\(result 1\): xc: no$"):
+        saved(memory(f"log(8, {errno}, 'no'); complete(1)"))
+
+
 @pytest.mark.parametrize(
     ("body", "words"),
     [

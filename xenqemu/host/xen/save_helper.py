@@ -23,7 +23,7 @@ from typing import IO, Any
 from xenqemu.errors import FormatError, HostError, HostTimeout, HypervisorError
 from xenqemu.formats import helper_messages as messages
 from xenqemu.formats.helper_dialects import HVM, SAVE, Dialect, Version
-from xenqemu.formats.helper_messages import ANSWER, NO_ERRNO, Message
+from xenqemu.formats.helper_messages import ANSWER, MAX_ERRNO, Message
 from xenqemu.formats.libxc_records import PAGE_SIZE
 from xenqemu.formats.sink import Sink
 from xenqemu.formats.source import CHUNK, Source
@@ -167,7 +167,7 @@ class Conversation:
 
     def _note(self, message: messages.Log) -> None:
         if message.level >= messages.ERROR:
-            known = 0 < message.errnoval < NO_ERRNO
+            known = 0 < message.errnoval <= MAX_ERRNO
             cause = f": {os.strerror(message.errnoval)}" if known else ""
             self.complaints.append(f"{message.context}: {message.text}{cause}")
 
