@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import PROGRAM, spawn
+from tests.operations.fakes import config, record
 from xenqemu import errors
 from xenqemu.cli import commands
 from xenqemu.errors import XenqemuError
@@ -60,6 +61,14 @@ def test_errors_do_not_steer_the_terminal(run, tmp_path):
     done = run("verify", name)
     assert (done.code, done.out) == (1, "")
     assert done.err == f"xenqemu: {tmp_path}/a\\x1b]0;title\\x07: No such file or directory\n"
+
+
+def test_a_name_that_the_terminal_cannot_show(tmp_path):
+    file = tmp_path / "file"
+    file.write_bytes(record(config().with_name("домен")))
+    done = spawn("verify", file, environment={"PYTHONIOENCODING": "ascii"})
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert rb"guest \u0434\u043e\u043c\u0435\u043d;" in done.stdout
 
 
 @pytest.mark.parametrize(

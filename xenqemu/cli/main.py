@@ -5,6 +5,7 @@ Exit codes are those of the tree in `xenqemu.errors`; 130 is Ctrl-C or SIGTERM.
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -21,6 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code."""
     if sys.stdout is None:  # we were started without one
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  it stays open as long as we run
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name may be in any script, a terminal in one
+        sys.stdout.reconfigure(errors="backslashreplace")
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
             signal.signal(number, signal.default_int_handler)
