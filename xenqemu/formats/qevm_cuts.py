@@ -137,8 +137,8 @@ class Search:
             self.ends.add(self.offset)
         while ahead:
             at = heapq.heappop(ahead)
-            header = header_at(self.data, at)
-            if header is None or at in self.nodes:
+            header = None if at in self.nodes else header_at(self.data, at)
+            if header is None:
                 continue
             if len(self.nodes) == MOST_SECTIONS:
                 raise TooBig("QEVM", at, f"at most {MOST_SECTIONS} sections", "more")
