@@ -1,0 +1,203 @@
+"""What is done with whole records, and the two sides of xenstore and of the save helper's talk.
+
+As in `targets`, but some of these also raise what their own documents say: that a host cannot do
+something (`HostError`), or that a request makes no sense there (`UsageError`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+from zlib import crc32
+
+from tests.fuzz import noise, samples, wires
+from tests.fuzz.engine import Target
+from tests.fuzz.records import stream_changed
+from tests.fuzz.targets import certain, either_way
+from xenqemu.cli import commands
+from xenqemu.cli.show import printable
+from xenqemu.errors import FormatError, HostError, UsageError
+from xenqemu.formats.domain_config import DomainConfig
+from xenqemu.formats.helper_dialects import DIALECTS
+from xenqemu.formats.helper_messages import Suspend, SwitchQemuLogdirty
+from xenqemu.formats.source import Source
+from xenqemu.formats.xenstore import HEADER
+from xenqemu.host import domain
+from xenqemu.host.domain import Needs
+from xenqemu.host.ram_file import RamFile
+from xenqemu.host.store import Store
+from xenqemu.host.xen import admission as xen_admission
+from xenqemu.host.xen.save_helper import Conversation
+from xenqemu.lab import admission as lab_admission
+from xenqemu.lab.xenstored import wire
+from xenqemu.lab.xenstored.client import Client
+from xenqemu.lab.xenstored.daemon import Daemon
+from xenqemu.operations.image import read_record
+from xenqemu.operations.restore import restore
+from xenqemu.operations.verify import verify
+
+XENS = ((4, 13), (4, 17), (4, 20))
+RAM, BELOW = 5 << 30, 4 << 30
+PATIENCE, SILENCE = 5.0, 0.05
+"""Seconds that our client waits for an answer, and after which one comes without a request."""
+
+
+@contextlib.contextmanager
+def file_of(data: bytes) -> Iterator[Path]:
+    """A file with these bytes, in memory."""
+    with open(os.memfd_create("input"), "w+b", buffering=0) as file:
+        file.write(data)
+        yield Path(f"/proc/self/fd/{file.fileno()}")
+
+
+# The commands.
+
+verified = either_way(verify)
+
+
+def inspected(data: bytes) -> None:
+    """What is shown can be encoded, steers no terminal, and as JSON is JSON."""
+    with file_of(data) as path:
+        text = _shown(path, as_json=False)
+        assert all(line == printable(line) for line in text.split("\n"))
+        assert isinstance(json.loads(_shown(path, as_json=True)), dict)
+
+
+def _shown(path: Path, *, as_json: bool) -> str:
+    out = io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True)
+    with contextlib.redirect_stdout(out):
+        commands.inspect(argparse.Namespace(file=path, json=as_json))
+    return out.buffer.getvalue().decode()
+
+
+class Admitted(HostError):
+    """The checks are over; here nothing is built."""
+
+
+class Doors:
+    """The hosts that a record may come to: each Xen, and the lab; they go no further."""
+
+    def admit(self, needs: Needs) -> None:
+        refusals = [self._refusal(lambda v=v: xen_admission.check(needs, v)) for v in XENS]
+        machines = {samples.MACHINE: "pc", "none": ""}  # as QEMU lists them
+        with mock.patch.object(lab_admission, "machines", return_value=machines):
+            refusals.append(self._refusal(lambda: lab_admission.check(needs.config)))
+        raise Admitted("; ".join(refusals))
+
+    @staticmethod
+    def _refusal(check: Any) -> str:
+        try:
+            check()
+        except (FormatError, HostError, UsageError) as error:
+            return type(error).__name__
+        return "yes"
+
+
+def restored(data: bytes) -> None:
+    config = DomainConfig.parse(samples.configs()[0]) if crc32(data) % 4 == 0 else None
+    with file_of(data) as path:
+        restore(Doors(), path, config=config)
+
+
+def loaded(data: bytes) -> None:
+    """Read a record into the memory of a guest of the lab."""
+    with file_of(b"") as ram:
+        os.truncate(ram, RAM)
+        memory = RamFile(ram, RAM, BELOW)
+        read_record(Source.of(data), lambda _config: memory, lambda _done, _total: None)
+        assert ram.stat().st_size == RAM
+
+
+# The save helper's talk.
+
+
+def heard(data: bytes) -> None:
+    answers = {Suspend: lambda _message: 1, SwitchQemuLogdirty: lambda _message: 0}
+    talk = Conversation(DIALECTS[-1], answers, lambda _done, _total: None)
+    for start in range(0, len(data), 64):
+        assert all(isinstance(answer, int) for answer in talk.hear(data[start : start + 64]))
+
+
+# xenstore: the lab's server, and our client.
+
+
+def served(data: bytes) -> None:
+    """Whatever is asked, what is answered is packets."""
+    daemon, client = Daemon(), Client()
+    daemon.clients.append(client)
+    inbox = bytearray(data)
+    while not client.paused and (request := wire.take(inbox)) is not None:
+        daemon.handle(client, request)
+    while (answer := certain(wire.take, client.outbox)) is not None:
+        assert answer.op < 24
+    assert not client.outbox
+
+
+def answered(data: bytes) -> None:
+    """Our client asks as operations do; the input is all that it is answered."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind("")  # the system finds a name that is no file
+    listener.listen()
+    path = Path(os.fsdecode(listener.getsockname()))
+    server = threading.Thread(target=_answer, args=(listener, data))
+    server.start()
+    try:
+        with Store(path, PATIENCE) as store:
+            _asked(store)
+    finally:
+        server.join()
+
+
+def _asked(store: Store) -> None:
+    store.tree("/local/domain/1")
+    store.permissions("/tool")
+    store.domain_path(1)
+    store.atomically(lambda nodes: nodes.write("/tool", "x"))
+    domain.find(SimpleNamespace(store=lambda: contextlib.nullcontext(store)), "guest")
+
+
+def _answer(listener: socket.socket, data: bytes) -> None:
+    """Send a packet for each request, or where none comes; then hang up, for ever."""
+    with listener:
+        connection, _ = listener.accept()
+    with connection, contextlib.suppress(OSError):  # the client may be gone at any time
+        connection.settimeout(SILENCE)
+        while data:
+            _request(connection)
+            size = HEADER.size + int.from_bytes(data[HEADER.size - 4 : HEADER.size], "little")
+            connection.sendall(data[:size])
+            data = data[size:]
+
+
+def _request(connection: socket.socket) -> None:
+    """Take a request, or what comes of one before silence or the end."""
+    inbox = bytearray()
+    with contextlib.suppress(TimeoutError):
+        while wire.take(inbox) is None and (piece := connection.recv(1 << 16)):
+            inbox += piece
+
+
+_ANY = noise.changed
+_STREAMS = (stream_changed, stream_changed, stream_changed, _ANY)
+_PACKETS = (wires.PACKETS.changed, wires.PACKETS.changed, _ANY)
+
+OPERATIONS = (
+    Target("verify", samples.streams, _STREAMS, verified),
+    Target("inspect", samples.streams, _STREAMS, inspected),
+    Target("restore", samples.save_files, _STREAMS, restored, (FormatError, HostError)),
+    Target("load", samples.save_files, _STREAMS, loaded),
+    Target("big-record", samples.big_records, (_ANY,), verified, most=1 << 25),
+    Target("save-helper", wires.saves, (wires.MESSAGES.changed, _ANY), heard),
+    Target("xenstored", wires.requests, _PACKETS, served),
+    Target("store", wires.replies, _PACKETS, answered, (HostError,), memory=1 << 30),
+)

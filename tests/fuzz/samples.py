@@ -1,0 +1,210 @@
+"""The sound inputs that are damaged: small, so that damage hits structure and not guest pages.
+
+What stock Xen and QEMU wrote (tests/golden) is kept but for its pages, of which one keeps its
+bytes and those that HVM_PARAMS name stay populated, and for device states of many kilobytes.
+"""
+
+from __future__ import annotations
+
+import io
+from functools import cache
+
+from tests.formats import golden
+from tests.formats import strategies as made
+from tests.fuzz import layouts
+from tests.operations import fakes
+from xenqemu.formats import libxc, libxl, page_data, qevm, xl
+from xenqemu.formats.detect import Kind, Trailing, Walk
+from xenqemu.formats.domain_config import DomainConfig
+from xenqemu.formats.page_data import XALLOC, PageData
+from xenqemu.formats.record import write_record
+from xenqemu.formats.sink import Sink
+from xenqemu.formats.source import Source
+from xenqemu.formats.value import Value
+
+MOST_STATE = 5000
+"""Bytes of one device's state that is kept."""
+
+MOST_MADE_UP = 1 << 16
+"""Bytes of a made up stream at most; there are some few longer ones."""
+
+FOOTED = ("q35", "virtio", "cards", "vga")
+MACHINE = "pc-i440fx-7.2"
+
+
+@cache
+def records() -> tuple[bytes, ...]:
+    """Xen's own records shrunk, and made ones of each kind of guest and stream."""
+    real = tuple(shrunk(golden.record(name)) for name in golden.RECORDS)
+    xenstore = (made.XENSTORE, *fakes.DEVICES)
+    pv = (fakes.config("pv"), made.PV_STEPS, fakes.DEVICES[1:], made.PV_DOMAIN)
+    mixed = (*made.HVM_STEPS[:3], made.MIXED, *fakes.STEPS[3:4], made.OPTIONAL, *fakes.STEPS[4:])
+    return (
+        *real,
+        fakes.record(),
+        fakes.record(steps=mixed, after=xenstore) + b"behind",
+        fakes.record(*pv),
+        lab_record(),
+        fakes.checkpointed(2),
+        made.checkpointed(2, colo=True).replace(_record(made.EMULATOR), _record(fakes.DEVICES[0])),
+        made.stream(fakes.STEPS, xenstore),
+        made.image(fakes.STEPS),
+        made.image(made.PV_STEPS_V2, made.PV_DOMAIN, 2),
+    )
+
+
+def shrunk(data: bytes) -> bytes:
+    """Return a record without its pages: one PAGE_DATA stands for all of them."""
+    steps = list(Walk(Source.of(data)))
+    params = next(step.value.params for step in steps if isinstance(step.value, libxc.HvmParams))
+    special = sorted(pfn for pfn in set(params.values()) if 0xFE000 <= pfn < 1 << 20)
+    first = next(step for step in steps if isinstance(step.value, PageData))
+    one = _page_record(PageData.of([0, 1, *(XALLOC | pfn for pfn in special)]), made.PAGE * 2)
+    others = {step.offset for step in steps if isinstance(step.value, PageData)} - {first.offset}
+    return b"".join(
+        one if step is first else _small(step.value, data[step.offset : step.offset + step.size])
+        for step in steps
+        if step.offset not in others
+    )
+
+
+def _small(value: object, data: bytes) -> bytes:
+    if not isinstance(value, libxl.EmulatorContext):
+        return data if not isinstance(value, Trailing) else data[:64]
+    return _record(libxl.EmulatorContext(value.emulator_id, value.index, without_big(value.state)))
+
+
+def _record(value: Value) -> bytes:
+    out = io.BytesIO()
+    write_record(Sink(out), value.kind, value.pack())
+    return out.getvalue()
+
+
+def _page_record(pages: PageData, data: bytes) -> bytes:
+    out = io.BytesIO()
+    page_data.write(Sink(out), pages, [data])
+    return out.getvalue()
+
+
+def without_big(stream: bytes) -> bytes:
+    """Return device state without the devices that have much of it."""
+    state = qevm.read(stream)
+    return qevm.write([s for s in state.sections if s.length < MOST_STATE], state.footers)
+
+
+@cache
+def device_states() -> tuple[bytes, ...]:
+    """Device state alone: QEMU's own, and one device of each kind that the layouts know."""
+    plain = [golden.record(f"{name}.qevm") for name in ("hvm", "vga", "hvm-qemu10")]
+    footed = [golden.record(f"{name}-with-footers.qevm") for name in FOOTED]
+    made_up = (stream for stream in layouts.streams() if len(stream) < MOST_MADE_UP)
+    return (*map(without_big, [*plain, *footed]), *made_up)
+
+
+@cache
+def save_files() -> tuple[bytes, ...]:
+    """Those with all their layers."""
+    return tuple(data for data in records() if data.startswith(xl.MAGIC))
+
+
+@cache
+def streams() -> tuple[bytes, ...]:
+    """All that `verify` and `inspect` take."""
+    return (*records(), *device_states()[: 3 + len(FOOTED)])
+
+
+@cache
+def contexts() -> tuple[bytes, ...]:
+    """Bodies of HVM_CONTEXT."""
+    steps = (step.value for data in records() for step in Walk(Source.of(data)))
+    found = (step.data for step in steps if isinstance(step, libxc.HvmContext))
+    return tuple(dict.fromkeys(found))
+
+
+def lab_record() -> bytes:
+    """A guest of the lab: no HVM_CONTEXT, its vcpus are among the devices."""
+    stream = without_big(golden.record("virtio-with-footers.qevm"))
+    cpus = sum(section.idstr == "cpu" for section in qevm.read(stream).sections)
+    config = fakes.config(vcpus=cpus, host="lab", machine=MACHINE, accel="tcg")
+    hvm = {"vga": {"kind": "std"}, "serial_list": ["pty", "null"]}
+    disks = [{"pdev_path": "/dev/null", "vdev": "hda", "format": "raw", "readwrite": 1}]
+    tree = {**config.tree, "b_info": {**config.tree["b_info"], "type.hvm": hvm}, "disks": disks}
+    device = libxl.EmulatorContext(2, 0, stream)
+    return fakes.record(DomainConfig(tree), made.LAB_STEPS, (device, libxl.End()))
+
+
+@cache
+def big_records() -> tuple[bytes, ...]:
+    """One record as it came from Xen, all its pages in it."""
+    return (golden.record("hvm.save"),)
+
+
+@cache
+def libxl_streams() -> tuple[bytes, ...]:
+    """The libxl streams of all records."""
+    whole = tuple(data[len(_header(data)) :] for data in save_files())
+    return (*whole, *(data for data in records() if data.startswith(Kind.LIBXL.value)))
+
+
+@cache
+def libxc_images() -> tuple[bytes, ...]:
+    """The libxc images of all records, with what follows them there."""
+    return tuple(data[data.index(Kind.LIBXC.value) :] for data in records())
+
+
+def _header(data: bytes) -> bytes:
+    return data[: next(iter(Walk(Source.of(data)))).size]
+
+
+@cache
+def headers() -> tuple[bytes, ...]:
+    """The xl headers of all records, and those of older xl."""
+    return (
+        *map(_header, save_files()),
+        xl.XlHeader(xl.STREAM_V2, b'name = "old"\n', b"tail").pack(),
+    )
+
+
+@cache
+def page_records() -> tuple[bytes, ...]:
+    """PAGE_DATA records of every type of page."""
+    samples = (made.MIXED, made.ONE, made.PAGES, made.PV_MEMORY[1])
+    return tuple(_page_record(pages, b"".join(buffers)) for pages, buffers in samples)
+
+
+@cache
+def configs() -> tuple[bytes, ...]:
+    """Configs in JSON, as libxl writes them (`list-…` are arrays of them)."""
+    return (
+        *_files("domain_config", "[!l]*.json"),
+        *_files("xlcfg", "*.json"),
+        fakes.config(a=[1]).dump(),
+    )
+
+
+@cache
+def cfgs() -> tuple[bytes, ...]:
+    """Texts of xl.cfg."""
+    return _files("xlcfg", "*.cfg")
+
+
+def _files(folder: str, pattern: str) -> tuple[bytes, ...]:
+    paths = sorted((golden.FOLDER / folder).glob(pattern))
+    return tuple(path.read_bytes() for path in paths)
+
+
+@cache
+def specs() -> tuple[bytes, ...]:
+    """Strings of `disk = […]` and `vif = […]`, in their quotes."""
+    return tuple(
+        f"'{text}'".encode()
+        for text in (
+            "/dev/vg/root,raw,hda,rw",
+            "format=qcow2, vdev=xvdb, access=ro, backendtype=qdisk, target=/img/a,b.qcow2",
+            "phy:/dev/vg/data,hdb:disk,w",
+            "vdev=sda,script=block-x,direct-io-safe,discard,backend=storage,target=x",
+            ",hdc:cdrom,r",
+            "mac=00:16:3E:01:02:0a, bridge=xenbr0, model=e1000, type=ioemu, rate=10Mb/s@20ms",
+            "type=vif,script=vif-route,ip=10.0.0.2,vifname=v1,mtu=9000,gatewaydev=eth0,devid=3",
+        )
+    )

@@ -1,0 +1,194 @@
+"""Everything in `xenqemu.formats` that reads bytes from outside, each with its damage."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO, TypeVar
+from zlib import crc32
+
+from tests.formats.strategies import Dribble, outcome
+from tests.fuzz import noise, samples, wires
+from tests.fuzz.engine import Target
+from tests.fuzz.records import HVM, QEVM, RECORDS, framed, page_entries, xl_fields, xl_header
+from tests.fuzz.texts import CFG, cfg_set, json_changed, spec_changed
+from xenqemu.errors import FormatError
+from xenqemu.formats import hvm, libxc, libxl, page_data, qevm, record, value, xl
+from xenqemu.formats.detect import Walk
+from xenqemu.formats.domain_config import DomainConfig
+from xenqemu.formats.domain_json import check, dumped, loaded
+from xenqemu.formats.helper_dialects import DIALECTS, parse_arguments
+from xenqemu.formats.page_data import PageData
+from xenqemu.formats.record import Record
+from xenqemu.formats.source import Source
+from xenqemu.formats.value import Value
+from xenqemu.formats.xlcfg import GuestConfig, Settings, parse_disk, parse_nic
+
+T = TypeVar("T")
+
+
+def either_way(read: Callable[[BinaryIO], T]) -> Callable[[bytes], T]:
+    """Return what reads bytes as a file and as a pipe, which must come to the same."""
+
+    def run(data: bytes) -> T:
+        piped = outcome(read, Dribble(data, 1 + crc32(data) % 5000))
+        filed = outcome(read, io.BytesIO(data))
+        if not isinstance(filed, FormatError):
+            assert filed == piped, f"a pipe gives {piped!r:.200}"
+            return filed
+        assert repr(filed) == repr(piped), f"a pipe gives {piped!r:.200}, a file {filed!r:.200}"
+        assert 0 <= filed.offset <= len(data), f"an offset outside: {filed}"
+        raise filed
+
+    return run
+
+
+def certain(act: Callable[..., T], *arguments: Any, **named: Any) -> T:
+    """Do what must work on what a reader has let pass."""
+    try:
+        return act(*arguments, **named)
+    except FormatError as error:
+        raise AssertionError(f"refused after it was read: {error}") from error
+
+
+def take(pages: PageData, source: Source) -> None:
+    """Read the pages of a record, run by run."""
+    assert sum(run.pages for run in pages.runs()) == pages.count
+    for run in pages.runs():
+        if run.has_data:
+            page_data.skip(PageData.of([run.pfn]), source)
+            source.exact((run.pages - 1) * page_data.PAGE_SIZE, "pages")
+
+
+def steps(found: Iterator[Record]) -> list[Record]:
+    """Return all records; what each says can be written again."""
+    steps = list(found)
+    for step in steps:
+        if isinstance(step.value, Value):
+            certain(value.checked, step.value, step.layer, step.offset)
+    return steps
+
+
+@either_way
+def walk(file: BinaryIO) -> list[Record]:
+    return steps(iter(Walk(Source(file), take)))
+
+
+@either_way
+def xl_header_read(file: BinaryIO) -> list[Record]:
+    found = xl.read(Source(file))
+    if isinstance(found.value, xl.XlHeader) and found.value.is_json:
+        found.value.json()
+    return steps(iter([found]))
+
+
+@either_way
+def libxl_read(file: BinaryIO) -> list[Record]:
+    return steps(libxl.read(Source(file)))
+
+
+@either_way
+def libxc_read(file: BinaryIO) -> list[Record]:
+    return steps(libxc.read(Source(file), take))
+
+
+@either_way
+def pages_read(file: BinaryIO) -> PageData:
+    source = Source(file)
+    pages = page_data.read(source, record.read_header(source, "libxc"))
+    take(pages, source)
+    return pages
+
+
+def hvm_read(data: bytes) -> hvm.SavedContext:
+    context = hvm.parse(data)
+    assert context.pack() == data
+    return certain(lambda: (context, context.header, context.vcpus, context.cpus))
+
+
+@either_way
+def device_state(file: BinaryIO) -> qevm.DeviceState:
+    return qevm.read(Source(file))
+
+
+def device_state_and_back(data: bytes) -> None:
+    state = device_state(data)
+    assert certain(qevm.write, state.sections, state.footers) + state.trailing == data
+    assert all(0 <= doubt.offset < doubt.end <= len(data) for doubt in state.ambiguities)
+
+
+def json_read(data: bytes) -> None:
+    tree = loaded(data)
+    check(tree, 0)
+    assert loaded(dumped(tree).encode()) == tree
+
+
+def config_read(data: bytes) -> None:
+    config = DomainConfig.parse(data)
+    again = certain(DomainConfig.parse, config.dump())
+    assert again == config
+    renamed = certain(config.with_name, "other")
+    assert certain(renamed.with_domid, 7).domid == 7
+    assert certain(config.with_extra, {"host": "lab"}).extra == {"host": "lab"}
+
+
+def settings_read(data: bytes) -> None:
+    settings = Settings(data)
+    settings.plain()
+    assert settings.unasked() == settings.plain()
+
+
+def cfg_read(data: bytes) -> None:
+    guest = GuestConfig.from_cfg(data)
+    config = certain(DomainConfig.from_guest, guest)
+    assert certain(DomainConfig.parse, config.dump()) == config
+
+
+def spec_read(data: bytes) -> None:
+    text = data[1:-1].decode(errors="replace")
+    outcome(parse_nic, text)
+    parse_disk(text)
+
+
+def messages_read(data: bytes) -> None:
+    size = 1 + crc32(data) % 100
+    errors = [
+        outcome(lambda whole, d=d: _messages(d.reader(), whole, size), data) for d in DIALECTS
+    ]
+    if isinstance(errors[-1], FormatError):
+        raise errors[-1]
+
+
+def _messages(reader: Any, data: bytes, size: int) -> int:
+    pieces = (data[start : start + size] for start in range(0, len(data), size))
+    said = [message for piece in pieces for message in reader.feed(piece)]
+    assert 0 <= reader.offset <= len(data)
+    return len(said)
+
+
+def arguments_read(data: bytes) -> None:
+    words = data.decode(errors="surrogateescape").split("\0")
+    outcome(lambda words: parse_arguments(words, (4, 17)), words)
+    assert parse_arguments(words).checkpointed in (True, False)
+
+
+_ANY = noise.changed
+
+FORMATS = (
+    Target("walk", samples.records, (RECORDS.changed, RECORDS.changed, _ANY), walk),
+    Target("xl", samples.headers, (xl_header, xl_fields, _ANY), xl_header_read),
+    Target("libxl", samples.libxl_streams, (RECORDS.changed, _ANY), libxl_read),
+    Target("libxc", samples.libxc_images, (RECORDS.changed, _ANY), libxc_read),
+    Target("page-data", samples.page_records, (framed(page_entries), _ANY), pages_read),
+    Target("hvm", samples.contexts, (HVM.changed, HVM.changed, _ANY), hvm_read),
+    Target(
+        "qevm", samples.device_states, (QEVM.changed, QEVM.changed, _ANY), device_state_and_back
+    ),
+    Target("json", samples.configs, (json_changed, json_changed, _ANY), json_read),
+    Target("config", samples.configs, (json_changed, json_changed, _ANY), config_read),
+    Target("xlcfg-syntax", samples.cfgs, (cfg_set, cfg_set, CFG.changed, _ANY), settings_read),
+    Target("xlcfg", samples.cfgs, (cfg_set, cfg_set, CFG.changed, _ANY), cfg_read),
+    Target("xlcfg-devices", samples.specs, (spec_changed, CFG.changed, _ANY), spec_read),
+    Target("helper-messages", wires.talks, (wires.MESSAGES.changed, _ANY), messages_read),
+    Target("helper-arguments", wires.argument_lists, (wires.ARGUMENTS, _ANY), arguments_read),
+)
