@@ -64,8 +64,18 @@ def test_the_machine_comes_back_as_it_was_stored(tmp_path):
     assert json.loads((tmp_path / "machine.json").read_text())["below"] == 3 << 30
 
 
+MACHINE = """{
+    "domid": 1, "uuid": "u", "pid": PID, "started": 2, "memory": 8, "below": 8, "vcpus": 1
+}"""
+
+
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "7", "{}", '{"domid": 1}', '{"domid": 1, "color": 2}', "\udcff"]
+    "text",
+    [
+        *("", "{", "[]", "7", "{}", '{"domid": 1}', '{"domid": 1, "color": 2}', "\udcff"),
+        *(MACHINE.replace("PID", value) for value in ('"1"', "true", "null", "[]", "1.5")),
+        *("[" * 100_000, MACHINE.replace("PID", "9" * 5000)),
+    ],
 )
 def test_a_damaged_machine_is_an_error(tmp_path, text):
     (tmp_path / "machine.json").write_text(text, errors="surrogateescape")

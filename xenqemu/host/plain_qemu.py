@@ -16,7 +16,7 @@ import json
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from xenqemu.errors import HypervisorError
 from xenqemu.host.device_model import DeviceModel
@@ -58,10 +58,12 @@ class Machine:
         """Read the file; None if there is none."""
         try:
             fields: dict[str, Any] = json.loads((folder / "machine.json").read_text())
+            if {name: type(value) for name, value in fields.items()} != get_type_hints(cls):
+                raise ValueError("not all the fields of a machine, and no other")
             return cls(**fields)
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError) as error:
+        except (ValueError, AttributeError, RecursionError) as error:
             raise HypervisorError(f"{folder / 'machine.json'} is damaged: {error}") from error
 
     @property
