@@ -622,6 +622,23 @@ def test_what_cannot_be_read_at_the_end_of_a_wait(tmp_path: Path) -> None:
         store.wait("/a", lambda: None, 0.1)
 
 
+def test_a_link_that_closes_while_a_request_is_sent(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = Link(path, PATIENCE)
+    connection = link._router.connection
+    send = connection.transport.send
+
+    def send_and_close(data: bytes) -> None:
+        send(data)
+        connection.close()
+
+    monkeypatch.setattr(connection.transport, "send", send_and_close)
+    with pytest.raises(ReplyLost, match="READ: xenstored at .* hung up before its reply"):
+        link.request(Op.READ, b"/a\0", "READ")
+    link.close()
+
+
 def test_a_request_on_a_closed_link(path: Path) -> None:
     link = Link(path, 5)
     link.close()

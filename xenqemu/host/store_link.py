@@ -49,6 +49,13 @@ class _Connection(UnixSocketConnection):
 
     transport: Any
 
+    def send(self, packet: _Packet) -> None:
+        transport = self.transport  # taken once: the other thread may close it at any time
+        if transport is None:
+            raise PyXSError("closed")
+        header = HEADER.pack(packet.op, packet.rq_id, packet.tx_id, packet.size)
+        transport.send(header + packet.payload)
+
     def recv(self) -> _Packet:
         op, rq_id, tx_id, size = HEADER.unpack(self.transport.recv(HEADER.size))
         if size > PAYLOAD_MAX:
