@@ -70,7 +70,8 @@ class About:
         """Tell whether both are about the same guest."""
         if self.domid and self.domid == other.domid:
             return True
-        return self.name == other.name or self.uuid.lower() == other.uuid.lower()
+        named = bool(self.name)  # a domain need not have one
+        return (named and self.name == other.name) or self.uuid.lower() == other.uuid.lower()
 
     @property
     def who(self) -> str:
@@ -136,19 +137,19 @@ class Ledger:
         """Claim a guest and return the new operation's file.
 
         Raises `HostError` with the other one's name if an operation on the same guest goes on, or
-        was left unfinished; one whose left-overs are `harmless` is taken over.
+        was left unfinished, and where nothing can be written; one whose left-overs are `harmless`
+        is taken over.
         """
         me = Process.of(os.getpid())
         mine = replace(about, pid=os.getpid(), started=me.started if me else 0, since=time.time())
-        self._make_folder()
-        with self._locked():
-            others = [other for other in self.found() if other.about.concerns(mine)]
-            for other in others:
-                if other.busy or not harmless(other):
-                    raise _conflict(other)
-            for other in others:
-                other.path.unlink(missing_ok=True)
-            return self._new(mine)
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._require_own()
+            with self._locked():
+                self._take_over(mine, harmless)
+                return self._new(mine)
+        except OSError as error:
+            raise HostError(f"cannot keep a journal in {self._folder}: {error.strerror}") from error
 
     def found(self) -> list[Found]:
         """Return the operations that go on or were left, oldest first."""
@@ -157,18 +158,33 @@ class Ledger:
     def adopt(self, found: Found) -> Entry:
         """Take over an operation that was left; raise `HostError` if somebody else has."""
         try:
-            descriptor = os.open(found.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+            self._require_own()
+            descriptor = os.open(found.path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
         except FileNotFoundError as error:
             raise HostError(f"the {found.about} was ended by somebody else") from error
-        if not locked_within(ADOPT_TIMEOUT, descriptor) or not found.path.exists():
+        try:
+            if not locked_within(ADOPT_TIMEOUT, descriptor):
+                raise HostError(f"the {found.about} is being seen to by somebody else")
+            if _content(found.path, descriptor, busy=found.busy) != found:
+                raise HostError(f"the {found.about} was seen to by somebody else meanwhile")
+            os.ftruncate(descriptor, found.size)
+        except BaseException:
             os.close(descriptor)
-            raise HostError(f"the {found.about} is being seen to by somebody else")
-        os.ftruncate(descriptor, found.size)
+            raise
         return Entry(found.path, descriptor, found.about)
 
     def cancel(self, found: Found) -> None:
         """Ask an operation that goes on to end."""
         _cancel_file(found.path).write_text(str(found.about.since))
+
+    def _take_over(self, mine: About, harmless: Callable[[Found], bool]) -> None:
+        """Remove what was left of the same guest, or raise if that must not be."""
+        others = [other for other in self.found() if other.about.concerns(mine)]
+        for other in others:
+            if other.busy or not harmless(other):
+                raise _conflict(other)
+        for other in others:
+            self.adopt(other).close()
 
     def _paths(self) -> list[Path]:
         numbered = [path for path in self._folder.glob("*.op") if path.stem.isdecimal()]
@@ -187,16 +203,13 @@ class Ledger:
             draft.rename(path)
         except BaseException:
             entry.close()
+            draft.unlink(missing_ok=True)
             raise
         return entry
 
-    def _make_folder(self) -> None:
-        """Make sure of a folder of our own: what stands in it is done by whoever recovers."""
-        try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            status = self._folder.stat()
-        except OSError as error:
-            raise HostError(f"cannot keep a journal in {self._folder}: {error.strerror}") from error
+    def _require_own(self) -> None:
+        """Refuse a folder that others may write to: what stands in it is done by us."""
+        status = self._folder.stat()
         if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o022:
             raise HostError(f"{self._folder} must be owned by you, and written by you alone")
 
@@ -216,26 +229,38 @@ class Ledger:
 def _conflict(other: Found) -> HostError:
     if other.busy:
         return HostError(f"the {other.about} goes on ({other.about.who})")
-    guest = other.about.name
+    guest = other.about.name or other.about.domid
     return HostError(
         f"the {other.about} was left unfinished ({other.about.who}): xenqemu recover {guest}"
     )
 
 
 def _read(path: Path) -> Found | None:
-    """Return what a file says; None if it was ended meanwhile.
+    """Return what a file says; None if its operation has ended meanwhile."""
+    try:
+        with path.open("rb") as file:
+            busy = not locked_within(0, file.fileno(), fcntl.LOCK_SH)
+            return _content(path, file.fileno(), busy=busy)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise HostError(f"cannot read {path}: {error.strerror}") from error
 
+
+def _content(path: Path, descriptor: int, *, busy: bool) -> Found | None:
+    """Return what an open file says, None if it has lost its name.
+
+    Of one that nobody works on, it must be locked: what is read is then the last that was written.
     A last line that is cut off, or is none, was being written when its process was killed: what it
     tells of had not begun.
     """
-    try:
-        with path.open("rb") as file:
-            text = file.read(LIMIT)
-            busy = not locked_within(0, file.fileno(), fcntl.LOCK_SH)
-    except FileNotFoundError:
+    text = os.pread(descriptor, LIMIT + 1, 0)
+    if not os.fstat(descriptor).st_nlink:
         return None
     *lines, cut_off = text.split(b"\n")
     try:
+        if len(text) > LIMIT:
+            raise ValueError(f"more than {LIMIT} bytes")
         first, *rest = map(json.loads, lines)
         return Found(path, About(**first), tuple(rest), len(text) - len(cut_off), busy)
     except (ValueError, TypeError) as error:
