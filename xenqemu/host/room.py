@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import ctypes
 import os
-from errno import EDQUOT, EFBIG, ENOSPC, EOPNOTSUPP
+import resource
+import sys
+from errno import EDQUOT, EFBIG, EINTR, ENOSPC, EOPNOTSUPP
 from pathlib import Path
 
 from xenqemu.errors import HostError
 
 KEEP_SIZE = 1
 """FALLOC_FL_KEEP_SIZE: the file does not look longer than what is written to it."""
+
+BLOCK = 512
+"""Bytes in what stat counts as a block."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
@@ -25,25 +30,40 @@ _TOO_LITTLE = {
 def reserve(file: int, size: int, shown: Path) -> None:
     """Set `size` bytes aside for `file`, so that writing them cannot fail for want of room.
 
-    Where the file system knows no reserving, what is free now is compared.  Raises `HostError`
-    with both numbers if there is too little; `shown` is where, in its words.  Python's own
-    posix_fallocate would write the whole file where the file system cannot.
+    Where the file system knows no reserving, that so much is free now has to do.  Raises
+    `HostError` with both numbers if there is too little; `shown` is where, in its words.  Python's
+    own posix_fallocate would write the whole file where the file system cannot.
     """
     free = _free(file)
-    error = _fallocate(file, size)
-    if error == EOPNOTSUPP:
-        error = 0 if free >= size else ENOSPC
-    if error:
+    error = _obstacle(size, free) or _fallocate(file, size)
+    if error and error != EOPNOTSUPP:
         why = _TOO_LITTLE.get(error, os.strerror(error))
         raise HostError(f"{shown}: {size} bytes have to be free for the record, {free} are ({why})")
 
 
 def _free(file: int) -> int:
+    """Return how many bytes the file may have, those that were set aside for it included."""
     found = os.fstatvfs(file)
-    return found.f_bavail * found.f_frsize
+    if not found.f_blocks:  # as of a file system without bounds
+        return sys.maxsize
+    return found.f_bavail * found.f_frsize + os.fstat(file).st_blocks * BLOCK
+
+
+def _obstacle(size: int, free: int) -> int:
+    """Return the errno that writing would end with, 0 if none can be told.
+
+    Many a file system looks at neither when it is asked to reserve, and fills the disk before it
+    finds that it was asked too much.
+    """
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    if size > free:
+        return ENOSPC
+    return EFBIG if limit != resource.RLIM_INFINITY and size > limit else 0
 
 
 def _fallocate(file: int, size: int) -> int:
     """Return 0 or the errno; glibc's wrapper is there on each Linux."""
-    ctypes.set_errno(0)
-    return ctypes.get_errno() if _libc.fallocate(file, KEEP_SIZE, 0, size) else 0
+    while _libc.fallocate(file, KEEP_SIZE, 0, size):
+        if ctypes.get_errno() != EINTR:
+            return ctypes.get_errno()
+    return 0
