@@ -37,8 +37,10 @@ class Traces:
         """Remove the draft, if it was not published, and the older file's second name."""
         try:
             folder = _open_folder(Path(self.path))
-        except HostError:  # with the folder all of it is gone
-            return
+        except HostError as error:
+            if isinstance(error.__cause__, FileNotFoundError):  # with the folder all of it is gone
+                return
+            raise
         try:
             _remove(folder, self.temporary, f"{self.temporary}{_OLDER}")
             os.fsync(folder)
