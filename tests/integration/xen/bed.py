@@ -43,7 +43,7 @@ until [ "$(xl list | wc -l)" = 2 ]; do
     sleep 0.25
 done
 cd /var/log/xen && rm -f guest-* qemu-dm-* xl-* *.serial
-rm -rf /tmp/*
+rm -rf /tmp/* /run/xenqemu
 """
 
 
