@@ -91,9 +91,9 @@ def judge(target: Target, seed: int) -> str | Failure:
 
 
 def _kind(error: Exception, text: str) -> str:
-    """Return what the error says but for the numbers in it, and for what it got."""
+    """Return what the error says but for numbers, paths and words in it, and for what it got."""
     words = f"{error.record}: {error.expected}" if isinstance(error, FormatError) else text
-    return re.sub(r"(0x)?[0-9a-f]*[0-9][0-9a-f]*|'.*'", "…", words)[:120]
+    return re.sub(r"(0x)?[0-9a-f]*[0-9][0-9a-f]*|'.*'|\S*/\S*", "…", words)[:120]
 
 
 def _where(error: BaseException) -> str:

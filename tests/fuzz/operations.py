@@ -12,6 +12,7 @@ import io
 import json
 import os
 import socket
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ from tests.fuzz import noise, samples, wires
 from tests.fuzz.engine import Target
 from tests.fuzz.records import stream_changed
 from tests.fuzz.targets import certain, either_way
+from tests.fuzz.texts import LINES
 from xenqemu.cli import commands
 from xenqemu.cli.show import printable
 from xenqemu.errors import FormatError, HostError, UsageError
@@ -34,6 +36,8 @@ from xenqemu.formats.source import Source
 from xenqemu.formats.xenstore import HEADER
 from xenqemu.host import domain
 from xenqemu.host.domain import Needs
+from xenqemu.host.ledger import Ledger
+from xenqemu.host.policy import Deadlines
 from xenqemu.host.ram_file import RamFile
 from xenqemu.host.store import Store
 from xenqemu.host.xen import admission as xen_admission
@@ -44,10 +48,12 @@ from xenqemu.lab.xenstored.client import Client
 from xenqemu.lab.xenstored.daemon import Daemon
 from xenqemu.operations.image import read_record
 from xenqemu.operations.restore import restore
+from xenqemu.operations.story import Role, Story
 from xenqemu.operations.verify import verify
 
 XENS = ((4, 13), (4, 17), (4, 20))
 RAM, BELOW = 5 << 30, 4 << 30
+IN_MEMORY = "/dev/shm"
 PATIENCE, SILENCE = 5.0, 0.05
 """Seconds that our client waits for an answer, and after which one comes without a request."""
 
@@ -87,6 +93,11 @@ class Admitted(HostError):
 class Doors:
     """The hosts that a record may come to: each Xen, and the lab; they go no further."""
 
+    kind = "none"
+
+    def __init__(self, folder: str) -> None:
+        self.ledger = Ledger(Path(folder) / "operations")
+
     def admit(self, needs: Needs) -> None:
         refusals = [self._refusal(lambda v=v: xen_admission.check(needs, v)) for v in XENS]
         machines = {samples.MACHINE: "pc", "none": ""}  # as QEMU lists them
@@ -105,8 +116,8 @@ class Doors:
 
 def restored(data: bytes) -> None:
     config = DomainConfig.parse(samples.configs()[0]) if crc32(data) % 4 == 0 else None
-    with file_of(data) as path:
-        restore(Doors(), path, config=config)
+    with file_of(data) as path, tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder:
+        restore(Doors(folder), path, config=config)
 
 
 def loaded(data: bytes) -> None:
@@ -116,6 +127,17 @@ def loaded(data: bytes) -> None:
         memory = RamFile(ram, RAM, BELOW)
         read_record(Source.of(data), lambda _config: memory, lambda _done, _total: None)
         assert ram.stat().st_size == RAM
+
+
+def left_over(data: bytes) -> None:
+    """Read what a killed operation left; what it was to do is not done here."""
+    with tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder:
+        (Path(folder) / "1.op").write_bytes(data)
+        for found in Ledger(Path(folder)).found():
+            story = Story.of(found.lines)
+            assert found.about.concerns(found.about)
+            assert all(story.numbers(role) is not None for role in Role)
+            assert printable(f"{found.about} {story.meaning}")
 
 
 # The save helper's talk.
@@ -148,11 +170,12 @@ def answered(data: bytes) -> None:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind("")  # the system finds a name that is no file
     listener.listen()
+    listener.settimeout(PATIENCE)
     path = Path(os.fsdecode(listener.getsockname()))
     server = threading.Thread(target=_answer, args=(listener, data))
     server.start()
     try:
-        with Store(path, PATIENCE) as store:
+        with Store(path, Deadlines(store_request=PATIENCE)) as store:
             _asked(store)
     finally:
         server.join()
@@ -197,6 +220,9 @@ OPERATIONS = (
     Target("restore", samples.save_files, _STREAMS, restored, (FormatError, HostError)),
     Target("load", samples.save_files, _STREAMS, loaded),
     Target("big-record", samples.big_records, (_ANY,), verified, most=1 << 25),
+    Target(
+        "ledger", samples.ledgers, (LINES.changed, LINES.changed, _ANY), left_over, (HostError,)
+    ),
     Target("save-helper", wires.saves, (wires.MESSAGES.changed, _ANY), heard),
     Target("xenstored", wires.requests, _PACKETS, served),
     Target("store", wires.replies, _PACKETS, answered, (HostError,), memory=1 << 30),

@@ -7,6 +7,8 @@ bytes and those that HVM_PARAMS name stay populated, and for device states of ma
 from __future__ import annotations
 
 import io
+import json
+from dataclasses import asdict
 from functools import cache
 
 from tests.formats import golden
@@ -21,6 +23,10 @@ from xenqemu.formats.record import write_record
 from xenqemu.formats.sink import Sink
 from xenqemu.formats.source import Source
 from xenqemu.formats.value import Value
+from xenqemu.host.ledger import About
+from xenqemu.operations import steps
+from xenqemu.operations.steps import Commit
+from xenqemu.operations.story import COMMITTED, Role
 
 MOST_STATE = 5000
 """Bytes of one device's state that is kept."""
@@ -180,6 +186,27 @@ def configs() -> tuple[bytes, ...]:
         *_files("xlcfg", "*.json"),
         fakes.config(a=[1]).dump(),
     )
+
+
+@cache
+def ledgers() -> tuple[bytes, ...]:
+    """What a save that was killed behind its point of no return has left in the ledger."""
+    uuid = fakes.config().uuid
+    about = About("save", 3, fakes.NAME, uuid, "/var/lib/xen/save/guest", 5, 7, 1.5)
+    undo = {"role": Role.UNDO.value, "step": steps.resume(3, uuid).line()}
+    commit = Commit(
+        steps.has_run(3, uuid), "the record is the guest now", (steps.unpause(3, uuid),)
+    )
+    lines = [
+        asdict(about),
+        {"phase": "quiesce"},
+        {"register": 1, **undo},
+        {"register": 2, **undo},
+        {"done": 1},
+        {"commit": commit.line()},
+        COMMITTED,
+    ]
+    return ("".join(f"{json.dumps(line)}\n" for line in lines).encode(),)
 
 
 @cache

@@ -80,6 +80,18 @@ def _changed_object(chance: Random, tree: dict[str, Any]) -> dict[str, Any]:
     return rest if act < 0.9 else {**rest, other: tree[key]}
 
 
+def lines_split(data: bytes) -> Pieces:
+    """Cut a text into its lines."""
+    return tuple(Piece("line", line) for line in data.splitlines(keepends=True))
+
+
+def line_changed(chance: Random, data: bytes) -> bytes:
+    """Edit a line that is JSON."""
+    return json_changed(chance, data.rstrip(b"\n")).replace(b"\n", b" ") + b"\n"
+
+
+LINES = Language(lines_split, {"line": line_changed}, lambda: ())
+
 # xl.cfg.
 
 _CFG_WORD = re.compile(
