@@ -80,7 +80,7 @@ def test_nothing_is_undone_when_all_goes_well(host, acts):
     assert left(host) == []
 
 
-def test_error_before_anything_was_touched_passes_as_it_is(host):
+def test_error_before_anything_was_touched_passes_as_it_is(host, acts):
     error = HostError("no such domain")
     with pytest.raises(HostError) as caught, working(host) as job:
         with job.phase(Phase.CHECK):

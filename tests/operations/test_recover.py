@@ -34,6 +34,31 @@ def test_nothing_is_left(world):
     assert recover(world.host) == []
 
 
+LINE = '{"verb": "save", "domid": 1, "name": "n", "uuid": "u", "file": "f", "pid": 2, SINCE}\n'
+ABOUT = LINE.replace("SINCE", '"started": 3, "since": 1.5')
+UNDO = ABOUT + '{"register": 1, "role": "undo", "step": STEP}\n'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("\n", "{}\n", "[]\n", "7\n", "[" * 100_000 + "\n", LINE.replace("SINCE", "7: 7")),
+        *(ABOUT.replace('"n"', "5"), ABOUT.replace("1.5", '"now"'), ABOUT.replace("2", "2.5")),
+        *(ABOUT + line for line in ("[]\n", '{"phase": 5}\n', '{"done": 1}\n', '{"commit": {}}\n')),
+        UNDO.replace("STEP", "{}"),
+        UNDO.replace("STEP", '{"act": "fly", "what": "", "arguments": {}}'),
+        UNDO.replace("STEP", '{"act": [], "what": "", "arguments": {}}'),
+        UNDO.replace("STEP", '{"act": "resume", "what": "", "arguments": {"domid": 1}}'),
+        UNDO.replace("STEP", '{"act": "resume", "what": "", "arguments": "none"}'),
+    ],
+)
+def test_damaged_file_is_an_error(world, text):
+    begin(world.host, About("save", 1, "n", "u", "f")).close()  # makes the folder
+    (world.folder / "operations" / "1.op").write_text(text)
+    with pytest.raises(HostError, match="is damaged"):
+        recover(world.host)
+
+
 def test_interrupted_save_is_taken_back(world, tmp_path):
     killed(world, tmp_path / "record", Phase.SAVE)
     assert world.running() == []

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from xenqemu.errors import HostError, HostTimeout
 from xenqemu.formats.sink import Sink
@@ -262,8 +262,10 @@ def _content(path: Path, descriptor: int, *, busy: bool) -> Found | None:
         if len(text) > LIMIT:
             raise ValueError(f"more than {LIMIT} bytes")
         first, *rest = map(json.loads, lines)
+        if {name: type(value) for name, value in first.items()} != get_type_hints(About):
+            raise ValueError("its first line does not say what the operation is")
         return Found(path, About(**first), tuple(rest), len(text) - len(cut_off), busy)
-    except (ValueError, TypeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise HostError(f"{path} is damaged: {error}") from error
 
 

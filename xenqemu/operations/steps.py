@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from inspect import signature
 from typing import Any
 
 from xenqemu.errors import HostError
@@ -46,8 +47,14 @@ class Step:
 
     @classmethod
     def of(cls, line: Mapping[str, Any]) -> Step:
-        """Return the step that a line of an operation's file holds."""
-        return cls(line["act"], line["what"], line["arguments"])
+        """Return the step that a line of an operation's file holds.
+
+        Raises `KeyError` or `TypeError` for what is no step.
+        """
+        step = cls(line["act"], str(line["what"]), line["arguments"])
+        act = _ACTS.get(step.act) or _QUESTIONS[step.act]
+        signature(act).bind(None, **step.arguments)
+        return step
 
 
 @dataclass(frozen=True)
