@@ -3,12 +3,14 @@
 What they are called with says it, as /proc shows it::
 
     xl [-vfNtT…] save|migrate|… DOM …          DOM is a name or an id
+    xl [-vfNtT…] shutdown|reboot -a            all of them
     libxl-save-helper --save-domain …          by the argument list of this version of Xen
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import dropwhile
 from pathlib import Path
 
 from xenqemu.errors import FormatError
@@ -20,7 +22,8 @@ PROC = Path("/proc")
 VERBS = {"save", "migrate", "remus", "suspend", "resume", "destroy", "shutdown", "reboot"}
 """Commands of xl that end a domain, stop it, or let it go on."""
 
-HELPER = "libxl-save-helper"
+ALL = ("-a", "--all")
+"""Options of xl that stand for each domain."""
 
 
 def rivals(domid: int, name: str, version: Version, proc: Path = PROC) -> list[str]:
@@ -33,11 +36,13 @@ def rivals(domid: int, name: str, version: Version, proc: Path = PROC) -> list[s
 
 
 def _works_on(words: Sequence[str], domid: int, name: str, version: Version) -> bool:
-    program = Path(words[0]).name
-    if program == "xl":
-        rest = [word for word in words[1:] if not word.startswith("-")]
-        return bool(rest) and rest[0] in VERBS and bool({str(domid), name} & {*rest[1:]})
-    return program == HELPER and _saves(words[1:], domid, version)
+    match Path(words[0]).name:
+        case "xl":
+            verb, *rest = [*dropwhile(lambda word: word.startswith("-"), words[1:])] or [""]
+            return verb in VERBS and not {str(domid), name, *ALL}.isdisjoint(rest)
+        case "libxl-save-helper":
+            return _saves(words[1:], domid, version)
+    return False
 
 
 def _saves(arguments: Sequence[str], domid: int, version: Version) -> bool:
