@@ -1,5 +1,6 @@
 """Zero pages, and the tables of entries, against the obvious way to make them."""
 
+import io
 import random
 import struct
 
@@ -7,8 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from xenqemu.formats import page_data
 from xenqemu.formats.page_data import XALLOC, PageData
-from xenqemu.host.pages import BATCH, page_entries, page_numbers, page_table, stretches, zero_pages
+from xenqemu.formats.sink import Sink
+from xenqemu.host.pages import (
+    BATCH,
+    FRAME,
+    image_room,
+    page_entries,
+    page_numbers,
+    page_table,
+    stretches,
+    zero_pages,
+)
 
 PAGE = 4096
 ZERO = bytes(PAGE)
@@ -60,3 +72,14 @@ def test_page_table_of_a_whole_batch():
     types = bytearray(random.Random(1).choices([0, 0xE0, 0xF0], k=BATCH))
     entries = [5 + index | kind << 56 for index, kind in enumerate(types)]
     assert list(PageData(page_table(5, types)).entries()) == entries
+
+
+@given(st.lists(st.integers(1, 20), max_size=20))
+def test_an_image_has_room_however_its_pages_are_spread(records):
+    out = io.BytesIO()
+    for count in records:
+        page_data.write(Sink(out), PageData.of(range(count)), [bytes(count * PAGE)])
+    room = image_room(sum(records)) - FRAME
+    assert len(out.getvalue()) <= room
+    if set(records) == {1}:
+        assert len(out.getvalue()) == room

@@ -11,17 +11,17 @@ from array import array
 from collections.abc import Iterator, Sequence
 
 from xenqemu.formats.libxc_records import PAGE_SIZE
-from xenqemu.formats.page_data import XALLOC
+from xenqemu.formats.page_data import COUNT, ENTRY, XALLOC
+from xenqemu.formats.record import HEADER
 
 BATCH = 1024
 """Most pages in a record, as libxc's own writer has it (MAX_BATCH_SIZE)."""
 
-RECORD_ROOM = 1024
-"""Bytes of a PAGE_DATA record beside its pages, generously: few pages make records of their own."""
+FRAME = 1 << 16
+"""Bytes of an image beside its pages, generously: headers, and the state of vcpus."""
 
 _ZERO = bytes(PAGE_SIZE)
-_ENTRY = 8
-_ONES = int.from_bytes(bytes([1, *bytes(_ENTRY - 1)]) * BATCH, "little")
+_ONES = int.from_bytes(bytes([1, *bytes(ENTRY.size - 1)]) * BATCH, "little")
 _COUNTING = int.from_bytes(array("Q", range(BATCH)).tobytes(), "little")
 
 
@@ -57,7 +57,7 @@ def stretches(pages: memoryview, zeros: Sequence[int]) -> Iterator[memoryview]:
 
 def page_numbers(first: int) -> bytes:
     """Return 1024 consecutive page numbers from `first` on (less than 2 ** 52), as u64."""
-    return (_COUNTING + first * _ONES).to_bytes(BATCH * _ENTRY, "little")
+    return (_COUNTING + first * _ONES).to_bytes(BATCH * ENTRY.size, "little")
 
 
 def page_table(first: int, types: bytes | bytearray) -> bytes:
@@ -65,12 +65,14 @@ def page_table(first: int, types: bytes | bytearray) -> bytes:
 
     `types` has the highest byte of each entry, the type << 4.
     """
-    table = bytearray(page_numbers(first)[: len(types) * _ENTRY])
-    table[_ENTRY - 1 :: _ENTRY] = types
+    table = bytearray(page_numbers(first)[: len(types) * ENTRY.size])
+    table[ENTRY.size - 1 :: ENTRY.size] = types
     return bytes(table)
 
 
 def image_room(pages: int) -> int:
-    """Return how many bytes the PAGE_DATA records of so many pages have at most."""
-    records = pages // BATCH + 1
-    return pages * (PAGE_SIZE + _ENTRY) + records * RECORD_ROOM
+    """Return how many bytes an image of so many pages has at most.
+
+    Pages far from each other have records of their own.
+    """
+    return FRAME + pages * (HEADER.size + COUNT.size + ENTRY.size + PAGE_SIZE)

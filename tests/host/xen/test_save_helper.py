@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from tests.host.xen.helper_peer import write_peer
-from xenqemu.errors import HostError, HostTimeout, HypervisorError
+from xenqemu.errors import Cancelled, HostError, HostTimeout, HypervisorError
 from xenqemu.formats.helper_dialects import DIALECTS, dialect_of
 from xenqemu.formats.sink import Sink
 from xenqemu.formats.source import Source
 from xenqemu.host.hypervisor import GuestMemory
-from xenqemu.host.policy import Deadlines
+from xenqemu.host.pages import image_room
+from xenqemu.host.policy import Attention, Deadlines, attended
 from xenqemu.host.xen import save_helper
 from xenqemu.host.xen.save_helper import HelperMemory, own_environment, own_helper
 
@@ -257,6 +258,26 @@ def test_the_helper_does_not_see_that_another_is_to_be_used(memory, monkeypatch)
     image, _ = saved(memory("image(str(os.environ.get('LIBXL_SAVE_HELPER')).encode()); complete()"))
     assert image == b"None"
     assert "PATH" in own_environment()
+
+
+def test_room_is_that_of_the_pages_the_guest_has_now(tmp_path):
+    pages = [0, 1000]
+    memory = HelperMemory(7, tmp_path, DIALECTS[-1], lambda: True, pages=pages.pop)
+    assert memory.room() == image_room(1000) > 1000 * PAGE
+    assert memory.room() == image_room(0) > 0
+
+
+def test_an_operation_that_is_to_end_ends_the_helper(memory, tmp_path):
+    """Though it would not have stalled for long."""
+
+    def end():
+        raise Cancelled("cancelled")
+
+    start = time.monotonic()
+    with pytest.raises(Cancelled), attended(Attention(end)):
+        saved(memory("image(b'x'); time.sleep(60)"))
+    assert time.monotonic() - start < 20
+    assert nobody_is_left(str(tmp_path))
 
 
 def test_loading_is_xls_work(memory):

@@ -48,10 +48,16 @@ def tsc_info(xen: Xen, domid: int) -> X86TscInfo:
     return X86TscInfo(mode.value, khz.value, nsec.value, incarnation.value)
 
 
-def hvm_context(xen: Xen, domid: int) -> HvmContext:
-    """Return Xen's own state of the guest."""
+def context_room(xen: Xen, domid: int) -> int:
+    """Return how many bytes `hvm_context` has at most; the guest may run."""
     size = xen.call("xc_domain_hvm_getcontext", domid, None, 0)
     _believe(size, HvmContext.LIMIT, "bytes of HVM context")
+    return size
+
+
+def hvm_context(xen: Xen, domid: int) -> HvmContext:
+    """Return Xen's own state of the guest."""
+    size = context_room(xen, domid)
     buffer = (c_ubyte * size)()
     used = xen.call("xc_domain_hvm_getcontext", domid, buffer, size)
     return HvmContext(bytes(buffer)[:used])

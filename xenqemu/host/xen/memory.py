@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from xenqemu.errors import HypervisorError
 from xenqemu.formats.libxc import DomainHeader, Writer
 from xenqemu.formats.libxc_order import X86_HVM
-from xenqemu.formats.libxc_records import PAGE_SIZE, End, HvmContext, StaticDataEnd
+from xenqemu.formats.libxc_records import PAGE_SIZE, End, StaticDataEnd
 from xenqemu.formats.page_data import PageData
 from xenqemu.formats.sink import Sink
 from xenqemu.formats.source import Source
@@ -47,7 +47,7 @@ class HvmMemory:
     def room(self) -> int:
         """Return how many bytes the image has at most, from the pages that the guest has now."""
         pages = Control(self._xen).existing(self._domid).pages
-        return image_room(pages) + HvmContext.LIMIT
+        return image_room(pages) + guest_state.context_room(self._xen, self._domid)
 
     def save(self, out: Sink, progress: Progress) -> None:
         """Write the image; raise `HypervisorError` unless the guest is suspended."""
