@@ -1,0 +1,160 @@
+r"""What two hosts say to each other while a guest moves: xl's migration protocol, without I/O.
+
+::
+
+    receiver   "xl migration receiver ready, send binary domain data.\n"    banner, without a NUL
+    sender     an xl save file up to libxl's END (modules xl, libxl)
+    receiver   "domain received, ready to unpause\0"                        ready
+    sender     "domain is yours, you are cleared to unpause\0"              go
+    receiver   "my copy unpause results are as follows\0"                   report
+    receiver   u8 status: 0, the guest is there                             started
+                          else it cannot be, and nothing is left there:     failed
+    receiver   "domain is yours, you are cleared to unpause\0"              back
+
+Once go is written the guest is the receiver's, unless back is said.  A receiver that gives up while
+it waits for go reports too, with a status that is not 0; the sender may have said go meanwhile.
+
+The machine is the two tables below, the same for both sides.  What is not in them raises, and
+leaves the machine where it was.  Source: tools/xl/xl_migrate.c.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum, auto
+
+from xenqemu.errors import ProtocolError
+
+
+class Role(Enum):
+    """The two sides of a migration."""
+
+    SENDER = "sender"
+    RECEIVER = "receiver"
+
+
+class Message(Enum):
+    """What is said; the values are xl's names for it."""
+
+    BANNER = "banner"
+    READY = "ready message"
+    GO = "GO message"
+    REPORT = "success/failure report message"
+    STARTED = "success status"
+    FAILED = "failure status"
+    BACK = "permission for sender to resume"
+
+
+class State(Enum):
+    """How far the two are."""
+
+    OPENED = auto()
+    RECORD = auto()
+    RECEIVED = auto()
+    CLEARED = auto()
+    REPORTED = auto()
+    GIVEN_UP = auto()
+    FAILED = auto()
+    MOVED = auto()
+    RETURNED = auto()
+
+
+_YOURS = b"domain is yours, you are cleared to unpause\0"
+
+WORDS: Mapping[Message, tuple[Role, bytes]] = {
+    Message.BANNER: (Role.RECEIVER, b"xl migration receiver ready, send binary domain data.\n"),
+    Message.READY: (Role.RECEIVER, b"domain received, ready to unpause\0"),
+    Message.GO: (Role.SENDER, _YOURS),
+    Message.REPORT: (Role.RECEIVER, b"my copy unpause results are as follows\0"),
+    Message.STARTED: (Role.RECEIVER, b"\0"),
+    Message.FAILED: (Role.RECEIVER, b"\3"),
+    Message.BACK: (Role.RECEIVER, _YOURS),
+}
+"""Who says each message, in which bytes; a failure is any byte but 0, libxl's ERROR_FAIL ours."""
+
+TRANSITIONS: Mapping[State, Mapping[Message, State]] = {
+    State.OPENED: {Message.BANNER: State.RECORD},
+    State.RECORD: {Message.READY: State.RECEIVED},
+    State.RECEIVED: {Message.GO: State.CLEARED, Message.REPORT: State.GIVEN_UP},
+    State.CLEARED: {Message.REPORT: State.REPORTED},
+    State.REPORTED: {Message.STARTED: State.MOVED, Message.FAILED: State.FAILED},
+    State.GIVEN_UP: {Message.FAILED: State.FAILED},
+    State.FAILED: {Message.BACK: State.RETURNED},
+}
+"""Which message may come next, and where it leads; in MOVED and RETURNED all has been said."""
+
+SHOWN = 64
+"""Bytes that an error repeats of what came in place of a message."""
+
+HINT = "; is there a login script over there that prints on standard output?"
+
+
+class Handshake:
+    """One side of one migration; `code` is the receiver's status once it was heard.
+
+    Bytes go in by `feed`, what they say comes out of `heard`; what is to be written comes out of
+    `say`.  The record is not fed: who sends or takes it does so in RECORD.
+    """
+
+    def __init__(self, role: Role) -> None:
+        self.role = role
+        self.state = State.OPENED
+        self.code = 0
+        self._unread = b""
+        self._offset = 0
+
+    def say(self, message: Message) -> bytes:
+        """Return the bytes of a message of ours; raise `ValueError` where it is not to be said."""
+        speaker, words = WORDS[message]
+        if speaker is not self.role or message not in self._next:
+            raise ValueError(f"no {message.value} can be said by the {self.role.value} now")
+        self.state = self._next[message]
+        return words
+
+    def feed(self, data: bytes) -> None:
+        """Take some of what the other side said, split anywhere."""
+        self._unread += data
+
+    def heard(self) -> Message | None:
+        """Return the next message that is here whole, None if there is none.
+
+        Raises `ProtocolError` as soon as what is here cannot become a message that is to come.
+        """
+        if not self._unread:
+            return None
+        message = self._begun()
+        size = len(WORDS[message][1])
+        if len(self._unread) < size:
+            return None
+        if message in {Message.STARTED, Message.FAILED}:
+            self.code = self._unread[0]
+        self.state = self._next[message]
+        self._unread = self._unread[size:]
+        self._offset += size
+        return message
+
+    @property
+    def awaited(self) -> str:
+        """What the other side is to say next, in xl's words."""
+        names = [message.value for message in self._next if WORDS[message][0] is not self.role]
+        return " or ".join(names) or "nothing"
+
+    @property
+    def _next(self) -> Mapping[Message, State]:
+        return TRANSITIONS.get(self.state, {})
+
+    def _begun(self) -> Message:
+        """Return the message that what is unread is, or begins to be."""
+        for message in self._next:
+            speaker, words = WORDS[message]
+            begins = words.startswith(self._unread[: len(words)])
+            if message is Message.FAILED:
+                begins = self._unread[0] != 0
+            if speaker is not self.role and begins:
+                return message
+        got = repr(self._unread[:SHOWN])[1:]
+        hint = HINT if self.state is State.OPENED else ""
+        raise ProtocolError(
+            f"byte {self._offset} of what the other host says: "
+            f"expected {self.awaited}, got {got}{hint}"
+        )
