@@ -100,6 +100,24 @@ class Deadlines:
     libxl_lock: float = 10.0
     """For another program to let go of one of libxl's locks on a domain."""
 
+    peer_banner: float = 120.0
+    """For another host to be ready for a guest; a password may be asked for before."""
+
+    peer_answer: float = 60.0
+    """For another host to say whether it could take a guest."""
+
+    peer_stall: float = 300.0
+    """For another host to take or to send more of a record."""
+
+    peer_ready: float = 300.0
+    """For another host to make a domain of a record, once it has the last byte."""
+
+    peer_message: float = 180.0
+    """For another host to say or to take any other message."""
+
+    peer_end: float = 2.0
+    """For the command that leads to another host to end, and again when told to."""
+
     qemu_start: float = 60.0
     """In the lab: for QEMU to answer after its start."""
 
