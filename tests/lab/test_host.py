@@ -304,3 +304,45 @@ def test_a_domain_is_made_and_listed(lab):
     kill(Machine.load(lab.guests / str(domid)).process)
     assert lab.domains() == []
     assert list(lab.run.iterdir()) == []
+
+
+def called(lab, domid):
+    """Return all the names that a domain has."""
+    with lab.store() as store:
+        names = [store.read(f"/local/domain/{domid}/name"), store.read(f"/vm/{UUID}/name")]
+    return {*names, lab.config(domid).name}
+
+
+def test_a_domain_is_renamed_everywhere_and_again(lab):
+    leave_behind(lab, 5)
+    assert called(lab, 5) == {"small"}
+    for _ in range(2):
+        lab.rename(5, "small", "small--incoming")
+        assert called(lab, 5) == {"small--incoming"}
+    assert lab.config(5).with_name("small") == config()
+    lab.rename(5, "small--incoming", "small")
+    assert called(lab, 5) == {"small"}
+
+
+def test_a_renaming_that_was_cut_short_is_finished(lab, monkeypatch):
+    leave_behind(lab, 5)
+    monkeypatch.setattr(host_module, "keep", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        lab.rename(5, "small", "away")
+    monkeypatch.undo()
+    assert called(lab, 5) == {"small", "away"}
+    lab.rename(5, "small", "away")
+    assert called(lab, 5) == {"away"}
+
+
+def test_a_name_that_is_another_domains_is_refused(lab):
+    leave_behind(lab, 5)
+    with Site(lab) as other:
+        other.prepare(config(f'name = "other"\nuuid = "{UUID[:-1]}e"'))
+        with pytest.raises(HostError, match="domain 1 is named other already"):
+            lab.rename(5, "small", "other")
+    with pytest.raises(HostError, match="it is called 'small', not 'large'"):
+        lab.rename(5, "large", "larger")
+    with pytest.raises(HostError, match="there is no domain 6"):
+        lab.rename(6, "small", "smaller")
+    assert called(lab, 5) == {"small"}

@@ -90,6 +90,12 @@ class Host(Protocol):
     def build(self, record: Source, progress: Progress, options: BuildOptions) -> int:
         """Make a paused domain of a checked xl save file and return its id, or leave nothing."""
 
+    def rename(self, domid: int, old: str, new: str) -> None:
+        """Call a domain `new` that is called `old`; nothing if it is called so already.
+
+        Raises `HostError` if it has another name, or another domain has the new one.
+        """
+
     def destroy(self, domid: int) -> None:
         """End a domain and remove all that is its on this host; may be repeated."""
 

@@ -42,9 +42,11 @@ def check(config: DomainConfig) -> None:
             raise HostError(f"{config.name} needs {path}, which cannot be read")
 
 
-def check_free(config: DomainConfig, guests: Path) -> None:
-    """Raise `HostError` if another domain has the same name or uuid."""
+def check_free(config: DomainConfig, guests: Path, itself: int = 0) -> None:
+    """Raise `HostError` if another domain, but `itself`, has the same name or uuid."""
     for domid, other in configs(guests):
+        if domid == str(itself):
+            continue
         if config.name == other.name:
             raise HostError(f"domain {domid} is named {config.name} already")
         if config.uuid.lower() == other.uuid.lower():

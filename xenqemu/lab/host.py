@@ -24,6 +24,7 @@ from pathlib import Path
 from xenqemu.errors import HostError, HostTimeout, XenqemuError
 from xenqemu.formats.domain_config import DomainConfig
 from xenqemu.formats.source import Source
+from xenqemu.host import naming
 from xenqemu.host.device_model import DeviceModel
 from xenqemu.host.domain import BuildOptions, DomainState, Needs, state
 from xenqemu.host.hypervisor import Progress
@@ -33,7 +34,7 @@ from xenqemu.host.policy import PATIENCE, Deadlines
 from xenqemu.host.process import Process
 from xenqemu.host.store import Store
 from xenqemu.lab import admission, layout, program
-from xenqemu.lab.site import LOCK, Site, locked
+from xenqemu.lab.site import LOCK, Site, keep, locked
 from xenqemu.operations.image import read_record
 
 LONGEST_SOCKET = 107
@@ -148,6 +149,15 @@ class Lab:
             parts = read_record(record, lambda own: site.prepare(given or own), progress)
             site.start(parts.device_state)
             return site.domid
+
+    def rename(self, domid: int, old: str, new: str) -> None:
+        """Call a domain `new` that is called `old`, or is called so already."""
+        with locked(self.folder / LOCK, self.deadlines):
+            config = self.config(domid).with_name(new)
+            admission.check_free(config, self.guests, domid)
+            with self.store() as store:
+                naming.rename(store, domid, old, new)
+            keep(config, self.hypervisor.folder(domid))
 
     def destroy(self, domid: int) -> None:
         """End a domain and remove all that is its on this host; may be repeated."""

@@ -103,9 +103,7 @@ class Site:
             self.domid = domid
             self._lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             fcntl.flock(self._lock, fcntl.LOCK_EX)
-            draft = folder / "config.json.new"
-            draft.write_bytes(config.dump())
-            draft.rename(folder / "config.json")
+            keep(config, folder)
         self._config = config
 
     def start(self, device_state: bytes | None) -> None:
@@ -144,6 +142,13 @@ class Site:
         below = min(memory, BELOW)
         machine = Machine(self.domid, config.uuid, pid, started, memory, below, config.max_vcpus)
         machine.store(self._place.folder)
+
+
+def keep(config: DomainConfig, folder: Path) -> None:
+    """Write what a domain is made of into its folder, at once and whole."""
+    draft = folder / "config.json.new"
+    draft.write_bytes(config.dump())
+    draft.rename(folder / "config.json")
 
 
 def _empty_memory(place: Place, config: DomainConfig) -> RamFile:

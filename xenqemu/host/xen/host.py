@@ -14,6 +14,7 @@ from xenqemu.errors import HostError
 from xenqemu.formats.domain_config import DomainConfig
 from xenqemu.formats.libxc_records import PAGE_SIZE
 from xenqemu.formats.source import Source
+from xenqemu.host import naming
 from xenqemu.host.domain import BuildOptions, Needs
 from xenqemu.host.hypervisor import DomainInfo, GuestMemory, Progress, RunState
 from xenqemu.host.ledger import Ledger
@@ -112,6 +113,11 @@ class XenHost:
 
         builder = XlRestore(self.store, monitor=options.monitor, deadlines=self._deadlines)
         return builder.build(record, progress, options.config, options.size)
+
+    def rename(self, domid: int, old: str, new: str) -> None:
+        """Call a domain `new` that is called `old`, or is called so already."""
+        with self.store() as store:
+            naming.rename(store, domid, old, new)
 
     def destroy(self, domid: int) -> None:
         """End a domain and remove all that is its on this host; may be repeated."""
