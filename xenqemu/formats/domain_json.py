@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from xenqemu.errors import BadRecord, TooBig
@@ -44,40 +45,43 @@ def _bracketed(brackets: str, items: list[str], indent: str) -> str:
     return f"{brackets[0]}\n{body}\n{indent}{brackets[1]}"
 
 
-def loaded(data: bytes) -> Any:
-    """Return the value of JSON bytes in which each key of an object stands once."""
+def loaded(data: bytes, record: str = RECORD) -> Any:
+    """Return the value of JSON bytes in which each key of an object stands once.
+
+    `record` is what errors call them.
+    """
     if len(data) > MAX_JSON:
-        raise TooBig(RECORD, 0, f"at most {MAX_JSON} bytes", str(len(data)))
+        raise TooBig(record, 0, f"at most {MAX_JSON} bytes", str(len(data)))
     try:
         text = data.decode()
-        return json.loads(text, object_pairs_hook=_object)
+        return json.loads(text, object_pairs_hook=partial(_object, record))
     except UnicodeDecodeError as error:
-        raise BadRecord(RECORD, error.start, "UTF-8", error.reason) from error
+        raise BadRecord(record, error.start, "UTF-8", error.reason) from error
     except json.JSONDecodeError as error:
         offset = len(text[: error.pos].encode())
-        raise BadRecord(RECORD, offset, "JSON", error.msg) from error
+        raise BadRecord(record, offset, "JSON", error.msg) from error
     except RecursionError as error:
-        raise _too_deep() from error
+        raise _too_deep(record) from error
     except ValueError as error:  # an integer of thousands of digits
-        raise BadRecord(RECORD, 0, "numbers of 64 bits", str(error)) from error
+        raise BadRecord(record, 0, "numbers of 64 bits", str(error)) from error
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _object(record: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
         [(twice, _)] = Counter(key for key, _ in pairs).most_common(1)
-        raise BadRecord(RECORD, 0, "each key once", ascii(twice[:40]))
+        raise BadRecord(record, 0, "each key once", ascii(twice[:40]))
     return value
 
 
-def _too_deep() -> TooBig:
-    return TooBig(RECORD, 0, f"at most {MAX_DEPTH} levels", "more")
+def _too_deep(record: str) -> TooBig:
+    return TooBig(record, 0, f"at most {MAX_DEPTH} levels", "more")
 
 
 def check(value: object, depth: int) -> None:
     """Raise for what Python can hold but JSON, C strings, UTF-8 or our stack cannot."""
     if depth > MAX_DEPTH:
-        raise _too_deep()
+        raise _too_deep(RECORD)
     if isinstance(value, Mapping):
         check([*value.keys(), *value.values()], depth)
     elif isinstance(value, list | tuple):
