@@ -10,12 +10,19 @@ from __future__ import annotations
 import io
 import os
 import stat
-from typing import BinaryIO
+from typing import BinaryIO, Protocol, cast
 
 from xenqemu.errors import TooBig, Truncated
 
 CHUNK = 1 << 20
 """Bytes moved at a time where a stream must be read to be skipped or copied."""
+
+
+class Inlet(Protocol):
+    """What bytes come from that is no file."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return up to `size` bytes, none only at the end."""
 
 
 class Source:
@@ -26,12 +33,12 @@ class Source:
     Unless `seek`, what is skipped in a file is read all the same.
     """
 
-    def __init__(self, file: BinaryIO, offset: int = 0, *, seek: bool = True) -> None:
-        self._file = file
+    def __init__(self, file: BinaryIO | Inlet, offset: int = 0, *, seek: bool = True) -> None:
+        self._file = cast(BinaryIO, file)  # an inlet is only read, since it has no size
         self._seek = seek
         self._ahead = b""
         self.offset = offset
-        self._size = _size_beyond(file)
+        self._size = _size_beyond(self._file)
         if self._size is not None:
             self._size += offset
 
@@ -143,12 +150,12 @@ def _ended(record: str, start: int, size: int, got: int) -> Truncated:
 
 
 def _size_beyond(file: BinaryIO) -> int | None:
-    """Return how many bytes a regular file or a buffer has left, None for a pipe."""
+    """Return how many bytes a regular file or a buffer has left, None for a pipe or an inlet."""
     if isinstance(file, io.BytesIO):
         return len(file.getbuffer()) - file.tell()
     try:
         status = os.fstat(file.fileno())
-    except OSError:
+    except (OSError, AttributeError):
         return None
     if not stat.S_ISREG(status.st_mode):
         return None

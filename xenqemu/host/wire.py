@@ -11,14 +11,13 @@ The end of what the other host says (`read` returns nothing) and its refusal to 
 from __future__ import annotations
 
 import errno
-import io
 import os
 import select
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO
 
 from xenqemu.errors import HostTimeout
 from xenqemu.formats.sink import Buffer
@@ -85,22 +84,16 @@ class Wire:
                 self._aside = None
 
 
-class Incoming(io.RawIOBase):
-    """What comes by a wire, as a file for a `Source`; it may pause for `stall` seconds."""
+class Incoming:
+    """What comes by a wire, for a `Source`; it may pause for `stall` seconds."""
 
     def __init__(self, wire: Wire, stall: float) -> None:
         self._wire = wire
         self._stall = stall
 
-    def readable(self) -> bool:
-        """Tell that it is to be read."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Read some bytes and return how many, 0 at the end."""
-        piece = self._wire.read(len(buffer), Deadline.after(self._stall))
-        buffer[: len(piece)] = piece
-        return len(piece)
+    def read(self, size: int, /) -> bytes:
+        """Return up to `size` bytes, b"" at the end; raise `HostTimeout`."""
+        return self._wire.read(size, Deadline.after(self._stall))
 
 
 @contextmanager
