@@ -47,6 +47,10 @@ class Source:
         """Return a source over bytes in memory."""
         return cls(io.BytesIO(data))
 
+    def read(self, size: int, /) -> bytes:
+        """Return some of what comes next, at most `size` bytes, none only at the end."""
+        return self._some(size)
+
     def exact(self, size: int, record: str) -> bytes:
         """Return the next `size` bytes; raise `Truncated` where the stream ends before.
 

@@ -7,11 +7,14 @@ import time
 
 import pytest
 
+from tests.formats.strategies import CONTEXT, PARAMS, TSC, stream
 from tests.host.xen.xl_peer import write_xl
 from tests.lab.xenstored.running import running
-from xenqemu.errors import HostError, HostTimeout, Truncated, Unsupported
+from xenqemu.errors import BadRecord, HostError, HostTimeout, Truncated, Unsupported
 from xenqemu.formats import xl as xl_format
 from xenqemu.formats.domain_config import DomainConfig
+from xenqemu.formats.libxc_records import End, StaticDataEnd
+from xenqemu.formats.page_data import PageData
 from xenqemu.formats.sink import Sink
 from xenqemu.formats.source import Source
 from xenqemu.formats.xl import XlHeader
@@ -26,7 +29,8 @@ CONFIG = DomainConfig(
         "b_info": {"max_vcpus": 1, "max_memkb": 16384},
     }
 )
-IMAGE = bytes(range(256)) * 12345
+PAGES = PageData.of(range(770)), [bytes(range(256)) * 16 * 770]
+IMAGE = stream((StaticDataEnd(), PAGES, TSC, CONTEXT, PARAMS, End()))
 
 SETUP = f"""
     assert words[0] == "restore"
@@ -135,9 +139,23 @@ def test_the_command(restore, tmp_path, monitor, options):
     assert (tmp_path / "words").read_text() == f"restore {options} /proc/self/fd/0"
 
 
-def test_what_comes_after_the_end_need_not_be_read(restore):
-    builder = restore("data.read(100); make(); time.sleep(0.2)")
-    assert builder.build(Source.of(record() + bytes(5 << 20)), quiet) == 5
+def test_what_comes_after_the_end_is_left_where_it_is(restore, tmp_path):
+    builder = restore(f"open({str(tmp_path / 'fed')!r}, 'wb').write(data.readall()); make()")
+    source = Source.of(record() + b"the next message")
+    assert builder.build(source, quiet) == 5
+    assert (tmp_path / "fed").read_bytes() == record()
+    assert source.exact(16, "message") == b"the next message"
+
+
+def test_a_record_that_breaks_off_or_is_broken_is_not_built(restore, stores):
+    """xl finds that it ends early, and clears up."""
+    broken = bytearray(record())
+    broken[-8] = 99  # the type of libxl's END
+    for data, error in ((record()[:-1], Truncated), (bytes(broken), Unsupported)):
+        body = "make(); data.readall(); store('rm', '/local/domain/5'); fail('early')"
+        with pytest.raises(error):
+            restore(body).build(Source.of(data), quiet)
+        assert names(stores) == []
 
 
 def test_a_daemon_that_stays_is_not_waited_for(restore):
@@ -263,6 +281,9 @@ def test_an_interrupt_lets_xl_clean_up(restore, stores, tmp_path):
 def test_a_record_that_is_not_one(restore, stores):
     with pytest.raises(Truncated):
         restore("make()").build(Source.of(record()[:60]), quiet)
+    head = len(record()) - len(IMAGE)
+    with pytest.raises(BadRecord, match="libxl header"):
+        restore("data.readall()").build(Source.of(record()[:head] + bytes(99)), quiet)
     for flags, config in ((2, b"name = 'g1'\n"), (2, b""), (2, None)):
         with pytest.raises(Unsupported, match="expected a config in JSON"):
             restore("make()").build(Source.of(record(XlHeader(flags, config))), quiet)

@@ -1,8 +1,10 @@
 """Making a domain of a record: `xl restore -p`, fed through a pipe.
 
 xl reads a record from its start to libxl's END record and never seeks, so the pipe is as good to
-it as a file.  It opens /proc/self/fd/0: the daemon that it leaves behind to see to the guest's
-reboots, and the QEMU that it starts, have their standard input elsewhere and hold no pipe open.
+it as a file.  The record is looked through on its way: what comes from another host does not end
+where a record does.  xl opens /proc/self/fd/0: the daemon that it leaves behind to see to the
+guest's reboots, and the QEMU that it starts, have their standard input elsewhere and hold no pipe
+open.
 
 When the pipe ends early, libxl destroys what it has made so far, and xl fails.  That is also how
 an attempt is given up here.  The reason of a failure is in xl's complaints or, where QEMU would
@@ -24,6 +26,7 @@ from typing import IO
 from xenqemu.errors import HostError, HostTimeout, Unsupported
 from xenqemu.formats import xl as xl_format
 from xenqemu.formats.domain_config import DomainConfig
+from xenqemu.formats.libxl import Stream
 from xenqemu.formats.source import CHUNK, Source
 from xenqemu.formats.xl import JSON, XlHeader
 from xenqemu.host.hypervisor import Progress
@@ -79,10 +82,10 @@ class XlRestore:
         self._require_free(config)
         started = time.time()
         with self._undone(config), _running(self._command(), self._deadlines) as xl:
-            fed = xl.feed(head)
-            while fed and (piece := _piece(record)):
-                fed = xl.feed(piece)
-                progress(record.offset, max(record.offset, size))
+            with contextlib.suppress(BrokenPipeError):  # it has ended: its status will tell
+                xl.feed(head)
+                for _record in Stream(Source(_Passing(record, xl))):
+                    progress(record.offset, max(record.offset, size))
             status = xl.finish()
             if status:
                 words = [f"xl restore failed ({status}): {xl.complaints()}"]
@@ -154,19 +157,15 @@ class _Xl:
         self._deadlines = deadlines
         os.set_blocking(self._input.fileno(), False)
 
-    def feed(self, data: bytes) -> bool:
-        """Have xl read `data`; return False if it does not read any more, having ended."""
+    def feed(self, data: bytes) -> None:
+        """Have xl read `data`; raise `BrokenPipeError` if it reads no more, having ended."""
         rest = memoryview(data)
         poll = select.poll()
         poll.register(self._input, select.POLLOUT)
         while rest:
             if not patiently(lambda seconds: poll.poll(seconds * 1000), self._deadlines.xl_stall):
                 raise HostTimeout(f"xl restore has not read for {self._deadlines.xl_stall:g} s")
-            try:
-                rest = rest[os.write(self._input.fileno(), rest) :]
-            except BrokenPipeError:
-                return False
-        return True
+            rest = rest[os.write(self._input.fileno(), rest) :]
 
     def finish(self) -> int:
         """Let xl come to its end and return its exit status."""
@@ -196,6 +195,19 @@ class _Xl:
         if not self._ended_within(self._deadlines.xl_give_up):
             self._process.kill()
             self._process.wait()
+
+
+class _Passing:
+    """Gives what comes from `record`, once xl has read it too."""
+
+    def __init__(self, record: Source, xl: _Xl) -> None:
+        self._record = record
+        self._xl = xl
+
+    def read(self, size: int, /) -> bytes:
+        piece = self._record.read(size)
+        self._xl.feed(piece)
+        return piece
 
 
 @contextlib.contextmanager
@@ -232,13 +244,6 @@ def _head(record: Source, config: DomainConfig | None) -> tuple[bytes, DomainCon
     else:
         raise Unsupported("xl header", xl_format.HEADER.size, "a config in JSON", "none")
     return header.pack(), config
-
-
-def _piece(record: Source) -> bytes:
-    """Return some of what is left, b"" at the end."""
-    piece = record.peek(CHUNK)
-    record.skip(len(piece), "xl save file")
-    return piece
 
 
 def _tail(log: IO[bytes]) -> bytes:
