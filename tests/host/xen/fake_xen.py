@@ -23,6 +23,7 @@ XTAB = 0xF << 28
 UUID_OF_ALL = UUID("1c45a064-edb5-48a8-a742-b09c9432aa1c")
 LOGGER, INTERFACE, MEMORY, CHANNELS, POLICY = 0x10, 0x20, 0x30, 0x40, 0x50
 LEAVES = bytes(range(48))
+MOST_LEAVES = {2: bytes(range(100, 124)), 3: bytes(range(100, 172))}
 MSRS = (0xCE).to_bytes(4, "little") + bytes(4) + (1 << 31).to_bytes(8, "little")
 LOCAL_PORT = 33
 
@@ -62,6 +63,7 @@ class FakeLibraries(Libraries):
         self.refusals: dict[str, int] = {}
         self.calls: list[str] = []
         self.mappings: dict[int, object] = {}
+        self.policy = b""
         self.notified: Callable[[], None] = lambda: None
         self.event_pipe = os.pipe()
         self._functions = {}
@@ -190,9 +192,16 @@ class FakeLibraries(Libraries):
 
     def xc_get_domain_cpu_policy(self, handle: int, domid: int, *places: int) -> int:
         self.guest(domid)
-        nr_leaves, leaves, nr_msrs, msrs = places
+        return self._give_policy(LEAVES, *places)
+
+    def xc_get_system_cpu_policy(self, handle: int, index: int, *places: int) -> int:
+        return self._give_policy(MOST_LEAVES[index], *places)
+
+    def _give_policy(
+        self, all_leaves: bytes, nr_leaves: int, leaves: int, nr_msrs: int, msrs: int
+    ) -> int:
         for number, place, data, size in (
-            (nr_leaves, leaves, LEAVES, 24),
+            (nr_leaves, leaves, all_leaves, 24),
             (nr_msrs, msrs, MSRS, 16),
         ):
             assert int.from_bytes(ctypes.string_at(number, 4), "little") * size >= len(data)
@@ -209,13 +218,18 @@ class FakeLibraries(Libraries):
     def xc_cpu_policy_get_domain(self, handle: int, domid: int, policy: int) -> int:
         self.guest(domid)
         assert policy == POLICY
+        self.policy = LEAVES
+        return 0
+
+    def xc_cpu_policy_get_system(self, handle: int, index: int, policy: int) -> int:
+        assert policy == POLICY
+        self.policy = MOST_LEAVES[index]
         return 0
 
     def xc_cpu_policy_serialise(self, handle: int, policy: int, *places: int) -> int:
         assert policy == POLICY
         leaves, nr_leaves, msrs, nr_msrs = places
-        (domid,) = self.guests
-        return self.xc_get_domain_cpu_policy(handle, domid, nr_leaves, leaves, nr_msrs, msrs)
+        return self._give_policy(self.policy, nr_leaves, leaves, nr_msrs, msrs)
 
     def xc_suspend_evtchn_init_exclusive(
         self, handle: int, channels: int, domid: int, port: int, lock: int

@@ -75,7 +75,11 @@ def test_the_params_are_those_that_libxc_saves() -> None:
 
 def test_every_function_is_in_the_installed_libraries() -> None:
     libraries = Libraries(INSTALLED)
-    older = {"xc_get_cpu_policy_size", "xc_get_domain_cpu_policy"}
+    older = {
+        "xc_get_cpu_policy_size",
+        "xc_get_domain_cpu_policy",
+        "xc_get_system_cpu_policy",
+    }
     for name in PROTOTYPES.keys() - older:
         assert libraries[name].argtypes == PROTOTYPES[name][1]
         assert libraries[name] is libraries[name]

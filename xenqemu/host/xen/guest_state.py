@@ -21,22 +21,35 @@ from xenqemu.host.xen.control import Control
 from xenqemu.host.xen.library import Xen
 from xenqemu.host.xen.releases import CpuPolicy
 
+PV_MAX, HVM_MAX = 2, 3
+"""Which policy of the host: XEN_SYSCTL_cpu_policy_* of sysctl.h."""
+
 POLICY_MAX = 1 << 16
 """Entries of a cpu policy that are believed; real ones have some hundreds."""
 
 
 def policies(xen: Xen, domid: int) -> list[Value]:
-    """Return the records of the cpu policy; none where this Xen saves none (before 4.14)."""
+    """Return the records of a guest's cpu policy; none where this Xen saves none (before 4.14)."""
+    return _policies(xen, "domain", domid)
+
+
+def largest_policies(xen: Xen, *, hvm: bool) -> list[Value]:
+    """Return the records of the most that this host can give to a guest, as `policies` does."""
+    return _policies(xen, "system", HVM_MAX if hvm else PV_MAX)
+
+
+def _policies(xen: Xen, whose: str, number: int) -> list[Value]:
+    """Return the cpu policy of a "domain", or of the "system", by its number."""
     kind = xen.release.cpu_policy
     if kind is CpuPolicy.NONE:
         return []
     room = _Room(xen, kind)
     if kind is CpuPolicy.DIRECT:
         leaves, msrs = room.leaves, room.msrs
-        numbers = byref(room.nr_leaves), byref(room.nr_msrs)
-        xen.call("xc_get_domain_cpu_policy", domid, numbers[0], leaves, numbers[1], msrs)
+        counts = byref(room.nr_leaves), byref(room.nr_msrs)
+        xen.call(f"xc_get_{whose}_cpu_policy", number, counts[0], leaves, counts[1], msrs)
     else:
-        _serialise(xen, domid, room)
+        _serialise(xen, f"xc_cpu_policy_get_{whose}", number, room)
     return room.records()
 
 
@@ -95,14 +108,14 @@ class _Room:
         return records
 
 
-def _serialise(xen: Xen, domid: int, room: _Room) -> None:
+def _serialise(xen: Xen, getter: str, number: int, room: _Room) -> None:
     policy = xen.libraries["xc_cpu_policy_init"]()
     if policy is None:
         raise HypervisorError("xc_cpu_policy_init: no memory")
     try:
-        xen.call("xc_cpu_policy_get_domain", domid, policy)
-        numbers = byref(room.nr_leaves), byref(room.nr_msrs)
-        xen.call("xc_cpu_policy_serialise", policy, room.leaves, numbers[0], room.msrs, numbers[1])
+        xen.call(getter, number, policy)
+        counts = byref(room.nr_leaves), byref(room.nr_msrs)
+        xen.call("xc_cpu_policy_serialise", policy, room.leaves, counts[0], room.msrs, counts[1])
     finally:
         xen.libraries["xc_cpu_policy_destroy"](policy)
 

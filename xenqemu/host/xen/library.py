@@ -60,10 +60,15 @@ PROTOTYPES: dict[str, tuple[type | None, tuple[type, ...]]] = {
         c_int,
         (c_void_p, c_uint32, _COUNT, ctypes.POINTER(c_ubyte), _COUNT, ctypes.POINTER(c_ubyte)),
     ),
+    "xc_get_system_cpu_policy": (
+        c_int,
+        (c_void_p, c_uint32, _COUNT, ctypes.POINTER(c_ubyte), _COUNT, ctypes.POINTER(c_ubyte)),
+    ),
     "xc_cpu_policy_get_size": (c_int, (c_void_p, _COUNT, _COUNT)),
     "xc_cpu_policy_init": (c_void_p, ()),
     "xc_cpu_policy_destroy": (None, (c_void_p,)),
     "xc_cpu_policy_get_domain": (c_int, (c_void_p, c_uint32, c_void_p)),
+    "xc_cpu_policy_get_system": (c_int, (c_void_p, c_uint, c_void_p)),
     "xc_cpu_policy_serialise": (
         c_int,
         (c_void_p, c_void_p, ctypes.POINTER(c_ubyte), _COUNT, ctypes.POINTER(c_ubyte), _COUNT),
