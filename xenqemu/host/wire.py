@@ -21,7 +21,7 @@ from typing import IO
 
 from xenqemu.errors import HostTimeout
 from xenqemu.formats.sink import Buffer
-from xenqemu.host.policy import Deadline
+from xenqemu.host.policy import SLICE, Deadline, attend
 
 
 @dataclass(frozen=True)
@@ -74,14 +74,16 @@ class Wire:
         poll.register(fd, event)
         if self._aside:
             poll.register(self._aside.fd, select.POLLIN)
-        ready: set[int] = set()
-        while fd not in ready:
-            ready = {number for number, _events in poll.poll(deadline.left * 1000)}
-            if not ready:
-                raise HostTimeout(trouble)
+        while True:
+            ready = {number for number, _events in poll.poll(min(SLICE, deadline.left) * 1000)}
             if self._aside and self._aside.fd in ready and not self._aside.hear():
                 poll.unregister(self._aside.fd)
                 self._aside = None
+            if fd in ready:
+                return
+            if not ready and deadline.passed:
+                raise HostTimeout(trouble)
+            attend()
 
 
 class Incoming:
