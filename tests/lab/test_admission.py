@@ -8,7 +8,9 @@ from tests.lab.conftest import config
 from xenqemu.errors import BadRecord, HostError, Unsupported, UsageError
 from xenqemu.formats.domain_config import OURS, DomainConfig
 from xenqemu.formats.xlcfg import GuestConfig
+from xenqemu.host import emulator
 from xenqemu.lab import admission
+from xenqemu.lab.machine import QEMU
 
 GREETING = '{"QMP": {"version": {}, "capabilities": []}}'
 MACHINES = (
@@ -33,7 +35,7 @@ def test_a_guest_that_can_run_is_admitted(knows_machines, tmp_path):
 
 
 def test_what_qemu_lists(knows_machines):
-    assert admission.machines() == {"pc-i440fx-7.2": "pc", "none": ""}
+    assert emulator.machines(QEMU) == {"pc-i440fx-7.2": "pc", "none": ""}
     assert admission.default_machine() == "pc-i440fx-7.2"
 
 
@@ -93,7 +95,8 @@ def test_files_that_are_not_there(knows_machines, text):
     [
         ("echo broken >&2; exit 1", "does not list its machines: broken"),
         (f"echo '{GREETING}'", "does not list its machines: $"),
-        (f"echo '{GREETING}'; echo '{{\"return\": []}}'", "does not list its machines"),
+        (f"echo '{GREETING}'; echo '{{\"return\": {{}}}}'", "does not list its machines"),
+        ("echo '{\"return\": {}}'; echo '{\"return\": []}'", "has no machines"),
         ("echo hello", "does not list its machines"),
         ("echo '[]'", "does not list its machines"),
         (r"printf '\377\n'", "does not list its machines"),
@@ -101,10 +104,10 @@ def test_files_that_are_not_there(knows_machines, text):
     ],
 )
 def test_a_qemu_that_answers_otherwise(fake_qemu, monkeypatch, script, why):
-    monkeypatch.setattr(admission, "QUESTION_TIMEOUT", 0.5 if "sleep" in script else 20)
+    monkeypatch.setattr(emulator, "QUESTION_TIMEOUT", 0.5 if "sleep" in script else 20)
     fake_qemu(script)
     with pytest.raises(HostError, match=why):
-        admission.machines()
+        emulator.machines(QEMU)
 
 
 def test_no_qemu(place, monkeypatch):
@@ -112,11 +115,12 @@ def test_no_qemu(place, monkeypatch):
     with pytest.raises(
         HostError, match="cannot ask qemu-system-x86_64 for its machines: .*No such"
     ):
-        admission.machines()
+        emulator.machines(QEMU)
 
 
 def test_a_qemu_without_a_pc(fake_qemu):
-    fake_qemu("""echo '{"return": [{"name": "none"}, {"name": "q35", "alias": "pc-like"}]}'""")
+    machines = '{"return": [{"name": "none"}, {"name": "q35", "alias": "pc-like"}]}'
+    fake_qemu(f"echo '{GREETING}'; echo '{{\"return\": {{}}}}'; echo '{machines}'")
     with pytest.raises(HostError, match="has no machine pc$"):
         admission.default_machine()
 
@@ -147,9 +151,37 @@ def test_names_and_uuids_are_there_once(tmp_path):
         admission.check_free(DomainConfig(tree), tmp_path)
 
 
+DEVICES = '{"return": [{"name": "ide-hd"}, {"name": "rtl8139"}]}'
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", ""),
+        ('vif = [""]', ""),
+        ('disk = ["/dev/null,raw,hda,w"]', ""),
+        ('vif = ["model=e1000"]', "no device e1000, which small needs"),
+        ('disk = ["/dev/null,raw,sda,w"]', "no device lsi53c895a, which small needs"),
+    ],
+)
+def test_devices_that_qemu_has(fake_qemu, text, why):
+    fake_qemu(f"cat >/dev/null; echo '{GREETING}'; echo '{{\"return\": {{}}}}'; echo '{DEVICES}'")
+    if not why:
+        admission.check_devices(config(text))
+        return
+    with pytest.raises(HostError, match=why):
+        admission.check_devices(config(text))
+
+
+def test_room_for_the_memory(tmp_path):
+    admission.check_room(config(), tmp_path)
+    with pytest.raises(HostError, match=f"small needs 1048576 MiB: {tmp_path} has .* MiB free"):
+        admission.check_room(config("memory = 1048576"), tmp_path)
+
+
 @pytest.mark.lab
 def test_qemu_of_this_machine():
-    machines = admission.machines()
+    machines = emulator.machines(QEMU)
     assert machines["none"] == ""
     default = admission.default_machine()
     assert default.startswith("pc-i440fx-")

@@ -49,7 +49,7 @@ def create(chosen: argparse.Namespace) -> None:
     accel = "kvm" if chosen.kvm else "tcg"
     hardware = Hardware(admission.default_machine(), accel)
     config = hardware.kept_in(DomainConfig.from_guest(guest))
-    lab.admit(Needs(config, IMAGE_VERSION, lab=True))
+    lab.admit(Needs(config, IMAGE_VERSION))
     domid = lab.create(config)
     if not chosen.paused:
         lab.hypervisor.unpause(domid)

@@ -114,6 +114,14 @@ class SavedContext(Value):
         return sum(each.typecode == LAPIC for each in self.records)
 
     @property
+    def longest(self) -> dict[int, int]:
+        """Bytes of the longest record of each typecode."""
+        found: dict[int, int] = {}
+        for each in self.records:
+            found[each.typecode] = max(found.get(each.typecode, 0), len(each.data))
+        return found
+
+    @property
     def cpus(self) -> dict[int, Cpu]:
         """The vcpus that are up, by number."""
         return {each.instance: _cpu(each.data) for each in self.records if each.typecode == CPU}

@@ -6,13 +6,13 @@ observed, not remembered.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from xenqemu.errors import HostError
+from xenqemu.errors import HostError, XenqemuError
 from xenqemu.formats.domain_config import DomainConfig
-from xenqemu.formats.hvm import SavedContext
+from xenqemu.formats.libxc_records import CpuidLeaf
 from xenqemu.formats.source import Source
 from xenqemu.host.hypervisor import DomainInfo, Hypervisor, Progress, RunState
 from xenqemu.host.ledger import Ledger
@@ -31,14 +31,21 @@ T = TypeVar("T")
 class Needs:
     """What a record asks of the host that is to take its guest.
 
-    `context` is Xen's state of an HVM guest; `lab` says that the guest is one of the lab, whose
-    CPU is in the state of QEMU.
+    `context` is, of Xen's state of an HVM guest, the longest record of each typecode in bytes;
+    `cpuid` is what the guest was told of its CPU, empty where that is not known.  `moving` says
+    that the guest may be here yet, under the same name, on its way from this host to itself.
     """
 
     config: DomainConfig
     image_version: int
-    context: SavedContext | None = None
-    lab: bool = False
+    context: Mapping[int, int] = field(default_factory=dict)
+    cpuid: tuple[CpuidLeaf, ...] = ()
+    moving: bool = False
+
+    @property
+    def lab(self) -> bool:
+        """Whether the guest is one of the lab, whose CPU is in the state of QEMU."""
+        return self.config.extra.get("host") == "lab"
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,10 @@ class Host(Protocol):
     @property
     def kind(self) -> str:
         """What sort of host this is: "lab" or "xen"."""
+
+    @property
+    def identity(self) -> str:
+        """What tells this host from all others, from its start to its end."""
 
     @property
     def hypervisor(self) -> Hypervisor:
@@ -86,6 +97,9 @@ class Host(Protocol):
 
     def admit(self, needs: Needs) -> None:
         """Raise the reason why this host cannot take such a guest, before anything is built."""
+
+    def objections(self, needs: Needs) -> Iterator[XenqemuError]:
+        """Give every reason why it cannot, and those that take longer to find, as errors."""
 
     def build(self, record: Source, progress: Progress, options: BuildOptions) -> int:
         """Make a paused domain of a checked xl save file and return its id, or leave nothing."""
@@ -134,6 +148,15 @@ class DomainState:
         if self.device_model:
             parts.append(f"device model: {self.device_model}")
         return "; ".join([*parts, *self.trouble])
+
+
+def collected(checks: Iterable[Callable[[], None]]) -> Iterator[XenqemuError]:
+    """Give what each of `checks` raises."""
+    for check in checks:
+        try:
+            check()
+        except XenqemuError as error:
+            yield error
 
 
 def find(host: Host, who: str) -> int:

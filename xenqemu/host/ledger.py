@@ -137,8 +137,8 @@ class Ledger:
         """Claim a guest and return the new operation's file.
 
         Raises `HostError` with the other one's name if an operation on the same guest goes on, or
-        was left unfinished, and where nothing can be written; one whose left-overs are `harmless`
-        is taken over.
+        was left unfinished, unless it is `harmless`, and where nothing can be written; what a
+        harmless one left is taken over.
         """
         me = Process.of(os.getpid())
         mine = replace(about, pid=os.getpid(), started=me.started if me else 0, since=time.time())
@@ -181,10 +181,11 @@ class Ledger:
         """Remove what was left of the same guest, or raise if that must not be."""
         others = [other for other in self.found() if other.about.concerns(mine)]
         for other in others:
-            if other.busy or not harmless(other):
+            if not harmless(other):
                 raise _conflict(other)
         for other in others:
-            self.adopt(other).close()
+            if not other.busy:
+                self.adopt(other).close()
 
     def _paths(self) -> list[Path]:
         numbered = [path for path in self._folder.glob("*.op") if path.stem.isdecimal()]

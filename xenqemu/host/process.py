@@ -16,6 +16,14 @@ END_TIMEOUT = 10.0
 """Seconds that a process has to end when asked, and again when killed."""
 
 
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+def boot_id() -> str:
+    """Return what tells this start of this machine from all others."""
+    return BOOT_ID.read_text().strip()
+
+
 @dataclass(frozen=True)
 class Process:
     """A process id and when it started, in clock ticks since boot (proc(5), field 22)."""

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 
 from xenqemu.errors import HostError, Unsupported
 from xenqemu.formats.domain_config import DomainConfig
+from xenqemu.host import emulator
 from xenqemu.lab.machine import QEMU, Hardware, Place, command
-from xenqemu.lab.program import WORDS
-
-QUESTION_TIMEOUT = 30.0
-"""Seconds that QEMU has to list its machines."""
 
 MEMORY_UNIT = 8
 """KiB; QEMU rounds RAM up to that, and then finds the file of it too small."""
@@ -35,11 +31,31 @@ def check(config: DomainConfig) -> None:
         raise Unsupported("domain config", 0, expected, f"{config.max_memkb} KiB")
     hardware = Hardware.of(config)
     command(config, hardware, NOWHERE, incoming=False)  # raises for what QEMU has no words for
-    if hardware.machine not in machines():
+    if hardware.machine not in emulator.machines(QEMU):
         raise HostError(f"{QEMU} here has no machine {hardware.machine}, which {config.name} needs")
     for path in _files(config):
         if not os.access(path, os.R_OK):
             raise HostError(f"{config.name} needs {path}, which cannot be read")
+
+
+def check_devices(config: DomainConfig) -> None:
+    """Raise `HostError` if QEMU lacks a device of the guest."""
+    known = emulator.devices(QEMU)
+    words = command(config, Hardware.of(config), NOWHERE, incoming=False)
+    for option, value in pairwise(words):
+        name = value.partition(",")[0]
+        if option == "-device" and name not in known:
+            raise HostError(f"{QEMU} here has no device {name}, which {config.name} needs")
+
+
+def check_room(config: DomainConfig, guests: Path) -> None:
+    """Raise `HostError` if the guest's memory does not fit where the guests are."""
+    status = os.statvfs(guests)
+    free = status.f_bavail * status.f_frsize
+    if config.max_memkb << 10 > free:
+        raise HostError(
+            f"{config.name} needs {config.max_memkb >> 10} MiB: {guests} has {free >> 20} MiB free"
+        )
 
 
 def check_free(config: DomainConfig, guests: Path, itself: int = 0) -> None:
@@ -55,39 +71,10 @@ def check_free(config: DomainConfig, guests: Path, itself: int = 0) -> None:
 
 def default_machine() -> str:
     """Return the versioned name of what QEMU calls "pc" today."""
-    for name, alias in machines().items():
+    for name, alias in emulator.machines(QEMU).items():
         if alias == "pc":
             return name
     raise HostError(f"{QEMU} here has no machine pc")
-
-
-def machines() -> dict[str, str]:
-    """Return the machines that QEMU has, with what each is an alias of ("" for none)."""
-    try:
-        done = subprocess.run(
-            [QEMU, "-nodefaults", "-machine", "none", "-display", "none", "-qmp", "stdio"],
-            input='{"execute":"qmp_capabilities"}{"execute":"query-machines"}{"execute":"quit"}',
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=QUESTION_TIMEOUT,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise HostError(f"cannot ask {QEMU} for its machines: {error}") from error
-    for line in done.stdout.splitlines():
-        match _message(line):
-            case {"return": [{"name": str()}, *_] as answer}:
-                return {known["name"]: known.get("alias", "") for known in answer}
-    raise HostError(f"{QEMU} does not list its machines: {done.stderr.strip()[:WORDS]}")
-
-
-def _message(line: str) -> object:
-    """Return a message of QMP, None for what is none."""
-    try:
-        return json.loads(line)
-    except ValueError:
-        return None
 
 
 def configs(guests: Path) -> Iterator[tuple[str, DomainConfig]]:

@@ -19,6 +19,7 @@ import socket
 import stat
 import struct
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from xenqemu.errors import HostError, HostTimeout, XenqemuError
@@ -26,12 +27,12 @@ from xenqemu.formats.domain_config import DomainConfig
 from xenqemu.formats.source import Source
 from xenqemu.host import naming
 from xenqemu.host.device_model import DeviceModel
-from xenqemu.host.domain import BuildOptions, DomainState, Needs, state
+from xenqemu.host.domain import BuildOptions, DomainState, Needs, collected, state
 from xenqemu.host.hypervisor import Progress
 from xenqemu.host.ledger import Ledger
 from xenqemu.host.plain_qemu import PlainQemu
 from xenqemu.host.policy import PATIENCE, Deadlines
-from xenqemu.host.process import Process
+from xenqemu.host.process import Process, boot_id
 from xenqemu.host.store import Store
 from xenqemu.lab import admission, layout, program
 from xenqemu.lab.site import LOCK, Site, keep, locked
@@ -63,6 +64,11 @@ class Lab:
         longest = self.run / "qmp-libxenstat-99999"
         if len(os.fsencode(longest)) > LONGEST_SOCKET:
             raise HostError(f"{self.folder}: the path is too long for a socket in it")
+
+    @property
+    def identity(self) -> str:
+        """What tells this host from all others."""
+        return f"lab:{boot_id()}:{self.folder}"
 
     def store(self) -> Store:
         """Return a connection to this host's xenstore."""
@@ -134,6 +140,16 @@ class Lab:
         self.domains()  # what ended guests left must not stand in the way
         admission.check(needs.config)
         admission.check_free(needs.config, self.guests)
+
+    def objections(self, needs: Needs) -> Iterator[XenqemuError]:
+        """Give every reason why this host cannot take such a guest."""
+        config = needs.config
+        checks = (
+            lambda: self.admit(needs),
+            lambda: admission.check_devices(config),
+            lambda: admission.check_room(config, self.guests),
+        )
+        return collected(checks)
 
     def create(self, config: DomainConfig) -> int:
         """Make a paused domain that is yet to boot and return its id, or leave nothing."""

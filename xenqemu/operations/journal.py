@@ -7,6 +7,9 @@ nothing is taken back, what is to follow is done all the same, and the error is 
 error met before the first undo was registered passes through as it is, since nothing had been
 touched.
 
+Where another host passes the point of no return, nobody here can tell for a while.  What fails
+then is `OutcomeUnknown`: neither the way back is gone nor the way on, until somebody has looked.
+
 All of it is written to the operation's file first, so that `recover` can do the same for a process
 that was killed, by the same code.
 """
@@ -24,17 +27,21 @@ from xenqemu.errors import (
     HostError,
     HostTimeout,
     OperationError,
+    OutcomeUnknown,
     PastReturn,
     RolledBack,
     Stranded,
 )
 from xenqemu.host.domain import Host
 from xenqemu.host.hypervisor import MaySuspendYet
-from xenqemu.host.ledger import About, Entry
+from xenqemu.host.ledger import About, Entry, Found
 from xenqemu.host.policy import Attention, Deadline, attended
 from xenqemu.operations.events import Event, Kind, Observer, Phase, unobserved
 from xenqemu.operations.steps import Commit, Overtaken, Step
-from xenqemu.operations.story import COMMITTED, Role, Story
+from xenqemu.operations.story import CERTAIN, COMMITTED, Role, Story
+
+MOVING = {"migration", "reception"}
+"""Two operations that a guest which moves within one host is in at once, as two domains."""
 
 
 def begin(host: Host, about: About) -> Entry:
@@ -42,7 +49,13 @@ def begin(host: Host, about: About) -> Entry:
 
     Raises `HostError` if another operation on that guest goes on, or was left unfinished.
     """
-    return host.ledger.begin(about, lambda other: Story.of(other.lines).only_watches)
+
+    def harmless(other: Found) -> bool:
+        if other.busy:
+            return {about.verb, other.about.verb} == MOVING
+        return Story.of(other.lines).only_watches
+
+    return host.ledger.begin(about, harmless)
 
 
 class Journal:
@@ -119,9 +132,23 @@ class Journal:
             if self._passed(commit, error):
                 self._story.take(COMMITTED)
             raise
-        self._story.take(COMMITTED)
-        self._attention.close()
-        self._entry.write(COMMITTED)
+        self._commit()
+
+    def doubt(self, commit: Commit, what: str) -> None:
+        """Begin an act of which nobody here can tell whether it passes the point of no return.
+
+        `what` tells people where both copies are.  It lasts until `resolve` says how it ended.
+        """
+        self.foresee(commit)
+        self._write({"doubt": what})
+
+    def resolve(self, *, passed: bool) -> None:
+        """End the doubt: the point of no return was passed, or the guest is as before."""
+        if passed:
+            self._commit()
+        else:
+            self._story.take(CERTAIN)
+            self._entry.write(CERTAIN)
 
     def foresee(self, commit: Commit) -> None:
         """Note a point that a killed process may have passed; in this one, nothing changes."""
@@ -135,18 +162,27 @@ class Journal:
     def settle(self, first: BaseException) -> list[str]:
         """Undo all that is left, last first, or finish; return what could not be done.
 
-        What gets in the way but changes nothing for the guest is noted at `first`.
+        What gets in the way but changes nothing for the guest is noted at `first`.  In doubt,
+        nothing is done.
         """
+        if self._story.doubt:
+            self._entry.unfinished = True
+            return []
         role = Role.FINISH if self._story.committed else Role.UNDO
         notes = [self._settled(number, first) for number in self._story.numbers(role)]
         return [note for note in notes if note]
 
-    def recover(self, cause: HostError) -> list[str]:
+    def recover(self, cause: HostError, *, moved: bool | None = None) -> list[str]:
         """Do for a process that was killed what it would have done on an error; as `settle`.
 
         What only a killed process leaves is cleared away too.  A guest that has not suspended by
-        now is not waited for once more.
+        now is not waited for once more.  `moved` ends a doubt: the guest is the other copy, or not.
         """
+        if self._story.doubt:
+            if moved is None:
+                self._entry.unfinished = True
+                return [self._story.doubt]
+            self.resolve(passed=moved)
         commit = self._story.commit
         if commit and not self._story.committed and self._passed(commit, cause):
             self._story.take(COMMITTED)
@@ -184,6 +220,11 @@ class Journal:
             raise outcome from error
         error.add_note(str(outcome))
         raise error  # Ctrl-C goes on as what it is, and says what it left
+
+    def _commit(self) -> None:
+        self._story.take(COMMITTED)
+        self._attention.close()
+        self._entry.write(COMMITTED)
 
     def _register(self, role: Role, step: Step) -> int:
         number = self._story.next_number
@@ -231,7 +272,7 @@ class Journal:
 
     def _check(self) -> None:
         """Raise if somebody wants the operation cancelled, or its time is over."""
-        if self._story.committed:
+        if self._story.committed or self._story.doubt:
             return
         if self._entry.cancelled:
             raise Cancelled(f"cancelled{self._last_heard()}")
@@ -254,6 +295,8 @@ class Journal:
     def _outcome(self, error: BaseException, notes: list[str]) -> OperationError:
         phase = self._phase.value
         why = f"{self._entry.about.title} failed ({phase}): {_words(error)}"
+        if self._story.doubt:
+            return OutcomeUnknown(f"{why}; {self._story.doubt}", phase)
         left = "; ".join(f"{n}. {note}" for n, note in enumerate(notes, 1))
         if self._story.committed:
             rest = f"; left to do: {left}" if notes else ""

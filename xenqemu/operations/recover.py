@@ -36,15 +36,19 @@ class Recovered:
     whole: bool
 
 
-def recover(host: Host, who: str = "", observe: Observer = unobserved) -> list[Recovered]:
+def recover(
+    host: Host, who: str = "", observe: Observer = unobserved, *, moved: bool | None = None
+) -> list[Recovered]:
     """End the operations that were left: all, or those on the domain `who`, named or by id.
 
-    Operations that go on are left alone, and so is whatever concerns the same guest.
+    Operations that go on are left alone, and so is whatever concerns the same guest.  A migration
+    of which nobody here can tell how it ended is left as it is, unless somebody has looked at both
+    copies and says whether the guest has `moved`.
     """
     found = host.ledger.found()
     busy = [each.about for each in found if each.busy]
     return [
-        _end(host, each, observe)
+        _end(host, each, observe, moved)
         for each in found
         if not each.busy
         and (not who or is_on(each.about, who))
@@ -62,12 +66,12 @@ def is_on(about: About, who: str) -> bool:
     return who == about.name or (bool(about.domid) and who == str(about.domid))
 
 
-def _end(host: Host, found: Found, observe: Observer) -> Recovered:
+def _end(host: Host, found: Found, observe: Observer, moved: bool | None) -> Recovered:
     story = Story.of(found.lines)
     with closing(host.ledger.adopt(found)) as entry:
         job = Journal(host, entry, observe, story=story)
         cause = HostError(f"the process of the {found.about} is gone")
-        trouble = job.recover(cause)
+        trouble = job.recover(cause, moved=moved)
         about = found.about
         now = str(state(host, about.domid)) if about.domid else ""
         notes = tuple(getattr(cause, "__notes__", ()))

@@ -23,7 +23,7 @@ from xenqemu.operations import steps
 from xenqemu.operations.events import Observer, Phase, unobserved
 from xenqemu.operations.journal import Journal, begin
 from xenqemu.operations.outline import Outline
-from xenqemu.operations.verify import is_lab, verify
+from xenqemu.operations.verify import verify
 
 
 @dataclass(frozen=True)
@@ -109,4 +109,4 @@ def _needs(record: Outline, config: DomainConfig) -> Needs:
     if record.checkpoints:
         raise Unsupported("libxl stream", 0, "an END", f"{record.checkpoints} checkpoints")
     version = record.image.version if record.image else 0
-    return Needs(config, version, record.context, is_lab(record))
+    return Needs(config, version, record.context.longest if record.context else {})

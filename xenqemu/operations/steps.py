@@ -61,15 +61,17 @@ class Step:
 class Commit:
     """A point of no return: `question` tells whether it was passed, `then` is done after it.
 
-    `meaning` says what is the guest from then on.
+    `meaning` says what is the guest from then on.  Without a question nobody here can tell.
     """
 
-    question: Step
+    question: Step | None
     meaning: str
     then: tuple[Step, ...] = ()
 
     def passed(self, host: Host) -> bool:
         """Tell whether it was passed: seen, since an act whose answer was lost has been done."""
+        if self.question is None:
+            return False
         return _QUESTIONS[self.question.act](host, **self.question.arguments)
 
     def line(self) -> Mapping[str, Any]:
@@ -80,7 +82,8 @@ class Commit:
     def of(cls, line: Mapping[str, Any]) -> Commit:
         """Return the point that a line of an operation's file holds."""
         then = tuple(map(Step.of, line["then"]))
-        return cls(Step.of(line["question"]), line["meaning"], then)
+        question = line["question"]
+        return cls(question and Step.of(question), line["meaning"], then)
 
 
 def resume(domid: int, uuid: str) -> Step:
@@ -110,8 +113,14 @@ def unpause(domid: int, uuid: str) -> Step:
     return Step("unpause", "unpause the guest", {"domid": domid, "uuid": uuid})
 
 
+def rename(domid: int, uuid: str, old: str, new: str) -> Step:
+    """Give a domain its name back."""
+    arguments = {"domid": domid, "uuid": uuid, "old": old, "new": new}
+    return Step("rename", f"call domain {domid} {new} again", arguments)
+
+
 def destroy(domid: int, uuid: str) -> Step:
-    """End a domain that was saved and stands still."""
+    """End a domain that was saved or handed over, and stands still."""
     return Step("destroy", f"destroy domain {domid}", {"domid": domid, "uuid": uuid})
 
 
@@ -133,6 +142,11 @@ def published(draft: Draft) -> Step:
 def has_run(domid: int, uuid: str) -> Step:
     """Ask whether a domain that was to be let run cannot be said to stand still."""
     return Step("has run", "", {"domid": domid, "uuid": uuid})
+
+
+def called(domid: int, uuid: str, name: str) -> Step:
+    """Ask whether a domain has a name."""
+    return Step("called", "", {"domid": domid, "uuid": uuid, "name": name})
 
 
 def cont(host: Host, domid: int) -> None:
@@ -176,6 +190,11 @@ def _unpause(host: Host, domid: int, uuid: str) -> None:
     host.hypervisor.unpause(domid)
 
 
+def _rename(host: Host, domid: int, uuid: str, old: str, new: str) -> None:
+    _present(host, domid, uuid)
+    host.rename(domid, old, new)
+
+
 def _destroy(host: Host, domid: int, uuid: str) -> None:
     """End a domain that its record has replaced, and what is left of it."""
     info = host.hypervisor.info(domid)
@@ -215,12 +234,18 @@ def _has_run(host: Host, domid: int, uuid: str) -> bool:
     return bool(now.trouble) or now.info.run_state not in still
 
 
+def _called(host: Host, domid: int, uuid: str, name: str) -> bool:
+    _present(host, domid, uuid)
+    return state(host, domid).name == name
+
+
 _ACTS: Mapping[str, Callable[..., None]] = {
     "resume": _resume,
     SETTLE: _settle,
     "watch": _watch,
     "restart": _restart,
     "unpause": _unpause,
+    "rename": _rename,
     "destroy": _destroy,
     "sweep": _sweep,
     "clear": _clear,
@@ -228,4 +253,5 @@ _ACTS: Mapping[str, Callable[..., None]] = {
 _QUESTIONS: Mapping[str, Callable[..., bool]] = {
     "published": _published,
     "has run": _has_run,
+    "called": _called,
 }

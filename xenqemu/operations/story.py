@@ -7,6 +7,8 @@
     {"done": 2}                                               taken back, or of no more use
     {"commit": {"question": {…}, "meaning": …, "then": […]}}  before the point of no return
     {"committed": true}                                       behind it
+    {"doubt": "…"}                                            from now on nobody here can tell
+    {"doubt": ""}                                             it was not passed
 
 The same lines make the state of a running operation and, read again, that of a killed one.
 """
@@ -23,6 +25,10 @@ from xenqemu.operations.steps import SETTLE, Commit, Step
 
 COMMITTED: Mapping[str, Any] = {"committed": True}
 """The line behind the point of no return."""
+
+
+CERTAIN: Mapping[str, Any] = {"doubt": ""}
+"""The line after which it is certain again that the point of no return was not passed."""
 
 
 class Role(Enum):
@@ -49,6 +55,7 @@ class Story:
     steps: dict[int, Registered] = field(default_factory=dict)
     commit: Commit | None = None
     committed: bool = False
+    doubt: str = ""
     touched: bool = False
     next_number: int = 1
 
@@ -76,6 +83,8 @@ class Story:
                 self.commit = Commit.of(commit)
             case {"committed": True}:
                 self._commit()
+            case {"doubt": str(doubt)}:
+                self.doubt = doubt
             case _:
                 raise ValueError(line)
 
@@ -102,6 +111,7 @@ class Story:
 
     def _commit(self) -> None:
         self.committed = True
+        self.doubt = ""
         for number in self.numbers(Role.UNDO):
             del self.steps[number]
         for step in self.commit.then if self.commit else ():

@@ -8,20 +8,17 @@ what can still fail then costs the record, not the guest.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from xenqemu.errors import HostError
 from xenqemu.formats.detect import Kind
 from xenqemu.formats.domain_config import DomainConfig
-from xenqemu.host.domain import Host, require_running
-from xenqemu.host.hypervisor import GuestMemory, MaySuspendYet
+from xenqemu.host.domain import Host
 from xenqemu.host.ledger import About
 from xenqemu.host.staging import Draft, staged
 from xenqemu.operations import steps
-from xenqemu.operations.devices import refuse_unsavable
 from xenqemu.operations.events import Observer, Phase, unobserved
+from xenqemu.operations.guest import Guest
 from xenqemu.operations.image import room_for, write_record
 from xenqemu.operations.journal import Journal, begin
 from xenqemu.operations.outline import Outline
@@ -62,14 +59,14 @@ def suspend(
     config = (config.with_extra(own.extra) if config else own).with_domid(domid * keep_domid)
     about = About("save", domid, own.name, own.uuid, str(path.absolute()))
     with Journal(host, begin(host, about), observe, timeout) as job, staged(path) as draft:
-        guest = _Guest(host, domid, own.uuid, job)
+        guest = Guest(host, domid, own.uuid, job)
         with job.phase(Phase.CHECK):
             guest.require_savable()
             job.leaving(steps.clear(draft.traces))
             draft.create()
             draft.reserve(room_for(config, guest.memory()))
         with job.phase(Phase.QUIESCE):
-            device_state = guest.quiesce()
+            device_state = guest.quiesce(live=False)
         with job.phase(Phase.SAVE):
             memory = guest.memory()
             draft.reserve(room_for(config, memory, device_state))
@@ -79,89 +76,11 @@ def suspend(
                 guest.release(held=after is After.PAUSE)
         found = _checked(draft, job) if check else Outline(Kind.XL, draft.file.tell())
         with job.phase(Phase.PUBLISH):
-            guest.publish(draft, after)
+            _publish(draft, guest, after)
         if after is After.DESTROY:
             with job.phase(Phase.RELEASE):
                 job.finish()
     return found
-
-
-@dataclass
-class _Guest:
-    """The guest that is saved: what is done to it, each act with what takes it back."""
-
-    host: Host
-    domid: int
-    uuid: str
-    job: Journal
-
-    def __post_init__(self) -> None:
-        self._undos: list[int] = []
-        self._who = (self.domid, self.uuid)
-
-    def require_savable(self) -> None:
-        """Raise `HostError` if the guest does not run, or cannot be saved as it is."""
-        require_running(self.host, self.domid)
-        rivals = self.host.rivals(self.domid)
-        if rivals:
-            raise HostError(f"domain {self.domid} is in the hands of {rivals[0]}")
-        device_model = self.host.device_model(self.domid)
-        if device_model is not None:
-            with device_model:
-                refuse_unsavable(device_model, self.domid)
-
-    def memory(self) -> GuestMemory:
-        """Return its memory."""
-        return self.host.hypervisor.memory(self.domid)
-
-    def quiesce(self) -> bytes | None:
-        """Bring guest and device model to a stop, and return the device model's state if any.
-
-        libxl's socket serves one client, so that nobody may sit in it while gigabytes are written:
-        this, as every act on the device model, has a short connection of its own.
-        """
-        self._suspend()
-        self._undos.append(self.job.undo(steps.restart(*self._who)))
-        device_model = self.host.device_model(self.domid)
-        if device_model is None:
-            return None
-        with device_model:
-            device_model.stop()
-            return device_model.save_state_bytes(live=False)
-
-    def release(self, *, held: bool) -> None:
-        """Let the guest go on here, or keep it paused if it is to be held."""
-        if held:
-            self.job.undo(steps.unpause(*self._who))
-            self.host.hypervisor.pause(self.domid)
-        for undo in reversed(self._undos):
-            self.job.take_back(undo)
-
-    def publish(self, draft: Draft, after: After) -> None:
-        """Give the record its name; where the guest does not stay, it is the guest from then on."""
-        question = steps.published(draft)
-        if after is After.DESTROY:
-            meaning = f"the record {draft.path} is the guest now"
-            then = (steps.destroy(*self._who),)
-            self.job.commit(draft.publish, steps.Commit(question, meaning, then))
-        else:
-            self.job.foresee(steps.Commit(question, f"the record {draft.path} is whole"))
-            draft.publish()
-
-    def _suspend(self) -> None:
-        self._undos.append(self.job.undo(steps.resume(*self._who)))
-        late = self.job.undo(steps.settle(*self._who))
-        try:
-            self.host.hypervisor.suspend(self.domid)
-        except MaySuspendYet as error:
-            if error.withdrawn:
-                self.job.undo(steps.watch(*self._who))
-                self.job.drop(late)
-            raise
-        except HostError:
-            self.job.drop(late)
-            raise
-        self.job.drop(late)
 
 
 def _checked(draft: Draft, job: Journal) -> Outline:
@@ -170,3 +89,15 @@ def _checked(draft: Draft, job: Journal) -> Outline:
         draft.sync()
         with draft.reopen() as record:
             return verify(record, read_all=True)
+
+
+def _publish(draft: Draft, guest: Guest, after: After) -> None:
+    """Give the record its name; where the guest does not stay, it is the guest from then on."""
+    question = steps.published(draft)
+    if after is After.DESTROY:
+        meaning = f"the record {draft.path} is the guest now"
+        then = (steps.destroy(*guest.who),)
+        guest.job.commit(draft.publish, steps.Commit(question, meaning, then))
+    else:
+        guest.job.foresee(steps.Commit(question, f"the record {draft.path} is whole"))
+        draft.publish()

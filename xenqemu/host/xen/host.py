@@ -6,22 +6,24 @@ loading QEMU's client, which needs asyncio, takes longer than suspending a guest
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from xenqemu.errors import HostError
+from xenqemu.errors import HostError, XenqemuError
 from xenqemu.formats.domain_config import DomainConfig
-from xenqemu.formats.libxc_records import PAGE_SIZE
+from xenqemu.formats.libxc_records import PAGE_SIZE, CpuidLeaf, X86CpuidPolicy
 from xenqemu.formats.source import Source
 from xenqemu.host import naming
-from xenqemu.host.domain import BuildOptions, Needs
+from xenqemu.host.domain import BuildOptions, Needs, collected
 from xenqemu.host.hypervisor import DomainInfo, GuestMemory, Progress, RunState
 from xenqemu.host.ledger import Ledger
 from xenqemu.host.policy import PATIENCE, Deadlines
+from xenqemu.host.process import boot_id
 from xenqemu.host.settings import PLACES, XenPlaces
 from xenqemu.host.store import Store
 from xenqemu.host.xen import admission, toolstack
+from xenqemu.host.xen.guest_state import largest_policies
 from xenqemu.host.xen.hypervisor import XenHypervisor
 from xenqemu.host.xen.library import Xen
 from xenqemu.host.xen.rivals import rivals
@@ -48,6 +50,11 @@ class XenHost:
         self._deadlines = deadlines
         self._places = places
         self._elide_zeros = elide_zeros
+
+    @property
+    def identity(self) -> str:
+        """What tells this host from all others."""
+        return f"xen:{boot_id()}"
 
     @cached_property
     def _xen(self) -> Xen:
@@ -104,8 +111,18 @@ class XenHost:
 
     def admit(self, needs: Needs) -> None:
         """Raise the reason why this host cannot take such a guest."""
-        admission.check(needs, self._xen.version)
-        self._require_free(needs.config)
+        for objection in collected(self._checks(needs)):
+            raise objection
+
+    def objections(self, needs: Needs) -> Iterator[XenqemuError]:
+        """Give every reason why this host cannot take such a guest."""
+        config, version = needs.config, self._xen.version
+        slow = (
+            lambda: admission.check_devices(config, version),
+            lambda: admission.check_cpu(needs, self._most_leaves(config)),
+            lambda: admission.check_memory(config, *self._memory()),
+        )
+        return collected((*self._checks(needs), *slow))
 
     def build(self, record: Source, progress: Progress, options: BuildOptions) -> int:
         """Make a paused domain of a checked save file and return its id, or leave nothing."""
@@ -148,12 +165,37 @@ class XenHost:
         helper = own_helper(version), dialect_of(version)
         return HelperMemory(domid, *helper, suspended, pages=pages, deadlines=self._deadlines)
 
-    def _require_free(self, config: DomainConfig) -> None:
+    def _checks(self, needs: Needs) -> tuple[Callable[[], None], ...]:
+        """Return what is asked of every guest that is to come here."""
+        config = needs.config
+        return (
+            lambda: admission.check(needs, self._xen.version),
+            lambda: admission.check_disks(config),
+            lambda: admission.check_bridges(config),
+            lambda: self._require_free(needs),
+        )
+
+    def _require_free(self, needs: Needs) -> None:
+        config = needs.config
         for domid, name, vm in self._names():
-            if name == config.name:
+            same = (name == config.name, vm == f"/vm/{config.uuid}")
+            if all(same) and needs.moving:
+                continue
+            if same[0]:
                 raise HostError(f"domain {domid} is named {name} already")
-            if vm == f"/vm/{config.uuid}":
+            if same[1]:
                 raise HostError(f"domain {domid} ({name}) has the uuid {config.uuid}")
+
+    def _most_leaves(self, config: DomainConfig) -> tuple[CpuidLeaf, ...]:
+        """Return the most of CPUID that a guest of such a kind can be told of here."""
+        for policy in largest_policies(self._xen, hvm=config.type != "pv"):
+            if isinstance(policy, X86CpuidPolicy):
+                return policy.leaves
+        return ()
+
+    def _memory(self) -> tuple[int, int]:
+        """Return how many bytes are free, and how many dom0 has."""
+        return toolstack.free_memory(self._deadlines), self._existing(0).memory
 
     def _names(self) -> Iterator[tuple[int, str, str]]:
         """Give id, name and /vm path of each domain in xenstore."""

@@ -6,6 +6,7 @@
                            with what has changed since: memory, vcpus, scheduling, devices, name;
                            it is what `xl save` puts into a record
     xl destroy DOMID       ends it, and all that libxl has set up for it
+    xl info                free_memory, in MiB
 
 Sources: libxl_retrieve_domain_configuration (libxl_domain.c),
 save_domain_core_begin (xl_saverestore.c).
@@ -19,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from xenqemu.errors import HostError, HostTimeout
 from xenqemu.formats.domain_config import DomainConfig
 from xenqemu.formats.domain_json import loaded
+from xenqemu.formats.xl_tables import numbers
 from xenqemu.host.policy import PATIENCE, Deadlines
 
 XL = ("xl",)
@@ -65,6 +67,14 @@ def exists(domid: int, deadlines: Deadlines = PATIENCE, xl: Sequence[str] = XL) 
             return False
         raise
     return True
+
+
+def free_memory(deadlines: Deadlines = PATIENCE, xl: Sequence[str] = XL) -> int:
+    """Return how many bytes of the host's memory nobody has."""
+    facts = numbers(run_xl("info", deadlines=deadlines, xl=xl))
+    if "free_memory" not in facts:
+        raise HostError("xl info does not say how much memory is free")
+    return facts["free_memory"] << 20
 
 
 def run_xl(*words: str, deadlines: Deadlines = PATIENCE, xl: Sequence[str] = XL) -> str:

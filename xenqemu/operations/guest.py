@@ -1,0 +1,89 @@
+"""A guest that is to leave this host, into a record or to another one: what is done to it.
+
+Each act stands with what takes it back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from xenqemu.errors import HostError
+from xenqemu.host.domain import Host, require_running
+from xenqemu.host.hypervisor import GuestMemory, MaySuspendYet
+from xenqemu.operations import steps
+from xenqemu.operations.devices import refuse_unsavable
+from xenqemu.operations.journal import Journal
+
+
+@dataclass
+class Guest:
+    """A running guest in the hands of the operation that `job` is of."""
+
+    host: Host
+    domid: int
+    uuid: str
+    job: Journal
+
+    def __post_init__(self) -> None:
+        self._undos: list[int] = []
+        self.who = (self.domid, self.uuid)
+
+    def require_savable(self) -> None:
+        """Raise `HostError` if the guest does not run, or cannot be saved as it is."""
+        require_running(self.host, self.domid)
+        rivals = self.host.rivals(self.domid)
+        if rivals:
+            raise HostError(f"domain {self.domid} is in the hands of {rivals[0]}")
+        device_model = self.host.device_model(self.domid)
+        if device_model is not None:
+            with device_model:
+                refuse_unsavable(device_model, self.domid)
+
+    def memory(self) -> GuestMemory:
+        """Return its memory."""
+        return self.host.hypervisor.memory(self.domid)
+
+    def quiesce(self, *, live: bool) -> bytes | None:
+        """Bring guest and device model to a stop, and return the device model's state if any.
+
+        `live` says that another device model takes over the disk images while this one is there.
+
+        libxl's socket serves one client, so that nobody may sit in it while gigabytes are written:
+        this, as every act on the device model, has a short connection of its own.
+        """
+        self._suspend()
+        self._undos.append(self.job.undo(steps.restart(*self.who)))
+        device_model = self.host.device_model(self.domid)
+        if device_model is None:
+            return None
+        with device_model:
+            device_model.stop()
+            return device_model.save_state_bytes(live=live)
+
+    def release(self, *, held: bool) -> None:
+        """Let the guest go on here, or keep it paused if it is to be held."""
+        if held:
+            self.job.undo(steps.unpause(*self.who))
+            self.host.hypervisor.pause(self.domid)
+        for undo in reversed(self._undos):
+            self.job.take_back(undo)
+
+    def rename(self, old: str, new: str) -> None:
+        """Call the domain otherwise."""
+        self.job.undo(steps.rename(*self.who, new, old))
+        self.host.rename(self.domid, old, new)
+
+    def _suspend(self) -> None:
+        self._undos.append(self.job.undo(steps.resume(*self.who)))
+        late = self.job.undo(steps.settle(*self.who))
+        try:
+            self.host.hypervisor.suspend(self.domid)
+        except MaySuspendYet as error:
+            if error.withdrawn:
+                self.job.undo(steps.watch(*self.who))
+                self.job.drop(late)
+            raise
+        except HostError:
+            self.job.drop(late)
+            raise
+        self.job.drop(late)
