@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.formats.strategies import CPUID, MSRS, cpuid_policy, msr_policy, outcome
+from tests.formats.strategies import CPUID, cpuid_policy, outcome
 from xenqemu.errors import BadRecord, FormatError, TooBig
 from xenqemu.formats.domain_config import DomainConfig
 from xenqemu.formats.domain_json import MAX_JSON
@@ -34,15 +34,12 @@ PAIRS = {
             2,
             {2: 1032, 5: 24},
             CPUID.leaves,
-            MSRS.msrs,
-            "7.2.22",
             "9.9",
         ),
         b'{"xenqemu": "9.9", "host": "xen:1", "config": '
         + json.dumps(CONFIG.tree).encode()
         + b', "image": 2, "context": {"2": 1032, "5": 24}, "cpuid": '
-        b'"00000000ffffffff0d000000020000000300000004000000", "msrs": '
-        b'"ce000000000000000000008000000000", "qemu": "7.2.22"}\n',
+        b'"00000000ffffffff0d000000020000000300000004000000"}\n',
     ),
     "yes": (Answer(xenqemu="0.1.0"), b'{"xenqemu": "0.1.0"}\n'),
     "no": (
@@ -84,8 +81,6 @@ BAD = [
     (Question, {"context": {"2": "1"}}, "preflight question context 2.* expected an integer"),
     (Question, {"cpuid": "0g"}, "preflight question cpuid.* expected hexadecimal digits, got '0g'"),
     (Question, {"cpuid": "00" * 23}, "preflight question cpuid.* entries of 24 bytes"),
-    (Question, {"msrs": "00" * 17}, "preflight question msrs.* entries of 16 bytes"),
-    (Question, {"msrs": "00" * 4 + "01" * 12}, "zero in a reserved field"),
     (Question, {"xenqemu": None}, "preflight question xenqemu"),
     (Answer, {"xenqemu": None}, "preflight answer xenqemu"),
     (Answer, {"features": "zstd"}, "preflight answer features.* expected an array"),
@@ -113,12 +108,11 @@ def test_what_is_no_object_is_refused(kind):
 
 @given(
     policy=cpuid_policy,
-    msrs=msr_policy,
     context=st.dictionaries(st.integers(0, 65535), st.integers(1, 2**31 - 1), max_size=20),
     host=st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1),
 )
-def test_any_question_comes_back(policy, msrs, context, host):
-    value = Question(CONFIG, host, 3, context, policy.leaves, msrs.msrs, "8.0")
+def test_any_question_comes_back(policy, context, host):
+    value = Question(CONFIG, host, 3, context, policy.leaves, "8.0")
     assert Question.parse(value.dump()) == value
 
 

@@ -45,9 +45,9 @@ def test_numbers():
 
 def test_domains():
     assert [tuple(each) for each in domains(LIST)] == [
-        ("Domain-0", 0, "00000000-0000-0000-0000-000000000000"),
-        ("a name with 3 blanks", 2, "9233e52c-49ca-454f-96be-f53e22f3994d"),
-        ("(null)", 7, "18be6b66-e6e1-11f1-bc13-830b39936407"),
+        ("Domain-0", 0, "00000000-0000-0000-0000-000000000000", 700),
+        ("a name with 3 blanks", 2, "9233e52c-49ca-454f-96be-f53e22f3994d", 128),
+        ("(null)", 7, "18be6b66-e6e1-11f1-bc13-830b39936407", 16),
     ]
 
 

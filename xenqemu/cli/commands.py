@@ -36,7 +36,7 @@ def save(chosen: argparse.Namespace) -> None:
         domid,
         chosen.file,
         after=_after(chosen),
-        config=_config(chosen.config),
+        config=config_of(chosen.config),
         keep_domid=chosen.keep_domid,
         check=settings.save.verify and chosen.check,
         timeout=chosen.timeout or settings.deadlines.operation,
@@ -51,7 +51,7 @@ def save(chosen: argparse.Namespace) -> None:
 def restore(chosen: argparse.Namespace) -> None:
     """`xenqemu restore [-p] [-e] [CFG] FILE`."""
     file = chosen.files[-1]
-    config = _config(chosen.files[0]) if len(chosen.files) > 1 else None
+    config = config_of(chosen.files[0]) if len(chosen.files) > 1 else None
     done = restore_domain(
         host_of(chosen),
         file,
@@ -147,7 +147,7 @@ def _after(chosen: argparse.Namespace) -> After:
     return After.PAUSE if chosen.paused else After.DESTROY
 
 
-def _config(path: Path | None) -> DomainConfig | None:
+def config_of(path: Path | None) -> DomainConfig | None:
     """Return what an xl.cfg says, None for no file."""
     if path is None:
         return None

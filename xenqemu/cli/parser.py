@@ -67,6 +67,8 @@ def parser() -> argparse.ArgumentParser:
     verbs = top.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
     _save(verbs.add_parser("save", help="suspend a domain into a file"))
     _restore(verbs.add_parser("restore", help="bring a domain back from a file"))
+    _migrate(verbs.add_parser("migrate", help="have a domain go on on another host"))
+    _receive(verbs.add_parser("migrate-receive", help="take a domain from another host"))
     _verify(verbs.add_parser("verify", help="check that a file is whole and sound"))
     _inspect(verbs.add_parser("inspect", help="show what a file holds"))
     _devices(verbs.add_parser("devices", help="the state of a domain's devices alone"))
@@ -81,12 +83,7 @@ def _save(verb: argparse.ArgumentParser) -> None:
     after = verb.add_mutually_exclusive_group()
     after.add_argument("-c", dest="checkpoint", action="store_true", help="let it run on")
     after.add_argument("-p", dest="paused", action="store_true", help="leave it paused")
-    verb.add_argument(
-        "--step-timeout",
-        type=_seconds,
-        metavar="SECONDS",
-        help="for the guest to take the request, and again to suspend (default: by the settings)",
-    )
+    _has_step_timeout(verb)
     _has_timeout(verb, "for all of it, up to where the guest is let go of")
     verb.add_argument(
         "--no-verify", dest="check", action="store_false", help="do not read the record back"
@@ -106,6 +103,51 @@ def _restore(verb: argparse.ArgumentParser) -> None:
     _has_timeout(verb, "for all of it, up to where the guest is let run")
     verb.add_argument("files", metavar="[CFG] FILE", type=Path, nargs="+", action=_OneOrTwo)
     _ends(verb, commands.restore)
+
+
+def _migrate(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "-s",
+        dest="command",
+        metavar="CMD",
+        default="ssh",
+        help='what leads to HOST; "" makes HOST the whole command (default: %(default)s)',
+    )
+    verb.add_argument("-C", dest="config", metavar="CFG", type=Path, help="in place of its own")
+    _has_flags(verb, e="leave no process there to see to its reboots", p="leave it paused there")
+    verb.add_argument("-D", dest="keep_domid", action="store_true", help="ask for its id again")
+    verb.add_argument("--live", action="store_true", help=argparse.SUPPRESS)  # as with xl
+    verb.add_argument("--compress", action="store_true", help="pack its record on the way")
+    _has_step_timeout(verb)
+    _has_timeout(verb, "for all of it, up to where it may run there")
+    verb.add_argument("domain", metavar="DOM", help="name or id")
+    verb.add_argument("destination", metavar="HOST", help="as CMD takes it")
+    _ends(verb, _of("migration", "migrate"))
+
+
+def _receive(verb: argparse.ArgumentParser) -> None:
+    _has_flags(
+        verb,
+        e="leave no process to see to its reboots",
+        p="leave it paused",
+        d="as with xl: nothing",
+        F="as with xl: nothing",
+    )
+    verb.add_argument("--preflight", action="store_true", help="only say whether it could be")
+    verb.add_argument(
+        "--with",
+        dest="features",
+        metavar="FEATURE,…",
+        type=_features,
+        default=frozenset(),
+        help="what the sender puts around the record, as --preflight offered it",
+    )
+    _has_timeout(verb, "for all of it, up to where it lives here")
+    _ends(verb, _of("migration", "migrate_receive"))
+
+
+def _features(text: str) -> frozenset[str]:
+    return import_module("xenqemu.cli.migration").features(text)  # type: ignore[no-any-return]
 
 
 def _verify(verb: argparse.ArgumentParser) -> None:
@@ -135,6 +177,16 @@ def _recover(verb: argparse.ArgumentParser) -> None:
     which = verb.add_mutually_exclusive_group()
     which.add_argument("--all", action="store_true", help="on all domains (so too without DOM)")
     which.add_argument("domain", metavar="DOM", nargs="?", help="name or id")
+    lives = verb.add_mutually_exclusive_group()
+    lives.add_argument(
+        "--moved",
+        action="store_true",
+        default=None,
+        help="a guest in doubt lives on the other host",
+    )
+    lives.add_argument(
+        "--stayed", dest="moved", action="store_false", help="it does not: let it go on here"
+    )
     _ends(verb, _of("recovery", "recover"))
 
 
@@ -177,6 +229,24 @@ def _of(module: str, name: str) -> commands.Command:
         getattr(import_module(f"xenqemu.cli.{module}"), name)(chosen)
 
     return run
+
+
+def _has_flags(verb: argparse.ArgumentParser, **letters: str) -> None:
+    """Give a command options of a letter, with what they mean; `options` holds those given."""
+    verb.set_defaults(options=[])
+    for letter, text in letters.items():
+        verb.add_argument(
+            f"-{letter}", dest="options", action="append_const", const=letter, help=text
+        )
+
+
+def _has_step_timeout(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--step-timeout",
+        type=_seconds,
+        metavar="SECONDS",
+        help="for the guest to take the request, and again to suspend (default: by the settings)",
+    )
 
 
 def _has_timeout(verb: argparse.ArgumentParser, what: str) -> None:

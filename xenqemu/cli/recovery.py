@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from xenqemu.cli import show
 from xenqemu.cli.commands import host_of
-from xenqemu.errors import Stranded
+from xenqemu.errors import Stranded, UsageError
 from xenqemu.operations.cancel import cancel as cancel_operation
 from xenqemu.operations.recover import Recovered
 from xenqemu.operations.recover import recover as recover_operations
@@ -17,9 +17,11 @@ CANCEL_TIMEOUT = 60.0
 
 
 def recover(chosen: argparse.Namespace) -> None:
-    """`xenqemu recover [--all|DOM]`."""
+    """`xenqemu recover [--all|DOM] [--moved|--stayed]`."""
     host = host_of(chosen)
-    ended = recover_operations(host, chosen.domain or "")
+    if chosen.moved is not None and not chosen.domain:
+        raise UsageError("--moved and --stayed are about one domain: name it")
+    ended = recover_operations(host, chosen.domain or "", moved=chosen.moved)
     if chosen.json:
         show.as_json([asdict(each) for each in ended])
     elif not ended:

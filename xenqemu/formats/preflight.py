@@ -7,8 +7,7 @@
                 "config": { … },                the guest's libxl_domain_config
                 "image": 3,                     version of the libxc image that will be sent
                 "context": { "2": 1032, … },    longest record of each typecode in HVM_CONTEXT
-                "cpuid": "…", "msrs": "…",      bodies of X86_CPUID_POLICY and X86_MSR_POLICY, hex
-                "qemu": "7.2.22" }              the device model's version
+                "cpuid": "…" }                  body of X86_CPUID_POLICY in hexadecimal digits
 
     answer    { "xenqemu": "0.1.0",             who answers
                 "features": [ "zstd", … ],      what it knows beyond xl's protocol
@@ -27,7 +26,7 @@ from typing import Any, Self
 
 from xenqemu.formats.domain_config import DomainConfig
 from xenqemu.formats.domain_json import MAX_JSON, U31, Section, loaded
-from xenqemu.formats.libxc_records import CpuidLeaf, MsrEntry, X86CpuidPolicy, X86MsrPolicy
+from xenqemu.formats.libxc_records import CpuidLeaf, X86CpuidPolicy
 from xenqemu.formats.value import Body
 from xenqemu.version import VERSION
 
@@ -46,15 +45,13 @@ class Question:
     image: int
     context: Mapping[int, int] = field(default_factory=dict)
     cpuid: tuple[CpuidLeaf, ...] = ()
-    msrs: tuple[MsrEntry, ...] = ()
-    qemu: str = ""
     xenqemu: str = VERSION
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
         """Read a question; raise `FormatError` for what is none."""
         section = Section.of(QUESTION, loaded(data, QUESTION))
-        leaves, msrs = _policy(section, "cpuid"), _policy(section, "msrs")
+        leaves = _policy(section, "cpuid")
         return cls(
             xenqemu=section.required("xenqemu"),
             host=section.required("host"),
@@ -62,8 +59,6 @@ class Question:
             image=section.number("image", U31) or 0,
             context=_sizes(section.optional("context")),
             cpuid=X86CpuidPolicy.parse(leaves).leaves if leaves.data else (),
-            msrs=X86MsrPolicy.parse(msrs).msrs if msrs.data else (),
-            qemu=section.text("qemu") or "",
         )
 
     def dump(self) -> bytes:
@@ -75,8 +70,6 @@ class Question:
             "image": self.image,
             "context": {str(code): size for code, size in self.context.items()},
             "cpuid": X86CpuidPolicy(self.cpuid).pack().hex(),
-            "msrs": X86MsrPolicy(self.msrs).pack().hex(),
-            "qemu": self.qemu,
         }
         return _dumped(fields)
 

@@ -109,18 +109,30 @@ def read(source: Source) -> Record:
     where = f"{LAYER} {XlHeader.NAME}"
     offset = source.offset
     head = source.exact(HEADER.size, where)
-    body = Body(where, XlHeader.TYPE, offset, head)
-    _flags(body)
-    (length,) = CONFIG_LEN.unpack_from(head, 44)
-    bounded(length, OPTIONAL_DATA_LIMIT, where, offset + 44, "an optional_data_len")
-    data = source.exact(length, f"{LAYER} optional data")
+    data = source.exact(_length(head, offset), f"{LAYER} optional data")
     header = XlHeader.parse(Body(where, XlHeader.TYPE, offset, head + data))
     return Record(LAYER, XlHeader.NAME, offset, source.offset - offset, header)
+
+
+def ahead(source: Source) -> Record:
+    """Return what `read` does, without passing it."""
+    head = source.peek(HEADER.size)
+    if len(head) < HEADER.size:
+        return read(Source.of(head))  # which raises
+    return read(Source.of(source.peek(HEADER.size + _length(head, source.offset))))
 
 
 def write(sink: Sink, header: XlHeader) -> None:
     """Write header and optional data; raise `FormatError` if the reader would refuse them."""
     sink.write(value.checked(header, LAYER, sink.offset))
+
+
+def _length(head: bytes, offset: int) -> int:
+    """Return how many bytes follow the fixed fields, which must be all right."""
+    where = f"{LAYER} {XlHeader.NAME}"
+    _flags(Body(where, XlHeader.TYPE, offset, head))
+    (length,) = CONFIG_LEN.unpack_from(head, 44)
+    return bounded(length, OPTIONAL_DATA_LIMIT, where, offset + 44, "an optional_data_len")
 
 
 def _flags(body: Body) -> int:

@@ -20,16 +20,18 @@ from typing import NamedTuple
 
 _FACT = re.compile(r"(\w+)\s+: (\S+)")
 _DOMAIN = re.compile(
-    r"(?P<name>\S.*?)\s+(?P<domid>\d+)\s+\d+\s+\d+\s+\S{6}\s+\d+\.\d\s+(?P<uuid>[0-9a-f-]{36})\b"
+    r"(?P<name>\S.*?)\s+(?P<domid>\d+)\s+(?P<memory>\d+)\s+\d+\s+\S{6}\s+\d+\.\d\s+"
+    r"(?P<uuid>[0-9a-f-]{36})\b"
 )
 
 
 class Listed(NamedTuple):
-    """A domain in a list."""
+    """A domain in a list; `memory` is in MiB."""
 
     name: str
     domid: int
     uuid: str
+    memory: int
 
 
 def numbers(text: str) -> dict[str, int]:
@@ -41,4 +43,4 @@ def numbers(text: str) -> dict[str, int]:
 def domains(text: str) -> Iterator[Listed]:
     """Give what `xl list -v` lists."""
     for found in filter(None, map(_DOMAIN.match, text.splitlines())):
-        yield Listed(found["name"], int(found["domid"]), found["uuid"])
+        yield Listed(found["name"], int(found["domid"]), found["uuid"], int(found["memory"]))

@@ -138,6 +138,13 @@ class DeviceModel:
         """Let them go on, and take the disk images back; may be repeated."""
         self.execute("cont")
 
+    def announce(self) -> None:
+        """Have the network told, some times, that the emulated cards are here (QEMU 4.0 and later).
+
+        Times are milliseconds; the values are those that QEMU takes after its own migrations.
+        """
+        self.execute("announce-self", {"initial": 50, "max": 550, "rounds": 5, "step": 100})
+
     def save_state(self, target: int | Path, *, live: bool) -> None:
         """Write the state of all devices to a descriptor, or to a path that QEMU opens itself.
 

@@ -16,6 +16,7 @@ from xenqemu.formats.libxc_records import CpuidLeaf
 from xenqemu.formats.source import Source
 from xenqemu.host.hypervisor import DomainInfo, Hypervisor, Progress, RunState
 from xenqemu.host.ledger import Ledger
+from xenqemu.host.policy import Deadlines
 from xenqemu.host.store import Store
 
 if TYPE_CHECKING:
@@ -69,6 +70,10 @@ class Host(Protocol):
         """What sort of host this is: "lab" or "xen"."""
 
     @property
+    def deadlines(self) -> Deadlines:
+        """How long each party has."""
+
+    @property
     def identity(self) -> str:
         """What tells this host from all others, from its start to its end."""
 
@@ -94,6 +99,9 @@ class Host(Protocol):
 
     def config(self, domid: int) -> DomainConfig:
         """Return what the domain was made from."""
+
+    def needs(self, domid: int, config: DomainConfig) -> Needs:
+        """Return what a record of a running domain will ask of its next host, by `config`."""
 
     def admit(self, needs: Needs) -> None:
         """Raise the reason why this host cannot take such a guest, before anything is built."""

@@ -33,6 +33,7 @@ from xenqemu.host.ledger import Ledger
 from xenqemu.host.plain_qemu import PlainQemu
 from xenqemu.host.policy import PATIENCE, Deadlines
 from xenqemu.host.process import Process, boot_id
+from xenqemu.host.ram_file import IMAGE_VERSION
 from xenqemu.host.store import Store
 from xenqemu.lab import admission, layout, program
 from xenqemu.lab.site import LOCK, Site, keep, locked
@@ -134,6 +135,10 @@ class Lab:
             else:
                 found.append(now)
         return found
+
+    def needs(self, _domid: int, config: DomainConfig) -> Needs:
+        """Return what a record of a domain will ask of its next host."""
+        return Needs(config, IMAGE_VERSION)
 
     def admit(self, needs: Needs) -> None:
         """Raise the reason why this host cannot take such a guest."""

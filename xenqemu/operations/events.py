@@ -11,11 +11,13 @@ class Phase(Enum):
     """The parts of an operation, in the words that errors and progress use."""
 
     CHECK = "check"
+    CONNECT = "connect"
     QUIESCE = "quiesce"
     SAVE = "save"
     VERIFY = "verify"
     PUBLISH = "publish"
     BUILD = "build"
+    HANDOVER = "handover"
     RELEASE = "release"
     UNDO = "undo"
 

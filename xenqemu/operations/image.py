@@ -19,7 +19,7 @@ from xenqemu.formats import libxl, xl
 from xenqemu.formats.domain_config import DomainConfig
 from xenqemu.formats.libxl_records import QEMU_UPSTREAM, EmulatorContext, End, LibxcContext
 from xenqemu.formats.record import Record
-from xenqemu.formats.sink import Sink
+from xenqemu.formats.sink import Outlet, Sink
 from xenqemu.formats.source import Source
 from xenqemu.host.hypervisor import GuestMemory, Progress
 
@@ -37,14 +37,14 @@ def room_for(config: DomainConfig, memory: GuestMemory, device_state: bytes | No
 
 
 def write_record(
-    file: BinaryIO,
+    out: BinaryIO | Outlet,
     config: DomainConfig,
     memory: GuestMemory,
     device_state: bytes | None,
     progress: Progress,
 ) -> None:
-    """Write an xl save file that stock `xl restore` reads; `file` is unbuffered."""
-    sink = Sink(file)
+    """Write an xl save file that stock `xl restore` reads; a file for it is unbuffered."""
+    sink = Sink(out)
     xl.write(sink, xl.XlHeader.of_json(config.dump().decode()))
     stream = libxl.Writer(sink)
     stream.write(LibxcContext())
@@ -67,7 +67,7 @@ def read_record(
     source: Source, memory_for: Callable[[DomainConfig], GuestMemory], progress: Progress
 ) -> Parts:
     """Read a save file into the memory that `memory_for` makes for its config."""
-    config = _read_config(source)
+    config = _config(xl.read(source))
     memory = memory_for(config)
 
     def image(inner: Source) -> Iterator[Record]:
@@ -81,8 +81,13 @@ def read_record(
     return Parts(config, state)
 
 
-def _read_config(source: Source) -> DomainConfig:
-    match xl.read(source).value:
+def config_ahead(source: Source) -> DomainConfig:
+    """Return the config of a record that comes next, without passing it."""
+    return _config(xl.ahead(source))
+
+
+def _config(header: Record) -> DomainConfig:
+    match header.value:
         case xl.XlHeader(is_json=True, config=bytes(data)):
             return DomainConfig.parse(data)
     raise BadRecord("xl header", xl.HEADER.size, "a config in JSON", "none")

@@ -150,6 +150,17 @@ class Journal:
             self._story.take(CERTAIN)
             self._entry.write(CERTAIN)
 
+    @property
+    def committed(self) -> bool:
+        """Whether the point of no return was passed."""
+        return self._story.committed
+
+    @property
+    def undone(self) -> bool:
+        """Whether nothing is left to be taken back of what was done, nor ever was to be kept."""
+        story = self._story
+        return not (story.committed or story.doubt or story.numbers(Role.UNDO))
+
     def foresee(self, commit: Commit) -> None:
         """Note a point that a killed process may have passed; in this one, nothing changes."""
         self._write({"commit": commit.line()})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from ctypes import byref, c_ubyte, c_uint32, c_uint64
 
 from xenqemu.errors import HypervisorError
@@ -36,6 +37,12 @@ def policies(xen: Xen, domid: int) -> list[Value]:
 def largest_policies(xen: Xen, *, hvm: bool) -> list[Value]:
     """Return the records of the most that this host can give to a guest, as `policies` does."""
     return _policies(xen, "system", HVM_MAX if hvm else PV_MAX)
+
+
+def cpuid(records: Iterable[Value]) -> tuple[CpuidLeaf, ...]:
+    """Return what CPUID says by the records of a policy; nothing where they do not tell."""
+    leaves = (record.leaves for record in records if isinstance(record, X86CpuidPolicy))
+    return next(leaves, ())
 
 
 def _policies(xen: Xen, whose: str, number: int) -> list[Value]:

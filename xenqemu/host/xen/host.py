@@ -11,8 +11,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from xenqemu.errors import HostError, XenqemuError
+from xenqemu.formats import hvm
 from xenqemu.formats.domain_config import DomainConfig
-from xenqemu.formats.libxc_records import PAGE_SIZE, CpuidLeaf, X86CpuidPolicy
+from xenqemu.formats.libxc_records import PAGE_SIZE
 from xenqemu.formats.source import Source
 from xenqemu.host import naming
 from xenqemu.host.domain import BuildOptions, Needs, collected
@@ -23,7 +24,7 @@ from xenqemu.host.process import boot_id
 from xenqemu.host.settings import PLACES, XenPlaces
 from xenqemu.host.store import Store
 from xenqemu.host.xen import admission, toolstack
-from xenqemu.host.xen.guest_state import largest_policies
+from xenqemu.host.xen.guest_state import cpuid, hvm_context, largest_policies, policies
 from xenqemu.host.xen.hypervisor import XenHypervisor
 from xenqemu.host.xen.library import Xen
 from xenqemu.host.xen.rivals import rivals
@@ -47,7 +48,7 @@ class XenHost:
         places: XenPlaces = PLACES,
         elide_zeros: bool = True,
     ) -> None:
-        self._deadlines = deadlines
+        self.deadlines = deadlines
         self._places = places
         self._elide_zeros = elide_zeros
 
@@ -67,7 +68,7 @@ class XenHost:
             self._xen,
             self.store,
             self._pv_memory,
-            deadlines=self._deadlines,
+            deadlines=self.deadlines,
             elide_zeros=self._elide_zeros,
         )
 
@@ -88,7 +89,7 @@ class XenHost:
 
     def store(self) -> Store:
         """Return a connection to xenstore, not yet opened."""
-        return Store(self._places.xenstored, self._deadlines)
+        return Store(self._places.xenstored, self.deadlines)
 
     def device_model(self, domid: int) -> DeviceModel | None:
         """Return the device model of an HVM domain, None for PVH and PV.
@@ -102,12 +103,20 @@ class XenHost:
 
         who = (domid, self._existing(domid).uuid)
         path = self._places.run / f"qmp-libxl-{domid}"
-        return LockedDeviceModel(path, who, self._deadlines)
+        return LockedDeviceModel(path, who, self.deadlines)
 
     def config(self, domid: int) -> DomainConfig:
         """Return what the domain is made of now, as `xl save` would store it."""
         self._existing(domid)
-        return toolstack.listed_config(domid, self._deadlines)
+        return toolstack.listed_config(domid, self.deadlines)
+
+    def needs(self, domid: int, config: DomainConfig) -> Needs:
+        """Return what a record of a running domain will ask of its next host."""
+        sizes: dict[int, int] = {}
+        if config.type != "pv":
+            sizes = hvm.parse(hvm_context(self._xen, domid).data).longest
+        told = cpuid(policies(self._xen, domid))
+        return Needs(config, self._xen.release.image, sizes, told)
 
     def admit(self, needs: Needs) -> None:
         """Raise the reason why this host cannot take such a guest."""
@@ -117,9 +126,10 @@ class XenHost:
     def objections(self, needs: Needs) -> Iterator[XenqemuError]:
         """Give every reason why this host cannot take such a guest."""
         config, version = needs.config, self._xen.version
+        hvm_kind = config.type != "pv"
         slow = (
             lambda: admission.check_devices(config, version),
-            lambda: admission.check_cpu(needs, self._most_leaves(config)),
+            lambda: admission.check_cpu(needs, cpuid(largest_policies(self._xen, hvm=hvm_kind))),
             lambda: admission.check_memory(config, *self._memory()),
         )
         return collected((*self._checks(needs), *slow))
@@ -128,7 +138,7 @@ class XenHost:
         """Make a paused domain of a checked save file and return its id, or leave nothing."""
         from xenqemu.host.xen.xl_restore import XlRestore  # noqa: PLC0415  see above
 
-        builder = XlRestore(self.store, monitor=options.monitor, deadlines=self._deadlines)
+        builder = XlRestore(self.store, monitor=options.monitor, deadlines=self.deadlines)
         return builder.build(record, progress, options.config, options.size)
 
     def rename(self, domid: int, old: str, new: str) -> None:
@@ -138,7 +148,7 @@ class XenHost:
 
     def destroy(self, domid: int) -> None:
         """End a domain and remove all that is its on this host; may be repeated."""
-        toolstack.destroy(domid, self._deadlines)
+        toolstack.destroy(domid, self.deadlines)
 
     def close(self) -> None:
         """Give the interface of Xen back, if it was opened."""
@@ -163,7 +173,7 @@ class XenHost:
 
         version = self._xen.version
         helper = own_helper(version), dialect_of(version)
-        return HelperMemory(domid, *helper, suspended, pages=pages, deadlines=self._deadlines)
+        return HelperMemory(domid, *helper, suspended, pages=pages, deadlines=self.deadlines)
 
     def _checks(self, needs: Needs) -> tuple[Callable[[], None], ...]:
         """Return what is asked of every guest that is to come here."""
@@ -186,16 +196,9 @@ class XenHost:
             if same[1]:
                 raise HostError(f"domain {domid} ({name}) has the uuid {config.uuid}")
 
-    def _most_leaves(self, config: DomainConfig) -> tuple[CpuidLeaf, ...]:
-        """Return the most of CPUID that a guest of such a kind can be told of here."""
-        for policy in largest_policies(self._xen, hvm=config.type != "pv"):
-            if isinstance(policy, X86CpuidPolicy):
-                return policy.leaves
-        return ()
-
     def _memory(self) -> tuple[int, int]:
         """Return how many bytes are free, and how many dom0 has."""
-        return toolstack.free_memory(self._deadlines), self._existing(0).memory
+        return toolstack.free_memory(self.deadlines), self._existing(0).memory
 
     def _names(self) -> Iterator[tuple[int, str, str]]:
         """Give id, name and /vm path of each domain in xenstore."""

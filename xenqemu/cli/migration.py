@@ -1,0 +1,91 @@
+"""The commands by which guests go from host to host."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+
+from xenqemu.cli import show
+from xenqemu.cli.commands import config_of, host_of
+from xenqemu.errors import UsageError
+from xenqemu.formats import wrapping
+from xenqemu.formats.preflight import MAX_JSON, Question
+from xenqemu.host import domain
+from xenqemu.host.peer import sender_at_standard_streams
+from xenqemu.host.route import Route
+from xenqemu.operations.migrate import migrate as migrate_domain
+from xenqemu.operations.preflight import answer
+from xenqemu.operations.receive import receive
+from xenqemu.toolstack import read_settings
+
+PASSED_ON = ("e", "p")
+"""Options that are the receiver's, as with xl."""
+
+
+def migrate(chosen: argparse.Namespace) -> None:
+    """`xenqemu migrate [-s CMD] [-C CFG] [-e] [-p] [-D] [--compress] DOM HOST`."""
+    host = host_of(chosen, chosen.step_timeout)
+    domid = domain.find(host, chosen.domain)
+    migrate_domain(
+        host,
+        domid,
+        Route(chosen.destination, chosen.command),
+        options=tuple(f"-{letter}" for letter in PASSED_ON if letter in chosen.options),
+        config=config_of(chosen.config),
+        keep_domid=chosen.keep_domid,
+        compress=chosen.compress,
+        timeout=chosen.timeout or read_settings(chosen.conf).deadlines.operation,
+        observe=show.observer(as_lines_of_json=chosen.json),
+        listener=_say,
+    )
+    if chosen.json:
+        show.line(json.dumps({"migrated": chosen.domain, "to": chosen.destination}))
+    else:
+        show.line(f"migrated {chosen.domain} to {chosen.destination}")
+
+
+def migrate_receive(chosen: argparse.Namespace) -> None:
+    """`xenqemu migrate-receive [-e] [-p]`, at the other end of `migrate`, ours or xl's."""
+    host = host_of(chosen)
+    if chosen.preflight:
+        question = Question.parse(sys.stdin.buffer.read(MAX_JSON + 1))
+        sys.stdout.write(answer(host, question).dump().decode())
+        return
+    _outlive_the_command()
+    with sender_at_standard_streams(host.deadlines) as peer:
+        domid = receive(
+            host,
+            peer,
+            paused="p" in chosen.options,
+            monitor="e" not in chosen.options,
+            features=chosen.features,
+            timeout=chosen.timeout or read_settings(chosen.conf).deadlines.operation,
+        )
+    _say(f"received domain {domid}")
+
+
+def features(text: str) -> frozenset[str]:
+    """Return the features that `--with` names; raise `UsageError` for what is not known here."""
+    named = frozenset(text.split(","))
+    strange = named.difference(wrapping.known())
+    if strange:
+        raise UsageError(f"--with {text}: {', '.join(sorted(strange))} is not known here")
+    return named
+
+
+def _outlive_the_command() -> None:
+    """Take no signal for an order to end: what ends a receiver is that its sender hangs up.
+
+    Whoever started us may be ended, by a signal to all of it, while we clear up after that.  The
+    programs that we start take signals as ever, since a handler does not pass to them.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
+
+
+def _say(line: str) -> None:
+    """Say something to people, aside."""
+    print(show.printable(line), file=sys.stderr, flush=True)  # noqa: T201  stdout may be the wire

@@ -1,0 +1,102 @@
+"""Send a running guest to another host, in xl's language: the order of acts and their undo.
+
+The guest stands still here, under another name, before the other host is told that it may let it
+run.  From then on until its answer nobody here knows which copy lives: an error in between leaves
+everything as it is, and names both.  Whatever fails before, or is given back, puts the guest back.
+"""
+
+from __future__ import annotations
+
+import math
+
+from xenqemu.errors import HostError
+from xenqemu.formats.domain_config import DomainConfig
+from xenqemu.formats.handshake import Message
+from xenqemu.formats.wrapping import Wrapper
+from xenqemu.host.domain import Host
+from xenqemu.host.ledger import About
+from xenqemu.host.naming import AWAY
+from xenqemu.host.peer import Peer, receiver_by
+from xenqemu.host.route import Route
+from xenqemu.host.transport import Listener, unheard
+from xenqemu.operations import steps
+from xenqemu.operations.events import Observer, Phase, unobserved
+from xenqemu.operations.guest import Guest
+from xenqemu.operations.image import write_record
+from xenqemu.operations.journal import Journal, begin
+from xenqemu.operations.preflight import Errand, agree
+
+
+def migrate(
+    host: Host,
+    domid: int,
+    route: Route,
+    *,
+    options: tuple[str, ...] = (),
+    config: DomainConfig | None = None,
+    keep_domid: bool = False,
+    compress: bool = False,
+    timeout: float = math.inf,
+    observe: Observer = unobserved,
+    listener: Listener = unheard,
+) -> None:
+    """Have domain `domid` go on at the end of `route`; it is gone from here then.
+
+    `options` are those of the receiver, as xl gives them to its own ("-p", "-e").  `config` takes
+    the place of the domain's own, with `keep_domid` the same id is asked for.  With `compress` the
+    record is packed on the way, for which a xenqemu has to receive it.  All of it may take
+    `timeout` seconds, up to where the other host may let the guest run.  `listener` is called
+    with each line that the other host says for people.
+
+    Raises what the tree in `xenqemu.errors` says; unless it is a `PastReturn` or `Stranded`, the
+    guest is as it was.  `OutcomeUnknown` says where both copies are.
+    """
+    own = host.config(domid)
+    config = (config.with_extra(own.extra) if config else own).with_domid(domid * keep_domid)
+    about = About("migration", domid, own.name, own.uuid, route.host)
+    with Journal(host, begin(host, about), observe, timeout) as job:
+        guest = Guest(host, domid, own.uuid, job)
+        with job.phase(Phase.CHECK):
+            guest.require_savable()
+            errand = Errand(host.needs(domid, config), route, options, compress)
+            agreed = agree(host, errand, listener)
+        with receiver_by(agreed.rune, listener, host.deadlines) as peer:
+            with job.phase(Phase.CONNECT):
+                peer.hear()
+            with job.phase(Phase.QUIESCE):
+                device_state = guest.quiesce(live=True)
+            with job.phase(Phase.SAVE):
+                out = Wrapper(peer, agreed.features)
+                write_record(out, config, guest.memory(), device_state, job.progress)
+                out.finish()
+            with job.phase(Phase.HANDOVER):
+                peer.hear()
+                _hand_over(guest, own.name, peer, route.host)
+            with job.phase(Phase.RELEASE):
+                job.finish()
+
+
+def _hand_over(guest: Guest, name: str, peer: Peer, where: str) -> None:
+    """Give the guest away, and hear what came of it; it may come back."""
+    away = name + AWAY
+    guest.rename(name, away)
+    commit = steps.Commit(None, f"the guest is on {where} now", (steps.destroy(*guest.who),))
+    guest.job.doubt(
+        commit,
+        f"nobody here can tell which copy lives: domain {guest.domid} stands still here as {away}, "
+        f"{name} may run on {where}; look at both, then say `xenqemu recover --moved {name}` "
+        f"or `--stayed {name}`",
+    )
+    try:
+        peer.say(Message.GO)
+    except HostError:  # it was not told
+        guest.job.resolve(passed=False)
+        raise
+    peer.hear()
+    if peer.hear() is Message.STARTED:
+        guest.job.resolve(passed=True)
+        return
+    peer.hear()
+    guest.job.resolve(passed=False)
+    code = peer.handshake.code
+    raise HostError(f"{where} could not start the guest (its status is {code}) and gave it back")

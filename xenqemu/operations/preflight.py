@@ -1,0 +1,145 @@
+"""Whether another host can take a guest, asked before the guest is touched.
+
+A xenqemu there answers for itself, with every reason.  Where there is none, xl's own lists tell
+what they can, if they can be had.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from xenqemu.errors import FormatError, HostError, ProtocolError, XenqemuError
+from xenqemu.formats import wrapping
+from xenqemu.formats.domain_config import DomainConfig
+from xenqemu.formats.preflight import MAX_JSON, Answer, Question
+from xenqemu.formats.wrapping import DIGEST, ZSTD
+from xenqemu.formats.xl_tables import Listed, domains, numbers
+from xenqemu.host.domain import Host, Needs, collected
+from xenqemu.host.route import XENQEMU, XL, Route
+from xenqemu.host.transport import NOT_FOUND, Listener, ask
+from xenqemu.host.xen import admission
+
+SHOWN = 80
+"""Bytes that an error repeats of what came in place of an answer."""
+
+
+@dataclass(frozen=True)
+class Errand:
+    """A guest that is to be sent: what it needs, the way, the options of whoever receives it.
+
+    With `compress` its record is packed on the way.
+    """
+
+    needs: Needs
+    route: Route
+    options: tuple[str, ...] = ()
+    compress: bool = False
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How a guest is sent: the command that receives it, and what is around its record."""
+
+    rune: str
+    features: frozenset[str] = frozenset()
+
+
+def agree(host: Host, errand: Errand, listener: Listener) -> Agreement:
+    """Ask the other host whether it takes a guest, and return how to send it there.
+
+    Raises `HostError` with all reasons why it does not, or if it cannot be asked; `ProtocolError`
+    if it answers what makes no sense.
+    """
+    asked = (_ASK[program](host, errand, listener) for program in errand.route.programs)
+    agreed = next(filter(None, asked), None)
+    if agreed is None:
+        raise HostError(f"there is no xenqemu at the end of {errand.route.host!r}")
+    if errand.compress and ZSTD not in agreed.features:
+        here = ZSTD in wrapping.known()
+        where = errand.route.host if here else "this host, where Python has no zstandard"
+        raise HostError(f"a compressed record is nothing for {where}")
+    return agreed
+
+
+def answer(host: Host, question: Question) -> Answer:
+    """Return what this host says to one that wants to send a guest here."""
+    moving = question.host == host.identity
+    needs = Needs(question.config, question.image, question.context, question.cpuid, moving)
+    return Answer(wrapping.known(), tuple(map(str, host.objections(needs))))
+
+
+def _by_xenqemu(host: Host, errand: Errand, listener: Listener) -> Agreement | None:
+    """Ask a xenqemu there; return None if there is none."""
+    needs, route = errand.needs, errand.route
+    question = Question(
+        needs.config, host.identity, needs.image_version, needs.context, needs.cpuid
+    )
+    rune = route.receiver(XENQEMU, "--preflight")
+    said = ask(rune, question.dump(), MAX_JSON, listener, host.deadlines)
+    if said.status == NOT_FOUND:
+        return None
+    if said.status:
+        raise HostError(f"{route.host} cannot be asked: {said.ending}")
+    found = _parsed(said.data)
+    _refuse(errand, found.objections)
+    features = frozenset(wrapping.known()) & frozenset(found.features)
+    features &= {DIGEST, ZSTD} if errand.compress else {DIGEST}
+    around = ("--with", ",".join(sorted(features))) if features else ()
+    return Agreement(route.receiver(XENQEMU, *errand.options, *around), features)
+
+
+def _parsed(data: bytes) -> Answer:
+    try:
+        return Answer.parse(data)
+    except FormatError as error:
+        got = repr(data[:SHOWN])[1:]
+        raise ProtocolError(f"expected an answer of xenqemu, got {got}: {error}") from error
+
+
+def _by_xl(host: Host, errand: Errand, listener: Listener) -> Agreement:
+    _refuse(errand, map(str, _objections_by_xl(host, errand, listener)))
+    return Agreement(errand.route.receiver(XL, *errand.options))
+
+
+def _objections_by_xl(host: Host, errand: Errand, listener: Listener) -> Iterator[XenqemuError]:
+    """Give the reasons against that host which xl's lists tell, as far as they can be had."""
+
+    def told(*words: str) -> str:
+        if not errand.route.command:
+            return ""
+        said = ask(errand.route.run(XL, *words), b"", MAX_JSON, listener, host.deadlines)
+        return said.data.decode(errors="replace") if said.status == 0 else ""
+
+    needs, facts, listed = errand.needs, numbers(told("info")), list(domains(told("list", "-v")))
+    checks = []
+    if {"xen_major", "xen_minor"} <= facts.keys():
+        version = facts["xen_major"], facts["xen_minor"]
+        checks.append(lambda: admission.check(needs, version))
+    dom0 = [each.memory for each in listed if each.domid == 0]
+    if dom0 and "free_memory" in facts:
+        room = facts["free_memory"] << 20, dom0[0] << 20
+        checks.append(lambda: admission.check_memory(needs.config, *room))
+    checks.append(lambda: _require_free(needs.config, listed))
+    return collected(checks)
+
+
+def _require_free(config: DomainConfig, listed: Iterable[Listed]) -> None:
+    """Raise `HostError` if there is a domain of this name or uuid.
+
+    One of both may be the guest itself, which moves within its host: xl's last renaming will tell.
+    """
+    for name, domid, uuid, _memory in listed:
+        if (name == config.name) != (uuid == config.uuid.lower()):
+            raise HostError(f"domain {domid} ({name}) has the name or the uuid of {config.name}")
+
+
+_ASK = {XENQEMU: _by_xenqemu, XL: _by_xl}
+
+
+def _refuse(errand: Errand, objections: Iterable[str]) -> None:
+    """Raise `HostError` if there are any."""
+    reasons = [f"{number}. {reason}" for number, reason in enumerate(objections, 1)]
+    if reasons:
+        name, where = errand.needs.config.name, errand.route.host
+        raise HostError(f"{where} cannot take {name}: {'; '.join(reasons)}")

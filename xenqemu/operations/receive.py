@@ -1,0 +1,122 @@
+"""Take a guest from another host, in xl's language: the order of acts and their undo.
+
+The guest is built paused, under a name of its own, and lives from the moment it is let run or, if
+it is to stay paused, has its name.  Until then the sender has it; where it waits for it, it is told
+that it can have it back, once nothing is left of the copy here.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import suppress
+from functools import partial
+
+from xenqemu.errors import HostError
+from xenqemu.formats.domain_config import DomainConfig
+from xenqemu.formats.handshake import Message, State
+from xenqemu.formats.wrapping import Unwrapper
+from xenqemu.host.domain import BuildOptions, Host, Needs, require_running
+from xenqemu.host.ledger import About
+from xenqemu.host.naming import INCOMING
+from xenqemu.host.peer import Peer
+from xenqemu.operations import steps
+from xenqemu.operations.events import Observer, Phase, unobserved
+from xenqemu.operations.image import config_ahead
+from xenqemu.operations.journal import Journal, begin
+from xenqemu.operations.steps import Commit
+
+WAITS = (State.RECEIVED, State.CLEARED)
+"""Where the sender waits for what becomes of its guest."""
+
+
+def receive(
+    host: Host,
+    peer: Peer,
+    *,
+    paused: bool = False,
+    monitor: bool = True,
+    features: frozenset[str] = frozenset(),
+    timeout: float = math.inf,
+    observe: Observer = unobserved,
+) -> int:
+    """Take the guest that `peer` sends and return the id of its domain, which runs unless `paused`.
+
+    `monitor` leaves a process behind that sees to the guest's reboots, where the host has such;
+    `features` are what is around its record.  All of it may take `timeout` seconds, up to where the
+    guest lives here.
+
+    Errors before anything was built are raised as they are; `RolledBack` means that nothing is left
+    of the attempt, `PastReturn` that the guest lives here.
+    """
+    peer.say(Message.BANNER)
+    wrapped = Unwrapper(peer.record(), features)
+    config = config_ahead(wrapped.source)
+    coming = config.with_name(config.name + INCOMING)
+    about = About("reception", 0, config.name, config.uuid, config.name)
+    job = Journal(host, begin(host, about), observe, timeout)
+    try:
+        with job:
+            with job.phase(Phase.CHECK):
+                host.admit(Needs(config, 0, moving=True))
+            with job.phase(Phase.BUILD):
+                job.undo(steps.sweep(coming.name, coming.uuid))
+                options = BuildOptions(0, coming, monitor)
+                domid = host.build(wrapped.source, job.progress, options)
+                wrapped.finish()
+            with job.phase(Phase.HANDOVER):
+                peer.say(Message.READY)
+                _take_over(host, domid, config, peer, job, paused=paused)
+            if not paused:
+                with job.phase(Phase.RELEASE):
+                    _announce(host, domid, config)
+                    require_running(host, domid)
+    except BaseException:
+        if job.undone and peer.handshake.state is State.FAILED:
+            _tell(peer, Message.BACK)
+        raise
+    return domid
+
+
+def _take_over(
+    host: Host, domid: int, config: DomainConfig, peer: Peer, job: Journal, *, paused: bool
+) -> None:
+    """Wait for the guest to be ours, let it live, and say so; or say that it cannot."""
+    try:
+        peer.hear()
+        _let_live(host, domid, config, job, paused=paused)
+    except BaseException:
+        if not job.committed and peer.handshake.state in WAITS:
+            _tell(peer, Message.REPORT, Message.FAILED)
+        raise
+    peer.say(Message.REPORT)
+    peer.say(Message.STARTED)
+
+
+def _let_live(host: Host, domid: int, config: DomainConfig, job: Journal, *, paused: bool) -> None:
+    name, uuid = config.name, config.uuid
+    coming = name + INCOMING
+    job.undo(steps.rename(domid, uuid, name, coming))
+    rename = partial(host.rename, domid, coming, name)
+    meaning = f"domain {domid} may live already: it is the guest now"
+    if paused:
+        job.commit(rename, Commit(steps.called(domid, uuid, name), meaning))
+        return
+    rename()
+    steps.cont(host, domid)  # as libxl does: a confined QEMU waits for it
+    unpause = partial(host.hypervisor.unpause, domid)
+    job.commit(unpause, Commit(steps.has_run(domid, uuid), meaning))
+
+
+def _announce(host: Host, domid: int, config: DomainConfig) -> None:
+    """Tell the network where the guest's emulated cards are now; it finds out by itself if not."""
+    device_model = host.device_model(domid)
+    if device_model is not None and any(nic.nictype != "vif" for nic in config.nics):
+        with suppress(HostError), device_model:
+            device_model.announce()
+
+
+def _tell(peer: Peer, *messages: Message) -> None:
+    """Say something to a sender that may be gone by now: the end that it finds is as good."""
+    with suppress(HostError):
+        for message in messages:
+            peer.say(message)
