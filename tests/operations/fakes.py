@@ -32,8 +32,10 @@ from xenqemu.formats.domain_config import DomainConfig
 from xenqemu.formats.page_data import PAGE_SIZE, PageData
 from xenqemu.formats.sink import Sink
 from xenqemu.formats.source import Source
+from xenqemu.host.domain import BuildOptions, Needs
 from xenqemu.host.hypervisor import DomainInfo, RunState
 from xenqemu.host.ledger import Ledger
+from xenqemu.host.policy import Deadlines
 from xenqemu.operations.image import read_record
 
 NAME = "sample"
@@ -180,7 +182,9 @@ class World:
     fault: Fault | None = None
     blockers: list[str] = field(default_factory=list)
     rivals: list[str] = field(default_factory=list)
+    objections: list[str] = field(default_factory=list)
     has_device_model: bool = True
+    sends: bool = False
     clients: int = 0
     _dead: str = ""
     _next: int = 2
@@ -282,7 +286,7 @@ class World:
 ACTS = {
     *("hypervisor.suspend", "hypervisor.resume", "hypervisor.pause", "hypervisor.unpause"),
     *("device_model.stop", "device_model.save", "device_model.cont"),
-    *("memory.save", "memory.load", "host.build", "host.destroy"),
+    *("memory.save", "memory.load", "host.build", "host.rename", "host.destroy"),
     *("os.fsync", "os.rename"),
 }
 
@@ -291,9 +295,11 @@ class Host:
     """The toolstack, and the way to the other parties."""
 
     kind = "fake"
+    deadlines = Deadlines(peer_end=0.5)
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self.identity = f"fake:{world.folder}"
         self.hypervisor = Hypervisor(world)
         self.ledger = Ledger(world.folder / "operations")
 
@@ -318,14 +324,31 @@ class Host:
     def config(self, domid: int) -> DomainConfig:
         return self._world.call("host.config", lambda: self._guest(domid).config)
 
+    def needs(self, domid: int, what: DomainConfig) -> Needs:
+        return self._world.call("host.needs", lambda: Needs(what, 3))
+
     def admit(self, needs: object) -> None:
         self._world.call("host.admit", lambda: None)
 
-    def build(self, record: Source, progress, *options: object) -> int:
+    def objections(self, needs: Needs) -> Iterator[HostError]:
+        found = [HostError(why) for why in self._world.objections]
+        return self._world.call("host.objections", lambda: iter(found))
+
+    def rename(self, domid: int, old: str, new: str) -> None:
+        def change() -> None:
+            guest = self._guest(domid)
+            if guest.config.name not in (old, new) or self._has(new, domid):
+                raise HostError(f"cannot call domain {domid} {new}")
+            guest.config = guest.config.with_name(new)
+
+        self._world.call("host.rename", change)
+
+    def build(self, record: Source, progress, options: BuildOptions | None = None) -> int:
         """Make a paused domain or leave nothing: however it fails, as the protocol has it."""
         before = set(self._world.guests)
+        given = options.config if options else None
         try:
-            return self._world.call("host.build", lambda: self._built(record, progress))
+            return self._world.call("host.build", lambda: self._built(record, progress, given))
         except BaseException:
             for domid in set(self._world.guests) - before:
                 del self._world.guests[domid]
@@ -334,11 +357,11 @@ class Host:
     def destroy(self, domid: int) -> None:
         self._world.call("host.destroy", lambda: self._world.guests.pop(domid, None))
 
-    def _built(self, record: Source, progress) -> int:
+    def _built(self, record: Source, progress, given: DomainConfig | None) -> int:
         made_of: list[Guest] = []
 
         def prepare(what: DomainConfig) -> Memory:
-            made_of.append(Guest(what, {}, held=True, devices_run=False))
+            made_of.append(Guest(given or what, {}, held=True, devices_run=False))
             return Memory(self._world, made_of[0])
 
         parts = read_record(record, prepare, progress)
@@ -346,6 +369,10 @@ class Host:
         if parts.device_state is not None:
             (guest.tick,) = struct.unpack_from(">Q", qevm.read(parts.device_state).sections[0].data)
         return self._world.add(guest)
+
+    def _has(self, name: str, but: int) -> bool:
+        others = (guest for domid, guest in self._world.guests.items() if domid != but)
+        return any(guest.config.name == name for guest in others)
 
     def _guest(self, domid: int) -> Guest:
         try:
@@ -475,9 +502,12 @@ class DeviceModel:
     def cont(self) -> None:
         self._ask("cont", lambda: setattr(self._guest, "devices_run", True))
 
+    def announce(self) -> None:
+        self._ask("announce", lambda: None)
+
     def save_state_bytes(self, *, live: bool) -> bytes:
-        if live:
-            self._world.broken.append("saved with live=True a guest that stays here")
+        if live != self._world.sends:
+            self._world.broken.append(f"saved with live={live} a guest that does otherwise")
         return self._ask("save", lambda: device_state(self._guest.tick))
 
     @property

@@ -1,0 +1,179 @@
+"""A guest moves between two hosts, and every call of either side fails: where is the guest then?
+
+As in test_faults, the table is made: a move runs once to count the calls of each side, then once
+for each call and each `How`, in two processes.  Then users do what they are told: recover what was
+left, and, where nobody could tell which copy lives, look and say so.  Never are there two, and in
+the end there is one.
+"""
+
+import sys
+from dataclasses import dataclass
+
+import pytest
+
+from tests.operations.fakes import ACTS, NAME, Fault, Guest, How, World
+from tests.operations.two_hosts import End, Move
+from xenqemu.formats.wrapping import DIGEST, ZSTD
+from xenqemu.operations.recover import recover
+
+AWAY = f"{NAME}--migratedaway"
+COMING = f"{NAME}--incoming"
+BOTH = frozenset({DIGEST, ZSTD})
+
+MOVES = {"plain": {}, "paused": {"paused": True}, "wrapped": {"features": BOTH}}
+
+
+def names(world):
+    return [guest.config.name for guest in world.guests.values()]
+
+
+def whole(guest):
+    """Tell whether nothing of the guest was lost on its way."""
+    first = Guest.running()
+    return (guest.pages, guest.tick, guest.config) == (first.pages, first.tick, first.config)
+
+
+def lives(guest, paused):
+    return guest.config.name == NAME and (guest.runs or (paused and guest.held))
+
+
+@pytest.mark.parametrize("options", MOVES.values(), ids=MOVES.keys())
+def test_a_guest_moves(options):
+    move = Move.prepared(**options)
+    sent, taken = move.run()
+    assert (sent.kind, taken.kind) == (None, None), (sent, taken)
+    assert move.source.guests == {}
+    (guest,) = move.target.guests.values()
+    assert whole(guest)
+    assert lives(guest, move.paused)
+    assert guest.runs != move.paused
+    assert move.source.host.ledger.found() == move.target.host.ledger.found() == []
+    assert move.source.broken == move.target.broken == []
+
+
+def test_the_order_of_acts():
+    sent, taken = Move.prepared().run()
+    acts = {*ACTS, "host.admit"}
+    order = [[call for call in end.calls if call in acts] for end in (sent, taken)]
+    assert order == [
+        [
+            *("hypervisor.suspend", "device_model.stop", "device_model.save", "memory.save"),
+            *("host.rename", "host.destroy"),
+        ],
+        [
+            *("host.admit", "host.build", "memory.load", "host.rename", "device_model.cont"),
+            "hypervisor.unpause",
+        ],
+    ]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One call of one side that fails in one way."""
+
+    side: str
+    fault: Fault
+
+    def run(self, options) -> tuple[Move, End, End]:
+        move = Move.prepared(**options)
+        getattr(move, self.side).fault = self.fault
+        return (move, *move.run())
+
+
+def rows(options, hows):
+    """Give the whole table of a move, made of one that goes well."""
+    ends = dict(zip(("source", "target"), Move.prepared(**options).run(), strict=True))
+    for side, end in ends.items():
+        assert end.kind is None
+        for at in range(len(end.calls)):
+            yield from (Row(side, Fault(at, how)) for how in hows)
+
+
+def judge(move: Move, sent: End, taken: End) -> None:
+    """Say what is wrong with what a move left; do what its errors say; say what is wrong then."""
+    source, target = move.source, move.target
+    assert source.broken == target.broken == []
+    assert len(source.running()) + len(target.running()) <= 1
+    if not sent.killed:
+        judge_sender(move, sent)
+    if taken.untouched or taken.rolled_back:
+        assert target.guests == {}
+    moved = settle(target, move.paused, taken)
+    for done in recover(source.host):
+        assert done.whole or "nobody here can tell" in done.trouble[0]
+    for done in recover(source.host, moved=moved):
+        assert done.whole, done
+    judge_end(move)
+    assert moved or sent.kind or sent.killed
+
+
+def settle(target: World, paused: bool, taken: End) -> bool:
+    """Recover what the receiver left; return whether the guest is there.
+
+    One of which Xen could not be asked whether it ran is the guest, and may have to be let run.
+    """
+    for done in recover(target.host):
+        assert done.whole, done
+    if taken.past_return:
+        for guest in target.guests.values():
+            guest.held = paused
+    assert all(lives(guest, paused) for guest in target.guests.values())
+    return bool(target.guests)
+
+
+def judge_sender(move: Move, sent: End) -> None:
+    """Judge the sender's word, before anything is done about it."""
+    source, target = move.source, move.target
+    if sent.kind is None:
+        assert source.guests == {}
+        assert [lives(guest, move.paused) for guest in target.guests.values()] == [True]
+    elif sent.unknown:
+        assert names(source) == [AWAY]
+        assert source.running() == []
+        assert AWAY in sent.words
+        assert "there" in sent.words
+    elif sent.past_return:
+        assert source.running() == []
+        assert [lives(guest, move.paused) for guest in target.guests.values()] == [True]
+    elif not sent.stranded:
+        assert sent.rolled_back or sent.untouched
+        assert source.running() == [1]
+        assert names(source) == [NAME]
+        assert not any(lives(guest, move.paused) for guest in target.guests.values())
+
+
+def judge_end(move: Move) -> None:
+    """One guest, whole, under its name; nothing else is left behind, here or there."""
+    guests = [*move.source.guests.values(), *move.target.guests.values()]
+    assert len(guests) == 1
+    assert lives(guests[0], move.paused)
+    assert whole(guests[0])
+    assert move.source.host.ledger.found() == move.target.host.ledger.found() == []
+    assert move.source.broken == move.target.broken == []
+
+
+def tried(table, options):
+    """Run and judge each row; return what is wrong with any."""
+    wrong = []
+    for row in table:
+        move, sent, taken = row.run(options)
+        try:
+            judge(move, sent, taken)
+        except Exception as error:  # noqa: BLE001  all of them are shown together
+            wrong.append(f"{row}\n  {error!r}\n  sender {sent.kind} {sent.words}\n  {taken.words}")
+    return wrong
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("how", How, ids=lambda how: how.name)
+@pytest.mark.parametrize("options", [MOVES["plain"], MOVES["paused"]], ids=["plain", "paused"])
+def test_every_call_of_either_side_fails(options, how):
+    wrong = tried(rows(options, [how]), options)
+    assert not wrong, "\n\n".join([*wrong[:5], f"{len(wrong)} in all"])
+
+
+def test_size_of_the_table(capsys):
+    size = sum(1 for name in ("plain", "paused") for _ in rows(MOVES[name], How))
+    with capsys.disabled():
+        sys.stdout.write(f"\ntable of moves: {size} rows\n")
+    assert size >= 600
