@@ -18,7 +18,8 @@ had answered.  (tools/libs/light/libxl_dom_suspend.c; docs/misc/xenstore-paths.p
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from xenqemu.errors import HostError, HostTimeout, HypervisorError
 from xenqemu.host.hypervisor import MaySuspendYet, RunState
@@ -68,16 +69,19 @@ def await_suspended(
 ) -> None:
     """Return when Xen says that the guest has suspended; `told` is what was done to that end.
 
-    Raises `HypervisorError` if it ended otherwise, `MaySuspendYet` after `seconds`.
+    Raises `HypervisorError` if it ended otherwise, `MaySuspendYet` after `seconds`, or if that
+    cannot be seen any more.
     """
     start, deadline = time.monotonic(), Deadline.after(seconds)
-    while not _suspended(control, domid):
-        next_look = min(LOOK_AGAIN, deadline.left)
-        try:
-            store.wait("@releaseDomain", lambda: _suspended(control, domid), next_look)
-        except HostTimeout as error:
-            if deadline.passed and not _suspended(control, domid):
-                raise _late(domid, told, time.monotonic() - start) from error
+    with _asked(domid, told):
+        while not _suspended(control, domid):
+            attend()
+            next_look = min(LOOK_AGAIN, deadline.left)
+            try:
+                store.wait("@releaseDomain", lambda: _suspended(control, domid), next_look)
+            except HostTimeout as error:
+                if deadline.passed and not _suspended(control, domid):
+                    raise _late(domid, told, time.monotonic() - start) from error
 
 
 class _Suspend:
@@ -133,16 +137,17 @@ class _Suspend:
         return kind or ("hvm" if domain.hvm else "pv")
 
     def _by_channel(self, port: int) -> None:
+        told = f"it was told by event channel {port}"
         start = time.monotonic()
         deadline = Deadline.after(self._deadlines.suspend)
         with self._control.suspend_channel(self._domid, port) as channel:
             channel.notify()
-            while not _suspended(self._control, self._domid):
-                if deadline.passed:
-                    told = f"it was told by event channel {port}"
-                    raise _late(self._domid, told, time.monotonic() - start)
-                channel.wait(min(SLICE, deadline.left))
-                attend()
+            with _asked(self._domid, told):
+                while not _suspended(self._control, self._domid):
+                    if deadline.passed:
+                        raise _late(self._domid, told, time.monotonic() - start)
+                    channel.wait(min(SLICE, deadline.left))
+                    attend()
 
     def _by_control_node(self, domain: XenDomain) -> None:
         """Write the request, and return when the guest has taken it."""
@@ -200,16 +205,31 @@ class _Request:
         return None if self._store.read(self._node) == REQUEST else True
 
 
+class _Ended(HypervisorError):
+    """The guest is gone, or ended otherwise than by suspending."""
+
+
+@contextmanager
+def _asked(domid: int, told: str) -> Iterator[None]:
+    """Say of all else that fails in the block that the guest was asked, and may suspend yet."""
+    try:
+        yield
+    except (MaySuspendYet, _Ended):
+        raise
+    except HostError as error:
+        raise MaySuspendYet(f"{error}; domain {domid} may suspend yet: {told}") from error
+
+
 def _suspended(control: Control, domid: int) -> bool | None:
     """Return True if the guest has suspended, None if it runs; raise if it ended otherwise."""
     domain = control.domain(domid)
     if domain is None:
-        raise HypervisorError(f"domain {domid} was destroyed while it was to suspend")
+        raise _Ended(f"domain {domid} was destroyed while it was to suspend")
     if domain.run_state is RunState.SUSPENDED:
         return True
     if domain.run_state in {RunState.RUNNING, RunState.PAUSED}:
         return None
-    raise HypervisorError(f"domain {domid} is {domain} instead of suspended")
+    raise _Ended(f"domain {domid} is {domain} instead of suspended")
 
 
 def _node(domid: int) -> str:
