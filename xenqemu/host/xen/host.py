@@ -152,8 +152,10 @@ class XenHost:
 
     def close(self) -> None:
         """Give the interface of Xen back, if it was opened."""
-        if "_xen" in self.__dict__:
-            self._xen.close()
+        self.__dict__.pop("hypervisor", None)
+        xen = self.__dict__.pop("_xen", None)
+        if xen is not None:
+            xen.close()
 
     def _existing(self, domid: int) -> DomainInfo:
         info = self.hypervisor.info(domid)
