@@ -159,7 +159,7 @@ def cont(host: Host, domid: int) -> None:
 
 def _present(host: Host, domid: int, uuid: str) -> DomainInfo:
     info = host.hypervisor.info(domid)
-    if info is None or info.uuid.lower() != uuid.lower():
+    if info is None or info.run_state is RunState.DYING or info.uuid.lower() != uuid.lower():
         raise Overtaken(f"domain {domid} is gone: it was destroyed, or ended, meanwhile")
     return info
 
