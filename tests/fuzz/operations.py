@@ -134,7 +134,7 @@ def left_over(data: bytes) -> None:
     with tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder:
         (Path(folder) / "1.op").write_bytes(data)
         for found in Ledger(Path(folder)).found():
-            story = Story.of(found.lines)
+            story = Story.of(found)
             assert found.about.concerns(found.about)
             assert all(story.numbers(role) is not None for role in Role)
             assert printable(f"{found.about} {story.meaning}")

@@ -1,6 +1,8 @@
 """Undos run in reverse; what they achieve decides which error is raised, and what stays on disk."""
 
+import errno
 import math
+import os
 import time
 from contextlib import contextmanager
 
@@ -13,7 +15,9 @@ from xenqemu.host.ledger import About
 from xenqemu.operations import steps
 from xenqemu.operations.events import Event, Kind, Phase, unobserved
 from xenqemu.operations.journal import Journal, begin
+from xenqemu.operations.recover import recover
 from xenqemu.operations.steps import Commit, Overtaken, Step
+from xenqemu.operations.story import Story
 
 ABOUT = About("save", 1, "sample", "uuid", "/record")
 
@@ -168,6 +172,82 @@ def test_commit_that_nobody_can_tell_of_puts_the_guest_back(host, acts, monkeypa
     with pytest.raises(RolledBack) as caught:
         run(host, commit=lost)
     assert "could not see how far it came: no stat" in text(caught.value.__cause__)
+
+
+def test_point_that_was_passed_after_all_is_noted(host, acts):
+    """When it is recovered, nobody could tell any more: the record may have been moved away."""
+
+    def lost():
+        acts.passed = True
+        raise HostError("lost")
+
+    acts.refuse["destroy domain 1"] = HostError("xl destroy failed")
+    with pytest.raises(PastReturn):
+        run(host, commit=lost)
+    acts.passed = False
+    acts.clear()
+    (done,) = recover(host)
+    assert done.finished
+    assert acts == ["destroy domain 1"]
+    assert not done.whole
+    acts.refuse.clear()
+    (done,) = recover(host)
+    assert (acts, done.whole) == (["destroy domain 1"] * 2, True)
+
+
+def test_point_that_recovery_finds_passed_is_noted(host, acts):
+    entry = begin(host, ABOUT)
+    job = Journal(host, entry)
+    job.undo(step("resume the guest"))
+    job.foresee(COMMIT)
+    entry.unfinished = True  # its process was killed behind the point of no return
+    entry.close()
+    acts.passed = True
+    acts.refuse["destroy domain 1"] = HostError("xl destroy failed")
+    assert not recover(host)[0].whole
+    acts.passed = False
+    acts.refuse.clear()
+    assert recover(host)[0].whole
+    assert acts == ["destroy domain 1"] * 2
+
+
+def test_point_that_cannot_be_noted_was_passed_all_the_same(host, acts, monkeypatch):
+    def lost():
+        acts.passed = True
+        monkeypatch.setattr(os, "fsync", refuse)
+        raise HostError("lost")
+
+    def refuse(_descriptor):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with pytest.raises(PastReturn) as caught:
+        run(host, commit=lost)
+    assert acts == ["destroy domain 1"]
+    assert "could not note it" in text(caught.value.__cause__)
+    assert left(host) == []
+
+
+def test_interrupt_between_the_note_of_a_step_and_its_end(host, acts, monkeypatch):
+    """The step is done and noted again; whoever reads the file takes that as it is meant."""
+    acts.refuse["resume"] = HostError("refused")
+    really = Story.take
+
+    def interrupted(story, line):
+        if "done" in line:
+            raise KeyboardInterrupt
+        really(story, line)
+
+    with pytest.raises(KeyboardInterrupt), working(host) as job:
+        job.undo(step("resume"))
+        number = job.undo(step("cont"))
+        with monkeypatch.context() as patch:
+            patch.setattr(Story, "take", interrupted)
+            job.take_back(number)
+    (found,) = host.ledger.found()
+    assert [line for line in found.lines if "done" in line] == [{"done": number}] * 2
+    acts.refuse.clear()
+    assert recover(host)[0].whole
+    assert acts == ["cont", "cont", "resume", "resume"]
 
 
 def test_what_follows_is_done_in_the_operation(host, acts):

@@ -33,7 +33,7 @@ from xenqemu.errors import (
     Stranded,
 )
 from xenqemu.host.domain import Host
-from xenqemu.host.hypervisor import MaySuspendYet
+from xenqemu.host.hypervisor import MaySuspendYet, RunState
 from xenqemu.host.ledger import About, Entry, Found
 from xenqemu.host.policy import Attention, Deadline, attended
 from xenqemu.operations.events import Event, Kind, Observer, Phase, unobserved
@@ -47,13 +47,14 @@ MOVING = {"migration", "reception"}
 def begin(host: Host, about: About) -> Entry:
     """Claim a guest for a new operation and return its file, for a `Journal`.
 
-    Raises `HostError` if another operation on that guest goes on, or was left unfinished.
+    Raises `HostError` if another operation on that guest goes on, or was left unfinished.  One that
+    only looks out for a late guest need not be finished first, as long as there is nothing to see.
     """
 
     def harmless(other: Found) -> bool:
         if other.busy:
             return {about.verb, other.about.verb} == MOVING
-        return Story.of(other.lines).only_watches
+        return Story.of(other).only_watches and not _suspended(host, other.about.domid)
 
     return host.ledger.begin(about, harmless)
 
@@ -129,8 +130,7 @@ class Journal:
         try:
             act()
         except BaseException as error:
-            if self._passed(commit, error):
-                self._story.take(COMMITTED)
+            self._see_whether_passed(commit, error)
             raise
         self._commit()
 
@@ -195,8 +195,8 @@ class Journal:
                 return [self._story.doubt]
             self.resolve(passed=moved)
         commit = self._story.commit
-        if commit and not self._story.committed and self._passed(commit, cause):
-            self._story.take(COMMITTED)
+        if commit and not self._story.committed:
+            self._see_whether_passed(commit, cause)
         notes = self.settle(cause)
         self._entry.unfinished &= bool(notes)
         for number in self._story.numbers(Role.LEAVING):
@@ -246,8 +246,11 @@ class Journal:
         self._entry.write(line)
         self._story.take(line)
 
-    def _passed(self, commit: Commit, first: BaseException) -> bool:
-        """Ask whether the point of no return was passed; who cannot be told puts the guest back."""
+    def _see_whether_passed(self, commit: Commit, first: BaseException) -> None:
+        """Ask whether the point of no return was passed; who cannot be told puts the guest back.
+
+        It is noted: when somebody asks again, the record may have been moved away.
+        """
         passed = False
 
         def ask() -> None:
@@ -255,7 +258,9 @@ class Journal:
             passed = commit.passed(self._host)
 
         self._attempt(ask, "see how far it came", first)
-        return passed
+        if passed:
+            self._story.take(COMMITTED)
+            self._attempt(lambda: self._entry.write(COMMITTED), "note it", first)
 
     def _settled(self, number: int, first: BaseException) -> str:
         """Do a step because the operation failed; return what to say if it could not be done."""
@@ -316,6 +321,11 @@ class Journal:
         if notes:
             return Stranded(f"{why}; {before.format(' not')}, left to do: {left}", phase)
         return RolledBack(f"{why}; {before.format('')}", phase)
+
+
+def _suspended(host: Host, domid: int) -> bool:
+    info = host.hypervisor.info(domid)
+    return info is not None and info.run_state is RunState.SUSPENDED
 
 
 def _attempt(act: Callable[[], None]) -> BaseException | None:

@@ -67,7 +67,7 @@ def is_on(about: About, who: str) -> bool:
 
 
 def _end(host: Host, found: Found, observe: Observer, moved: bool | None) -> Recovered:
-    story = Story.of(found.lines)
+    story = Story.of(found)
     with closing(host.ledger.adopt(found)) as entry:
         job = Journal(host, entry, observe, story=story)
         cause = HostError(f"the process of the {found.about} is gone")

@@ -15,12 +15,13 @@ The same lines make the state of a running operation and, read again, that of a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
 from xenqemu.errors import HostError
+from xenqemu.host.ledger import Found
 from xenqemu.operations.steps import SETTLE, Commit, Step
 
 COMMITTED: Mapping[str, Any] = {"committed": True}
@@ -60,14 +61,14 @@ class Story:
     next_number: int = 1
 
     @classmethod
-    def of(cls, lines: Iterable[Mapping[str, Any]]) -> Story:
-        """Return what lines tell; raise `HostError` for what no operation writes."""
+    def of(cls, found: Found) -> Story:
+        """Return what a file tells; raise `HostError` for what no operation writes."""
         story = cls()
-        try:
-            for line in lines:
+        for number, line in enumerate(found.lines, 2):
+            try:
                 story.take(line)
-        except (KeyError, TypeError, ValueError) as error:
-            raise HostError(f"an operation's file is damaged: {error!r}") from error
+            except (KeyError, TypeError, ValueError) as error:
+                raise HostError(f"{found.path} is damaged: line {number}: {error!r}") from error
         return story
 
     def take(self, line: Mapping[str, Any]) -> None:
@@ -77,8 +78,8 @@ class Story:
                 self.phase = phase
             case {"register": int(number), "role": role, "step": step}:
                 self._register(number, Role(role), Step.of(step))
-            case {"done": int(number)}:
-                del self.steps[number]
+            case {"done": int(number)} if number < self.next_number:
+                self.steps.pop(number, None)  # twice, where Ctrl-C came right after the first
             case {"commit": commit}:
                 self.commit = Commit.of(commit)
             case {"committed": True}:
