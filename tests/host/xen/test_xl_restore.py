@@ -4,13 +4,14 @@ import functools
 import io
 import os
 import time
+from pathlib import Path
 
 import pytest
 
 from tests.formats.strategies import CONTEXT, PARAMS, TSC, stream
 from tests.host.xen.xl_peer import write_xl
 from tests.lab.xenstored.running import running
-from xenqemu.errors import BadRecord, HostError, HostTimeout, Truncated, Unsupported
+from xenqemu.errors import BadRecord, Cancelled, HostError, HostTimeout, Truncated, Unsupported
 from xenqemu.formats import xl as xl_format
 from xenqemu.formats.domain_config import DomainConfig
 from xenqemu.formats.libxc_records import End, StaticDataEnd
@@ -18,7 +19,7 @@ from xenqemu.formats.page_data import PageData
 from xenqemu.formats.sink import Sink
 from xenqemu.formats.source import Source
 from xenqemu.formats.xl import XlHeader
-from xenqemu.host.policy import Deadlines
+from xenqemu.host.policy import Attention, Deadlines, attended
 from xenqemu.host.store import Store
 from xenqemu.host.xen.xl_restore import XlRestore
 
@@ -275,6 +276,24 @@ def test_an_interrupt_lets_xl_clean_up(restore, stores, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         builder.build(Source.of(record()), interrupt)
     assert (tmp_path / "cleaned").exists()
+    assert names(stores) == []
+
+
+@pytest.mark.parametrize("reads", ["data.read(9)", "\nwhile data.read(1 << 20): pass"])
+def test_an_operation_that_is_to_end_ends_an_xl_that_stalls(restore, stores, tmp_path, reads):
+    """Whether it does not read on, or does not come to its end."""
+
+    def end():
+        raise Cancelled("cancelled")
+
+    pid = tmp_path / "pid"
+    builder = restore(
+        f"open({str(pid)!r}, 'w').write(str(os.getpid())); make(); {reads}\ntime.sleep(60)",
+        deadlines=Deadlines(xl_stall=60.0, xl_finish=60.0, xl_give_up=0.5),
+    )
+    with pytest.raises(Cancelled), attended(Attention(end)):
+        builder.build(Source.of(record()), quiet)
+    assert not Path(f"/proc/{pid.read_text()}").exists()
     assert names(stores) == []
 
 
