@@ -218,11 +218,12 @@ def test_nothing_is_taken_over_unless_all_is_harmless(ledger):
     assert ledger.found() == both
 
 
-def test_operation_that_goes_on_is_not_asked_whether_it_is_harmless(ledger):
-    entry = begin(ledger)
-    with pytest.raises(HostError, match="goes on"):
-        ledger.begin(ABOUT, lambda found: pytest.fail("it was asked"))
-    entry.close()
+def test_operation_that_goes_on_and_is_harmless_is_let_be(ledger):
+    first = begin(ledger)
+    second = ledger.begin(ABOUT, lambda found: found.about == first.about and found.busy)
+    assert [found.about for found in ledger.found()] == [first.about, second.about]
+    for entry in (first, second):
+        entry.close()
 
 
 def test_harmless_operation_that_somebody_recovers_is_not_taken_over(ledger, monkeypatch):
