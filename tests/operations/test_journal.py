@@ -9,7 +9,15 @@ from contextlib import contextmanager
 import pytest
 
 from tests.operations.fakes import World, text
-from xenqemu.errors import Cancelled, HostError, HostTimeout, PastReturn, RolledBack, Stranded
+from xenqemu.errors import (
+    Cancelled,
+    HostError,
+    HostTimeout,
+    OutcomeUnknown,
+    PastReturn,
+    RolledBack,
+    Stranded,
+)
 from xenqemu.host.hypervisor import MaySuspendYet
 from xenqemu.host.ledger import About
 from xenqemu.operations import steps
@@ -272,6 +280,76 @@ def test_failed_take_back_is_tried_once_more(host, acts):
     with pytest.raises(Stranded), working(host) as job:
         job.take_back(job.undo(step("resume")))
     assert acts == ["resume", "resume"]
+
+
+UNKNOWN = Commit(None, "the other copy is the guest now", (step("destroy domain 1"),))
+
+
+def doubting(host, then):
+    with working(host) as job:
+        job.undo(step("resume"))
+        job.doubt(UNKNOWN, "look at both copies")
+        then(job)
+
+
+def lost(_job):
+    raise HostError("the answer was lost")
+
+
+def test_in_doubt_nothing_is_done_until_somebody_has_looked(host, acts):
+    with pytest.raises(OutcomeUnknown, match="the answer was lost; look at both copies$"):
+        doubting(host, lost)
+    for _again in range(2):
+        (done,) = recover(host)
+        assert (done.trouble, done.whole, done.finished) == (("look at both copies",), False, False)
+    assert acts == []
+    assert left(host) == ["save"]
+
+
+@pytest.mark.parametrize("moved", [True, False])
+def test_somebody_who_has_looked_ends_the_doubt(host, acts, moved):
+    with pytest.raises(OutcomeUnknown):
+        doubting(host, lost)
+    (done,) = recover(host, moved=moved)
+    assert acts == ["destroy domain 1" if moved else "resume"]
+    assert (done.whole, done.finished) == (True, moved)
+    assert done.meaning == ("the other copy is the guest now" if moved else "")
+    assert left(host) == []
+
+
+@pytest.mark.parametrize("passed", [True, False])
+def test_doubt_that_the_other_side_ends(host, acts, passed):
+    def told(job):
+        assert not job.committed
+        assert not job.undone
+        job.resolve(passed=passed)
+        assert job.committed is passed
+        raise HostError("nobody reads")
+
+    with pytest.raises(PastReturn if passed else RolledBack):
+        doubting(host, told)
+    assert acts == ["destroy domain 1" if passed else "resume"]
+    assert left(host) == []
+
+
+def test_cancel_is_not_heard_in_doubt(host, acts):
+    def hear(job):
+        host.ledger.cancel(host.ledger.found()[0])
+        job.progress(1, 2)
+        job.resolve(passed=False)
+        job.progress(2, 2)
+
+    with pytest.raises(RolledBack, match="cancelled: 2 of 2 bytes were done"):
+        doubting(host, hear)
+
+
+def test_operation_is_undone_once_nothing_of_it_is_left(host, acts):
+    with working(host) as job:
+        assert job.undone
+        number = job.undo(step("resume"))
+        assert not job.undone
+        job.take_back(number)
+        assert job.undone
 
 
 def test_interrupt_undoes_and_goes_on_as_what_it_is(host, acts):

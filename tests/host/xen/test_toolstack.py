@@ -92,3 +92,13 @@ def test_a_domain_that_stays_is_an_error(xl):
 def test_whether_a_domain_exists_may_be_impossible_to_tell(xl):
     with pytest.raises(HostError, match="cannot init xl context"):
         toolstack.exists(3, xl=xl("fail('cannot init xl context')"))
+
+
+def test_the_free_memory(xl):
+    program = xl("assert words == ['info']; print('nr_cpus : 2\\nfree_memory            : 3')")
+    assert toolstack.free_memory(xl=program) == 3 << 20
+
+
+def test_an_xl_that_does_not_say_how_much_memory_is_free(xl):
+    with pytest.raises(HostError, match="xl info does not say how much memory is free"):
+        toolstack.free_memory(xl=xl("print('free_memory : much')"))
