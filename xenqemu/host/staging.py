@@ -42,8 +42,8 @@ class Traces:
                 return
             raise
         try:
-            _remove(folder, self.temporary, f"{self.temporary}{_OLDER}")
-            os.fsync(folder)
+            if _remove(folder, self.temporary, f"{self.temporary}{_OLDER}"):
+                os.fsync(folder)
         finally:
             os.close(folder)
 
@@ -171,10 +171,14 @@ def staged(path: Path) -> Iterator[Draft]:
         os.close(folder)
 
 
-def _remove(folder: int, *names: str) -> None:
+def _remove(folder: int, *names: str) -> bool:
+    """Remove what there is of these names, and tell whether there was any."""
+    found = False
     for name in names:
         with contextlib.suppress(FileNotFoundError):  # published, or first of its name
             os.unlink(name, dir_fd=folder)
+            found = True
+    return found
 
 
 def _stat(path: str, folder: int | None) -> os.stat_result | None:

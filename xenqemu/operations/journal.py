@@ -109,7 +109,7 @@ class Journal:
         return self._register(Role.UNDO, step)
 
     def leaving(self, step: Step) -> int:
-        """Register what clears away what only a killed process leaves; return its number."""
+        """Register what clears away what is left if it fails; return its number."""
         return self._register(Role.LEAVING, step)
 
     def take_back(self, number: int) -> None:
@@ -171,23 +171,34 @@ class Journal:
             self.take_back(number)
 
     def settle(self, first: BaseException) -> list[str]:
-        """Undo all that is left, last first, or finish; return what could not be done.
+        """Undo all that is left, last first, or finish, and clear away what is left of drafts.
 
-        What gets in the way but changes nothing for the guest is noted at `first`.  In doubt,
-        nothing is done.
+        Returns what could not be done to the guest; what gets in the way but changes nothing for
+        it is noted at `first`.  In doubt, nothing is done.
         """
         if self._story.doubt:
             self._entry.unfinished = True
             return []
+        notes = self._put_back(first)
+        self._clear_away(first)
+        return notes
+
+    def _put_back(self, first: BaseException) -> list[str]:
         role = Role.FINISH if self._story.committed else Role.UNDO
         notes = [self._settled(number, first) for number in self._story.numbers(role)]
         return [note for note in notes if note]
 
+    def _clear_away(self, first: BaseException) -> None:
+        """Remove what is left of drafts; what cannot be removed now stays to be done."""
+        for number in self._story.numbers(Role.LEAVING):
+            note = self._settled(number, first)
+            if note:
+                first.add_note(note)
+
     def recover(self, cause: HostError, *, moved: bool | None = None) -> list[str]:
         """Do for a process that was killed what it would have done on an error; as `settle`.
 
-        What only a killed process leaves is cleared away too.  A guest that has not suspended by
-        now is not waited for once more.  `moved` ends a doubt: the guest is the other copy, or not.
+        A guest that has not suspended by now is not waited for once more.  `moved` ends a doubt: the guest is the other copy, or not.
         """
         if self._story.doubt:
             if moved is None:
@@ -197,11 +208,9 @@ class Journal:
         commit = self._story.commit
         if commit and not self._story.committed:
             self._see_whether_passed(commit, cause)
-        notes = self.settle(cause)
+        notes = self._put_back(cause)
         self._entry.unfinished &= bool(notes)
-        for number in self._story.numbers(Role.LEAVING):
-            note = self._settled(number, cause)
-            notes += [note] if note else []
+        self._clear_away(cause)
         return notes
 
     def __enter__(self) -> Self:
