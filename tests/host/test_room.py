@@ -82,12 +82,12 @@ def test_too_little_room_is_told_by_both_numbers_and_nothing_is_taken(folder):
 def test_what_was_set_aside_counts_when_more_is_needed(folder):
     with opened(folder) as file:
         reserve(file.fileno(), 600 * KIB, folder)
-        reserve(file.fileno(), 900 * KIB, folder)
+        reserve(file.fileno(), 900 * KIB, folder, 600 * KIB)
         assert set_aside(file) == 900 * KIB
-        reserve(file.fileno(), 300 * KIB, folder)
+        reserve(file.fileno(), 300 * KIB, folder, 900 * KIB)
         assert set_aside(file) == 900 * KIB
         with pytest.raises(HostError, match=f"{SIZE + KIB} bytes have to be free .* {SIZE} are"):
-            reserve(file.fileno(), SIZE + KIB, folder)
+            reserve(file.fileno(), SIZE + KIB, folder, 900 * KIB)
 
 
 def test_file_system_has_the_last_word(folder, monkeypatch):
@@ -128,7 +128,7 @@ def test_longest_file_of_the_file_system(monkeypatch):
 def test_file_system_that_knows_no_reserving():
     """As NFS before 4.2; Python's posix_fallocate would write to all of it."""
     with disk("ext2", 256 * KIB) as folder, opened(folder) as file:
-        assert room._fallocate(file.fileno(), KIB) == errno.EOPNOTSUPP
+        assert room._fallocate(file.fileno(), 0, KIB) == errno.EOPNOTSUPP
         there = free(folder)
         reserve(file.fileno(), there, folder)
         assert set_aside(file) == 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 import stat
+from functools import cached_property
 from typing import BinaryIO, Protocol, cast
 
 from xenqemu.errors import TooBig, Truncated
@@ -75,18 +76,11 @@ class Source:
         done = len(self._ahead[: len(buffer)])
         if done:
             buffer[:done] = self._some(done)
-        readinto = getattr(self._file, "readinto", None)
         while done < len(buffer):
-            if readinto is not None:
-                got = readinto(buffer[done:])
-            else:
-                piece = self._file.read(len(buffer) - done)
-                got = len(piece)
-                buffer[done : done + got] = piece
+            got = self._some_into(buffer[done:])
             if not got:
                 raise _ended(record, self.offset - done, len(buffer), done)
             done += got
-            self.offset += got
 
     def skip(self, size: int, record: str) -> None:
         """Pass over `size` bytes: by seeking in a file, by reading in a pipe."""
@@ -99,11 +93,10 @@ class Source:
             self.offset += rest
             return
         while rest:
-            piece = self._some(min(rest, CHUNK))
-            if not piece:
-                got = size - rest
-                raise _ended(record, self.offset - got, size, got)
-            rest -= len(piece)
+            got = self._some_into(self._scratch[:rest])
+            if not got:
+                raise _ended(record, self.offset - (size - rest), size, size - rest)
+            rest -= got
 
     def peek(self, size: int) -> bytes:
         """Return up to `size` next bytes without passing them; fewer only at the end."""
@@ -143,6 +136,23 @@ class Source:
             piece = self._file.read(size) if size else b""
         self.offset += len(piece)
         return piece
+
+    @cached_property
+    def _scratch(self) -> memoryview:
+        """Room for what is skipped: new memory for each piece would take longer than reading it."""
+        return memoryview(bytearray(CHUNK))
+
+    def _some_into(self, buffer: memoryview) -> int:
+        """Read some of what comes next into `buffer`; return how much, 0 only at the end."""
+        readinto = getattr(self._file, "readinto", None)
+        if readinto is not None:
+            got: int = readinto(buffer)
+        else:
+            piece = self._file.read(len(buffer))
+            got = len(piece)
+            buffer[:got] = piece
+        self.offset += got
+        return got
 
     def _require(self, size: int, record: str) -> None:
         if self._size is not None and self.offset + size > self._size:

@@ -27,15 +27,16 @@ _TOO_LITTLE = {
 }
 
 
-def reserve(file: int, size: int, shown: Path) -> None:
+def reserve(file: int, size: int, shown: Path, before: int = 0) -> None:
     """Set `size` bytes aside for `file`, so that writing them cannot fail for want of room.
 
-    Where the file system knows no reserving, that so much is free now has to do.  Raises
+    `before` are those that were set aside already: a tmpfs looks at each page of what it is asked
+    for.  Where the file system knows no reserving, that so much is free now has to do.  Raises
     `HostError` with both numbers if there is too little; `shown` is where, in its words.  Python's
     own posix_fallocate would write the whole file where the file system cannot.
     """
     free = _free(file)
-    error = _obstacle(size, free) or _fallocate(file, size)
+    error = _obstacle(size, free) or _fallocate(file, before, size)
     if error and error != EOPNOTSUPP:
         why = _TOO_LITTLE.get(error, os.strerror(error))
         raise HostError(f"{shown}: {size} bytes have to be free for the record, {free} are ({why})")
@@ -61,9 +62,9 @@ def _obstacle(size: int, free: int) -> int:
     return EFBIG if limit != resource.RLIM_INFINITY and size > limit else 0
 
 
-def _fallocate(file: int, size: int) -> int:
+def _fallocate(file: int, start: int, end: int) -> int:
     """Return 0 or the errno; glibc's wrapper is there on each Linux."""
-    while _libc.fallocate(file, KEEP_SIZE, 0, size):
+    while start < end and _libc.fallocate(file, KEEP_SIZE, start, end - start):
         if ctypes.get_errno() != EINTR:
             return ctypes.get_errno()
     return 0

@@ -77,6 +77,7 @@ class Draft:
         self._name = name
         self._temporary = f".{name[:200]}.xenqemu-{os.urandom(8).hex()}"
         self._older = f"{self._temporary}{_OLDER}"
+        self._reserved = 0
         self.path = shown
         self.traces = Traces(str(shown.absolute()), self._temporary)
 
@@ -92,7 +93,8 @@ class Draft:
 
     def reserve(self, size: int) -> None:
         """Set room aside for `size` bytes; raise `HostError` if there is too little."""
-        reserve(self.file.fileno(), size, self.path.parent)
+        reserve(self.file.fileno(), size, self.path.parent, self._reserved)
+        self._reserved = max(size, self._reserved)
 
     def sync(self) -> None:
         """Have all of it on the disk, and give back what room is left over."""
