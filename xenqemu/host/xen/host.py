@@ -1,13 +1,16 @@
 """A Xen host: its parties as libxl finds them, put together for operations.
 
 Of the parties those are loaded only where they are met that one guest has and another has not:
-loading QEMU's client, which needs asyncio, takes longer than suspending a guest does.
+loading QEMU's client, which needs asyncio, takes longer than suspending a guest does.  Where it
+will be met, it is loaded while xl is waited for.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from functools import cached_property
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from xenqemu.errors import HostError, XenqemuError
@@ -96,9 +99,8 @@ class XenHost:
 
         A QEMU that only serves disks of a PVH or PV guest holds no state of it.
         """
-        with self.store() as store:
-            if store.read(f"/libxl/{domid}/type") != "hvm":
-                return None
+        if not self._has_device_model(domid):
+            return None
         from xenqemu.host.xen.qmp_socket import LockedDeviceModel  # noqa: PLC0415  see above
 
         who = (domid, self._existing(domid).uuid)
@@ -108,6 +110,8 @@ class XenHost:
     def config(self, domid: int) -> DomainConfig:
         """Return what the domain is made of now, as `xl save` would store it."""
         self._existing(domid)
+        if self._has_device_model(domid):
+            _load_qmp_socket()
         return toolstack.listed_config(domid, self.deadlines)
 
     def needs(self, domid: int, config: DomainConfig) -> Needs:
@@ -122,6 +126,8 @@ class XenHost:
         """Raise the reason why this host cannot take such a guest."""
         for objection in collected(self._checks(needs)):
             raise objection
+        if needs.config.type == "hvm":
+            _load_qmp_socket()
 
     def objections(self, needs: Needs) -> Iterator[XenqemuError]:
         """Give every reason why this host cannot take such a guest."""
@@ -162,6 +168,10 @@ class XenHost:
         if info is None:
             raise HostError(f"there is no domain {domid}")
         return info
+
+    def _has_device_model(self, domid: int) -> bool:
+        with self.store() as store:
+            return store.read(f"/libxl/{domid}/type") == "hvm"
 
     def _pv_memory(self, domid: int) -> GuestMemory:
         from xenqemu.formats.helper_dialects import dialect_of  # noqa: PLC0415  see above
@@ -208,3 +218,8 @@ class XenHost:
             for entry in store.list("/local/domain") or ():
                 name = store.read(f"/local/domain/{entry}/name") or ""
                 yield int(entry), name, store.read(f"/local/domain/{entry}/vm") or ""
+
+
+def _load_qmp_socket() -> None:
+    """Load QEMU's client beside what goes on now."""
+    threading.Thread(target=import_module, args=("xenqemu.host.xen.qmp_socket",)).start()
