@@ -52,6 +52,17 @@ class Source:
         """Return some of what comes next, at most `size` bytes, none only at the end."""
         return self._some(size)
 
+    def readinto(self, buffer: memoryview, /) -> int:
+        """Fill some of `buffer` (bytes) with what comes next; return how much, 0 at the end."""
+        readinto = getattr(self._file, "readinto", None)
+        if self._ahead or readinto is None:
+            piece = self._some(len(buffer))
+            buffer[: len(piece)] = piece
+            return len(piece)
+        got: int = readinto(buffer)
+        self.offset += got
+        return got
+
     def exact(self, size: int, record: str) -> bytes:
         """Return the next `size` bytes; raise `Truncated` where the stream ends before.
 
@@ -73,11 +84,9 @@ class Source:
     def into(self, buffer: memoryview, record: str) -> None:
         """Fill `buffer` (bytes, contiguous) with the next bytes, without a copy in between."""
         self._require(len(buffer), record)
-        done = len(self._ahead[: len(buffer)])
-        if done:
-            buffer[:done] = self._some(done)
+        done = 0
         while done < len(buffer):
-            got = self._some_into(buffer[done:])
+            got = self.readinto(buffer[done:])
             if not got:
                 raise _ended(record, self.offset - done, len(buffer), done)
             done += got
@@ -93,7 +102,7 @@ class Source:
             self.offset += rest
             return
         while rest:
-            got = self._some_into(self._scratch[:rest])
+            got = self.readinto(self._scratch[:rest])
             if not got:
                 raise _ended(record, self.offset - (size - rest), size, size - rest)
             rest -= got
@@ -141,18 +150,6 @@ class Source:
     def _scratch(self) -> memoryview:
         """Room for what is skipped: new memory for each piece would take longer than reading it."""
         return memoryview(bytearray(CHUNK))
-
-    def _some_into(self, buffer: memoryview) -> int:
-        """Read some of what comes next into `buffer`; return how much, 0 only at the end."""
-        readinto = getattr(self._file, "readinto", None)
-        if readinto is not None:
-            got: int = readinto(buffer)
-        else:
-            piece = self._file.read(len(buffer))
-            got = len(piece)
-            buffer[:got] = piece
-        self.offset += got
-        return got
 
     def _require(self, size: int, record: str) -> None:
         if self._size is not None and self.offset + size > self._size:

@@ -157,7 +157,7 @@ class _Xl:
         self._deadlines = deadlines
         os.set_blocking(self._input.fileno(), False)
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes | memoryview) -> None:
         """Have xl read `data`; raise `BrokenPipeError` if it reads no more, having ended."""
         rest = memoryview(data)
         poll = select.poll()
@@ -208,6 +208,11 @@ class _Passing:
         piece = self._record.read(size)
         self._xl.feed(piece)
         return piece
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        got = self._record.readinto(buffer)
+        self._xl.feed(buffer[:got])
+        return got
 
 
 @contextlib.contextmanager
