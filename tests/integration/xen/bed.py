@@ -211,7 +211,7 @@ class Bed:
         return _ticks(console) or _ticks(serial)
 
     def wait_ticks(
-        self, name: str, more: int = 3, timeout: float = 60, beyond: list[Tick] | None = None
+        self, name: str, more: int = 2, timeout: float = 60, beyond: list[Tick] | None = None
     ) -> list[Tick]:
         """Wait until the guest has said `more` ticks `beyond` those (by now); these ticks."""
         old = set(self.ticks(name) if beyond is None else beyond)

@@ -45,26 +45,20 @@ def test_files_go_both_ways(bed: Bed) -> None:
     assert bed.get(bed.put("file", content)) == content
 
 
-@pytest.mark.parametrize("name", RECORDS)
-def test_guests_go_on(bed: Bed, name: str) -> None:
-    domid = bed.restore(name)
-    before = saved_ticks(name)
-    after = bed.wait_ticks(name, beyond=before)
-    assert_goes_on(before, after)
-    if name != "firmware":
-        assert abs(after[-1].time - int(bed.must("date +%s"))) <= 3
-
-    bed.must(f"xl save {name} /tmp/{name}.save", timeout=120)
-    assert bed.run(f"xl domid {name}").rc == 1
-    before = bed.ticks(name)
-    bed.must(f"xl restore /tmp/{name}.save", timeout=120)
-    assert bed.domid(name) > domid
-    assert_goes_on(before, bed.wait_ticks(name, beyond=before))
+def test_guests_go_on_side_by_side(bed: Bed) -> None:
+    for name in RECORDS:
+        bed.restore(name)
+    for name in RECORDS:
+        before = saved_ticks(name)
+        after = bed.wait_ticks(name, beyond=before)
+        assert_goes_on(before, after)
+        if name != "firmware":
+            assert abs(after[-1].time - int(bed.must("date +%s"))) <= 3
 
 
 @pytest.mark.parametrize("xen_host", ["4.17"], indirect=True)
 def test_xen_accepts_the_records(bed: Bed) -> None:
-    for name in RECORDS:
+    for name in ("firmware", "pv"):
         bed.must(f"verify-stream-v2 -f xl -i {record(name)}", timeout=120)
 
 

@@ -46,14 +46,19 @@ def begin(bed: Bed, name: str) -> None:
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", GUESTS)
-def test_guests_go_every_way(bed: Bed, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_guests_go_every_way(
+    bed: Bed, name: str, handed_on: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     begin(bed, name)
     sizes = {}
     for way, (save, restore) in WAYS.items():
         bed.must(save.format(name), timeout=180)
         assert bed.run(f"xl domid {name}").rc == 1
         before = bed.ticks(name)
-        bed.must(f"verify-stream-v2 -f xl -i {FILE}", timeout=120)
+        if way in ("ours to xl", "our helper in xl to xl"):
+            bed.must(f"verify-stream-v2 -f xl -i {FILE}", timeout=120)
+        if way == "ours to xl" and bed.version == "4.17":
+            hand_on(bed, name, handed_on)
         sizes[way] = int(bed.must(f"stat -c %s {FILE}"))
         bed.must(restore, timeout=180)
         goes_on(bed, name, before)
@@ -163,15 +168,11 @@ def test_two_domains_at_once_from_two_threads(bed: Bed) -> None:
         goes_on(bed, name, before)
 
 
-@ON_417
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("name", GUESTS)
-def test_records_for_a_newer_host(bed: Bed, name: str, handed_on: Path) -> None:
-    begin(bed, name)
-    bed.must(f"{XENQEMU} save {name} {FILE}", timeout=180)
+def hand_on(bed: Bed, name: str, folder: Path) -> None:
+    """Put a record, and what its guest had said, where a newer host finds them."""
     said = "\n".join(f"tick {t.number} nonce {t.nonce} time {t.time}" for t in bed.ticks(name))
-    (handed_on / f"{name}.ticks").write_text(said)
-    (handed_on / f"{name}.save").write_bytes(bed.get(FILE))
+    (folder / f"{name}.ticks").write_text(said)
+    (folder / f"{name}.save").write_bytes(bed.get(FILE))
 
 
 @ON_420
