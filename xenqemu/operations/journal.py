@@ -198,7 +198,8 @@ class Journal:
     def recover(self, cause: HostError, *, moved: bool | None = None) -> list[str]:
         """Do for a process that was killed what it would have done on an error; as `settle`.
 
-        A guest that has not suspended by now is not waited for once more.  `moved` ends a doubt: the guest is the other copy, or not.
+        A guest that has not suspended by now is not waited for once more.  `moved` ends a doubt:
+        the guest is the other copy, or not.
         """
         if self._story.doubt:
             if moved is None:
