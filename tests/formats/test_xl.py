@@ -71,7 +71,7 @@ BAD = [
     (header(struct.pack("<I", xl.CONFIG_LIMIT + 1)), TooBig, 48),
     (header(struct.pack("<I", 9) + b"12345678", flags=2), BadRecord, 48),
     (header(config(b"")), BadRecord, 52),
-    (header(b""), BadRecord, 52),
+    (header(b""), BadRecord, 48),
     (header(config(b"{}")), BadRecord, 52),
     (header(config(b"{}\0\0")), BadRecord, 52),
     (header(config(b"[]\0")), BadRecord, 52),

@@ -150,7 +150,7 @@ def _flags(body: Body) -> int:
 
 
 def _check_json(body: Body, config: bytes) -> None:
-    at = HEADER.size + CONFIG_LEN.size
+    at = min(HEADER.size + CONFIG_LEN.size, len(body.data))  # there may be no optional data
     body.require(config[-1:] == b"\0", at, "a config that ends in a NUL", repr(config[-8:]))
     try:
         found = _parsed(config[:-1])
