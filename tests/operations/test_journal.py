@@ -8,12 +8,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.operations.fakes import World, text
+from tests.operations.fakes import text
 from xenqemu.errors import (
     Cancelled,
     HostError,
     HostTimeout,
-    OutcomeUnknown,
     PastReturn,
     RolledBack,
     Stranded,
@@ -28,32 +27,6 @@ from xenqemu.operations.steps import Commit, Overtaken, Step
 from xenqemu.operations.story import Story
 
 ABOUT = About("save", 1, "sample", "uuid", "/record")
-
-
-class Acts(list):
-    """Records what was done; `refuse` maps the names of acts that fail to what they raise."""
-
-    def __init__(self, refuse=()):
-        self.refuse = {name: HostError(f"{name} refused") for name in refuse}
-        self.passed = False
-
-    def do(self, name):
-        self.append(name)
-        if name in self.refuse:
-            raise self.refuse[name]
-
-
-@pytest.fixture
-def acts(monkeypatch):
-    done = Acts()
-    monkeypatch.setitem(steps._ACTS, "do", lambda host, name: done.do(name))
-    monkeypatch.setitem(steps._QUESTIONS, "passed", lambda host: done.passed)
-    return done
-
-
-@pytest.fixture
-def host():
-    return World().host
 
 
 def step(name):
@@ -283,64 +256,6 @@ def test_failed_take_back_is_tried_once_more(host, acts):
 
 
 UNKNOWN = Commit(None, "the other copy is the guest now", (step("destroy domain 1"),))
-
-
-def doubting(host, then):
-    with working(host) as job:
-        job.undo(step("resume"))
-        job.doubt(UNKNOWN, "look at both copies")
-        then(job)
-
-
-def lost(_job):
-    raise HostError("the answer was lost")
-
-
-def test_in_doubt_nothing_is_done_until_somebody_has_looked(host, acts):
-    with pytest.raises(OutcomeUnknown, match="the answer was lost; look at both copies$"):
-        doubting(host, lost)
-    for _again in range(2):
-        (done,) = recover(host)
-        assert (done.trouble, done.whole, done.finished) == (("look at both copies",), False, False)
-    assert acts == []
-    assert left(host) == ["save"]
-
-
-@pytest.mark.parametrize("moved", [True, False])
-def test_somebody_who_has_looked_ends_the_doubt(host, acts, moved):
-    with pytest.raises(OutcomeUnknown):
-        doubting(host, lost)
-    (done,) = recover(host, moved=moved)
-    assert acts == ["destroy domain 1" if moved else "resume"]
-    assert (done.whole, done.finished) == (True, moved)
-    assert done.meaning == ("the other copy is the guest now" if moved else "")
-    assert left(host) == []
-
-
-@pytest.mark.parametrize("passed", [True, False])
-def test_doubt_that_the_other_side_ends(host, acts, passed):
-    def told(job):
-        assert not job.committed
-        assert not job.undone
-        job.resolve(passed=passed)
-        assert job.committed is passed
-        raise HostError("nobody reads")
-
-    with pytest.raises(PastReturn if passed else RolledBack):
-        doubting(host, told)
-    assert acts == ["destroy domain 1" if passed else "resume"]
-    assert left(host) == []
-
-
-def test_cancel_is_not_heard_in_doubt(host, acts):
-    def hear(job):
-        host.ledger.cancel(host.ledger.found()[0])
-        job.progress(1, 2)
-        job.resolve(passed=False)
-        job.progress(2, 2)
-
-    with pytest.raises(RolledBack, match="cancelled: 2 of 2 bytes were done"):
-        doubting(host, hear)
 
 
 def test_operation_is_undone_once_nothing_of_it_is_left(host, acts):

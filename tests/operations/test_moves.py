@@ -6,6 +6,7 @@ left, and, where nobody could tell which copy lives, look and say so.  Never are
 the end there is one.
 """
 
+import os
 import sys
 from dataclasses import dataclass
 
@@ -13,7 +14,13 @@ import pytest
 
 from tests.operations.fakes import ACTS, NAME, Fault, Guest, How, World
 from tests.operations.two_hosts import End, Move
+from xenqemu.errors import HostError
+from xenqemu.formats.handshake import WORDS, Message, State
 from xenqemu.formats.wrapping import DIGEST, ZSTD
+from xenqemu.host.ledger import About
+from xenqemu.host.peer import Peer
+from xenqemu.operations import steps
+from xenqemu.operations.journal import Journal, begin
 from xenqemu.operations.recover import recover
 
 AWAY = f"{NAME}--migratedaway"
@@ -177,3 +184,84 @@ def test_size_of_the_table(capsys):
     with capsys.disabled():
         sys.stdout.write(f"\ntable of moves: {size} rows\n")
     assert size >= 600
+
+
+def in_doubt():
+    """A migration whose process was killed once the other host was told."""
+    source = World(sends=True)
+
+    def run():
+        def hear(peer):
+            if peer.handshake.state is State.CLEARED:
+                source._die()
+            return real(peer)
+
+        real = Peer.hear
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Peer, "hear", hear)
+            move = Move(source, World(guests={}, _next=7))
+            there, back = os.pipe(), os.pipe()
+            words = (Message.BANNER, Message.READY)
+            os.write(back[1], b"".join(WORDS[message][1] for message in words))
+            with open(back[0], "rb", buffering=0) as hears:
+                with open(there[1], "wb", buffering=0) as says:
+                    move.send(hears, says)
+
+    assert source.outlive(run)
+    assert names(source) == [AWAY]
+    return source
+
+
+def test_recover_in_doubt_does_nothing_and_says_what_to_say():
+    source = in_doubt()
+    for _ in range(2):
+        (done,) = recover(source.host)
+        assert not done.whole
+        assert not done.finished
+        (trouble,) = done.trouble
+        assert trouble == (
+            f"nobody here can tell which copy lives: domain 1 stands still here as {AWAY}, "
+            "sample may run on there; look at both, then say `xenqemu recover --moved sample` "
+            "or `--stayed sample`"
+        )
+        assert names(source) == [AWAY]
+        assert source.running() == []
+
+
+def test_recover_of_a_guest_that_moved():
+    source = in_doubt()
+    (done,) = recover(source.host, NAME, moved=True)
+    assert (done.whole, done.finished, done.meaning) == (True, True, "the guest is on there now")
+    assert source.guests == {}
+
+
+def test_recover_of_a_guest_that_stayed():
+    source = in_doubt()
+    (done,) = recover(source.host, NAME, moved=False)
+    assert (done.whole, done.finished, done.trouble) == (True, False, ())
+    assert names(source) == [NAME]
+    assert source.running() == [1]
+
+
+def test_recover_does_not_believe_that_a_guest_stayed_which_runs_here():
+    """Where a guest moved within one host, its other copy can be seen."""
+    source = in_doubt()
+    copy = Guest.running()
+    source.add(copy)
+    with pytest.raises(HostError, match=r"domain 2 \(sample\) runs here: the guest has moved"):
+        recover(source.host, NAME, moved=False)
+    assert source.running() == [2]
+    recover(source.host, NAME, moved=True)
+    assert names(source) == [NAME]
+
+
+def test_moved_and_stayed_change_nothing_where_there_is_no_doubt(tmp_path):
+    world = World()
+    entry = begin(world.host, About("save", 1, NAME, world.guests[1].config.uuid, "/record"))
+    Journal(world.host, entry).undo(steps.resume(1, world.guests[1].config.uuid))
+    world.guests[1].suspended = True
+    entry.unfinished = True
+    entry.close()
+    (done,) = recover(world.host, NAME, moved=True)
+    assert (done.whole, done.finished) == (True, False)
+    assert world.running() == [1]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from xenqemu.errors import HostError
 from xenqemu.host.domain import Host, state
+from xenqemu.host.hypervisor import RunState
 from xenqemu.host.ledger import About, Found
 from xenqemu.operations.events import Observer, unobserved
 from xenqemu.operations.journal import Journal
@@ -68,6 +69,8 @@ def is_on(about: About, who: str) -> bool:
 
 def _end(host: Host, found: Found, observe: Observer, moved: bool | None) -> Recovered:
     story = Story.of(found)
+    if story.doubt and moved is False:
+        _require_no_copy(host, found.about)
     with closing(host.ledger.adopt(found)) as entry:
         job = Journal(host, entry, observe, story=story)
         cause = HostError(f"the process of the {found.about} is gone")
@@ -84,3 +87,11 @@ def _end(host: Host, found: Found, observe: Observer, moved: bool | None) -> Rec
             (*trouble, *notes),
             not entry.unfinished,
         )
+
+
+def _require_no_copy(host: Host, about: About) -> None:
+    """Raise `HostError` if a guest that is said to have stayed runs here under its own name."""
+    for domid in host.domids_of(about.name, about.uuid):
+        info = host.hypervisor.info(domid)
+        if info is not None and info.run_state is RunState.RUNNING:
+            raise HostError(f"domain {domid} ({about.name}) runs here: the guest has moved")
