@@ -5,9 +5,10 @@ etc/xenqemu.conf holds every key with its default and what it means.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from xenqemu.host.hooks import Hooks
 from xenqemu.host.policy import PATIENCE, Deadlines
 
 
@@ -32,14 +33,6 @@ class Save:
     """How each domain is saved: `verify` reads a record back before its guest is let go."""
 
     verify: bool = True
-
-
-@dataclass(frozen=True)
-class Hooks:
-    """Where the programs are that are run before and after; `deadline` seconds for each."""
-
-    folder: Path = Path("/etc/xenqemu/hooks.d")
-    deadline: float = 60.0
 
 
 @dataclass(frozen=True)
@@ -75,6 +68,6 @@ class Settings:
     xen: XenPlaces = PLACES
     deadlines: Deadlines = PATIENCE
     save: Save = Save()
-    hooks: Hooks = Hooks()
+    hooks: Hooks = field(default_factory=Hooks)
     save_all: SaveAll = SaveAll()
     restore_all: RestoreAll = RestoreAll()

@@ -22,12 +22,10 @@ from xenqemu.formats.domain_config import DomainConfig
 from xenqemu.formats.domain_json import loaded
 from xenqemu.formats.xl_tables import numbers
 from xenqemu.host.policy import PATIENCE, Deadlines
+from xenqemu.host.process import last_words
 
 XL = ("xl",)
 """The program; Debian's picks the one that is the hypervisor's version."""
-
-LAST_WORDS = 8
-"""Lines that an error repeats of what a program said."""
 
 GONE = "does not exist"
 """What `xl list` says of a domain that is not there."""
@@ -95,9 +93,3 @@ def run_xl(*words: str, deadlines: Deadlines = PATIENCE, xl: Sequence[str] = XL)
     if done.returncode:
         raise HostError(f"{what} failed ({done.returncode}): {last_words(done.stderr)}")
     return done.stdout.decode(errors="backslashreplace")
-
-
-def last_words(text: bytes, lines: int = LAST_WORDS) -> str:
-    """Return the last lines of what a program said, in one."""
-    said = [line.strip() for line in text.decode(errors="backslashreplace").splitlines()]
-    return "; ".join([line for line in said if line][-lines:]) or "it does not say why"

@@ -31,9 +31,10 @@ from xenqemu.formats.source import CHUNK, Source
 from xenqemu.formats.xl import JSON, XlHeader
 from xenqemu.host.hypervisor import Progress
 from xenqemu.host.policy import PATIENCE, Deadlines, patiently
+from xenqemu.host.process import last_words
 from xenqemu.host.store import Store
 from xenqemu.host.xen import toolstack
-from xenqemu.host.xen.toolstack import XL, last_words
+from xenqemu.host.xen.toolstack import XL
 
 LOGS = Path("/var/log/xen")
 CAUSES = 4
