@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.as_root import as_root
 from tests.host.test_process import wait_ended
 from xenqemu.errors import HostError, HostTimeout
 from xenqemu.host import hooks as hooks_module
@@ -227,7 +228,7 @@ def test_a_hook_that_cannot_be_killed(hooks, put, monkeypatch):
 
 def spoil(path: Path, how: str) -> None:
     if how == "owner":
-        os.chown(path, 12345, -1)
+        as_root("chown", "12345", path)
     else:
         path.chmod(0o777)
 

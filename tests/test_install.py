@@ -1,0 +1,244 @@
+"""What scripts/install puts where, and that it works from there."""
+
+import os
+import re
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.as_root import as_root
+from tests.formats import golden
+from xenqemu.errors import HostError
+from xenqemu.host.hooks import Hooks
+
+ROOT = Path(__file__).parents[1]
+INSTALL = ROOT / "scripts" / "install"
+MODULES = "usr/lib/python3/dist-packages"
+
+FILES = """
+-rw-r--r-- etc/logrotate.d/xenqemu
+-rw-r--r-- etc/xenqemu/hooks.d/README
+-rw-r--r-- etc/xenqemu/xenqemu.conf
+-rwxr-xr-x usr/bin/xenqemu
+-rw-r--r-- usr/lib/tmpfiles.d/xenqemu.conf
+-rwxr-xr-x usr/libexec/xenqemu/libxl-save-helper
+-rw-r--r-- usr/share/bash-completion/completions/xenqemu
+-rw-r--r-- usr/share/doc/xenqemu/CHANGELOG.md
+-rw-r--r-- usr/share/doc/xenqemu/README.md
+-rw-r--r-- usr/share/doc/xenqemu/copyright
+-rwxr-xr-x usr/share/doc/xenqemu/examples/libvirt-libxl
+-rw-r--r-- usr/share/zsh/vendor-completions/_xenqemu
+"""
+HOOKS = {
+    *("pre-save.d", "pre-restore.d", "pre-migrate.d"),
+    *("post-save.d", "post-restore.d", "post-migrate.d"),
+    *("failed-save.d", "failed-restore.d", "failed-migrate.d"),
+}
+
+
+def install(*words, check=True, cwd=None):
+    command = [INSTALL, "--python", sys.executable, *words]
+    return subprocess.run(command, capture_output=True, text=True, check=check, cwd=cwd)
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dest")
+    assert install("--destdir", folder).stdout == ""
+    return folder
+
+
+def run(installed, program, *words, data=b"", **more):
+    """Run an installed program, which finds its own modules there and all others where we do."""
+    environment = os.environ | {"PYTHONPATH": str(installed / MODULES), **more}
+    return subprocess.run(
+        [installed / program, *words],
+        env=environment,
+        cwd="/",
+        input=data,
+        capture_output=True,
+        check=False,
+    )
+
+
+def test_all_is_where_debian_expects_it(installed):
+    found = {
+        f"{stat.filemode(path.stat().st_mode)} {path.relative_to(installed)}"
+        for path in installed.rglob("*")
+        if path.is_file() and MODULES not in str(path)
+    }
+    assert found == {*FILES.split("\n")} - {""}
+    for path in (installed, *installed.rglob("*")):
+        assert path.owner() == installed.owner()
+        if path.is_dir() and path != installed:
+            assert stat.filemode(path.stat().st_mode) == "drwxr-xr-x"
+    assert {path.name for path in (installed / "etc/xenqemu/hooks.d").iterdir()} == {
+        "README",
+        *HOOKS,
+    }
+
+
+def test_every_module_is_there_and_nothing_else(installed):
+    tracked = subprocess.run(
+        ["git", "ls-files", "xenqemu"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    found = [path for path in (installed / MODULES).rglob("*") if path.is_file()]
+    kept = [path for path in found if path.suffix != ".pyc"]
+    assert sorted(str(path.relative_to(installed / MODULES)) for path in kept) == sorted(tracked)
+    assert {stat.filemode(path.stat().st_mode) for path in kept} == {"-rw-r--r--"}
+
+
+def test_what_is_for_users_is_installed(installed):
+    """Whoever adds a file to etc or hotplug says where it goes."""
+    texts = {
+        path.read_text()
+        for path in installed.rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    }
+    for folder in ("etc", "hotplug"):
+        for path in (ROOT / folder).rglob("*"):
+            assert not path.is_file() or path.read_text() in texts, path
+
+
+def test_the_program_runs(installed):
+    done = run(installed, "usr/bin/xenqemu", "--version")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert re.fullmatch(rb"xenqemu \d+\.\d+\S*\n", done.stdout)
+
+
+def test_the_program_is_the_installed_one(tmp_path):
+    install("--destdir", tmp_path)
+    (tmp_path / MODULES / "xenqemu/version.py").write_text('VERSION = "of this test"\n')
+    assert run(tmp_path, "usr/bin/xenqemu", "--version").stdout == b"xenqemu of this test\n"
+
+
+def test_the_save_helper_runs(installed):
+    helper = "usr/libexec/xenqemu/libxl-save-helper"
+    done = run(installed, helper, "--moon", XENQEMU_PYTHON=sys.executable)
+    assert done.returncode == 255
+    assert done.stderr.startswith(b"xenqemu: ")
+
+
+def test_what_its_owner_may_have_changed_is_kept(tmp_path):
+    install("--destdir", tmp_path)
+    conf, hook = (
+        tmp_path / "etc/xenqemu/xenqemu.conf",
+        tmp_path / "etc/xenqemu/hooks.d/pre-save.d/10",
+    )
+    conf.write_text("mine")
+    hook.write_text("mine")
+    gone = tmp_path / MODULES / "xenqemu/gone.py"
+    gone.write_text("of an older version")
+    install("--destdir", tmp_path)
+    assert (conf.read_text(), hook.read_text()) == ("mine", "mine")
+    assert not gone.exists()
+
+
+def test_a_relative_folder(tmp_path):
+    install("--destdir", "here", cwd=tmp_path)
+    assert (tmp_path / "here/usr/bin/xenqemu").exists()
+
+
+def test_words_that_make_no_sense(tmp_path):
+    done = install("--moon", check=False)
+    assert done.returncode == 64
+    assert "scripts/install [--destdir DIR]" in done.stderr
+
+
+def test_a_python_without_the_modules(tmp_path):
+    done = install("--python", "/bin/false", "--destdir", tmp_path / "dest", check=False)
+    assert done.returncode == 1
+    assert "/bin/false has not all modules that xenqemu needs" in done.stderr
+    assert not (tmp_path / "dest").exists()
+
+
+# The files that other programs read.
+
+
+def test_folders_by_systemd(installed, tmp_path):
+    conf = installed / "usr/lib/tmpfiles.d/xenqemu.conf"
+    root = tmp_path / "root"
+    for name in ("passwd", "group"):
+        copy = root / "etc" / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(Path("/etc", name).read_bytes())
+    for _ in range(2):
+        as_root("systemd-tmpfiles", f"--root={root}", "--create", conf)
+    for name, mode in (("run", "drwx------"), ("var/lib", "drwx------"), ("var/log", "drwxr-x---")):
+        assert stat.filemode((root / name / "xenqemu").stat().st_mode) == mode
+    assert stat.filemode((root / "var/lib/xenqemu/save").stat().st_mode) == "drwx------"
+
+
+def test_logs_by_logrotate(installed, tmp_path):
+    log = tmp_path / "domains.log"
+    tmp_path.chmod(0o755)
+    conf = tmp_path / "conf"
+    text = (installed / "etc/logrotate.d/xenqemu").read_text()
+    conf.write_text(text.replace("/var/log/xenqemu/", f"{tmp_path}/"))
+    for said in ("one", "two", "three"):
+        log.write_text(said)
+        as_root("logrotate", "-f", "-s", tmp_path / "state", conf)
+    names = sorted(path.name for path in tmp_path.glob("domains.log*"))
+    assert names == ["domains.log", "domains.log.1", "domains.log.2.gz", "domains.log.3.gz"]
+    assert stat.filemode(log.stat().st_mode) == "-rw-r-----"
+    assert (log.read_text(), (tmp_path / "domains.log.1").read_text()) == ("", "three")
+
+
+# What is called from others' hooks, and ours.
+
+
+@pytest.fixture
+def libvirt(installed, tmp_path):
+    """A function that runs the hook as libvirt does."""
+    hook = "usr/share/doc/xenqemu/examples/libvirt-libxl"
+    path = f"{installed}/usr/bin:{os.environ['PATH']}"
+
+    def run_hook(*words):
+        return run(
+            installed, hook, *words, data=b"<domain/>", PATH=path, XENQEMU_SAVE=str(tmp_path)
+        )
+
+    return run_hook
+
+
+def test_libvirt_starts_no_guest_beside_its_record(libvirt, tmp_path):
+    record = tmp_path / "web.save"
+    record.write_bytes(golden.record("vga.save"))
+    done = libvirt("web", "prepare", "begin", "-")
+    assert done.returncode == 1
+    first, second = done.stderr.decode().splitlines()
+    assert first.startswith(f"web is saved: {record}: sound; ")
+    assert (
+        second == f"bring it back by: xenqemu restore {record}; or remove that file to start anew"
+    )
+    record.write_bytes(record.read_bytes()[:-1])
+    done = libvirt("web", "prepare", "begin", "-")
+    assert done.returncode == 1
+    assert b"web is saved: xenqemu: " in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words", [("mail", "prepare", "begin"), ("web", "started", "begin"), ("web", "release", "end")]
+)
+def test_libvirt_does_all_else_as_ever(libvirt, tmp_path, words):
+    (tmp_path / "web.save").touch()
+    done = libvirt(*words, "-")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_the_hook_that_is_shown_works(installed, tmp_path):
+    text = (installed / "etc/xenqemu/hooks.d/README").read_text()
+    shown = re.search(r"^    #!/bin/sh\n(?:(?:    .*)?\n)+", text, re.MULTILINE)[0]
+    script = re.sub("^    ", "", shown, flags=re.MULTILINE).replace("/run/backup", str(tmp_path))
+    folder = tmp_path / "hooks"
+    hook = folder / "pre-save.d" / "10-backup"
+    hook.parent.mkdir(parents=True)
+    hook.write_text(script)
+    hook.chmod(0o755)
+    assert Hooks(folder).run("pre", "save", {"name": "web"}) == ()
+    (tmp_path / "web").touch()
+    with pytest.raises(HostError, match="10-backup failed .*: the backup of web runs"):
+        Hooks(folder).run("pre", "save", {"name": "web"})
