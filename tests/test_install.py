@@ -1,10 +1,12 @@
 """What scripts/install puts where, and that it works from there."""
 
+import json
 import os
 import re
 import stat
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from tests.as_root import as_root
 from tests.formats import golden
 from xenqemu.errors import HostError
 from xenqemu.host.hooks import Hooks
+from xenqemu.host.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 INSTALL = ROOT / "scripts" / "install"
@@ -23,13 +26,19 @@ FILES = """
 -rw-r--r-- etc/xenqemu/hooks.d/README
 -rw-r--r-- etc/xenqemu/xenqemu.conf
 -rwxr-xr-x usr/bin/xenqemu
+-rw-r--r-- usr/lib/systemd/system/session-.scope.d/xenqemu.conf
+-rw-r--r-- usr/lib/systemd/system/xenqemu-restore.service
+-rw-r--r-- usr/lib/systemd/system/xenqemu-save.service
 -rw-r--r-- usr/lib/tmpfiles.d/xenqemu.conf
 -rwxr-xr-x usr/libexec/xenqemu/libxl-save-helper
 -rw-r--r-- usr/share/bash-completion/completions/xenqemu
 -rw-r--r-- usr/share/doc/xenqemu/CHANGELOG.md
 -rw-r--r-- usr/share/doc/xenqemu/README.md
 -rw-r--r-- usr/share/doc/xenqemu/copyright
+-rwxr-xr-x usr/share/doc/xenqemu/examples/hook-log
 -rwxr-xr-x usr/share/doc/xenqemu/examples/libvirt-libxl
+-rwxr-xr-x usr/share/doc/xenqemu/examples/system-sleep
+-rw-r--r-- usr/share/doc/xenqemu/examples/xendomains.conf
 -rw-r--r-- usr/share/zsh/vendor-completions/_xenqemu
 """
 HOOKS = {
@@ -187,13 +196,62 @@ def test_logs_by_logrotate(installed, tmp_path):
     assert (log.read_text(), (tmp_path / "domains.log.1").read_text()) == ("", "three")
 
 
+UNITS = "usr/lib/systemd/system"
+EXAMPLES = "usr/share/doc/xenqemu/examples"
+
+
+@pytest.fixture
+def analyzed(installed, tmp_path):
+    """A function that has systemd check units, which run the program where it is installed."""
+
+    def analyze(*units, **more):
+        for path in [*(installed / UNITS).iterdir(), *more.values()]:
+            if path.is_file():
+                text = path.read_text().replace("/usr/bin/xenqemu", f"{installed}/usr/bin/xenqemu")
+                (tmp_path / path.name).write_text(text)
+        environment = os.environ | {"SYSTEMD_UNIT_PATH": f"{tmp_path}:"}
+        command = ["systemd-analyze", "verify", *(tmp_path / unit for unit in units)]
+        return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+    return analyze
+
+
+def test_units_by_systemd(analyzed):
+    done = analyzed("xenqemu-save.service", "xenqemu-restore.service")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_stop_has_the_time_that_the_settings_give(installed):
+    unit = (installed / UNITS / "xenqemu-save.service").read_text()
+    wanted = Settings().save_all
+    stop = int(re.search(r"^TimeoutStopSec=(\d+)$", unit, re.MULTILINE)[1])
+    assert stop > wanted.deadline + wanted.shutdown_deadline
+
+
+def test_a_drop_in_for_xendomains_by_systemd(installed, tmp_path, analyzed):
+    """It is laid over the unit that systemd makes of Debian's own script."""
+    generator = "/usr/lib/systemd/system-generators/systemd-sysv-generator"
+    made = tmp_path / "made"
+    made.mkdir()
+    subprocess.run([generator, made, made, made], check=True)
+    folder = tmp_path / "xendomains.service.d"
+    folder.mkdir()
+    text = (installed / EXAMPLES / "xendomains.conf").read_text()
+    (folder / "xenqemu.conf").write_text(text.replace("/usr/bin", f"{installed}/usr/bin"))
+    done = analyzed("xendomains.service", unit=made / "xendomains.service")
+    assert (done.returncode, done.stderr) == (0, "")
+    (folder / "xenqemu.conf").write_text(text.replace("ExecStop=", "ExecStopp="))
+    done = analyzed("xendomains.service", unit=made / "xendomains.service")
+    assert "'ExecStopp' in section [Service], ignoring" in done.stderr
+
+
 # What is called from others' hooks, and ours.
 
 
 @pytest.fixture
 def libvirt(installed, tmp_path):
     """A function that runs the hook as libvirt does."""
-    hook = "usr/share/doc/xenqemu/examples/libvirt-libxl"
+    hook = f"{EXAMPLES}/libvirt-libxl"
     path = f"{installed}/usr/bin:{os.environ['PATH']}"
 
     def run_hook(*words):
@@ -220,6 +278,18 @@ def test_libvirt_starts_no_guest_beside_its_record(libvirt, tmp_path):
     assert b"web is saved: xenqemu: " in done.stderr
 
 
+def test_a_host_that_sleeps(installed, tmp_path):
+    """The program stands for itself here: what matters is what it is asked for."""
+    program = tmp_path / "bin" / "xenqemu"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\necho "$@" >>{tmp_path}/asked\n')
+    program.chmod(0o755)
+    for moment in ("pre", "post"):
+        run(installed, f"{EXAMPLES}/system-sleep", moment, "suspend", PATH=f"{program.parent}:/bin")
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert asked == ["--host xen save-all", "--host xen restore-all"]
+
+
 @pytest.mark.parametrize(
     "words", [("mail", "prepare", "begin"), ("web", "started", "begin"), ("web", "release", "end")]
 )
@@ -227,6 +297,20 @@ def test_libvirt_does_all_else_as_ever(libvirt, tmp_path, words):
     (tmp_path / "web.save").touch()
     done = libvirt(*words, "-")
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_a_hook_that_keeps_a_log(installed, tmp_path):
+    text = (installed / EXAMPLES / "hook-log").read_text()
+    hook = tmp_path / "post-save.d" / "log"
+    hook.parent.mkdir()
+    hook.write_text(text.replace("/var/log/xenqemu", str(tmp_path)))
+    hook.chmod(0o755)
+    for name in ("web", "ma\nil"):
+        assert Hooks(tmp_path).run("post", "save", {"name": name}) == ()
+    first, second = map(json.loads, (tmp_path / "domains.log").read_text().splitlines())
+    assert first["told"] == {"moment": "post", "act": "save", "name": "web"}
+    assert second["told"]["name"] == "ma\nil"
+    assert datetime.fromisoformat(second["time"]) >= datetime.fromisoformat(first["time"])
 
 
 def test_the_hook_that_is_shown_works(installed, tmp_path):
