@@ -92,7 +92,11 @@ def test_all_is_where_debian_expects_it(installed):
 
 def test_every_module_is_there_and_nothing_else(installed):
     tracked = subprocess.run(
-        ["git", "ls-files", "xenqemu"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["git", "ls-files", "-co", "--exclude-standard", "xenqemu"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.split()
     found = [path for path in (installed / MODULES).rglob("*") if path.is_file()]
     kept = [path for path in found if path.suffix != ".pyc"]
@@ -176,9 +180,13 @@ def test_folders_by_systemd(installed, tmp_path):
         copy.write_bytes(Path("/etc", name).read_bytes())
     for _ in range(2):
         as_root("systemd-tmpfiles", f"--root={root}", "--create", conf)
-    for name, mode in (("run", "drwx------"), ("var/lib", "drwx------"), ("var/log", "drwxr-x---")):
-        assert stat.filemode((root / name / "xenqemu").stat().st_mode) == mode
-    assert stat.filemode((root / "var/lib/xenqemu/save").stat().st_mode) == "drwx------"
+    for name, mode in (
+        ("run/xenqemu", "drwx------"),
+        ("var/lib/xen", "drwxr-xr-x"),
+        ("var/lib/xen/save", "drwx------"),
+        ("var/log/xenqemu", "drwxr-x---"),
+    ):
+        assert stat.filemode((root / name).stat().st_mode) == mode
 
 
 def test_logs_by_logrotate(installed, tmp_path):
@@ -263,7 +271,7 @@ def libvirt(installed, tmp_path):
 
 
 def test_libvirt_starts_no_guest_beside_its_record(libvirt, tmp_path):
-    record = tmp_path / "web.save"
+    record = tmp_path / "web"
     record.write_bytes(golden.record("vga.save"))
     done = libvirt("web", "prepare", "begin", "-")
     assert done.returncode == 1
@@ -294,7 +302,7 @@ def test_a_host_that_sleeps(installed, tmp_path):
     "words", [("mail", "prepare", "begin"), ("web", "started", "begin"), ("web", "release", "end")]
 )
 def test_libvirt_does_all_else_as_ever(libvirt, tmp_path, words):
-    (tmp_path / "web.save").touch()
+    (tmp_path / "web").touch()
     done = libvirt(*words, "-")
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 

@@ -59,7 +59,7 @@ def read_settings(file: str | Path | None = None) -> Settings:
         if isinstance(error, FileNotFoundError) and not named:
             return Settings()
         raise UsageError(f"{path}: the settings cannot be read: {error.strerror}") from error
-    return settings_format.read(text, Settings, str(path))
+    return settings_format.read(text, Settings(), str(path))
 
 
 def open_host(

@@ -31,8 +31,8 @@ class Chosen:
 
 
 def test_what_is_left_out_keeps_its_default():
-    assert read(b"", Chosen, "x") == Chosen()
-    assert read(b"[waits]\n# reply = 3\n", Chosen, "x") == Chosen()
+    assert read(b"", Chosen(), "x") == Chosen()
+    assert read(b"[waits]\n# reply = 3\n", Chosen(), "x") == Chosen()
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_what_is_left_out_keeps_its_default():
     ],
 )
 def test_values(text, expected):
-    found = read(text.encode(), Chosen, "x")
+    found = read(text.encode(), Chosen(), "x")
     assert found == expected
     assert [type(getattr(found, field.name)) for field in fields(Chosen)] == [
         type(getattr(expected, field.name)) for field in fields(Chosen)
@@ -96,7 +96,7 @@ PATH = "an absolute path"
 )
 def test_wrong_values(text, key, expected, got):
     with pytest.raises(UsageError) as caught:
-        read(text.encode(), Chosen, "some.conf")
+        read(text.encode(), Chosen(), "some.conf")
     assert str(caught.value) == f"some.conf: {key}: expected {expected}, got {got}"
 
 
@@ -113,7 +113,7 @@ def test_wrong_values(text, key, expected, got):
 )
 def test_unknown_keys_are_refused_with_the_nearest_known_one(text, unknown, nearest):
     with pytest.raises(UsageError) as caught:
-        read(text.encode(), Chosen, "x")
+        read(text.encode(), Chosen(), "x")
     assert str(caught.value) == f"x: no key is {unknown!r}; the nearest is {nearest}"
 
 
@@ -121,7 +121,7 @@ def test_unknown_keys_are_refused_with_the_nearest_known_one(text, unknown, near
 def test_an_unknown_key_is_shown_safely(key):
     text = f'"{key}" = 1'.replace("\x1b", r"\u001b")
     with pytest.raises(UsageError) as caught:
-        read(text.encode(), Chosen, "x")
+        read(text.encode(), Chosen(), "x")
     shown = str(caught.value)
     assert shown.startswith(f"x: no key is {key!r:.80}; the nearest is ")
     assert shown.isprintable()
@@ -140,14 +140,14 @@ def test_an_unknown_key_is_shown_safely(key):
 )
 def test_what_is_no_toml(text):
     with pytest.raises(UsageError, match="^x: not TOML: "):
-        read(text, Chosen, "x")
+        read(text, Chosen(), "x")
 
 
 def test_a_text_is_bounded():
     text = b"#" * MAX_TEXT
-    assert read(text, Chosen, "x") == Chosen()
+    assert read(text, Chosen(), "x") == Chosen()
     with pytest.raises(UsageError, match="x: expected at most 65536 bytes, got more"):
-        read(text + b"#", Chosen, "x")
+        read(text + b"#", Chosen(), "x")
 
 
 WORDS = ["name", "waits", "reply", ".", "=", "[", "]", '"', "1", "\n", "true", "-", " ", "{", "}"]
@@ -156,4 +156,4 @@ WORDS = ["name", "waits", "reply", ".", "=", "[", "]", '"', "1", "\n", "true", "
 @given(st.binary(max_size=60) | st.lists(st.sampled_from(WORDS)).map(lambda w: "".join(w).encode()))
 def test_any_text_is_settings_or_an_error(text):
     with suppress(UsageError):
-        assert math.isfinite(read(text, Chosen, "x").waits.reply)
+        assert math.isfinite(read(text, Chosen(), "x").waits.reply)

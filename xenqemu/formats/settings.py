@@ -1,4 +1,4 @@
-"""Settings: a text in TOML read into a frozen dataclass, whose fields say all that it may hold.
+"""Settings: a text in TOML that changes a frozen dataclass, whose fields say what it may hold.
 
 ::
 
@@ -13,15 +13,15 @@
     Path | None          "", "/some/folder"      absolute, or none
     tuple[str, ...]      ["one", "two"]
 
-A key has the name of its field.  What the text leaves out keeps its default.
+A key has the name of its field.  What the text leaves out stays as it was.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, get_type_hints
 
 from xenqemu.errors import UsageError
 
@@ -31,11 +31,14 @@ MAX_TEXT = 1 << 16
 MAX_COUNT = 1000
 MAX_SECONDS = 86400.0
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 
 
-def read(text: bytes, kind: type[T], where: str) -> T:
-    """Return the `kind` that `text` describes; `where` names the text in errors.
+def read(text: bytes, base: T, where: str) -> T:
+    """Return `base`, changed as `text` says; `where` names the text in errors.
 
     Raises `UsageError` with the key, what was expected and what was got; of a key that is not
     known, with the nearest one that is.
@@ -48,7 +51,12 @@ def read(text: bytes, kind: type[T], where: str) -> T:
         table = tomllib.loads(text.decode())
     except (ValueError, RecursionError) as error:  # of TOML, UTF-8, a number, or depth
         raise UsageError(f"{where}: not TOML: {error}") from error
-    return _Reading(where, list(_names(kind))).table(table, kind)
+    return taken(table, base, where)
+
+
+def taken(table: Mapping[str, object], base: T, where: str) -> T:
+    """Return `base`, changed as a table says; raises as `read`."""
+    return _Reading(where, list(_names(type(base)))).table(table, base)
 
 
 @dataclass(frozen=True)
@@ -58,21 +66,21 @@ class _Reading:
     where: str
     known: list[str]
 
-    def table(self, table: Mapping[str, object], kind: type[T], above: str = "") -> T:
-        """Return the `kind` that a table describes; its keys' names begin with `above`."""
-        types = get_type_hints(kind)
-        values = {}
+    def table(self, table: Mapping[str, object], base: T, above: str = "") -> T:
+        """Return `base`, changed as a table says; its keys' names begin with `above`."""
+        types = get_type_hints(type(base))
+        changes = {}
         for key, value in table.items():
             if key not in types:
                 raise self._unknown(above + key)
-            values[key] = self._value(value, types[key], above + key)
-        return kind(**values)
+            changes[key] = self._value(value, types[key], getattr(base, key), above + key)
+        return replace(base, **changes)
 
-    def _value(self, value: object, kind: Any, name: str) -> object:
+    def _value(self, value: object, kind: Any, base: Any, name: str) -> object:
         try:
             if kind in _KINDS:
                 return _KINDS[kind].take(value)
-            return self.table(_mapping(value), kind, f"{name}.")
+            return self.table(_mapping(value), base, f"{name}.")
         except ValueError as error:
             expected = _KINDS[kind].expected if kind in _KINDS else "a table"
             message = f"{self.where}: {name}: expected {expected}, got {value!r:.80}"

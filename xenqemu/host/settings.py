@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from xenqemu.formats import xendomains
+from xenqemu.formats.settings import taken
 from xenqemu.host.hooks import Hooks
 from xenqemu.host.policy import PATIENCE, Deadlines
 
@@ -39,35 +41,66 @@ class Save:
 class SaveAll:
     """What `save-all` does, so many domains at once, all within `deadline` seconds.
 
-    What is not saved by then, and what `shut_down` names, is shut down, in `shutdown_deadline`
-    seconds; what `leave` names is left alone.
+    Without `save`, all are shut down instead.  What is not saved in time, and what `shut_down`
+    names, is shut down too, in `shutdown_deadline` seconds; what `leave` names is left alone.
+    Of the others, xl.cfg files in `configs` may say the same by their own key.
     """
 
-    folder: Path = Path("/var/lib/xenqemu/save")
+    folder: Path = Path("/var/lib/xen/save")
+    save: bool = True
     parallel: int = 2
     deadline: float = 300.0
     shutdown_deadline: float = 120.0
     shut_down: tuple[str, ...] = ()
     leave: tuple[str, ...] = ()
+    configs: Path = Path("/etc/xen/auto")
 
 
 @dataclass(frozen=True)
 class RestoreAll:
-    """What `restore-all` does: those of `first` come first; each has `proof` seconds to run."""
+    """What `restore-all` does: nothing without `restore`; those that `first` names come first.
 
+    A guest has to run for `proof` seconds before its record is removed.
+    """
+
+    restore: bool = True
     first: tuple[str, ...] = ()
-    proof: float = 30.0
+    proof: float = 10.0
 
 
 @dataclass(frozen=True)
 class Settings:
-    """All of it; `host` is in the words of `--host`, no `lab` is a folder of one's own."""
+    """All of it; `host` is in the words of `--host`, no `lab` is a folder of one's own.
+
+    `xendomains` is a file of Xen's own script, which says what is not said here; see
+    `after_xendomains`.
+    """
 
     host: str = "auto"
     lab: Path | None = None
+    xendomains: Path | None = Path("/etc/default/xendomains")
     xen: XenPlaces = PLACES
     deadlines: Deadlines = PATIENCE
     save: Save = Save()
     hooks: Hooks = field(default_factory=Hooks)
     save_all: SaveAll = SaveAll()
     restore_all: RestoreAll = RestoreAll()
+
+
+def after_xendomains(text: bytes, where: str) -> Settings:
+    """Return the defaults that the text of a file of xendomains makes; `where` names it in errors.
+
+    Where it says to keep no records (no XENDOMAINS_SAVE), guests are shut down; its deadline was
+    for each domain, and is for all here.  What it migrates and starts is no matter of ours.
+    """
+    old = xendomains.read(text, where)
+    folder, seconds = old.get("XENDOMAINS_SAVE"), old.get("XENDOMAINS_STOP_MAXWAIT", "")
+    save_all: dict[str, object] = {"save": folder != ""}
+    restore_all = {"restore": old.get("XENDOMAINS_RESTORE", "true").lower() in {"true", "yes", "1"}}
+    if folder:
+        save_all["folder"] = folder
+    if old.get("XENDOMAINS_AUTO"):
+        save_all["configs"] = old["XENDOMAINS_AUTO"]
+    if seconds.isdecimal() and int(seconds):
+        save_all["deadline"] = int(seconds)
+    return taken({"save_all": save_all, "restore_all": restore_all}, Settings(), where)
