@@ -93,6 +93,35 @@ def test_settings_that_are_named_have_to_be_there(conf, tmp_path, monkeypatch):
         toolstack.read_settings()
 
 
+def test_xendomains_says_what_the_settings_do_not(conf, tmp_path):
+    old = tmp_path / "old"
+    conf.write_text(f'xendomains = "{old}"')
+    assert toolstack.with_xendomains() == Settings(xendomains=old)
+    old.write_text("XENDOMAINS_SAVE=/old\nXENDOMAINS_STOP_MAXWAIT=17")
+    found = toolstack.with_xendomains().save_all
+    assert (found.folder, found.deadline) == (Path("/old"), 17.0)
+    conf.write_text(f'xendomains = "{old}"\nsave_all.folder = "/new"')
+    found = toolstack.with_xendomains().save_all
+    assert (found.folder, found.deadline) == (Path("/new"), 17.0)
+    assert toolstack.read_settings().save_all.deadline == 300.0
+    conf.write_text('xendomains = ""')
+    assert toolstack.with_xendomains() == Settings(xendomains=None)
+    conf.unlink()
+    assert toolstack.with_xendomains() == Settings()
+
+
+def test_xendomains_that_cannot_be_read(conf, tmp_path):
+    conf.write_text(f'xendomains = "{tmp_path}"')
+    with pytest.raises(UsageError, match="the settings cannot be read: Is a directory"):
+        toolstack.with_xendomains()
+    old = tmp_path / "old"
+    old.write_text("XENDOMAINS_SAVE=$HOME")
+    conf.write_text(f'xendomains = "{old}"')
+    with pytest.raises(UsageError, match=f"^{old}: XENDOMAINS_SAVE: expected one word"):
+        toolstack.with_xendomains()
+    assert toolstack.read_settings().xendomains == old  # all other commands do not mind
+
+
 def test_settings_say_where_they_are_wrong(conf):
     conf.write_text("[save]\nverfy = true\n")
     with pytest.raises(UsageError, match=f"^{conf}: no key is 'save.verfy'; .* save.verify$"):

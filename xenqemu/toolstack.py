@@ -26,7 +26,7 @@ from xenqemu.formats.domain_config import DomainConfig
 from xenqemu.host import domain
 from xenqemu.host.domain import DomainState, Host
 from xenqemu.host.policy import Deadlines
-from xenqemu.host.settings import Settings
+from xenqemu.host.settings import DEFAULTS, Settings, after_xendomains
 from xenqemu.operations import cancel as cancelling
 from xenqemu.operations import recover as recovering
 from xenqemu.operations import restore as restoring
@@ -45,10 +45,11 @@ CONF = Path("/etc/xenqemu/xenqemu.conf")
 """Where an administrator's settings are, if there are any."""
 
 
-def read_settings(file: str | Path | None = None) -> Settings:
+def read_settings(file: str | Path | None = None, base: Settings = DEFAULTS) -> Settings:
     """Return what `file` says, else $XENQEMU_CONF, else `CONF`, which need not be there.
 
-    Raises `UsageError` for what cannot be read, and for what it says if that makes no sense.
+    What it does not say is as in `base`.  Raises `UsageError` for what cannot be read, and for
+    what it says if that makes no sense.
     """
     named = file or os.environ.get("XENQEMU_CONF")
     path = Path(named or CONF)
@@ -57,9 +58,22 @@ def read_settings(file: str | Path | None = None) -> Settings:
             text = conf.read(settings_format.MAX_TEXT + 1)
     except OSError as error:
         if isinstance(error, FileNotFoundError) and not named:
-            return Settings()
+            return base
         raise UsageError(f"{path}: the settings cannot be read: {error.strerror}") from error
-    return settings_format.read(text, Settings(), str(path))
+    return settings_format.read(text, base, str(path))
+
+
+def with_xendomains(file: str | Path | None = None) -> Settings:
+    """Return the settings for all guests at once: where `file` says nothing, xendomains does."""
+    old = read_settings(file).xendomains
+    if old is None or not old.exists():
+        return read_settings(file)
+    try:
+        with old.open("rb") as conf:
+            text = conf.read(settings_format.MAX_TEXT + 1)
+    except OSError as error:
+        raise UsageError(f"{old}: the settings cannot be read: {error.strerror}") from error
+    return read_settings(file, after_xendomains(text, str(old)))
 
 
 def open_host(

@@ -52,6 +52,19 @@ def test_of_ourselves():
     assert 0 < found.started <= ticks
 
 
+def test_for_how_long_it_has_worked():
+    me = Process.of(os.getpid())
+    before = me.worked
+    assert 0 < before <= time.process_time() + 0.02
+    while time.process_time() < before + 0.05:
+        pass
+    assert me.worked > before
+    with running("sleep", "60") as child:
+        idle = Process.of(child.pid)
+        assert idle.worked < 1
+    assert idle.worked == 0
+
+
 def test_a_name_with_parentheses_and_blanks_is_no_field(tmp_path):
     odd = tmp_path / "a) Z 1 (b"
     odd.symlink_to("/bin/sleep")

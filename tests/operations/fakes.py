@@ -39,6 +39,7 @@ from xenqemu.host.policy import Deadlines
 from xenqemu.operations.image import read_record
 
 NAME = "sample"
+UUID = "c52dca42-e6df-11f1-a061-0df29b9903a9"
 SPECIAL = (0xFEFFC, 0xFEFFF)
 """The special pages that `made.PARAMS` names."""
 
@@ -48,10 +49,12 @@ LEDGERS = tempfile.TemporaryDirectory(prefix="ledgers.")
 SYSTEM_CALLS = ("fsync", "rename", "link", "unlink", "writev")
 
 
-def config(kind: str = "hvm", vcpus: int = 2, **extra: object) -> DomainConfig:
+def config(
+    kind: str = "hvm", vcpus: int = 2, name: str = NAME, uuid: str = UUID, **extra: object
+) -> DomainConfig:
     """Return a small configuration; `extra` is what xenqemu keeps in it."""
     tree: dict[str, object] = {
-        "c_info": {"type": kind, "name": NAME, "uuid": "c52dca42-e6df-11f1-a061-0df29b9903a9"},
+        "c_info": {"type": kind, "name": name, "uuid": uuid},
         "b_info": {"max_vcpus": vcpus, "max_memkb": 64, f"type.{kind}": {}},
     }
     return DomainConfig(tree | ({"xenqemu": extra} if extra else {}))
@@ -151,24 +154,30 @@ class Guest:
     held: bool = False
     devices_run: bool = True
     crashed: bool = False
+    down: bool = False
+    obeys: bool = True
+    worked: float = 0.0
 
     @property
     def runs(self) -> bool:
-        return not (self.suspended or self.held or self.crashed) and self.devices_run
+        stands = self.suspended or self.held or self.crashed or self.down
+        return self.devices_run and not stands
 
     @property
     def run_state(self) -> RunState:
         if self.crashed:
             return RunState.CRASHED
+        if self.down:
+            return RunState.SHUTDOWN
         if self.suspended:
             return RunState.SUSPENDED
         return RunState.PAUSED if self.held else RunState.RUNNING
 
     @classmethod
-    def running(cls, tick: int = 41) -> Guest:
+    def running(cls, tick: int = 41, what: DomainConfig | None = None) -> Guest:
         pages = {pfn: bytes([pfn & 0xFF]) * PAGE_SIZE for pfn in (*range(8), *SPECIAL)}
         pages[3] = struct.pack("<Q", tick).ljust(PAGE_SIZE, b"\0")
-        return cls(config(), pages, tick)
+        return cls(what or config(), pages, tick)
 
 
 @dataclass
@@ -265,7 +274,8 @@ class World:
 
     def _done(self, act: Callable[[], object]) -> object:
         result = act()
-        if len(self.running()) > 1:
+        uuids = [self.guests[domid].config.uuid for domid in self.running()]
+        if len(set(uuids)) < len(uuids):
             self.broken.append(f"two copies run after {self.calls[-1]}")
         return result
 
@@ -302,6 +312,18 @@ class Host:
         self.identity = f"fake:{world.folder}"
         self.hypervisor = Hypervisor(world)
         self.ledger = Ledger(world.folder / "operations")
+
+    def close(self) -> None:
+        """Hold nothing open."""
+
+    def domids(self) -> list[int]:
+        return self._world.call("host.domids", lambda: sorted(self._world.guests))
+
+    def shut_down(self, domid: int) -> None:
+        def ask() -> None:
+            self._guest(domid).down |= self._guest(domid).obeys
+
+        self._world.call("host.shut_down", ask)
 
     def domids_of(self, name: str, uuid: str) -> list[int]:
         def answer() -> list[int]:
@@ -393,7 +415,9 @@ class Hypervisor:
             if guest is None:
                 return None
             uuid, vcpus = guest.config.uuid, guest.config.max_vcpus
-            return DomainInfo(domid, uuid, guest.run_state, len(guest.pages) * PAGE_SIZE, vcpus)
+            guest.worked += 0.25 * guest.runs
+            memory = len(guest.pages) * PAGE_SIZE
+            return DomainInfo(domid, uuid, guest.run_state, memory, vcpus, guest.worked)
 
         return self._world.call("hypervisor.info", answer)
 
@@ -540,6 +564,10 @@ class Store:
             return guest.config.name if guest and node == "name" else None
 
         return self._world.call("store.read", answer)
+
+    def list(self, path: str) -> list[str]:
+        assert path == "/local/domain"
+        return self._world.call("store.list", lambda: ["0", *map(str, self._world.guests)])
 
 
 def loaded(path: Path) -> Guest:

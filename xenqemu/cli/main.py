@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from xenqemu.cli.parser import parser
-from xenqemu.cli.show import printable
+from xenqemu.cli.show import complain
 from xenqemu.errors import XenqemuError
 
 INTERRUPTED = 130
@@ -39,15 +39,15 @@ def _run(arguments: Sequence[str] | None) -> int:
         chosen.run(chosen)
         sys.stdout.flush()
     except XenqemuError as error:
-        _complain("\n".join([str(error), *getattr(error, "__notes__", [])]))
+        complain("\n".join([str(error), *getattr(error, "__notes__", [])]))
         return error.exit_code
     except BrokenPipeError:  # the reader of our output left
         return XenqemuError.exit_code
     except OSError as error:
-        _complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         return XenqemuError.exit_code
     except KeyboardInterrupt as interrupt:
-        _complain("; ".join(["interrupted", *getattr(interrupt, "__notes__", [])]))
+        complain("; ".join(["interrupted", *getattr(interrupt, "__notes__", [])]))
         return INTERRUPTED
     return 0
 
@@ -58,8 +58,3 @@ def _let_go_of_output() -> None:
         sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _complain(text: str) -> None:
-    shown = "\n".join(printable(line) for line in text.split("\n"))
-    print(f"xenqemu: {shown}", file=sys.stderr)  # noqa: T201  this is the program's voice

@@ -75,6 +75,11 @@ def parser() -> argparse.ArgumentParser:
     _status(verbs.add_parser("status", help="ask all parties about a domain"))
     _recover(verbs.add_parser("recover", help="end what a killed operation began"))
     _cancel(verbs.add_parser("cancel", help="end an operation that goes on"))
+    for name, text in (
+        ("save-all", "save all domains, as before a shutdown"),
+        ("restore-all", "bring them all back, as after a boot"),
+    ):
+        _ends(verbs.add_parser(name, help=text), _of("all_domains", name.replace("-", "_")))
     _lab(verbs.add_parser("lab", help="the embedded host"))
     return top
 

@@ -18,6 +18,12 @@ def line(text: str = "") -> None:
     sys.stdout.write(f"{printable(text)}\n")
 
 
+def complain(text: str) -> None:
+    """Print what went wrong, on the standard error."""
+    shown = "\n".join(printable(line) for line in text.split("\n"))
+    print(f"xenqemu: {shown}", file=sys.stderr)  # noqa: T201  this is the program's voice
+
+
 def printable(text: str) -> str:
     """Return `text` with everything that is no visible character written as in Python."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

@@ -85,6 +85,9 @@ class Host(Protocol):
     def ledger(self) -> Ledger:
         """The operations that go on here."""
 
+    def domids(self) -> list[int]:
+        """Return the ids of all guests, ended ones too."""
+
     def domids_of(self, name: str, uuid: str) -> list[int]:
         """Return the ids of the domains of that name and uuid, half-made ones too."""
 
@@ -117,6 +120,9 @@ class Host(Protocol):
 
         Raises `HostError` if it has another name, or another domain has the new one.
         """
+
+    def shut_down(self, domid: int) -> None:
+        """Ask a guest to shut down by itself, and do not wait for it."""
 
     def destroy(self, domid: int) -> None:
         """End a domain and remove all that is its on this host; may be repeated."""

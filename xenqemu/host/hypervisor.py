@@ -8,7 +8,7 @@ stream back.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
@@ -33,13 +33,17 @@ class RunState(Enum):
 
 @dataclass(frozen=True)
 class DomainInfo:
-    """A domain as its hypervisor sees it; `memory` is in bytes."""
+    """A domain as its hypervisor sees it; `memory` is in bytes.
+
+    `worked` is for how many seconds its vcpus have run, all together.
+    """
 
     domid: int
     uuid: str
     run_state: RunState
     memory: int
     vcpus: int
+    worked: float = field(default=0.0, compare=False)
 
 
 class MaySuspendYet(HostTimeout):

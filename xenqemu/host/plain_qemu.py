@@ -116,7 +116,8 @@ class PlainQemu:
             status = monitor.status()
         stopped = RunState.PAUSED if self._held(domid).exists() else RunState.SUSPENDED
         state = _STATES.get(status, stopped)
-        return DomainInfo(domid, machine.uuid, state, machine.memory, machine.vcpus)
+        worked = machine.process.worked
+        return DomainInfo(domid, machine.uuid, state, machine.memory, machine.vcpus, worked)
 
     def suspend(self, domid: int) -> None:
         """Stop the machine; a guest that knows no Xen need not be asked."""

@@ -41,6 +41,12 @@ class Process:
         return None if started is None else cls(pid, started)
 
     @property
+    def worked(self) -> float:
+        """For how many seconds its threads have run, all together; 0 once it has ended."""
+        fields = _stat(self.pid)
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") if fields else 0.0
+
+    @property
     def alive(self) -> bool:
         """Whether it still runs."""
         return _started(self.pid) == self.started
@@ -82,16 +88,22 @@ def last_words(text: bytes) -> str:
 
 
 def _started(pid: int) -> int | None:
-    """Return when a process started, None if it runs no more.
+    """Return when a process started, None if it runs no more."""
+    fields = _stat(pid)
+    return int(fields[19]) if fields else None
+
+
+def _stat(pid: int) -> list[str]:
+    """Return what proc(5) says of a process from field 3 on, nothing if it runs no more.
 
     A zombie has ended, whether or not its parent has asked yet.
     """
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
-        return None
+        return []
     fields = text.rpartition(")")[2].split()
-    return None if fields[0] in "ZX" else int(fields[19])
+    return [] if fields[0] in "ZX" else fields
 
 
 def _killed(handle: int) -> bool:

@@ -87,6 +87,10 @@ class Settings:
     restore_all: RestoreAll = RestoreAll()
 
 
+DEFAULTS = Settings()
+"""Where no file says otherwise."""
+
+
 def after_xendomains(text: bytes, where: str) -> Settings:
     """Return the defaults that the text of a file of xendomains makes; `where` names it in errors.
 
@@ -103,4 +107,4 @@ def after_xendomains(text: bytes, where: str) -> Settings:
         save_all["configs"] = old["XENDOMAINS_AUTO"]
     if seconds.isdecimal() and int(seconds):
         save_all["deadline"] = int(seconds)
-    return taken({"save_all": save_all, "restore_all": restore_all}, Settings(), where)
+    return taken({"save_all": save_all, "restore_all": restore_all}, DEFAULTS, where)

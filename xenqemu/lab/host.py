@@ -87,6 +87,11 @@ class Lab:
         except FileNotFoundError as error:
             raise HostError(f"there is no domain {domid} on {self.folder}") from error
 
+    def domids(self) -> list[int]:
+        """Return the ids of all guests, ended ones too."""
+        self._require_up()
+        return self.hypervisor.domids()
+
     def domids_of(self, name: str, uuid: str) -> list[int]:
         """Return the ids of the domains of that name and uuid, half-made ones too."""
         found = admission.configs(self.guests)
@@ -179,6 +184,11 @@ class Lab:
             with self.store() as store:
                 naming.rename(store, domid, old, new)
             keep(config, self.hypervisor.folder(domid))
+
+    def shut_down(self, domid: int) -> None:
+        """Ask a guest to shut down by itself, as with a button, and do not wait for it."""
+        with self.device_model(domid) as device_model:
+            device_model.execute("system_powerdown")
 
     def destroy(self, domid: int) -> None:
         """End a domain and remove all that is its on this host; may be repeated."""

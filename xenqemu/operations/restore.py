@@ -7,6 +7,7 @@ the moment it is let run it is the guest, and the record is only its past.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -41,14 +42,16 @@ def restore(
     paused: bool = False,
     config: DomainConfig | None = None,
     monitor: bool = True,
+    before_run: Callable[[], None] = lambda: None,
     timeout: float = math.inf,
     observe: Observer = unobserved,
 ) -> Restored:
     """Make a domain of the record at `path`, and let it run unless `paused`.
 
     `config` takes the place of the record's own; `monitor` leaves a process behind that sees to
-    the guest's reboots, where the host has such.  All of it may take `timeout` seconds, up to
-    where the guest is let run.
+    the guest's reboots, where the host has such.  `before_run` is called when all is ready and
+    the guest is to be let run; if it raises, the guest is not.  All of it may take `timeout`
+    seconds, up to there.
 
     The record is left as it is.  Errors before anything was built are raised as they are;
     `RolledBack` means that nothing is left of the attempt, `PastReturn` that the new domain may
@@ -69,6 +72,7 @@ def restore(
                 domid = host.build(Source(file), job.progress, options)
             if not paused:
                 with job.phase(Phase.RELEASE):
+                    before_run()
                     _let_run(host, domid, used.uuid, job)
     return Restored(domid, record)
 

@@ -24,8 +24,9 @@ def test_layout() -> None:
     assert LAYOUT.size == 92
     assert len(SAMPLE) == 112
     domain = XenDomain.unpack(SAMPLE)
-    assert domain == XenDomain(5, 0x102, 32752, 4, 1, UUID)
+    assert domain == XenDomain(5, 0x102, 32752, 4, 1, UUID, 999)
     assert domain.info == DomainInfo(5, UUID, RunState.RUNNING, 32752 * 4096, 1)
+    assert domain.info.worked == 999e-9
 
 
 DYING, HVM, SHUTDOWN, PAUSED, BLOCKED, RUNNING = (1 << bit for bit in range(6))
@@ -51,7 +52,7 @@ DYING, HVM, SHUTDOWN, PAUSED, BLOCKED, RUNNING = (1 << bit for bit in range(6))
     ],
 )
 def test_run_state(flags: int, state: RunState, words: str) -> None:
-    domain = XenDomain(1, flags, 0, 0, 1, UUID)
+    domain = XenDomain(1, flags, 0, 0, 1, UUID, 0)
     assert domain.run_state is state
     assert str(domain) == words
     assert domain.hvm == bool(flags & HVM)

@@ -74,6 +74,13 @@ def test_a_domain_is_destroyed(xl, tmp_path):
     assert (tmp_path / "done").read_text() == "destroy 3"
 
 
+def test_a_guest_is_asked_to_shut_down(xl, tmp_path):
+    toolstack.shut_down(3, xl=xl(f"open({str(tmp_path / 'done')!r}, 'w').write(' '.join(words))"))
+    assert (tmp_path / "done").read_text() == "shutdown -F 3"
+    with pytest.raises(HostError, match=r"xl shutdown failed \(1\): no such domain"):
+        toolstack.shut_down(3, xl=xl("fail('no such domain')"))
+
+
 GONE = """
     if words[0] == "destroy": fail("libxl: error: Domain 3:Non-existent\\ndestroy failed (rc=-21)")
     assert words == ["list", "3"]

@@ -113,9 +113,14 @@ class Process:
 
 
 class Bed:
-    """The host; its methods raise BedError once it is lost."""
+    """The host; its methods raise BedError once it is lost.
 
-    def __init__(self, version: str, xenstored: str = "oxenstored") -> None:
+    `disk` is an image that it has as /dev/vdb, and that, other than its own, forgets nothing.
+    """
+
+    def __init__(
+        self, version: str, xenstored: str = "oxenstored", disk: Path | None = None
+    ) -> None:
         self.version = version
         self.lost = ""
         self.boot_seconds = 0.0
@@ -125,7 +130,7 @@ class Bed:
         self._temporary = tempfile.TemporaryDirectory(prefix="xenbed.")
         self.folder = Path(self._temporary.name)
         self._wire, theirs = socket.socketpair()
-        self._machine = self._start_machine(theirs, xenstored)
+        self._machine = self._start_machine(theirs, xenstored, disk)
         theirs.close()
 
     def __enter__(self) -> Self:
@@ -275,11 +280,15 @@ class Bed:
         if "rc" in word:
             process.rc = int(word["rc"])
 
-    def _start_machine(self, wire: socket.socket, xenstored: str) -> subprocess.Popen[bytes]:
+    def _start_machine(
+        self, wire: socket.socket, xenstored: str, disk: Path | None
+    ) -> subprocess.Popen[bytes]:
         command = ["setpriv", "--pdeathsig", "KILL"]  # QEMU dies with the tests
         command += [str(SCRIPT), "boot", self.version, str(self.folder)]
         command += ["-chardev", f"socket,id=agent,fd={wire.fileno()}", "-device", "virtio-serial"]
         command += ["-device", "virtserialport,chardev=agent,name=agent"]
+        if disk:
+            command += ["-drive", f"file={disk},format=raw,if=virtio"]
         with (self.folder / "qemu.log").open("wb") as log:
             return subprocess.Popen(
                 command,

@@ -34,7 +34,10 @@ REASONS = ("poweroff", "reboot", "suspend", "crash", "watchdog", "soft reset")
 
 @dataclass(frozen=True)
 class XenDomain:
-    """A domain in Xen's words: `pages` and `paged` (out) are counts, `flags` as drawn above."""
+    """A domain in Xen's words: `pages` and `paged` (out) are counts, `flags` as drawn above.
+
+    `cpu_time` is in nanoseconds.
+    """
 
     domid: int
     flags: int
@@ -42,12 +45,14 @@ class XenDomain:
     paged: int
     vcpus: int
     uuid: str
+    cpu_time: int
 
     @classmethod
     def unpack(cls, data: bytes) -> XenDomain:
         """Return what the structure says."""
-        domid, _pad, flags, pages, *counts, vcpus, _max, _ssid, handle = LAYOUT.unpack_from(data)
-        return cls(domid, flags, pages, counts[3], vcpus, str(UUID(bytes=handle)))
+        domid, _pad, flags, pages, *counts, vcpus, _id, _ssid, handle = LAYOUT.unpack_from(data)
+        _max, _outstanding, _shared, paged, _frame, cpu_time = counts
+        return cls(domid, flags, pages, paged, vcpus, str(UUID(bytes=handle)), cpu_time)
 
     @property
     def hvm(self) -> bool:
@@ -78,7 +83,8 @@ class XenDomain:
     def info(self) -> DomainInfo:
         """The same for those who know no Xen."""
         memory = self.pages * PAGE_SIZE
-        return DomainInfo(self.domid, self.uuid, self.run_state, memory, self.vcpus)
+        worked = self.cpu_time / 1e9
+        return DomainInfo(self.domid, self.uuid, self.run_state, memory, self.vcpus, worked)
 
     def __str__(self) -> str:
         """Say the state for people."""

@@ -80,6 +80,10 @@ class XenHost:
         """The operations that go on on this machine."""
         return Ledger(self._places.ledger)
 
+    def domids(self) -> list[int]:
+        """Return the ids of all guests, ended ones too."""
+        return [domid for domid, *_ in self._names() if domid]
+
     def domids_of(self, name: str, uuid: str) -> list[int]:
         """Return the ids of the domains of that name and uuid, half-made ones too."""
         return [domid for domid, *found in self._names() if found == [name, f"/vm/{uuid}"]]
@@ -151,6 +155,10 @@ class XenHost:
         """Call a domain `new` that is called `old`, or is called so already."""
         with self.store() as store:
             naming.rename(store, domid, old, new)
+
+    def shut_down(self, domid: int) -> None:
+        """Ask a guest to shut down by itself, and do not wait for it."""
+        toolstack.shut_down(domid, self.deadlines)
 
     def destroy(self, domid: int) -> None:
         """End a domain and remove all that is its on this host; may be repeated."""

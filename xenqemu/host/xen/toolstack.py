@@ -5,6 +5,7 @@
     xl list -l DOMID       what libxl has stored of the domain (userdata-d.DOMID.UUID.libxl-json),
                            with what has changed since: memory, vcpus, scheduling, devices, name;
                            it is what `xl save` puts into a record
+    xl shutdown -F DOMID   asks the guest, and does not wait for it
     xl destroy DOMID       ends it, and all that libxl has set up for it
     xl info                free_memory, in MiB
 
@@ -54,6 +55,11 @@ def destroy(domid: int, deadlines: Deadlines = PATIENCE, xl: Sequence[str] = XL)
     except HostError:
         if exists(domid, deadlines, xl):
             raise
+
+
+def shut_down(domid: int, deadlines: Deadlines = PATIENCE, xl: Sequence[str] = XL) -> None:
+    """Ask a guest to power off: by its PV drivers or else, as with a button, by ACPI."""
+    run_xl("shutdown", "-F", str(domid), deadlines=deadlines, xl=xl)
 
 
 def exists(domid: int, deadlines: Deadlines = PATIENCE, xl: Sequence[str] = XL) -> bool:

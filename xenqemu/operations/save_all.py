@@ -1,0 +1,184 @@
+"""All guests of a host before it shuts down: each is saved, or shut down where that cannot be.
+
+Several are saved at once, each on a connection of its own, all within one deadline.  Guests that
+are not to be saved are asked to shut down at the beginning, so that they do it meanwhile; those
+whose save failed, and that run on as before, are asked then.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
+from contextlib import closing
+from dataclasses import dataclass
+
+from xenqemu.errors import HostError, HostTimeout, PastReturn, XenqemuError
+from xenqemu.host.domain import Host, state
+from xenqemu.host.guest_files import Choice
+from xenqemu.host.hypervisor import RunState
+from xenqemu.host.policy import SLICE, Deadline, patiently
+from xenqemu.host.settings import SaveAll
+from xenqemu.operations.outcome import How, Outcome, Teller, words
+from xenqemu.operations.records import Kept
+from xenqemu.operations.suspend import suspend
+
+ENDED = (RunState.SHUTDOWN, RunState.CRASHED, RunState.DYING)
+"""Of guests that run no more, and of which nothing can be saved."""
+
+
+@dataclass(frozen=True)
+class Guest:
+    """A guest that is there when all are to be saved."""
+
+    domid: int
+    name: str
+    uuid: str
+
+
+def save_all(
+    open_host: Callable[[], Host],
+    plan: SaveAll,
+    own: Mapping[str, Choice],
+    tell: Teller,
+    *,
+    check: bool = True,
+) -> None:
+    """Do with all guests as `plan` says; `own` is what they say themselves, by their names.
+
+    `tell` hears of each, whatever becomes of it: one that fails keeps no other from being saved.
+    Unless `check`, records are not read back.  Ctrl-C takes back what goes on, and goes on itself.
+    """
+    deadline = Deadline.after(plan.deadline)
+    with closing(open_host()) as host:
+        guests = _guests(host)
+        choices = {guest: _choice(guest.name, plan, own) for guest in guests}
+        stopping = _Stopping(host, tell)
+        for guest in guests:
+            if choices[guest] is Choice.LEAVE:
+                tell(Outcome(guest.name, How.LEFT))
+            elif choices[guest] is Choice.SHUT_DOWN:
+                stopping.ask(guest)
+
+        def save(guest: Guest) -> Kept:
+            with closing(open_host()) as mine:
+                return _saved(mine, guest, plan, deadline, check=check)
+
+        def note(guest: Guest, done: Future[Kept]) -> None:
+            try:
+                tell(Outcome(guest.name, How.SAVED, f"to {done.result().path}"))
+            except PastReturn as error:
+                tell(Outcome(guest.name, How.FAILED, words(error)))
+            except (XenqemuError, OSError) as error:
+                stopping.ask(guest, f"it could not be saved: {words(error)}")
+
+        saving = [guest for guest in guests if choices[guest] is Choice.SAVE]
+        _all(host, plan.parallel, saving, save, note)
+        stopping.finish(plan.shutdown_deadline)
+
+
+def _guests(host: Host) -> list[Guest]:
+    """Return all guests but those that are known to have ended."""
+    found = [state(host, domid) for domid in host.domids()]
+    return [
+        Guest(now.domid, now.name or _configured_name(host, now.domid), now.uuid)
+        for now in found
+        if (now.info.run_state not in ENDED if now.info else now.trouble)
+    ]
+
+
+def _configured_name(host: Host, domid: int) -> str:
+    """Return the name of a guest that xenstore does not tell, its id if nobody does."""
+    try:
+        return host.config(domid).name
+    except XenqemuError:
+        return str(domid)
+
+
+def _choice(name: str, plan: SaveAll, own: Mapping[str, Choice]) -> Choice:
+    if name in plan.leave:
+        return Choice.LEAVE
+    if name in plan.shut_down:
+        return Choice.SHUT_DOWN
+    choice = own.get(name, Choice.SAVE)
+    return Choice.SHUT_DOWN if choice is Choice.SAVE and not plan.save else choice
+
+
+def _saved(host: Host, guest: Guest, plan: SaveAll, deadline: Deadline, *, check: bool) -> Kept:
+    """Save one guest, in the time that is left for all."""
+    if deadline.passed:
+        raise HostTimeout(f"all of them were to take {plan.deadline:g} s at most")
+    kept = Kept.of(plan.folder, guest.name)
+    plan.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    suspend(host, guest.domid, kept.path, check=check, timeout=deadline.left)
+    return kept
+
+
+def _all(
+    host: Host,
+    parallel: int,
+    guests: list[Guest],
+    act: Callable[[Guest], Kept],
+    note: Callable[[Guest, Future[Kept]], None],
+) -> None:
+    """Do `act` for each guest, some at once, and `note` each once it is done, in this thread."""
+    with ThreadPoolExecutor(parallel) as pool:
+        futures = {pool.submit(act, guest): guest for guest in guests}
+        try:
+            for future in as_completed(futures):
+                note(futures[future], future)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            while not all(future.done() for future in futures):
+                _cancel_own(host)
+                wait(futures, SLICE)
+            raise
+
+
+def _cancel_own(host: Host) -> None:
+    """Ask the operations of this process to end; each does so in order."""
+    for found in host.ledger.found():
+        if found.busy and found.about.pid == os.getpid():
+            host.ledger.cancel(found)
+
+
+class _Stopping:
+    """Guests that were asked to shut down, and why if that was not the plan."""
+
+    def __init__(self, host: Host, tell: Teller) -> None:
+        self._host = host
+        self._tell = tell
+        self._why: dict[Guest, str] = {}
+
+    def ask(self, guest: Guest, why: str = "") -> None:
+        """Ask a guest to shut down, if it runs."""
+        try:
+            if not self._runs(guest):
+                raise HostError(f"it does not run ({state(self._host, guest.domid)})")
+            self._host.shut_down(guest.domid)
+        except HostError as error:
+            reasons = filter(None, (why, f"it could not be shut down: {words(error)}"))
+            self._tell(Outcome(guest.name, How.FAILED, "; ".join(reasons)))
+        else:
+            self._why[guest] = why
+
+    def finish(self, seconds: float) -> None:
+        """Wait until all that were asked run no more."""
+
+        def ended(pause: float) -> bool:
+            for guest in [guest for guest in self._why if not self._runs(guest)]:
+                self._tell(Outcome(guest.name, How.SHUT_DOWN, self._why.pop(guest)))
+            if self._why:
+                time.sleep(pause)
+            return not self._why
+
+        patiently(ended, seconds)
+        for guest, why in self._why.items():
+            reasons = filter(None, (why, f"it has not shut down within {seconds:g} s"))
+            self._tell(Outcome(guest.name, How.FAILED, "; ".join(reasons)))
+
+    def _runs(self, guest: Guest) -> bool:
+        info = self._host.hypervisor.info(guest.domid)
+        same = info is not None and info.uuid.lower() == guest.uuid.lower()
+        return same and info is not None and info.run_state is RunState.RUNNING
