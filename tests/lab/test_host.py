@@ -12,6 +12,7 @@ import pytest
 from tests.host.test_process import wait_ended
 from tests.lab.conftest import UUID, config
 from xenqemu.errors import HostError, HostTimeout, HypervisorError
+from xenqemu.host import lockfile
 from xenqemu.host.domain import find, state
 from xenqemu.host.plain_qemu import Machine
 from xenqemu.host.policy import Deadlines
@@ -20,7 +21,7 @@ from xenqemu.lab import host as host_module
 from xenqemu.lab import layout
 from xenqemu.lab.host import Lab
 from xenqemu.lab.layout import Running
-from xenqemu.lab.site import LOCK, Site, locked
+from xenqemu.lab.site import LOCK, Site
 
 
 def xenstored(lab: Lab) -> Process:
@@ -224,14 +225,14 @@ def test_a_domain_that_is_whole_by_now_is_left_alone(lab, monkeypatch):
     leave_behind(lab)
     child = subprocess.Popen(["sleep", "60"])
     try:
-        really = host_module.locked
+        really = lockfile.held
 
         def finished_meanwhile(*words):
             started = Process.of(child.pid).started
             Machine(5, UUID, child.pid, started, 4096, 4096, 1).store(lab.guests / "5")
             return really(*words)
 
-        monkeypatch.setattr(host_module, "locked", finished_meanwhile)
+        monkeypatch.setattr(lockfile, "held", finished_meanwhile)
         assert lab.domains() == []
         assert (lab.guests / "5").exists()
         assert child.poll() is None
@@ -250,7 +251,7 @@ def test_nothing_is_cleared_away_while_an_id_is_being_claimed(lab):
         began.set()
         lab.domains()
 
-    with locked(lab.folder / LOCK, lab.deadlines):
+    with lockfile.held(lab.folder / LOCK, lab.deadlines.lab_lock):
         looking = threading.Thread(target=look)
         looking.start()
         assert began.wait(20)

@@ -16,7 +16,7 @@ from xenqemu.host.plain_qemu import Machine
 from xenqemu.host.policy import Deadlines
 from xenqemu.lab import admission
 from xenqemu.lab.host import Lab
-from xenqemu.lab.site import LOCK, Site, locked
+from xenqemu.lab.site import LOCK, Site
 
 OTHER = 'name = "other"\nuuid = "00000000-0000-0000-0000-000000000002"'
 
@@ -161,12 +161,14 @@ def test_what_cannot_be_cleared_away_is_told_beside_the_first_error(lab):
 def test_the_lock_is_waited_for_and_not_for_ever(lab):
     holder = os.open(lab.folder / LOCK, os.O_RDWR | os.O_CREAT)
     fcntl.flock(holder, fcntl.LOCK_EX)
-    with pytest.raises(HostTimeout, match=r"lock is held by another command for 0\.2 s"):
-        with locked(lab.folder / LOCK, Deadlines(lab_lock=0.2)):
-            pytest.fail("locked")
+    impatient = Lab(lab.folder, deadlines=Deadlines(lab_lock=0.2))
+    with pytest.raises(HostTimeout, match=r"lock is held by another process for 0\.2 s"):
+        with Site(impatient) as made:
+            made.prepare(config())
     os.close(holder)
-    with locked(lab.folder / LOCK, Deadlines()):
-        pass
+    assert_nothing_left(lab)
+    with Site(impatient) as made:
+        made.prepare(config())
 
 
 MAKERS = """

@@ -25,7 +25,7 @@ from pathlib import Path
 from xenqemu.errors import HostError, HostTimeout, XenqemuError
 from xenqemu.formats.domain_config import DomainConfig
 from xenqemu.formats.source import Source
-from xenqemu.host import naming
+from xenqemu.host import lockfile, naming
 from xenqemu.host.device_model import DeviceModel
 from xenqemu.host.domain import BuildOptions, DomainState, Needs, collected, state
 from xenqemu.host.hypervisor import Progress
@@ -36,7 +36,7 @@ from xenqemu.host.process import Process, boot_id
 from xenqemu.host.ram_file import IMAGE_VERSION
 from xenqemu.host.store import Store
 from xenqemu.lab import admission, layout, program
-from xenqemu.lab.site import LOCK, Site, keep, locked
+from xenqemu.lab.site import LOCK, Site, keep
 from xenqemu.operations.image import read_record
 
 LONGEST_SOCKET = 107
@@ -178,7 +178,7 @@ class Lab:
 
     def rename(self, domid: int, old: str, new: str) -> None:
         """Call a domain `new` that is called `old`, or is called so already."""
-        with locked(self.folder / LOCK, self.deadlines):
+        with lockfile.held(self.folder / LOCK, self.deadlines.lab_lock):
             config = self.config(domid).with_name(new)
             admission.check_free(config, self.guests, domid)
             with self.store() as store:
@@ -201,7 +201,7 @@ class Lab:
 
     def _clear_away(self, domid: int) -> None:
         """Remove what an ended domain left; nothing if it is being made, or was meanwhile."""
-        with locked(self.folder / LOCK, self.deadlines):
+        with lockfile.held(self.folder / LOCK, self.deadlines.lab_lock):
             if not Site.busy(self.hypervisor.folder(domid)) and _ended(state(self, domid)):
                 self.destroy(domid)
 

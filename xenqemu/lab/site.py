@@ -10,14 +10,14 @@ import fcntl
 import os
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from xenqemu.errors import HostError, HostTimeout
+from xenqemu.errors import HostError
 from xenqemu.formats.domain_config import DomainConfig
+from xenqemu.host import lockfile
 from xenqemu.host.device_model import DeviceModel
 from xenqemu.host.flock import locked_within
 from xenqemu.host.plain_qemu import Machine, PlainQemu
@@ -29,7 +29,7 @@ from xenqemu.lab import admission, layout, program
 from xenqemu.lab.machine import BELOW, Hardware, Place, command
 
 LOCK = "lock"
-"""The file in a host's folder that is locked while its domains are counted or cleared away."""
+"""The lock in a host's folder that is held while its domains are counted or cleared away."""
 
 
 class Ground(Protocol):
@@ -95,7 +95,7 @@ class Site:
             raise HostError(f"cannot make room for {config.name}: {error}") from error
 
     def _claim(self, config: DomainConfig) -> None:
-        with locked(self._host.folder / LOCK, self._host.deadlines):
+        with lockfile.held(self._host.folder / LOCK, self._host.deadlines.lab_lock):
             admission.check_free(config, self._host.guests)
             domid = _next_domid(self._host.folder / "domid")
             folder = self._host.guests / str(domid)
@@ -194,15 +194,3 @@ def _next_domid(file: Path) -> int:
     draft.write_text(f"{domid}\n")
     draft.rename(file)
     return domid
-
-
-@contextmanager
-def locked(file: Path, deadlines: Deadlines) -> Iterator[None]:
-    """Hold the host's lock; raise `HostTimeout` if another holds it for long."""
-    fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        if not locked_within(deadlines.lab_lock, fd):
-            raise HostTimeout(f"{file} is held by another command for {deadlines.lab_lock:g} s")
-        yield
-    finally:
-        os.close(fd)

@@ -9,10 +9,7 @@
     /var/lib/xen/userdata-l.DOMID.UUID.domain-userdata-lock
                                        while the stored configuration is read or written; innermost
 
-Each is a file that is there only while somebody holds it or waits for it: opened (O_CREAT, 0666),
-locked by flock(LOCK_EX), then compared with what has the name by now, because the holder removes
-the file before it lets go of the lock.  Who finds another file, or none, begins anew.  libxl waits
-for ever, in a child process; here there is a deadline.
+Each is a file of the kind that `xenqemu.host.lockfile` describes, with the mode 0666.
 
 xl itself has one more, /var/lock/xl, a record lock (fcntl) around freeing memory for a new domain:
 `xl restore` takes it, whoever runs it.  `xl save` holds no lock while it saves.
@@ -23,15 +20,13 @@ libxl__userdata_path in libxl_dom.c, acquire_lock in xl_vmcontrol.c.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 
-from xenqemu.errors import HostError, HostTimeout
-from xenqemu.host.flock import locked_within
-from xenqemu.host.policy import PATIENCE, Deadline, Deadlines
+from xenqemu.host import lockfile
+from xenqemu.host.policy import PATIENCE, Deadlines
 
 FOLDER = Path("/var/lib/xen")
 """XEN_LIB_DIR."""
@@ -59,33 +54,5 @@ def locked(
     Whether the domain is still there is for the caller to look at, once the lock is held.
     """
     path = userdata_path(domid, uuid, lock.value, "l", folder)
-    deadline = Deadline.after(deadlines.libxl_lock)
-    descriptor = _acquire(path, deadline)
-    while descriptor is None:
-        if deadline.passed:
-            raise HostTimeout(f"{path} is held by another process for {deadlines.libxl_lock:g} s")
-        descriptor = _acquire(path, deadline)
-    try:
+    with lockfile.held(path, deadlines.libxl_lock, 0o666):
         yield
-    finally:
-        path.unlink(missing_ok=True)  # before the lock is let go: see above
-        os.close(descriptor)
-
-
-def _acquire(path: Path, deadline: Deadline) -> int | None:
-    """Return the locked file that has the name, None if it took too long or has another by now."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    except OSError as error:
-        raise HostError(f"cannot open the lock {path}: {error.strerror}") from error
-    if locked_within(deadline.left, descriptor) and _has_name(descriptor, path):
-        return descriptor
-    os.close(descriptor)
-    return None
-
-
-def _has_name(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
