@@ -16,6 +16,7 @@
     │   │   ├── OpenFileFailed                  it could not open the file
     │   │   └── WriteFailed                     it could not write the file
     │   ├── HypervisorError                 Xen, or what stands in its place
+    │   ├── InUse                           somebody else has what was asked for
     │   ├── HostTimeout                     a party did not answer in time
     │   └── ReplyLost                       the request went out, its answer never came
     ├── ProtocolError                   4   the other host said something illegal
@@ -39,6 +40,7 @@ __all__ = [
     "HostError",
     "HostTimeout",
     "HypervisorError",
+    "InUse",
     "OpenFileFailed",
     "OperationError",
     "OutcomeUnknown",
@@ -140,6 +142,10 @@ class WriteFailed(DeviceModelError):
 
 class HypervisorError(HostError):
     """The hypervisor refused or failed."""
+
+
+class InUse(HostError):
+    """Somebody else has what was asked for; the message names them."""
 
 
 class HostTimeout(HostError):

@@ -1,0 +1,24 @@
+"""The undo beside its act, for acts that need no journal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from xenqemu.errors import HostError
+
+
+@contextmanager
+def unless_failing(what: str, undo: Callable[[], None]) -> Iterator[None]:
+    """Run the block; if it fails, `undo` what it and its surroundings did.
+
+    `what` completes the sentence "could not …": that becomes a note of the first error.
+    """
+    try:
+        yield
+    except BaseException as error:
+        try:
+            undo()
+        except (HostError, OSError) as second:
+            error.add_note(f"could not {what}: {second}")
+        raise
