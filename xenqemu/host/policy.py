@@ -100,6 +100,9 @@ class Deadlines:
     libxl_lock: float = 10.0
     """For another program to let go of one of libxl's locks on a domain."""
 
+    lease_lock: float = 10.0
+    """For another program or host to let go of the lock on the lease of a disk image."""
+
     peer_banner: float = 120.0
     """For another host to be ready for a guest; a password may be asked for before."""
 

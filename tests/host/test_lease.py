@@ -1,0 +1,315 @@
+"""Leases beside images: two hosts that share a folder, and what a crash of either leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from xenqemu.errors import HostError, HostTimeout, InUse
+from xenqemu.host import lease, lockfile
+from xenqemu.host.lease import Party
+from xenqemu.host.policy import Deadlines
+
+WEB = "9233e52c-49ca-454f-96be-f53e22f3994d"
+MAIL = "00000000-0000-0000-0000-000000000002"
+ONE = Party("one", "boot-1", WEB)
+TWO = Party("two", "boot-2", WEB)
+THREE = Party("three", "boot-3", WEB)
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "disk.img"
+    path.touch()
+    return path
+
+
+def who(image: Path) -> tuple[str, str | None] | None:
+    """Return the hosts of the holder and the heir."""
+    found = lease.held(image)
+    return found and (found.holder.host, found.heir.host if found.heir else None)
+
+
+def reason(image: Path, party: Party, **how: bool) -> str:
+    """Return why a party does not get the lease; check that it is as before."""
+    before = lease.held(image)
+    with pytest.raises(InUse) as caught:
+        lease.take(image, party, **how)
+    assert lease.held(image) == before
+    return str(caught.value)
+
+
+def test_one_guest_uses_an_image_and_lets_go(image):
+    assert lease.held(image) is None
+    lease.take(image, ONE)
+    found = lease.held(image)
+    assert (found.holder.host, found.holder.boot, found.holder.vm) == ("one", "boot-1", WEB)
+    assert found.heir is None
+    lease.take(image, ONE)
+    assert who(image) == ("one", None)
+    lease.release(image, "one")
+    assert lease.held(image) is None
+    lease.release(image, "one")
+    assert [entry.name for entry in image.parent.iterdir()] == ["disk.img"]
+
+
+def test_the_file_is_for_humans_too(image):
+    lease.take(image, Party.here(WEB.upper(), "/lab"))
+    file = image.with_name("disk.img.xenqemu-lease")
+    tree = json.loads(file.read_text())
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    since = tree["holder"].pop("since")
+    assert tree == {
+        "holder": {"host": lease.host_id("/lab"), "boot": boot, "vm": WEB},
+        "heir": None,
+    }
+    assert since.endswith("Z")
+    assert len(since) == 20
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_hosts_on_one_machine_are_told_apart():
+    assert lease.host_id().startswith(os.uname().nodename)
+    assert lease.host_id("/lab/one") == f"{lease.host_id()}//lab/one"
+
+
+def test_another_host_is_refused_with_the_holder_named(image):
+    lease.take(image, ONE)
+    for other in (Party("two", "boot-2", MAIL), TWO):
+        why = reason(image, other)
+        assert f"{image} is held by domain {WEB} on host one since 2" in why
+        assert f"if that is gone for good, remove {image}.xenqemu-lease" in why
+    assert "host one" in reason(image, Party("two", "boot-2", MAIL), incoming=True)
+    lease.release(image, "two")
+    assert who(image) == ("one", None)
+
+
+def test_another_guest_of_the_same_host_takes_it_over(image):
+    """Whether the first one is gone, the host itself knows by its xenstore."""
+    lease.take(image, ONE)
+    lease.take(image, Party("one", "boot-1", MAIL))
+    assert lease.held(image).holder.vm == MAIL
+
+
+def test_a_host_that_came_up_anew_takes_over_what_it_left(image):
+    lease.take(image, ONE)
+    lease.take(image, Party("one", "boot-9", MAIL))
+    found = lease.held(image).holder
+    assert (found.boot, found.vm) == ("boot-9", MAIL)
+
+
+def test_it_is_found_by_every_name_of_the_image(image):
+    link = image.with_name("link")
+    link.symlink_to("disk.img")
+    lease.take(link, ONE)
+    assert "host one" in reason(image, TWO)
+    lease.release(link, "one")
+    assert lease.held(image) is None
+
+
+# A move that both sides know of.
+
+
+def test_a_move(image):
+    lease.take(image, ONE)
+    lease.offer(image, ONE, "two")
+    assert who(image) == ("one", "two")
+    lease.take(image, TWO)
+    lease.take(image, TWO)
+    assert lease.held(image).heir.boot == "boot-2"
+    lease.hand_over(image, ONE)
+    assert who(image) == ("two", None)
+    lease.hand_over(image, ONE)
+    lease.release(image, "one")
+    assert who(image) == ("two", None)
+    assert "host two" in reason(image, ONE)
+    lease.release(image, "two")
+    assert lease.held(image) is None
+
+
+def test_an_offer_is_for_one_guest_on_one_host(image):
+    lease.take(image, ONE)
+    lease.offer(image, ONE, "two")
+    assert "host one" in reason(image, THREE)
+    assert "host one" in reason(image, Party("two", "boot-2", MAIL))
+    lease.offer(image, ONE, "three")
+    lease.take(image, THREE)
+    assert "host one" in reason(image, TWO)
+
+
+def test_a_move_that_fails_on_the_new_host(image):
+    lease.take(image, ONE)
+    lease.offer(image, ONE, "two")
+    lease.take(image, TWO)
+    lease.release(image, "two")
+    assert who(image) == ("one", None)
+    lease.hand_over(image, ONE)
+    assert who(image) == ("one", None)
+
+
+def test_a_move_that_the_old_host_gives_up(image):
+    lease.take(image, ONE)
+    lease.offer(image, ONE, "two")
+    lease.withdraw(image, ONE)
+    lease.withdraw(image, ONE)
+    assert who(image) == ("one", None)
+    assert "host one" in reason(image, TWO)
+
+
+def test_only_the_holder_offers_and_withdraws(image):
+    lease.offer(image, ONE, "two")
+    lease.withdraw(image, ONE)
+    lease.hand_over(image, ONE)
+    assert lease.held(image) is None
+    lease.take(image, ONE)
+    lease.offer(image, ONE, "two")
+    for stranger in (TWO, Party("one", "boot-1", MAIL)):
+        with pytest.raises(InUse, match="is held by domain .* on host one"):
+            lease.offer(image, stranger, "three")
+        with pytest.raises(InUse, match="is held by domain .* on host one"):
+            lease.withdraw(image, stranger)
+        lease.hand_over(image, stranger)
+    assert who(image) == ("one", "two")
+
+
+# A move by xl, which makes no offer.
+
+
+def test_a_migration_by_xl(image):
+    lease.take(image, ONE)
+    lease.take(image, TWO, incoming=True)
+    assert who(image) == ("one", "two")
+    lease.release(image, "one")
+    assert who(image) == ("two", None)
+
+
+def test_a_migration_by_xl_that_fails(image):
+    lease.take(image, ONE)
+    lease.take(image, TWO, incoming=True)
+    lease.release(image, "two")
+    assert who(image) == ("one", None)
+    lease.take(image, TWO, incoming=True)  # is lost, and the guest goes to another host instead
+    lease.take(image, THREE, incoming=True)
+    assert who(image) == ("one", "three")
+
+
+def test_a_migration_within_one_host_keeps_the_lease_as_it_is(image):
+    lease.take(image, ONE)
+    lease.offer(image, ONE, "two")
+    lease.take(image, ONE, incoming=True)
+    assert who(image) == ("one", "two")
+
+
+# Crashes during a move.
+
+
+def test_a_holder_that_crashed_does_not_overtake_the_heir(image):
+    lease.take(image, ONE)
+    lease.offer(image, ONE, "two")
+    lease.take(image, TWO)
+    assert "host two" in reason(image, Party("one", "boot-9", WEB))
+    assert "host two" in reason(image, Party("one", "boot-1", MAIL))
+    lease.release(image, "two")
+    lease.take(image, Party("one", "boot-9", WEB))
+    assert who(image) == ("one", None)
+
+
+def test_an_heir_that_crashed_has_to_be_asked_again(image):
+    lease.take(image, ONE)
+    lease.offer(image, ONE, "two")
+    lease.take(image, TWO)
+    again = Party("two", "boot-9", WEB)
+    assert "host one" in reason(image, again)
+    lease.offer(image, ONE, "two")
+    lease.take(image, again)
+    assert lease.held(image).heir.boot == "boot-9"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b'{"holder": null, "heir": null}',
+        b'{"holder": {"host": "one"}, "heir": null}',
+        b'{"holder": {"host": 1, "boot": "", "vm": "", "since": ""}, "heir": null}',
+        b'{"holder": {"host": "", "boot": "", "vm": "", "since": "", "more": ""}, "heir": null}',
+        b'{"holder": {"host": "", "boot": "", "vm": "", "since": ""}, "heir": []}',
+        b"\xff\xfe",
+        b"[" * 4096,
+        b" " * (1 << 20) + b"{}",
+    ],
+)
+def test_a_damaged_lease_is_left_to_a_human(image, text):
+    file = image.with_name("disk.img.xenqemu-lease")
+    file.write_bytes(text)
+    for act in (
+        lambda: lease.take(image, ONE),
+        lambda: lease.release(image, "one"),
+        lambda: lease.held(image),
+    ):
+        with pytest.raises(HostError, match="is damaged; if no guest uses the image, remove it"):
+            act()
+    assert file.read_bytes() == text
+    assert len(list(image.parent.iterdir())) == 2
+
+
+def test_a_lease_that_cannot_be_read_or_written(image, tmp_path):
+    with pytest.raises(HostError, match="cannot open the lock .*: No such file"):
+        lease.take(tmp_path / "none" / "disk.img", ONE)
+    with pytest.raises(HostError, match="File name too long"):
+        lease.take(tmp_path / ("x" * 240), ONE)
+    image.with_name("disk.img.xenqemu-lease").mkdir()
+    with pytest.raises(HostError, match="Is a directory"):
+        lease.take(image, ONE)
+
+
+def test_a_lock_that_somebody_holds_for_long(image):
+    with lockfile.held(image.with_name("disk.img.xenqemu-lease.lock"), 5):
+        with pytest.raises(HostTimeout, match=r"lease\.lock is held by another process for 0\.1 s"):
+            lease.take(image, ONE, Deadlines(lease_lock=0.1))
+
+
+TAKER = """
+import sys
+from pathlib import Path
+from xenqemu.errors import InUse
+from xenqemu.host import lease
+host = sys.argv[2]
+sys.stdin.read(1)
+for _ in range(20):
+    try:
+        lease.take(Path(sys.argv[1]), lease.Party(host, "boot", host))
+    except InUse:
+        continue
+    print("took", flush=True)
+    assert lease.held(Path(sys.argv[1])).holder.host == host
+    lease.release(Path(sys.argv[1]), host)
+"""
+
+
+def test_many_hosts_at_once(image):
+    hosts = [
+        subprocess.Popen(
+            [sys.executable, "-c", TAKER, str(image), f"host-{number}"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(4)
+    ]
+    for host in hosts:
+        host.stdin.write("x")
+        host.stdin.flush()
+    took = [host.communicate(timeout=60)[0].count("took") for host in hosts]
+    assert [host.returncode for host in hosts] == [0] * 4
+    assert sum(took) > 0
+    assert [entry.name for entry in image.parent.iterdir()] == ["disk.img"]

@@ -1,0 +1,241 @@
+"""A lease beside a disk image: the guest of which host may write it, where hosts share a storage.
+
+::
+
+    IMAGE.xenqemu-lease        {"holder": PARTY, "heir": PARTY or null}, as JSON
+    IMAGE.xenqemu-lease.lock   there while somebody looks at the lease or changes it
+    PARTY                      {"host", "boot", "vm", "since"}
+
+    (none)       --take-->       holder                one guest begins to use the image
+    holder       --offer-->      holder, heir          it is about to move to the heir's host
+    holder, heir --take-->       holder, heir          it is being built there, and stands still
+    holder, heir --withdraw-->   holder                the move has failed, says the holder
+    holder, heir --hand_over-->  heir as the holder    the point of no return
+    holder, heir --release-->    heir as the holder by the holder; holder alone by the heir
+    holder       --release-->    (none)
+
+A host knows its own guests by its xenstore; so what is its own here it may take over at any time,
+also what it left when it crashed: then the lease names a former boot.  Whether another host still
+lives it cannot know, so that what is another's is refused; when that is gone for good, removing
+the file is for a human.  A promise is worth something only as long as both hosts stay up: a holder
+that crashed meanwhile must ask whether the heir became the guest, an heir has to ask again.
+
+A migration by xl makes no offer; there the domain is called NAME--incoming while it is being built
+(xl_migrate.c), and is taken for the heir by that.  The old host's `release` completes the move.
+
+All functions follow symbolic links, may be repeated, and raise `HostError` where the lease cannot
+be read or written, `HostTimeout` where its lock is held for long.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from xenqemu.errors import HostError, InUse
+from xenqemu.host import lockfile
+from xenqemu.host.policy import PATIENCE, Deadlines
+from xenqemu.host.process import boot_id
+from xenqemu.host.staging import staged
+
+SUFFIX = ".xenqemu-lease"
+
+LONGEST = 4096
+"""Bytes of a lease at most; more is damage."""
+
+
+@dataclass(frozen=True)
+class Party:
+    """A guest on a host: `boot` is the host's boot ("" if it is only promised something)."""
+
+    host: str
+    boot: str
+    vm: str
+    since: str = ""
+
+    @classmethod
+    def here(cls, vm: str, place: str = "") -> Party:
+        """Return the guest of this uuid on this machine; `place` tells hosts on it apart."""
+        return cls(host_id(place), boot_id(), vm.lower())
+
+    def __str__(self) -> str:
+        """As errors name it."""
+        return f"domain {self.vm} on host {self.host}"
+
+
+@dataclass(frozen=True)
+class Lease:
+    """Who may write an image, and who will once the guest has moved."""
+
+    holder: Party
+    heir: Party | None = None
+
+
+def host_id(place: str = "") -> str:
+    """Return what names this host among those that share its storage: its name and machine-id(5).
+
+    The name tells machines apart that were made of one image.
+    """
+    try:
+        machine = Path("/etc/machine-id").read_text().strip()
+    except FileNotFoundError:
+        machine = ""
+    return "/".join(filter(None, (os.uname().nodename, machine, place)))
+
+
+def held(image: Path) -> Lease | None:
+    """Return the lease of an image, None if nobody has it."""
+    return _read(_file(image))
+
+
+def take(
+    image: Path, who: Party, deadlines: Deadlines = PATIENCE, *, incoming: bool = False
+) -> None:
+    """Become the holder, or the heir if the same guest holds it elsewhere and is moving here.
+
+    That it moves is known from an offer, or to the caller (`incoming`).  Whether the image is
+    free on this very host is the caller's to know.  Raises `InUse`, naming who has it.
+    """
+    with _changing(image, deadlines) as file:
+        lease = _read(file)
+        if lease is None:
+            _write(file, Lease(_now(who)))
+        elif lease.holder.host == who.host:
+            _refuse_beside_heir(file, lease, who)
+            _write(file, replace(lease, holder=_now(who)))
+        elif lease.holder.vm == who.vm and (incoming or _is_promised(lease, who)):
+            _write(file, replace(lease, heir=_now(who)))
+        else:
+            raise _in_use(file, lease.holder)
+
+
+def offer(image: Path, who: Party, host: str, deadlines: Deadlines = PATIENCE) -> None:
+    """Let the same guest take the lease on another host, as the heir; nothing if there is none.
+
+    Raises `InUse` if it is not `who` that holds it.
+    """
+    with _changing(image, deadlines) as file:
+        lease = _read(file)
+        if lease is not None:
+            _refuse_unless_held(file, lease, who)
+            _write(file, replace(lease, heir=_now(Party(host, "", who.vm))))
+
+
+def withdraw(image: Path, who: Party, deadlines: Deadlines = PATIENCE) -> None:
+    """Take an offer back; nothing if there was none, `InUse` if it is not `who` that holds it."""
+    with _changing(image, deadlines) as file:
+        lease = _read(file)
+        if lease is not None and lease.heir is not None:
+            _refuse_unless_held(file, lease, who)
+            _write(file, replace(lease, heir=None))
+
+
+def hand_over(image: Path, who: Party, deadlines: Deadlines = PATIENCE) -> None:
+    """Make the heir the holder: from now on it is the guest; nothing if there is no heir."""
+    with _changing(image, deadlines) as file:
+        lease = _read(file)
+        if lease is not None and lease.heir is not None and _is_held(lease, who):
+            _write(file, Lease(lease.heir))
+
+
+def release(image: Path, host: str, deadlines: Deadlines = PATIENCE) -> None:
+    """Let go of what `host` has of the lease, holder or heir; nothing if it has no part in it."""
+    with _changing(image, deadlines) as file:
+        lease = _read(file)
+        if lease is None:
+            return
+        if lease.holder.host == host:
+            _write(file, Lease(lease.heir) if lease.heir else None)
+        elif lease.heir is not None and lease.heir.host == host:
+            _write(file, replace(lease, heir=None))
+
+
+def _refuse_beside_heir(file: Path, lease: Lease, who: Party) -> None:
+    """Raise `InUse` if the heir may be the guest: we came up anew since, or are another guest."""
+    if lease.heir and (lease.holder.boot != who.boot or lease.heir.vm != who.vm):
+        raise _in_use(file, lease.heir)
+
+
+def _refuse_unless_held(file: Path, lease: Lease, who: Party) -> None:
+    if not _is_held(lease, who):
+        raise _in_use(file, lease.holder)
+
+
+def _is_held(lease: Lease, who: Party) -> bool:
+    return (lease.holder.host, lease.holder.vm) == (who.host, who.vm)
+
+
+def _is_promised(lease: Lease, who: Party) -> bool:
+    heir = lease.heir
+    return heir is not None and heir.host == who.host and heir.boot in ("", who.boot)
+
+
+def _in_use(file: Path, party: Party) -> InUse:
+    image = file.name.removesuffix(SUFFIX)
+    return InUse(
+        f"{file.with_name(image)} is held by {party} since {party.since}; "
+        f"if that is gone for good, remove {file}"
+    )
+
+
+def _now(who: Party) -> Party:
+    return replace(who, since=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+
+
+def _file(image: Path) -> Path:
+    path = image.resolve()
+    return path.with_name(path.name + SUFFIX)
+
+
+@contextmanager
+def _changing(image: Path, deadlines: Deadlines) -> Iterator[Path]:
+    """Hold the lock of the lease for the block, and give its file."""
+    file = _file(image)
+    with lockfile.held(file.with_name(f"{file.name}.lock"), deadlines.lease_lock):
+        yield file
+
+
+def _read(file: Path) -> Lease | None:
+    try:
+        with file.open("rb") as lease:
+            text = lease.read(LONGEST + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise HostError(f"{file}: {error.strerror}") from error
+    try:
+        return _parsed(json.loads(text[:LONGEST]))
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise HostError(f"{file} is damaged; if no guest uses the image, remove it") from error
+
+
+def _parsed(tree: Mapping[str, Any]) -> Lease:
+    heir = tree["heir"]
+    return Lease(_party(tree["holder"]), None if heir is None else _party(heir))
+
+
+def _party(tree: Mapping[str, Any]) -> Party:
+    party = Party(**tree)
+    if not all(isinstance(value, str) for value in tree.values()):
+        raise TypeError
+    return party
+
+
+def _write(file: Path, lease: Lease | None) -> None:
+    """Replace the lease, so that it is whole at any time; remove it if there is none any more."""
+    try:
+        if lease is None:
+            file.unlink()
+            return
+        with staged(file) as draft:
+            draft.create()
+            draft.file.write(f"{json.dumps(asdict(lease), indent=1)}\n".encode())
+            draft.publish()
+    except OSError as error:
+        raise HostError(f"{file}: {error.strerror}") from error
