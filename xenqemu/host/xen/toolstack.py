@@ -15,15 +15,14 @@ save_domain_core_begin (xl_saverestore.c).
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Mapping, Sequence
 
 from xenqemu.errors import HostError, HostTimeout
 from xenqemu.formats.domain_config import DomainConfig
 from xenqemu.formats.domain_json import loaded
 from xenqemu.formats.xl_tables import numbers
+from xenqemu.host import command
 from xenqemu.host.policy import PATIENCE, Deadlines
-from xenqemu.host.process import last_words
 
 XL = ("xl",)
 """The program; Debian's picks the one that is the hypervisor's version."""
@@ -83,19 +82,4 @@ def free_memory(deadlines: Deadlines = PATIENCE, xl: Sequence[str] = XL) -> int:
 
 def run_xl(*words: str, deadlines: Deadlines = PATIENCE, xl: Sequence[str] = XL) -> str:
     """Run xl and return what it prints; raise `HostError` with its words if it fails."""
-    what = f"xl {words[0]}"
-    try:
-        done = subprocess.run(
-            [*xl, *words],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=deadlines.xl_command,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise HostTimeout(f"{what} is not done within {deadlines.xl_command:g} s") from error
-    except OSError as error:
-        raise HostError(f"cannot run {what}: {error}") from error
-    if done.returncode:
-        raise HostError(f"{what} failed ({done.returncode}): {last_words(done.stderr)}")
-    return done.stdout.decode(errors="backslashreplace")
+    return command.run(f"xl {words[0]}", [*xl, *words], deadlines.xl_command)

@@ -1,0 +1,27 @@
+"""Programs that end; how they fail is shown by xl too (tests/host/xen/test_toolstack.py)."""
+
+import pytest
+
+from xenqemu.errors import HostError, HostTimeout
+from xenqemu.host import command
+
+
+def test_what_is_given_and_what_is_printed():
+    assert command.run("cat", ["cat"], 10, "größe\n") == "größe\n"
+    assert command.run("cat", ["cat"], 10) == ""
+    assert command.run("printf", ["printf", r"\377"], 10) == r"\xff"
+
+
+def test_a_program_that_fails():
+    with pytest.raises(HostError, match=r"^looking failed \(2\): .*/none.*No such file"):
+        command.run("looking", ["ls", "/none"], 10)
+
+
+def test_a_program_that_hangs():
+    with pytest.raises(HostTimeout, match=r"sleeping is not done within 0\.1 s"):
+        command.run("sleeping", ["sleep", "60"], 0.1)
+
+
+def test_words_in_one_line():
+    assert command.last_words(b"\n one \n\n two\n", 1) == "two"
+    assert command.last_words(b" \n") == "it does not say why"
