@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _NEWNET = 0x40000000
@@ -32,13 +34,47 @@ def ip(line: str) -> str:
 
 def bridge(name: str, mtu: int = 1500) -> None:
     """Make a bridge that is up, and forwards at once."""
-    ip(f"link add {name} type bridge forward_delay 0")
-    ip(f"link set {name} mtu {mtu} up")  # set so, it does not follow that of the ports
+    ip(f"link add dev {name} type bridge forward_delay 0")
+    ip(f"link set dev {name} mtu {mtu} up")  # set so, it does not follow that of the ports
 
 
 def vif(name: str) -> None:
     """Make what netback makes of a guest's card: an interface that is down; `peer` is the guest."""
-    ip(f"link add {name} type veth peer name peer{name.removeprefix('vif')}")
+    ip(f"link add dev {name} type veth peer name peer{name.removeprefix('vif')}")
+
+
+@contextmanager
+def open_vswitch(folder: Path, bridge_name: str) -> Iterator[None]:
+    """Run an Open vSwitch with one bridge; it is a process, so that the kernel need not have one.
+
+    It is found by what `OVS_FOLDERS` name in the environment, which must be `folder`.
+    """
+    database = f"unix:{folder}/db.sock"
+    daemons = [
+        ["ovsdb-server", str(folder / "conf.db"), f"--remote=p{database}"],
+        ["ovs-vswitchd", database, "--disable-system"],
+    ]
+    schema = "/usr/share/openvswitch/vswitch.ovsschema"
+    subprocess.run(["ovsdb-tool", "create", str(folder / "conf.db"), schema], check=True)
+    pids = [folder / f"{number}.pid" for number in range(2)]
+    for daemon, pid in zip(daemons, pids, strict=True):
+        command = [*daemon, "--detach", "--no-chdir", f"--pidfile={pid}", "--log-file=/dev/null"]
+        subprocess.run([*command, "-vconsole:off"], check=True, capture_output=True)
+    try:
+        vsctl("add-br", bridge_name, "--", "set", "bridge", bridge_name, "datapath_type=netdev")
+        yield
+    finally:
+        for pid in reversed(pids):
+            os.kill(int(pid.read_text()), signal.SIGTERM)
+
+
+OVS_FOLDERS = ("OVS_RUNDIR", "OVS_DBDIR", "OVS_LOGDIR", "OVS_SYSCONFDIR")
+
+
+def vsctl(*words: str) -> str:
+    """Run `ovs-vsctl` and return what it prints."""
+    command = ["ovs-vsctl", "--timeout=20", *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def _do(result: int) -> None:

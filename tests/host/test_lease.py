@@ -53,9 +53,9 @@ def test_one_guest_uses_an_image_and_lets_go(image):
     assert found.heir is None
     lease.take(image, ONE)
     assert who(image) == ("one", None)
-    lease.release(image, "one")
+    lease.release(image, ONE)
     assert lease.held(image) is None
-    lease.release(image, "one")
+    lease.release(image, ONE)
     assert [entry.name for entry in image.parent.iterdir()] == ["disk.img"]
 
 
@@ -86,7 +86,7 @@ def test_another_host_is_refused_with_the_holder_named(image):
         assert f"{image} is held by domain {WEB} on host one since 2" in why
         assert f"if that is gone for good, remove {image}.xenqemu-lease" in why
     assert "host one" in reason(image, Party("two", "boot-2", MAIL), incoming=True)
-    lease.release(image, "two")
+    lease.release(image, TWO)
     assert who(image) == ("one", None)
 
 
@@ -109,7 +109,7 @@ def test_it_is_found_by_every_name_of_the_image(image):
     link.symlink_to("disk.img")
     lease.take(link, ONE)
     assert "host one" in reason(image, TWO)
-    lease.release(link, "one")
+    lease.release(link, ONE)
     assert lease.held(image) is None
 
 
@@ -126,10 +126,10 @@ def test_a_move(image):
     lease.hand_over(image, ONE)
     assert who(image) == ("two", None)
     lease.hand_over(image, ONE)
-    lease.release(image, "one")
+    lease.release(image, ONE)
     assert who(image) == ("two", None)
     assert "host two" in reason(image, ONE)
-    lease.release(image, "two")
+    lease.release(image, TWO)
     assert lease.held(image) is None
 
 
@@ -147,7 +147,7 @@ def test_a_move_that_fails_on_the_new_host(image):
     lease.take(image, ONE)
     lease.offer(image, ONE, "two")
     lease.take(image, TWO)
-    lease.release(image, "two")
+    lease.release(image, TWO)
     assert who(image) == ("one", None)
     lease.hand_over(image, ONE)
     assert who(image) == ("one", None)
@@ -185,14 +185,14 @@ def test_a_migration_by_xl(image):
     lease.take(image, ONE)
     lease.take(image, TWO, incoming=True)
     assert who(image) == ("one", "two")
-    lease.release(image, "one")
+    lease.release(image, ONE)
     assert who(image) == ("two", None)
 
 
 def test_a_migration_by_xl_that_fails(image):
     lease.take(image, ONE)
     lease.take(image, TWO, incoming=True)
-    lease.release(image, "two")
+    lease.release(image, TWO)
     assert who(image) == ("one", None)
     lease.take(image, TWO, incoming=True)  # is lost, and the guest goes to another host instead
     lease.take(image, THREE, incoming=True)
@@ -213,10 +213,13 @@ def test_a_holder_that_crashed_does_not_overtake_the_heir(image):
     lease.take(image, ONE)
     lease.offer(image, ONE, "two")
     lease.take(image, TWO)
-    assert "host two" in reason(image, Party("one", "boot-9", WEB))
+    again = Party("one", "boot-9", WEB)
+    assert "host two" in reason(image, again)
     assert "host two" in reason(image, Party("one", "boot-1", MAIL))
-    lease.release(image, "two")
-    lease.take(image, Party("one", "boot-9", WEB))
+    lease.release(image, again)
+    assert who(image) == ("one", "two")
+    lease.release(image, TWO)
+    lease.take(image, again)
     assert who(image) == ("one", None)
 
 
@@ -253,7 +256,7 @@ def test_a_damaged_lease_is_left_to_a_human(image, text):
     file.write_bytes(text)
     for act in (
         lambda: lease.take(image, ONE),
-        lambda: lease.release(image, "one"),
+        lambda: lease.release(image, ONE),
         lambda: lease.held(image),
     ):
         with pytest.raises(HostError, match="is damaged; if no guest uses the image, remove it"):
@@ -292,7 +295,7 @@ for _ in range(20):
         continue
     print("took", flush=True)
     assert lease.held(Path(sys.argv[1])).holder.host == host
-    lease.release(Path(sys.argv[1]), host)
+    lease.release(Path(sys.argv[1]), lease.Party(host, "boot", ""))
 """
 
 

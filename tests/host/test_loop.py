@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from xenqemu.errors import HostError
 from xenqemu.host import loop
 
 TAG = "backend/vbd/5/51712"
@@ -91,12 +92,14 @@ def test_a_device_that_is_open_goes_when_it_is_closed(image: Path) -> None:
 
 
 def test_no_such_file_and_no_such_device(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(HostError, match="^no loop device for .*/none: No such file"):
         with loop.attached(tmp_path / "none", TAG, writable=True):
             pytest.fail("bound")
     assert loop.status(Path("/dev/loop-none")) is None
-    with pytest.raises(OSError, match="ioctl"):
+    with pytest.raises(HostError, match="^/dev/null: Inappropriate ioctl"):
         loop.status(Path("/dev/null"))
+    with pytest.raises(HostError, match="^cannot detach /dev/null: Inappropriate ioctl"):
+        loop.detach(Path("/dev/null"))
 
 
 def test_many_at_once_get_one_each(tmp_path: Path) -> None:

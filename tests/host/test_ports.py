@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.host.network import bridge, ip, namespace, vif
+from tests.host.network import OVS_FOLDERS, bridge, ip, namespace, open_vswitch, vif, vsctl
 from xenqemu.errors import HostError
 from xenqemu.host import links, ports
 from xenqemu.host.ports import QUIET_MAC, Bridge, OpenVSwitch, Routed
@@ -131,36 +128,16 @@ def test_a_gateway_that_is_none():
         join(Routed("eth0", ["192.0.2.7"], 2))
 
 
-# Open vSwitch, run here by itself: its switch is a process, so that the kernel need not have one.
+# Open vSwitch.
 
 
 @pytest.fixture
 def switch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """An Open vSwitch of the namespace, with the bridge ovs0."""
-    for name in ("OVS_RUNDIR", "OVS_DBDIR", "OVS_LOGDIR", "OVS_SYSCONFDIR"):
+    for name in OVS_FOLDERS:
         monkeypatch.setenv(name, str(tmp_path))
-    database = f"unix:{tmp_path}/db.sock"
-    daemons = [
-        ["ovsdb-server", str(tmp_path / "conf.db"), f"--remote=p{database}"],
-        ["ovs-vswitchd", database, "--disable-system"],
-    ]
-    schema = "/usr/share/openvswitch/vswitch.ovsschema"
-    subprocess.run(["ovsdb-tool", "create", str(tmp_path / "conf.db"), schema], check=True)
-    pids = [tmp_path / f"{number}.pid" for number in range(2)]
-    for daemon, pid in zip(daemons, pids, strict=True):
-        command = [*daemon, "--detach", "--no-chdir", f"--pidfile={pid}", "--log-file=/dev/null"]
-        subprocess.run([*command, "-vconsole:off"], check=True, capture_output=True)
-    try:
-        vsctl("add-br", "ovs0", "--", "set", "bridge", "ovs0", "datapath_type=netdev")
+    with open_vswitch(tmp_path, "ovs0"):
         yield "ovs0"
-    finally:
-        for pid in reversed(pids):
-            os.kill(int(pid.read_text()), signal.SIGTERM)
-
-
-def vsctl(*words: str) -> str:
-    command = ["ovs-vsctl", "--timeout=20", *words]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def test_a_port_of_open_vswitch(switch):

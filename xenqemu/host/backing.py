@@ -43,11 +43,9 @@ class Backing:
     @classmethod
     def of_device(cls, number: int) -> Backing:
         """Return what a block device of this number lies on: a file, for a bound loop device."""
-        if os.major(number) == loop.MAJOR:
-            bound = loop.status(_node(number))
-            if bound is not None:
-                return cls(*bound.file)
-        return cls(number, 0)
+        node = _node(number) if os.major(number) == loop.MAJOR else None
+        bound = loop.status(node) if node else None
+        return cls(*bound.file) if bound else cls(number, 0)
 
     @property
     def is_file(self) -> bool:
@@ -88,6 +86,8 @@ def _mounts(number: int) -> Iterator[tuple[str, bool]]:
 def _is_claimed(number: int) -> bool:
     """Tell whether the kernel holds a device, or a part of it, for somebody: open(2), O_EXCL."""
     node = _node(number)
+    if node is None:
+        raise HostError(f"there is no block device {_numbers(number)}")
     try:
         os.close(os.open(node, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
     except OSError as error:
@@ -97,12 +97,12 @@ def _is_claimed(number: int) -> bool:
     return False
 
 
-def _node(number: int) -> Path:
-    """Return the kernel's own name for a block device; raise `HostError` if there is none."""
+def _node(number: int) -> Path | None:
+    """Return the kernel's own name for a block device, None if there is none."""
     try:
         words = Path(f"/sys/dev/block/{_numbers(number)}/uevent").read_text()
-    except OSError as error:
-        raise HostError(f"there is no block device {_numbers(number)}") from error
+    except FileNotFoundError:
+        return None
     names = dict(line.split("=", 1) for line in words.splitlines())
     return Path("/dev") / names["DEVNAME"]
 

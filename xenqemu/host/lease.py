@@ -144,16 +144,24 @@ def hand_over(image: Path, who: Party, deadlines: Deadlines = PATIENCE) -> None:
             _write(file, Lease(lease.heir))
 
 
-def release(image: Path, host: str, deadlines: Deadlines = PATIENCE) -> None:
-    """Let go of what `host` has of the lease, holder or heir; nothing if it has no part in it."""
+def release(image: Path, who: Party, deadlines: Deadlines = PATIENCE) -> None:
+    """Let go of what the host of `who` has of the lease; nothing if that has no part in it.
+
+    Which guest of that host it was is the caller's to know.  What the host has from a former boot
+    is left: somebody may have become the heir of it.
+    """
     with _changing(image, deadlines) as file:
         lease = _read(file)
         if lease is None:
             return
-        if lease.holder.host == host:
+        if _is_of(lease.holder, who):
             _write(file, Lease(lease.heir) if lease.heir else None)
-        elif lease.heir is not None and lease.heir.host == host:
+        elif lease.heir is not None and _is_of(lease.heir, who):
             _write(file, replace(lease, heir=None))
+
+
+def _is_of(party: Party, who: Party) -> bool:
+    return party.host == who.host and party.boot in ("", who.boot)
 
 
 def _refuse_beside_heir(file: Path, lease: Lease, who: Party) -> None:
@@ -172,8 +180,7 @@ def _is_held(lease: Lease, who: Party) -> bool:
 
 
 def _is_promised(lease: Lease, who: Party) -> bool:
-    heir = lease.heir
-    return heir is not None and heir.host == who.host and heir.boot in ("", who.boot)
+    return lease.heir is not None and _is_of(lease.heir, who)
 
 
 def _in_use(file: Path, party: Party) -> InUse:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from xenqemu.errors import HostError
 from xenqemu.host import command
+from xenqemu.host.undo import unless_failing
 
 TIMEOUT = 10.0
 """Seconds for one act of iproute2."""
@@ -94,14 +96,33 @@ def change_if_there(*lines: str) -> None:
             raise
 
 
-def rename(link: str, name: str) -> None:
-    """Give an interface another name; raise `HostError` if another one has that.
+@contextmanager
+def renamed(link: Link, name: str) -> Iterator[str]:
+    """Give an interface that is down another name, unless it has it; give what it has.
 
-    Interfaces that are up keep theirs on older kernels, so that it must be down.
+    It keeps that after the block, unless that fails.  Raises `HostError` if another one has it.
     """
+    former = link.name
+    if former == name:
+        yield name
+        return
     if find(name) is not None:
-        raise HostError(f"cannot rename {link}: there is an interface {name} already")
-    change(f"link set dev {link} name {name}", f"link property add dev {name} altname {link}")
+        raise HostError(f"cannot rename {former}: there is an interface {name} already")
+    with unless_failing(f"give {name} its name back", lambda: _take_name_back(name, former)):
+        change(
+            f"link set dev {former} name {name}",
+            f"link property add dev {name} altname {former}",
+        )
+        yield name
+
+
+def _take_name_back(name: str, former: str) -> None:
+    if find(name) is not None:
+        change(
+            f"link property del dev {name} altname {former}",
+            f"link set dev {name} down",
+            f"link set dev {name} name {former}",
+        )
 
 
 def forget(bridge: str, mac: str) -> None:

@@ -33,6 +33,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from xenqemu.errors import HostError
 from xenqemu.host.policy import Policy
 from xenqemu.host.undo import unless_failing
 
@@ -77,26 +78,26 @@ class Loop:
 def attached(image: Path, tag: str, *, writable: bool) -> Iterator[Loop]:
     """Bind a free loop device to a file, past the page cache where the file system allows it.
 
-    It stays after the block, unless that fails.  Raises `OSError` as the system says it.
+    It stays after the block, unless that fails.  Raises `HostError` if there is none to be had.
     """
-    descriptor = os.open(image, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC)
     try:
-        path = FREE_NUMBER(lambda: _bind(descriptor, tag, writable))
-        file = os.fstat(descriptor)
-    finally:
-        os.close(descriptor)
+        with _opened(image, os.O_RDWR if writable else os.O_RDONLY) as descriptor:
+            path = FREE_NUMBER(lambda: _bind(descriptor, tag, writable))
+            file = os.fstat(descriptor)
+    except OSError as error:
+        raise HostError(f"no loop device for {image}: {error.strerror}") from error
     with unless_failing(f"detach {path}", lambda: detach(path)):
         yield Loop(path, (file.st_dev, file.st_ino), tag)
 
 
 def detach(path: Path) -> None:
     """Unbind a loop device, at once or when the last who has it open closes it; may be repeated."""
-    with _opened(path) as device:
-        try:
+    try:
+        with _opened(path) as device:
             fcntl.ioctl(device, _CLR_FD)
-        except OSError as error:
-            if error.errno != errno.ENXIO:  # bound to nothing
-                raise
+    except OSError as error:
+        if error.errno != errno.ENXIO:  # bound to nothing
+            raise HostError(f"cannot detach {path}: {error.strerror}") from error
 
 
 def status(path: Path) -> Loop | None:
@@ -107,7 +108,7 @@ def status(path: Path) -> Loop | None:
     except OSError as error:
         if error.errno in (errno.ENXIO, errno.ENOENT, errno.ENODEV):
             return None
-        raise
+        raise HostError(f"{path}: {error.strerror}") from error
     fields = _INFO.unpack(data)
     tag = fields[9].partition(b"\0")[0].decode(errors="replace")
     return Loop(path, (fields[0], fields[1]), tag)

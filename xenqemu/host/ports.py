@@ -22,6 +22,7 @@ from typing import Protocol
 
 from xenqemu.errors import HostError
 from xenqemu.host import command, links
+from xenqemu.host.announce import Address, announce
 from xenqemu.host.links import Link
 
 QUIET_MAC = "fe:ff:ff:ff:ff:ff"
@@ -42,6 +43,12 @@ class Port(Protocol):
         Raises `HostError` if the place is not there.
         """
 
+    def announce(self, mac: str, addresses: Sequence[Address]) -> None:
+        """Tell the network that the guest is here now, behind the interface that was put there.
+
+        `mac` and `addresses` are the guest's.  The interface's own driver may do it again.
+        """
+
 
 @dataclass(frozen=True)
 class Bridge:
@@ -59,6 +66,12 @@ class Bridge:
                 f"link set dev {link.name} master {self.name} up",
             )
         return mtu
+
+    def announce(self, mac: str, addresses: Sequence[Address]) -> None:
+        """See `Port`; the bridge itself forgets where it has seen the guest, and looks for it."""
+        links.forget(self.name, mac)
+        if links.require(self.name, "bridge").up:
+            announce(mac, addresses, self.name)
 
 
 @dataclass(frozen=True)
@@ -81,6 +94,9 @@ class OpenVSwitch:
         _ovs(*words)
         links.change(f"link set dev {link.name} mtu {mtu} up")
         return mtu
+
+    def announce(self, mac: str, addresses: Sequence[Address]) -> None:
+        """Do nothing: what we said there, the switch would take for said by the host itself."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +125,11 @@ class Routed:
         )
         Path(f"/proc/sys/net/ipv4/conf/{link.name}/proxy_arp").write_text("1")
         return mtu
+
+    def announce(self, mac: str, addresses: Sequence[Address]) -> None:  # noqa: ARG002
+        """See `Port`; neighbours have to send to the gateway what is for the guest."""
+        gateway = links.require(self.gateway, "gateway")
+        announce(gateway.mac, addresses, gateway.name)
 
 
 def bridge(words: str, about: Mapping[str, str]) -> Port:

@@ -1,0 +1,122 @@
+"""The disks of guests: block devices as they are, files by a loop device of their own.
+
+::
+
+    params   a block device (phy:), a file (file:), or nothing: a drive without a medium
+    mode     w, or r
+
+A device is given only to whom Xen's sharing rules allow it (module `sharing`), a file that is to be
+written only with its lease (module `lease` of the host).  Two scripts for one disk wait for each
+other, those of different disks do not.  The loop device bears the path of the backend as its mark,
+so that it is found again whatever else is lost.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from pathlib import Path
+
+from xenqemu.errors import HostError, UsageError
+from xenqemu.host import lease, loop
+from xenqemu.host.backing import Backing
+from xenqemu.host.lease import Party
+from xenqemu.host.undo import unless_failing
+from xenqemu.hotplug import sharing
+from xenqemu.hotplug.contract import Act, Backend, Device, locked, serve
+
+_DEV = Path("/dev")
+"""Where params that are no whole path are looked for."""
+
+WRITTEN = ("physical-device", "physical-device-path", "node", "hotplug-status")
+
+
+def chosen(_device: Device, _environment: Mapping[str, str], words: Sequence[str]) -> Act:
+    """Return the act that the arguments name."""
+    acts = {"add": add, "remove": remove}
+    if len(words) != 1 or words[0] not in acts:
+        raise UsageError(f"{' '.join(words)!r:.80}: expected add or remove")
+    return acts[words[0]]
+
+
+def add(backend: Backend) -> None:
+    """Connect a disk; nothing if it is connected."""
+    if backend.text("physical-device"):
+        return
+    params = backend.text("params")
+    if not params:
+        backend.connect({})
+        return
+    disk = _DEV / params
+    writes = _writes(backend)
+    backing = Backing.of(disk)
+    undo = partial(backend.disconnect, WRITTEN)
+    with _alone_on(backing), unless_failing(f"clear {backend.device.path}", undo):
+        sharing.require_free(backend.store, backend.device, disk, backing, writes=writes)
+        if disk.is_block_device():
+            backend.connect(_device_nodes(disk))
+        else:
+            _add_file(backend, disk, writes=writes)
+
+
+def remove(backend: Backend) -> None:
+    """Disconnect a disk; nothing where that was done already, or never came about."""
+    for device in loop.bound():
+        if device.tag == backend.device.path:
+            loop.detach(device.path)
+    disk = _DEV / backend.text("params")
+    if _writes(backend) and not disk.is_block_device():
+        with _alone_on(Backing.of(disk)) if disk.is_file() else nullcontext():
+            _release(backend, disk)
+    backend.disconnect(WRITTEN)
+
+
+def _add_file(backend: Backend, file: Path, *, writes: bool) -> None:
+    if writes and not file.stat().st_mode & 0o222:
+        raise HostError(f"{file} is read-only, and no guest may write it")
+    tag = backend.device.path
+    with (
+        _leased(backend, file) if writes else nullcontext(),
+        loop.attached(file, tag, writable=writes) as device,
+    ):
+        backend.connect({"node": str(device.path), **_device_nodes(device.path)})
+
+
+@contextmanager
+def _leased(backend: Backend, file: Path) -> Iterator[None]:
+    """Take the lease of a file; it is kept after the block, unless that fails."""
+    with unless_failing(f"release {file}", lambda: _release(backend, file)):
+        lease.take(file, Party.here(backend.vm), incoming=backend.incoming)
+        yield
+
+
+def _release(backend: Backend, file: Path) -> None:
+    """Let go of the lease of a file, unless another device on this host needs it."""
+    if lease.held(file) is None:
+        return
+    others = sharing.users(backend.store, Backing.of(file), backend.device) if file.exists() else ()
+    if not any(user.writes for user in others):
+        lease.release(file, Party.here(""))
+
+
+def _alone_on(backing: Backing) -> AbstractContextManager[None]:
+    return locked(f"disk-{backing.device:x}-{backing.inode:x}")
+
+
+def _writes(backend: Backend) -> bool:
+    return "w" in backend.text("mode")
+
+
+def _device_nodes(device: Path) -> dict[str, str]:
+    number = device.stat().st_rdev
+    return {
+        "physical-device": f"{os.major(number):x}:{os.minor(number):x}",
+        "physical-device-path": str(device),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(serve("vbd", chosen))

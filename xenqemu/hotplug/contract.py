@@ -1,0 +1,226 @@
+"""libxl's contract with a hotplug script (libxl_linux.c, libxl_device.c; docs/misc/xenstore-paths).
+
+::
+
+    environment   XENBUS_PATH=backend/TYPE/DOMID/DEVID   XENBUS_TYPE=TYPE   XENBUS_BASE_PATH=backend
+                  vif=vifDOMID.DEVID   INTERFACE=vifDOMID.DEVID-emu   netdev=GATEWAYDEV   script=…
+    arguments     disk: add | remove
+                  network card: online | offline  type_if=vif,   add | remove  type_if=tap
+    done          hotplug-status = "connected", and for a disk
+                  physical-device = "MAJOR:MINOR" in hexadecimal, physical-device-path
+    failed        hotplug-error = why, hotplug-status = "error" or "busy", exit status not 0
+
+libxl kills a script after 40 s; this one gives up before, so that it can still undo what it did.
+It ignores what becomes of a removal.  The values in xenstore are its own, but of a user's making:
+none of them is ever run, or taken for more than a name, a path or a number.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from xenqemu.errors import HostError, HostTimeout, InUse, UsageError, XenqemuError
+from xenqemu.host import lockfile
+from xenqemu.host.naming import INCOMING
+from xenqemu.host.process import Process
+from xenqemu.host.store import Store, Transaction
+
+LIMIT = 32.0
+"""Seconds since our start until we give up; libxl's LIBXL_HOTPLUG_TIMEOUT is 40."""
+
+LOCK_TIMEOUT = 30.0
+"""Seconds to wait for another script that works on the same device or disk."""
+
+LOCKS = Path("/run/xenqemu/hotplug")
+
+LONGEST = 1024
+"""Characters of a value in xenstore, or of a reason given there, at most."""
+
+CLOSING = ("5", "6")
+"""XenbusStateClosing and XenbusStateClosed (io/xenbus.h)."""
+
+_PATH = re.compile(r"backend/(vbd|vif)/([1-9][0-9]{0,4})/(0|[1-9][0-9]{0,9})", re.ASCII)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device of a guest; `kind` is "vbd" or "vif"."""
+
+    kind: str
+    domid: int
+    devid: int
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str], kind: str) -> Device:
+        """Return the device of this kind that the environment names; else raise `UsageError`."""
+        path = environment.get("XENBUS_PATH", "")
+        match = _PATH.fullmatch(path)
+        if match is None or match[1] != kind:
+            raise UsageError(f"XENBUS_PATH={path!r:.80}: expected backend/{kind}/DOMID/DEVID")
+        for name, value in (("XENBUS_TYPE", kind), ("XENBUS_BASE_PATH", "backend")):
+            if environment.get(name, value) != value:
+                raise UsageError(f"{name}={environment[name]!r:.80}: expected {value}")
+        return cls(kind, int(match[2]), int(match[3]))
+
+    @property
+    def path(self) -> str:
+        """Its backend in xenstore, below the home of the domain that we are in."""
+        return f"backend/{self.kind}/{self.domid}/{self.devid}"
+
+    @property
+    def frontend(self) -> str:
+        """Its frontend in xenstore."""
+        return f"/local/domain/{self.domid}/device/{self.kind}/{self.devid}"
+
+    @property
+    def home(self) -> str:
+        """The home in xenstore of its guest."""
+        return f"/local/domain/{self.domid}"
+
+
+class Backend:
+    """The backend of a device in xenstore."""
+
+    def __init__(self, device: Device, store: Store) -> None:
+        self.device = device
+        self.store = store
+
+    @property
+    def there(self) -> bool:
+        """Whether libxl still has it."""
+        return self.store.list(self.device.path) is not None
+
+    @property
+    def vm(self) -> str:
+        """The uuid of the guest; raises `HostError` if it is gone."""
+        vm = self.store.read(f"{self.device.home}/vm")
+        if not vm:
+            raise HostError(f"there is no domain {self.device.domid}")
+        return vm.rpartition("/")[2]
+
+    @property
+    def incoming(self) -> bool:
+        """Whether the guest is migrating to this host by xl, and not yet the only one."""
+        return (self.store.read(f"{self.device.home}/name") or "").endswith(INCOMING)
+
+    def text(self, name: str) -> str:
+        """Return the value of a node, "" if there is none; raise `HostError` if it is not plain."""
+        value = self.store.read(f"{self.device.path}/{name}") or ""
+        if _CONTROL.search(value) or len(value) > LONGEST:
+            raise HostError(f"{name} {value!r:.80} has control characters, or is too long")
+        return value
+
+    def connect(self, values: Mapping[str, str]) -> None:
+        """Write what was done, by paths below the backend or absolute ones, and that it is done.
+
+        Raises `HostError` if libxl is removing the device already.
+        """
+        self.store.atomically(lambda change: self._connect(change, values))
+
+    def disconnect(self, names: Sequence[str]) -> None:
+        """Remove nodes that `connect` has written; nothing where they, or all, are gone."""
+        for name in names:
+            self.store.remove(f"{self.device.path}/{name}")
+
+    def fail(self, error: BaseException) -> None:
+        """Tell libxl why; nothing if there is no such backend any more."""
+        if self.there:
+            path = self.device.path
+            self.store.write(f"{path}/hotplug-error", reason(error)[:LONGEST])
+            self.store.write(f"{path}/hotplug-status", "busy" if _is_busy(error) else "error")
+
+    def _connect(self, change: Transaction, values: Mapping[str, str]) -> None:
+        path = self.device.path
+        if change.read(f"{path}/state") in (None, *CLOSING):
+            raise HostError(f"{path} is not there, or is being removed")
+        for name, value in (*values.items(), ("hotplug-status", "connected")):
+            change.write(name if name.startswith("/") else f"{path}/{name}", value)
+        change.remove(f"{path}/hotplug-error")
+
+
+Act = Callable[[Backend], None]
+
+
+def serve(kind: str, choose: Callable[[Device, Mapping[str, str], Sequence[str]], Act]) -> int:
+    """Do what the environment and the arguments ask for, and return the exit status.
+
+    `choose` gives the act, and raises `UsageError` for a call that makes no sense.
+    """
+    try:
+        with limited(LIMIT):
+            device = Device.of(os.environ, kind)
+            act = choose(device, os.environ, sys.argv[1:])
+            with Store() as store:
+                _obey(Backend(device, store), act)
+    except (XenqemuError, OSError) as error:
+        print(f"xenqemu-{kind}: {reason(error)}", file=sys.stderr)  # noqa: T201  libxl's own log
+        return 1
+    return 0
+
+
+def _obey(backend: Backend, act: Act) -> None:
+    try:
+        with locked(f"{backend.device.kind}-{backend.device.domid}-{backend.device.devid}"):
+            act(backend)
+    except (XenqemuError, OSError) as error:
+        backend.fail(error)
+        raise
+
+
+@contextmanager
+def locked(name: str) -> Iterator[None]:
+    """Hold one of the scripts' locks for the block; `HostTimeout` if another does for long."""
+    LOCKS.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with lockfile.held(LOCKS / f"{name}.lock", LOCK_TIMEOUT):
+        yield
+
+
+@contextmanager
+def limited(seconds: float) -> Iterator[None]:
+    """Raise `HostTimeout` in the block once we have run for so long, `HostError` at SIGTERM.
+
+    Either only once: what is undone then is not disturbed any more.
+    """
+    numbers = (signal.SIGALRM, signal.SIGTERM)
+
+    def stop(number: int, _frame: object) -> None:
+        for each in numbers:
+            signal.signal(each, signal.SIG_IGN)
+        if number == signal.SIGALRM:
+            raise HostTimeout(f"not done within {seconds:g} s")
+        raise HostError("told to stop, by SIGTERM")
+
+    before = [signal.signal(number, stop) for number in numbers]
+    signal.setitimer(signal.ITIMER_REAL, max(seconds - _age(), 0.001))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+def reason(error: BaseException) -> str:
+    """Return an error and its notes in one line."""
+    lines = [str(error) or type(error).__name__, *getattr(error, "__notes__", ())]
+    return _CONTROL.sub(" ", "; ".join(lines))
+
+
+def _is_busy(error: BaseException) -> bool:
+    return isinstance(error, InUse)
+
+
+def _age() -> float:
+    """Return for how many seconds this process has run: starting Python may be most of it."""
+    ours = Process.of(os.getpid())
+    started = ours.started / os.sysconf("SC_CLK_TCK") if ours else 0.0
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - started
