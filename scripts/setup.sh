@@ -43,27 +43,62 @@ need_guest() {
     need_packages qemu-system-x86 busybox-static cpio
     mkdir -p "$cache/guest"
     if [ ! -e "$cache/guest/vmlinuz" ]; then
-        apt-cache show linux-image-cloud-amd64 >/dev/null 2>&1 || as_root apt-get update -qq
-        name=$(apt-cache depends linux-image-cloud-amd64 |
-            sed -n 's/^  Depends: \(linux-image-.*\)/\1/p' | head -n 1)
-        say "unpacking a kernel for the guest from the Debian package $name (not installed)"
         (
             cd "$cache/guest"
-            apt-get download -qq -o APT::Sandbox::User=root "$name"
-            dpkg-deb --fsys-tarfile "$name"_*.deb | tar -xO --wildcards './boot/vmlinuz-*' >vmlinuz.new
-            rm "$name"_*.deb
-            mv vmlinuz.new vmlinuz
+            unpack_kernel './boot/vmlinuz-*'
+            mv boot/vmlinuz-* vmlinuz
+            rmdir boot
         )
     fi
-    if [ ! "$cache/guest/initrd" -nt "$here/scripts/guest/init" ]; then
-        rm -rf "$cache/guest/root"
-        mkdir -p "$cache/guest/root/bin" "$cache/guest/root/dev" "$cache/guest/root/proc" \
-            "$cache/guest/root/sys" "$cache/guest/root/fill"
-        cp "$(command -v busybox)" "$cache/guest/root/bin/"
-        install -m 755 "$here/scripts/guest/init" "$cache/guest/root/init"
-        (cd "$cache/guest/root" && find . | cpio -o -H newc --quiet -R 0:0) >"$cache/guest/initrd.new"
-        mv "$cache/guest/initrd.new" "$cache/guest/initrd"
+    make_initrd "$cache/guest"
+}
+
+# need_network_guest: the same with drivers for disks and network cards, in .cache/guest-net
+need_network_guest() {
+    need_packages qemu-system-x86 busybox-static cpio kmod
+    if [ ! -e "$cache/guest-net/modules/order" ]; then
+        rm -rf "$cache/guest-net"
+        mkdir -p "$cache/guest-net/modules"
+        (
+            cd "$cache/guest-net"
+            unpack_kernel './boot/vmlinuz-*' './lib/modules/*'
+            mv boot/vmlinuz-* vmlinuz
+            release=$(ls lib/modules)
+            depmod -b . "$release"
+            for module in virtio_pci virtio_net ata_piix sd_mod xen-netfront xen-blkfront; do
+                modprobe -d "$PWD" -S "$release" --show-depends "$module"
+            done | sed -n 's/^insmod \([^ ]*\).*/\1/p' | awk '!seen[$0]++' | while read -r file; do
+                cp "$file" modules/
+                basename "$file" >>modules/order.new
+            done
+            mv modules/order.new modules/order
+            rm -rf boot lib
+        )
     fi
+    make_initrd "$cache/guest-net"
+}
+
+# unpack_kernel PATTERN...: files of the guests' kernel from its Debian package, not installed
+unpack_kernel() {
+    apt-cache show linux-image-cloud-amd64 >/dev/null 2>&1 || as_root apt-get update -qq
+    name=$(apt-cache depends linux-image-cloud-amd64 |
+        sed -n 's/^  Depends: \(linux-image-.*\)/\1/p' | head -n 1)
+    say "unpacking a kernel for the guest from the Debian package $name (not installed)"
+    apt-get download -qq -o APT::Sandbox::User=root "$name"
+    dpkg-deb --fsys-tarfile "$name"_*.deb | tar -x --wildcards "$@"
+    rm "$name"_*.deb
+}
+
+# make_initrd FOLDER: an initrd of guest/init and the FOLDER's modules, unless it is there
+make_initrd() {
+    [ ! "$1/initrd" -nt "$here/scripts/guest/init" ] || return 0
+    rm -rf "$1/root"
+    mkdir -p "$1/root/bin" "$1/root/dev" "$1/root/proc" "$1/root/sys" "$1/root/fill"
+    cp "$(command -v busybox)" "$1/root/bin/"
+    [ ! -d "$1/modules" ] || cp -r "$1/modules" "$1/root/m"
+    install -m 755 "$here/scripts/guest/init" "$1/root/init"
+    (cd "$1/root" && find . | cpio -o -H newc --quiet -R 0:0) >"$1/initrd.new"
+    mv "$1/initrd.new" "$1/initrd"
 }
 
 mkdir -p "$cache"

@@ -10,7 +10,7 @@ from xenqemu.errors import BadRecord, UsageError
 from xenqemu.formats.domain_config import OURS, DomainConfig
 from xenqemu.formats.xlcfg import GuestConfig
 from xenqemu.host.plain_qemu import escape
-from xenqemu.lab.machine import Hardware, Place, command
+from xenqemu.lab.machine import Hardware, Place, command, mac_of
 
 PLACE = Place(7, Path("/lab/guests/7"), Path("/lab/run"))
 
@@ -118,6 +118,19 @@ def test_network_cards():
     assert options(found, "-device") == [
         "e1000,netdev=net0,mac=00:16:3e:00:00:01",
         "rtl8139,netdev=net1",
+    ]
+
+
+def test_network_cards_on_taps():
+    found = config('vif = ["mac=00:16:3e:00:00:01,model=e1000,bridge=br0", "bridge=br0", ""]')
+    arguments = command(found, Hardware.of(found), PLACE, incoming=False, taps={0: 17, 1: 18})
+    assert options(arguments, "-netdev") == [
+        *("tap,fd=17,id=net0", "tap,fd=18,id=net1", "user,id=net2")
+    ]
+    assert options(arguments, "-device") == [
+        "e1000,netdev=net0,mac=00:16:3e:00:00:01",
+        f"rtl8139,netdev=net1,mac={mac_of(found, 1)}",
+        "rtl8139,netdev=net2",
     ]
 
 

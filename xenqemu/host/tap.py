@@ -8,6 +8,7 @@ import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from xenqemu.errors import HostError, InUse
 
@@ -17,6 +18,17 @@ _TAP_NO_PI = 0x0002 | 0x1000
 
 _REQUEST = struct.Struct("16sH22x")
 """struct ifreq: the name and the flags."""
+
+
+_NET_ADMIN = 1 << 12
+"""CAP_NET_ADMIN of capabilities(7)."""
+
+
+def is_allowed() -> bool:
+    """Tell whether we may make interfaces and put them into bridges."""
+    status = Path("/proc/self/status").read_text()
+    effective = int(status.partition("CapEff:")[2].split()[0], 16)
+    return bool(effective & _NET_ADMIN)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from pathlib import Path
 from xenqemu.errors import HostError, Unsupported
 from xenqemu.formats.domain_config import DomainConfig
 from xenqemu.host import emulator
+from xenqemu.lab import disks, network
 from xenqemu.lab.machine import QEMU, Hardware, Place, command
 
 MEMORY_UNIT = 8
@@ -36,6 +37,7 @@ def check(config: DomainConfig) -> None:
     for path in _files(config):
         if not os.access(path, os.R_OK):
             raise HostError(f"{config.name} needs {path}, which cannot be read")
+    network.check(config)
 
 
 def check_devices(config: DomainConfig) -> None:
@@ -59,14 +61,14 @@ def check_room(config: DomainConfig, guests: Path) -> None:
 
 
 def check_free(config: DomainConfig, guests: Path, itself: int = 0) -> None:
-    """Raise `HostError` if another domain, but `itself`, has the same name or uuid."""
-    for domid, other in configs(guests):
-        if domid == str(itself):
-            continue
+    """Raise `HostError` if another domain, but `itself`, has the same name, uuid or a disk."""
+    others = [(domid, other) for domid, other in configs(guests) if domid != str(itself)]
+    for domid, other in others:
         if config.name == other.name:
             raise HostError(f"domain {domid} is named {config.name} already")
         if config.uuid.lower() == other.uuid.lower():
             raise HostError(f"domain {domid} ({other.name}) has uuid {config.uuid}")
+    disks.require_free(config, others)
 
 
 def default_machine() -> str:

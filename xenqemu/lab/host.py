@@ -20,6 +20,7 @@ import stat
 import struct
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from xenqemu.errors import HostError, HostTimeout, XenqemuError
@@ -29,13 +30,14 @@ from xenqemu.host import lockfile, naming
 from xenqemu.host.device_model import DeviceModel
 from xenqemu.host.domain import BuildOptions, DomainState, Needs, collected, state
 from xenqemu.host.hypervisor import Progress
+from xenqemu.host.lease import Party
 from xenqemu.host.ledger import Ledger
 from xenqemu.host.plain_qemu import PlainQemu
 from xenqemu.host.policy import PATIENCE, Deadlines
 from xenqemu.host.process import Process, boot_id
 from xenqemu.host.ram_file import IMAGE_VERSION
 from xenqemu.host.store import Store
-from xenqemu.lab import admission, layout, program
+from xenqemu.lab import admission, disks, layout, network, program
 from xenqemu.lab.site import LOCK, Site, keep
 from xenqemu.operations.image import read_record
 
@@ -101,6 +103,10 @@ class Lab:
         """Return nobody: all that works on a domain of the lab is in its ledger."""
         return []
 
+    def party(self, config: DomainConfig) -> Party:
+        """Return who a guest of this host is to other hosts, some of which are in other folders."""
+        return Party.here(config.uuid, str(self.folder))
+
     def up(self) -> None:
         """Start the host; nothing if it is up."""
         for folder in (self.folder, self.run, self.guests):
@@ -121,7 +127,8 @@ class Lab:
         names = []
         for domid in self.hypervisor.domids():
             names.append(self._called(domid))
-            self.hypervisor.destroy(domid)
+            with self._letting_go(domid):
+                self.hypervisor.destroy(domid)
         xenstored = self._xenstored()
         if xenstored:
             xenstored.end()
@@ -192,9 +199,10 @@ class Lab:
 
     def destroy(self, domid: int) -> None:
         """End a domain and remove all that is its on this host; may be repeated."""
-        self.hypervisor.destroy(domid)
-        with self.store() as store:
-            layout.remove(store, domid)
+        with self._letting_go(domid):
+            self.hypervisor.destroy(domid)
+            with self.store() as store:
+                layout.remove(store, domid)
 
     def close(self) -> None:
         """Do nothing: every connection is given back at once."""
@@ -205,16 +213,32 @@ class Lab:
             if not Site.busy(self.hypervisor.folder(domid)) and _ended(state(self, domid)):
                 self.destroy(domid)
 
+    @contextmanager
+    def _letting_go(self, domid: int) -> Iterator[None]:
+        """Let go, after a block that ends a domain, of what it had outside of this host.
+
+        What a crash leaves of that, this host may take over; nobody else can know.
+        """
+        config = self._known(domid)
+        yield
+        if config:
+            network.disconnect(config, self.folder, domid)
+            disks.release(config, self.party(config), self.deadlines)
+
     def _require_up(self) -> None:
         if self._xenstored() is None:
             raise HostError(f"no lab host is up in {self.folder}: xenqemu lab up {self.folder}")
 
     def _called(self, domid: int) -> str:
-        """Return a domain's name, or its id if it was not yet named when its maker died."""
+        config = self._known(domid)
+        return config.name if config else str(domid)
+
+    def _known(self, domid: int) -> DomainConfig | None:
+        """Return what a domain was made from, None if it was not yet named when its maker died."""
         try:
-            return self.config(domid).name
+            return self.config(domid)
         except XenqemuError:
-            return str(domid)
+            return None
 
     def _xenstored(self) -> Process | None:
         """Return the process that listens on our xenstore's socket, None if none does.

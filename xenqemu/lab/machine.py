@@ -7,18 +7,21 @@ them its device state is, byte for byte, of the kind that a Xen host writes.  Th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 from xenqemu.errors import BadRecord, UsageError
-from xenqemu.formats.domain_config import Disk, DomainConfig, Nic
+from xenqemu.formats.domain_config import Disk, DomainConfig
 from xenqemu.host.plain_qemu import escape
 
 BELOW = 3 << 30
 """Bytes of RAM under the PCI hole at most."""
 
 QEMU = "qemu-system-x86_64"
+
+NO_TAPS: Mapping[int, int] = {}
 
 _XEN_STREAM = ("store-global-state", "send-configuration", "send-section-footer")
 _VGA = ("none", "std", "cirrus")
@@ -76,8 +79,18 @@ class Hardware:
         return config.with_extra({"host": "lab", "machine": self.machine, "accel": self.accel})
 
 
-def command(config: DomainConfig, hardware: Hardware, place: Place, *, incoming: bool) -> list[str]:
-    """Return QEMU's command line; the machine starts stopped, `incoming` waits for a state."""
+def command(
+    config: DomainConfig,
+    hardware: Hardware,
+    place: Place,
+    *,
+    incoming: bool,
+    taps: Mapping[int, int] = NO_TAPS,
+) -> list[str]:
+    """Return QEMU's command line; the machine starts stopped, `incoming` waits for a state.
+
+    `taps` holds the descriptors of the taps of network cards, by their place in the list.
+    """
     memory = config.max_memkb << 10
     arguments = [
         *(QEMU, "-no-user-config", "-nodefaults", "-S"),
@@ -95,8 +108,8 @@ def command(config: DomainConfig, hardware: Hardware, place: Place, *, incoming:
     for name in _XEN_STREAM:
         arguments += ["-global", f"migration.{name}=off"]
     arguments += _disks(config.disks)
-    for index, nic in enumerate(config.nics):
-        arguments += _nic(nic, index)
+    for index in range(len(config.nics)):
+        arguments += _nic(config, index, taps.get(index))
     if incoming:
         arguments += ["-incoming", "defer"]
     return arguments
@@ -170,8 +183,20 @@ def _place(vdev: str) -> tuple[str, str]:
     raise UsageError(f"vdev={vdev!r}: the lab has hda-hdd, xvda-xvdd and sda-sdg")
 
 
-def _nic(nic: Nic, index: int) -> Iterator[str]:
-    """Give an emulated card on QEMU's own network, which needs no root."""
-    mac = f",mac={escape(nic.mac)}" if nic.mac else ""
-    yield from ("-netdev", f"user,id=net{index}")
-    yield from ("-device", f"{escape(nic.model or 'rtl8139')},netdev=net{index}{mac}")
+def mac_of(config: DomainConfig, index: int) -> str:
+    """Return the address of a network card; one that has none gets it by the guest's uuid.
+
+    QEMU would give the first card of every guest the same.
+    """
+    digest = sha256(f"{config.uuid.lower()}/{index}".encode()).digest()
+    return config.nics[index].mac or f"00:16:3e:{digest[:3].hex(':')}"
+
+
+def _nic(config: DomainConfig, index: int, tap: int | None) -> Iterator[str]:
+    """Give an emulated card on its tap, or else on QEMU's own network, which needs no root."""
+    model = config.nics[index].model or "rtl8139"
+    mac = config.nics[index].mac if tap is None else mac_of(config, index)
+    backend = "user" if tap is None else f"tap,fd={tap}"
+    yield from ("-netdev", f"{backend},id=net{index}")
+    address = f",mac={escape(mac)}" if mac else ""
+    yield from ("-device", f"{escape(model)},netdev=net{index}{address}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -55,9 +55,12 @@ class Program:
 
 
 @contextmanager
-def started(command: Sequence[str | Path], log: Path) -> Iterator[Program]:
+def started(
+    command: Sequence[str | Path], log: Path, descriptors: Collection[int] = ()
+) -> Iterator[Program]:
     """Start a program in a session of its own; it lives on unless the body fails.
 
+    It gets our `descriptors` under the same numbers.
     Raises `HostError` if it cannot be started.
     """
     name = Path(command[0]).name
@@ -69,6 +72,7 @@ def started(command: Sequence[str | Path], log: Path) -> Iterator[Program]:
                 stdout=words,
                 stderr=words,
                 start_new_session=True,
+                pass_fds=descriptors,
             )
         except OSError as error:
             raise HostError(f"cannot start {name}: {error.strerror}") from error

@@ -20,12 +20,13 @@ from xenqemu.formats.domain_config import DomainConfig
 from xenqemu.host import lockfile
 from xenqemu.host.device_model import DeviceModel
 from xenqemu.host.flock import locked_within
+from xenqemu.host.lease import Party
 from xenqemu.host.plain_qemu import Machine, PlainQemu
 from xenqemu.host.policy import Deadlines
 from xenqemu.host.process import Process
 from xenqemu.host.ram_file import RamFile
 from xenqemu.host.store import Store
-from xenqemu.lab import admission, layout, program
+from xenqemu.lab import admission, disks, layout, network, program
 from xenqemu.lab.machine import BELOW, Hardware, Place, command
 
 LOCK = "lock"
@@ -40,6 +41,9 @@ class Ground(Protocol):
     guests: Path
     hypervisor: PlainQemu
     deadlines: Deadlines
+
+    def party(self, config: DomainConfig) -> Party:
+        """Return who a guest is to other hosts."""
 
     def store(self) -> Store:
         """Return a connection to xenstore."""
@@ -90,6 +94,7 @@ class Site:
         try:
             self._claim(config)
             (self._place.folder / "held").touch()
+            disks.take(config, self._host.party(config), self._host.deadlines)
             return _empty_memory(self._place, config)
         except OSError as error:
             raise HostError(f"cannot make room for {config.name}: {error}") from error
@@ -112,8 +117,15 @@ class Site:
         if config is None:
             raise HostError("a record without memory cannot be started")
         place, deadlines = self._place, self._host.deadlines
-        qemu = command(config, Hardware.of(config), place, incoming=device_state is not None)
-        with program.started(qemu, place.log) as process:
+        incoming = device_state is not None
+        with (
+            network.connected(config, self._host.folder, self.domid) as taps,
+            program.started(
+                command(config, Hardware.of(config), place, incoming=incoming, taps=taps),
+                place.log,
+                taps.values(),
+            ) as process,
+        ):
             self._note(process.pid, config)
             process.wait(lambda: _greets(place, deadlines), deadlines.qemu_start)
             try:

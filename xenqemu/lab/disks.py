@@ -1,0 +1,66 @@
+"""The disk images of the lab's guests: who may have one, on this host and beside others.
+
+The rules are those of a Xen host's block script: a guest that writes a disk has it alone, and has
+its lease (`xenqemu.host.lease`) as long as its QEMU runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from xenqemu.errors import InUse
+from xenqemu.formats.domain_config import Disk, DomainConfig
+from xenqemu.host import lease
+from xenqemu.host.backing import Backing
+from xenqemu.host.lease import Party
+from xenqemu.host.naming import INCOMING
+from xenqemu.host.policy import PATIENCE, Deadlines
+
+Domain = tuple[str, DomainConfig]
+"""The id of a domain, and what it was made from."""
+
+
+def require_free(config: DomainConfig, others: Iterable[Domain]) -> None:
+    """Raise `InUse`, naming who has it, if a disk is another guest's."""
+    taken = [
+        (backing, disk, f"domain {domid} ({other.name})")
+        for domid, other in others
+        for backing, disk in _backings(other)
+    ]
+    for backing, disk in _backings(config):
+        for theirs, their_disk, who in taken:
+            if backing == theirs and (disk.readwrite or their_disk.readwrite):
+                how = "written" if their_disk.readwrite else "read"
+                raise InUse(f"{disk.target} is in use by {who} as {their_disk.vdev}, to be {how}")
+
+
+def take(config: DomainConfig, who: Party, deadlines: Deadlines = PATIENCE) -> None:
+    """Take the leases of all images that the guest writes; raise `InUse` if another host has one.
+
+    A guest that is on its way here becomes the heir.  What was taken until then is for `release`.
+    """
+    incoming = config.name.endswith(INCOMING)
+    for image in _written(config):
+        lease.take(image, who, deadlines, incoming=incoming)
+
+
+def release(config: DomainConfig, who: Party, deadlines: Deadlines = PATIENCE) -> None:
+    """Let go of all leases of a guest; may be repeated, and where images are gone."""
+    for image in _written(config):
+        if lease.held(image) is not None:
+            lease.release(image, who, deadlines)
+
+
+def _backings(config: DomainConfig) -> Iterator[tuple[Backing, Disk]]:
+    """Give what the disks lie on, without those whose image is gone."""
+    for disk in config.disks:
+        if disk.target and Path(disk.target).exists():
+            yield Backing.of(Path(disk.target)), disk
+
+
+def _written(config: DomainConfig) -> Iterator[Path]:
+    """Give the images that the guest writes; a device on the storage itself has no lease."""
+    for disk in config.disks:
+        if disk.target and disk.readwrite and not Path(disk.target).is_block_device():
+            yield Path(disk.target)
