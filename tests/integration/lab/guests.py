@@ -65,14 +65,15 @@ class Done(NamedTuple):
 
 
 class Host:
-    """A lab host and the commands on it."""
+    """A lab host and the commands on it, in the network namespace of a name if it has one."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, network: str = "") -> None:
         self.lab = Lab(folder)
         self.option = f"lab:{folder}"
+        self._inside = ["ip", "netns", "exec", network] if network else []
 
     def command(self, *words: object) -> list[str]:
-        return [*PROGRAM, "--host", self.option, *map(str, words)]
+        return [*self._inside, *PROGRAM, "--host", self.option, *map(str, words)]
 
     def run(self, *words: object, **options: Any) -> Done:
         """Run `xenqemu --host lab:… WORDS` to its end."""

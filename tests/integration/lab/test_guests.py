@@ -297,8 +297,9 @@ def test_guests_with_devices_go_on(devices_seed, one, two, folder):
 def test_a_disk_in_use_cannot_be_used_twice(devices_seed, one, two):
     guest = devices_seed.on(one)
     refused = two.run("restore", devices_seed.record)
-    assert (refused.code, refused.out) == (10, "")
-    assert 'cont: Failed to get "write" lock' in refused.err
+    assert (refused.code, refused.out) == (3, "")
+    assert f"hda.raw is held by domain {one.status('full')['uuid']} on host " in refused.err
+    assert f"{one.lab.folder} since" in refused.err
     assert two.run("status", "full").code == 3
     guest.wait_tick()
     assert ticks(guest.said) > ticks(devices_seed.said)

@@ -330,7 +330,8 @@ def test_a_uuid_may_be_here_under_another_number(one, two, folder, tiny):
     [
         (LINUX.replace("vmlinuz", "none") % 0, 3, "/none, which cannot be read"),
         ('disk = ["{folder}/text,qcow2,hda,w"]', 3, "Image is not in qcow2 format"),
-        ('disk = ["{folder},raw,hda,w"]', 3, "qemu-system-x86_64 said: "),
+        ('disk = ["{folder},raw,hda,w"]', 3, "is neither a file nor a block device"),
+        ('vif = ["bridge=nosuchbridge"]', 3, "there is no bridge 'nosuchbridge'"),
         ('vif = ["model=nosuchcard"]', 3, "nosuchcard"),
         ('kernel = "{folder}/text"', 3, "qemu-system-x86_64 said: "),
         ('disk = ["{folder}/text,raw,hda,w", "{folder}/text,raw,xvda,w"]', 3, "unit 0 is in use"),
