@@ -12,6 +12,9 @@ as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
 }
 
+# what tests of disks and network cards need, which are root's: loop devices, bridges, namespaces
+for_devices="util-linux mount e2fsprogs iproute2 openvswitch-switch"
+
 # need_packages NAME...: install the Debian packages among these that are missing
 need_packages() {
     missing=

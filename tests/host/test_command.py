@@ -4,6 +4,7 @@ import pytest
 
 from xenqemu.errors import HostError, HostTimeout
 from xenqemu.host import command
+from xenqemu.host.process import last_words
 
 
 def test_what_is_given_and_what_is_printed():
@@ -23,5 +24,5 @@ def test_a_program_that_hangs():
 
 
 def test_words_in_one_line():
-    assert command.last_words(b"\n one \n\n two\n", 1) == "two"
-    assert command.last_words(b" \n") == "it does not say why"
+    assert last_words(b"\n one \n\n two\n") == "one; two"
+    assert last_words(b" \n") == "it does not say why"

@@ -1,0 +1,184 @@
+"""Guests whose disk and network card are connected by our scripts, on real Xen hosts."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.integration.xen.bed import ROOT, Bed, assert_goes_on
+
+pytestmark = [pytest.mark.xen, pytest.mark.timeout(900)]
+
+XENQEMU = "python3 -m xenqemu"
+ON_417 = pytest.mark.parametrize("xen_host", ["4.17"], indirect=True)
+DOM0 = "10.9.0.1"
+WORDS = "this is the disk"
+BLOCK = "/src/hotplug/xenqemu-block"
+VIF = "/src/hotplug/xenqemu-vif"
+LINUX = """
+name = "{name}"
+type = "{type}"
+memory = 128
+kernel = "/guests/vmlinuz-net"
+ramdisk = "/guests/initrd-net"
+cmdline = "console=hvc0 quiet panic=-1 mitigations=off random.trust_cpu=on {words}"
+disk = [ "format=raw,vdev=xvda,access=rw,script={block},target=/tmp/disk.img" ]
+vif = [ "mac=00:16:3e:00:00:0{number},bridge=xenbr0,ip=10.9.0.{number},script={vif}" ]
+"""
+
+
+@pytest.fixture
+def disk(bed: Bed) -> Iterator[str]:
+    """A disk in a file, and dom0 in the guests' network; in the end nothing is left of a guest."""
+    bed.must(f"echo '{WORDS}' >/tmp/disk.img && truncate -s 4M /tmp/disk.img")
+    bed.must(f"ip address replace {DOM0}/24 dev xenbr0")
+    yield "/tmp/disk.img"
+    if not bed.lost:
+        bed.clean()
+        assert left(bed) == ""
+
+
+def left(bed: Bed) -> str:
+    """Return what is still there of devices."""
+    return bed.must(
+        "losetup -l -n; ip -br link show master xenbr0; ls /run/xenqemu/hotplug;"
+        "xenstore-list /local/domain/0/backend/vbd /local/domain/0/backend/vif 2>/dev/null; :"
+    )
+
+
+def linux(bed: Bed, name: str, kind: str, number: int) -> str:
+    """Write the file of a Linux guest that asks its disk and dom0 after each tick."""
+    words = f"ip=10.9.0.{number}/24 reach={DOM0} disk=/dev/xvda"
+    text = LINUX.format(name=name, type=kind, words=words, number=number, block=BLOCK, vif=VIF)
+    return bed.put(f"{name}.cfg", text)
+
+
+def wait_works(bed: Bed, name: str, heard: int = 0) -> int:
+    """Wait until the guest has its disk and its network; return how much it has said."""
+    log = bed.folder / f"log/guest-{name}.log"
+    deadline = time.monotonic() + 180
+    said = ""
+    while not (f"reached {DOM0}" in said and f"disk {WORDS}" in said):
+        assert time.monotonic() < deadline, said[-2000:]
+        bed.listen(lambda: False, 0.2)
+        said = log.read_text(errors="replace")[heard:] if log.exists() else ""
+    return heard + len(said)
+
+
+@pytest.mark.parametrize("kind", ["pvh", "pv"])
+def test_a_guest_keeps_its_disk_and_its_network(bed: Bed, disk: str, kind: str) -> None:
+    bed.must(f"xl create -q {linux(bed, 'web', kind, 5)}", timeout=180)
+    heard = wait_works(bed, "web")
+    holder = json.loads(bed.must(f"cat {disk}.xenqemu-lease"))["holder"]
+    assert holder["vm"] == bed.must("xl vm-list | awk '$3 == \"web\" { print $1 }'").strip()
+
+    second = bed.run(f"xl create -q {linux(bed, 'mail', kind, 6)}", timeout=180)
+    assert second.rc != 0
+    assert f"{disk} is in use by domain {bed.domid('web')} (web) as xvda, to be written" in (
+        second.err
+    )
+    assert bed.run("xl domid mail").rc != 0
+
+    for acts in (
+        ["xl save web /tmp/web.save", "xl restore /tmp/web.save"],
+        ["xl migrate -s '' web 'xl migrate-receive'"],
+        [f"{XENQEMU} save web /tmp/web.save", f"{XENQEMU} restore /tmp/web.save"],
+    ):
+        before = bed.ticks("web")
+        for act in acts:
+            bed.must(act, timeout=240)
+            if " save " in act:
+                assert left(bed) == ""
+        heard = wait_works(bed, "web", heard)
+        assert_goes_on(before, bed.wait_ticks("web", beyond=before))
+    assert len(bed.must("losetup -l -n").splitlines()) == 1
+    bed.must("xl destroy web", timeout=60)
+    assert bed.must(f"ls {disk}*") == f"{disk}\n"
+
+
+def firmware(bed: Bed, *devices: str) -> str:
+    """Write the file of a guest that is firmware and what it boots from the first disk."""
+    text = (ROOT / "scripts/xenbed.d/guests/firmware.cfg").read_text()
+    return bed.put("firmware.cfg", "\n".join([text, *devices]))
+
+
+def test_an_emulated_card_has_both_its_ends(bed: Bed, disk: str) -> None:
+    bed.must(f"cp /guests/disk.img {disk}")
+    drive = f'disk = [ "format=raw,vdev=hda,access=rw,script={BLOCK},target={disk}" ]'
+    card = f'vif = [ "type=ioemu,model=e1000,bridge=xenbr0,mtu=1400,vifname=web,script={VIF}" ]'
+    bed.must(f"xl create -q {firmware(bed, drive, card)}", timeout=180)
+    for act in ("xl save firmware /tmp/save && xl restore /tmp/save", "true"):
+        links = bed.must("ip -o link show master xenbr0")
+        assert sorted(line.split()[1].rstrip(":") for line in links.splitlines()) == [
+            *("web", "web-emu")
+        ]
+        assert links.count("mtu 1400") == 2
+        domid = bed.domid("firmware")
+        pid = bed.must(f"xenstore-read /local/domain/{domid}/image/device-model-pid").strip()
+        assert "/dev/loop" in bed.must(f"ls -l /proc/{pid}/fd")
+        bed.wait_ticks("firmware")
+        bed.must(act, timeout=240)
+    bed.must("xl destroy firmware", timeout=60)
+    assert left(bed) == ""
+
+
+@ON_417
+@pytest.mark.parametrize(
+    ("devices", "why"),
+    [
+        (
+            f'disk = [ "format=raw,vdev=hda,script={BLOCK},target=/tmp/none.img" ]',
+            "script: /tmp/none.img: No such file or directory",
+        ),
+        (
+            f'disk = [ "format=raw,vdev=hda,script={BLOCK},target=/dev/null" ]',
+            "script: /dev/null is neither a file nor a block device",
+        ),
+        (f'vif = [ "bridge=xenbr9,script={VIF}" ]', "script: there is no bridge 'xenbr9'"),
+        (
+            f'vif = [ "bridge=xenbr0,vifname=a/b,script={VIF}" ]',
+            "script: vifname 'a/b' is no name of a network interface",
+        ),
+        (
+            f'vif = [ "bridge=xenbr0,gatewaydev=eth9,script={VIF}" ]',
+            "script: there is no gateway eth9",
+        ),
+    ],
+)
+def test_why_a_device_cannot_be_had(bed: Bed, disk: str, devices: str, why: str) -> None:
+    """libxl tells it in its own words, and takes all of the guest away again."""
+    drive = f'disk = [ "format=raw,vdev=hda,access=rw,script={BLOCK},target={disk}" ]'
+    cfg = firmware(bed, *([devices] if "disk" in devices else [drive, devices]))
+    done = bed.run(f"xl create -q {cfg}", timeout=180)
+    assert done.rc != 0
+    assert why in done.err, done.err
+    assert bed.must("xl list | wc -l") == "2\n"
+    assert left(bed) == ""
+    assert bed.must(f"ls {disk}*") == f"{disk}\n"
+
+
+@ON_417
+def test_disks_that_come_and_go_at_once(bed: Bed, disk: str) -> None:
+    drives = []
+    for letter in "abcde":
+        bed.must(f"truncate -s 1M /tmp/{letter}.img")
+        drives.append(f'"format=raw,vdev=xvd{letter},script={BLOCK},target=/tmp/{letter}.img"')
+    cfg = firmware(bed, f"disk = [ {', '.join(drives)} ]")
+    bed.must(f"xl create -q -p {cfg}", timeout=180)
+    assert len(bed.must("losetup -l -n").splitlines()) == 5
+    assert len(bed.must("ls /tmp/*.xenqemu-lease").splitlines()) == 5
+    bed.must("xl destroy firmware", timeout=120)
+    assert left(bed) == ""
+    assert bed.run("ls /tmp/*.xenqemu-lease").rc != 0
+
+
+@ON_417
+def test_a_disk_that_is_plugged_into_a_guest(bed: Bed, disk: str) -> None:
+    bed.must(f"xl create -q {firmware(bed, 'disk = []')}", timeout=180)
+    bed.must(f"xl block-attach firmware format=raw,vdev=xvdb,script={BLOCK},target={disk}")
+    assert len(bed.must("losetup -l -n").splitlines()) == 1
+    bed.must("xl block-detach --force firmware xvdb", timeout=120)
+    assert bed.must("losetup -l -n") == ""
