@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.conftest import config
 from xenqemu.errors import HostError, HostTimeout, InUse
 from xenqemu.host import lease, lockfile
 from xenqemu.host.lease import Party
@@ -111,6 +112,25 @@ def test_it_is_found_by_every_name_of_the_image(image):
     assert "host one" in reason(image, TWO)
     lease.release(link, ONE)
     assert lease.held(image) is None
+
+
+def test_only_what_one_has_is_let_go_of(image):
+    lease.take(image, ONE)
+    for stranger in (Party("one", "boot-1", MAIL), Party("two", "boot-1", WEB)):
+        lease.release(image, stranger)
+        assert who(image) == ("one", None)
+    lease.release(image, Party("one", "boot-1", ""))
+    assert lease.held(image) is None
+
+
+def test_what_has_a_lease(tmp_path):
+    device = next(iter(sorted(Path("/sys/block").glob("[vs]d*")))).name
+    disks = [
+        *("/a,raw,hda,w", "/b,qcow2,hdb,w", "/c,raw,hdc,r", ",,hdd,cdrom"),
+        f"/dev/{device},raw,sda,w",
+    ]
+    found = config(f"disk = {disks!r}")
+    assert list(lease.images(found)) == [Path("/a"), Path("/b")]
 
 
 # A move that both sides know of.

@@ -39,6 +39,7 @@ from pathlib import Path
 from typing import Any
 
 from xenqemu.errors import HostError, InUse
+from xenqemu.formats.domain_config import DomainConfig
 from xenqemu.host import lockfile
 from xenqemu.host.policy import PATIENCE, Deadlines
 from xenqemu.host.process import boot_id
@@ -145,10 +146,10 @@ def hand_over(image: Path, who: Party, deadlines: Deadlines = PATIENCE) -> None:
 
 
 def release(image: Path, who: Party, deadlines: Deadlines = PATIENCE) -> None:
-    """Let go of what the host of `who` has of the lease; nothing if that has no part in it.
+    """Let go of what `who` has of the lease; nothing if that has no part in it.
 
-    Which guest of that host it was is the caller's to know.  What the host has from a former boot
-    is left: somebody may have become the heir of it.
+    Where `who` names no guest, it is whichever its host has let write.  What the host has from a
+    former boot is left: somebody may have become the heir of it.
     """
     with _changing(image, deadlines) as file:
         lease = _read(file)
@@ -161,7 +162,8 @@ def release(image: Path, who: Party, deadlines: Deadlines = PATIENCE) -> None:
 
 
 def _is_of(party: Party, who: Party) -> bool:
-    return party.host == who.host and party.boot in ("", who.boot)
+    same_boot = party.host == who.host and party.boot in ("", who.boot)
+    return same_boot and who.vm in ("", party.vm)
 
 
 def _refuse_beside_heir(file: Path, lease: Lease, who: Party) -> None:
@@ -193,6 +195,13 @@ def _in_use(file: Path, party: Party) -> InUse:
 
 def _now(who: Party) -> Party:
     return replace(who, since=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+
+
+def images(config: DomainConfig) -> Iterator[Path]:
+    """Give the images that a guest writes; a device on the storage itself has no lease."""
+    for disk in config.disks:
+        if disk.target and disk.readwrite and not Path(disk.target).is_block_device():
+            yield Path(disk.target)
 
 
 def _file(image: Path) -> Path:

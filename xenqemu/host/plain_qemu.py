@@ -143,10 +143,14 @@ class PlainQemu:
         self._held(domid).unlink(missing_ok=True)
         self.resume(domid)
 
-    def destroy(self, domid: int) -> None:
-        """End the process (SIGTERM lets QEMU close its disk images) and remove its files."""
+    def end(self, domid: int) -> None:
+        """End the process (SIGTERM lets QEMU close its disk images); its files stay."""
         for process in self._processes(domid):
             process.end()
+
+    def destroy(self, domid: int) -> None:
+        """End the process and remove its files."""
+        self.end(domid)
         for name in ("qmp-libxl", "qmp-libxenstat"):
             (self._run / f"{name}-{domid}").unlink(missing_ok=True)
         with contextlib.suppress(FileNotFoundError):

@@ -70,7 +70,7 @@ def remove(backend: Backend) -> None:
     disk = _DEV / backend.text("params")
     if _writes(backend) and not disk.is_block_device():
         with _alone_on(Backing.of(disk)) if disk.is_file() else nullcontext():
-            _release(backend, disk)
+            _release(backend, disk, Party.here(""))
     backend.disconnect(WRITTEN)
 
 
@@ -88,18 +88,19 @@ def _add_file(backend: Backend, file: Path, *, writes: bool) -> None:
 @contextmanager
 def _leased(backend: Backend, file: Path) -> Iterator[None]:
     """Take the lease of a file; it is kept after the block, unless that fails."""
-    with unless_failing(f"release {file}", lambda: _release(backend, file)):
-        lease.take(file, Party.here(backend.vm), incoming=backend.incoming)
+    guest = Party.here(backend.vm)
+    with unless_failing(f"release {file}", lambda: _release(backend, file, guest)):
+        lease.take(file, guest, incoming=backend.incoming)
         yield
 
 
-def _release(backend: Backend, file: Path) -> None:
+def _release(backend: Backend, file: Path, who: Party) -> None:
     """Let go of the lease of a file, unless another device on this host needs it."""
     if lease.held(file) is None:
         return
     others = sharing.users(backend.store, Backing.of(file), backend.device) if file.exists() else ()
     if not any(user.writes for user in others):
-        lease.release(file, Party.here(""))
+        lease.release(file, who)
 
 
 def _alone_on(backing: Backing) -> AbstractContextManager[None]:

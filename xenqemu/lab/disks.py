@@ -41,13 +41,13 @@ def take(config: DomainConfig, who: Party, deadlines: Deadlines = PATIENCE) -> N
     A guest that is on its way here becomes the heir.  What was taken until then is for `release`.
     """
     incoming = config.name.endswith(INCOMING)
-    for image in _written(config):
+    for image in lease.images(config):
         lease.take(image, who, deadlines, incoming=incoming)
 
 
 def release(config: DomainConfig, who: Party, deadlines: Deadlines = PATIENCE) -> None:
     """Let go of all leases of a guest; may be repeated, and where images are gone."""
-    for image in _written(config):
+    for image in lease.images(config):
         if lease.held(image) is not None:
             lease.release(image, who, deadlines)
 
@@ -57,10 +57,3 @@ def _backings(config: DomainConfig) -> Iterator[tuple[Backing, Disk]]:
     for disk in config.disks:
         if disk.target and Path(disk.target).exists():
             yield Backing.of(Path(disk.target)), disk
-
-
-def _written(config: DomainConfig) -> Iterator[Path]:
-    """Give the images that the guest writes; a device on the storage itself has no lease."""
-    for disk in config.disks:
-        if disk.target and disk.readwrite and not Path(disk.target).is_block_device():
-            yield Path(disk.target)

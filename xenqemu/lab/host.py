@@ -9,7 +9,7 @@
     DIR/domid                 the last id given; ids are not used again, as under Xen
     DIR/lock                  held while an id, a name and a uuid are claimed
 
-Two folders are two hosts.  No root is needed.
+Two folders are two hosts.  No root is needed, but for guests on a bridge.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import stat
 import struct
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from xenqemu.errors import HostError, HostTimeout, XenqemuError
@@ -127,7 +126,10 @@ class Lab:
         names = []
         for domid in self.hypervisor.domids():
             names.append(self._called(domid))
-            with self._letting_go(domid):
+            self.hypervisor.end(domid)
+            try:
+                self._let_go(domid)
+            finally:
                 self.hypervisor.destroy(domid)
         xenstored = self._xenstored()
         if xenstored:
@@ -199,7 +201,10 @@ class Lab:
 
     def destroy(self, domid: int) -> None:
         """End a domain and remove all that is its on this host; may be repeated."""
-        with self._letting_go(domid):
+        self.hypervisor.end(domid)
+        try:
+            self._let_go(domid)
+        finally:
             self.hypervisor.destroy(domid)
             with self.store() as store:
                 layout.remove(store, domid)
@@ -213,14 +218,12 @@ class Lab:
             if not Site.busy(self.hypervisor.folder(domid)) and _ended(state(self, domid)):
                 self.destroy(domid)
 
-    @contextmanager
-    def _letting_go(self, domid: int) -> Iterator[None]:
-        """Let go, after a block that ends a domain, of what it had outside of this host.
+    def _let_go(self, domid: int) -> None:
+        """Let go of an ended domain's disks and ports, as long as its folder still stands for it.
 
-        What a crash leaves of that, this host may take over; nobody else can know.
+        Until that is gone, no other guest here takes them.
         """
         config = self._known(domid)
-        yield
         if config:
             network.disconnect(config, self.folder, domid)
             disks.release(config, self.party(config), self.deadlines)
