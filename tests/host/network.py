@@ -6,6 +6,7 @@ import ctypes
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,6 +42,30 @@ def bridge(name: str, mtu: int = 1500) -> None:
 def vif(name: str) -> None:
     """Make what netback makes of a guest's card: an interface that is down; `peer` is the guest."""
     ip(f"link add dev {name} type veth peer name peer{name.removeprefix('vif')}")
+
+
+def see(mac: str, port: str) -> None:
+    """Have a bridge think that it has seen an address behind a port, once that forwards."""
+    wait_forwarding(port)
+    _bridge(f"fdb add {mac} dev {port} master dynamic")
+
+
+def wait_forwarding(port: str) -> None:
+    """Wait until a port of a bridge forwards: a little after both its ends are up."""
+    deadline = time.monotonic() + 20
+    while '"state":"forwarding"' not in _bridge(f"-json link show dev {port}"):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def seen(name: str) -> str:
+    """Return which addresses a bridge has seen where."""
+    return _bridge(f"fdb show br {name}")
+
+
+def _bridge(line: str) -> str:
+    command = ["bridge", *line.split()]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 @contextmanager

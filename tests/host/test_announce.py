@@ -9,9 +9,10 @@ from ipaddress import ip_address
 
 import pytest
 
-from tests.host.network import bridge, ip, namespace, vif
+from tests.host.network import bridge, ip, namespace, see, seen, vif, wait_forwarding
 from xenqemu.errors import HostError
 from xenqemu.host import announce
+from xenqemu.host.ports import Bridge
 
 OLD = "00:16:3e:00:00:01"
 MAC = "00:16:3e:00:00:07"
@@ -30,6 +31,7 @@ def inside() -> Iterator[None]:
         ip("address add 2001:db8::1/64 dev peer1.0 nodad")
         for address in ADDRESSES:
             ip(f"neigh add {address} lladdr {OLD} dev peer1.0 nud stale")
+        wait_forwarding("vif1.0")
         yield
 
 
@@ -54,12 +56,11 @@ def test_a_neighbour_learns_where_an_address_is(address):
 
 
 def test_a_guest_that_moved_here():
-    words = f"fdb add {MAC} dev vif1.0 master dynamic"
-    announce.links.command.run("fdb", ["bridge", *words.split()], 5)
-    announce.announce_moved(MAC, [ip_address(each) for each in ADDRESSES], "br0")
+    see(MAC, "vif1.0")
+    Bridge("br0").announce(MAC, [ip_address(each) for each in ADDRESSES])
     for each in ADDRESSES:
         wait_known(each, MAC)
-    assert MAC not in announce.links.command.run("fdb", ["bridge", "fdb", "show", "br", "br0"], 5)
+    assert MAC not in seen("br0")
 
 
 def test_nothing_to_say_and_nowhere_to_say_it():

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.host.network import bridge, ip, namespace, vif
+from tests.host.network import bridge, ip, namespace, see, seen, vif
 from xenqemu.errors import HostError
 from xenqemu.host import links
 
@@ -69,7 +69,10 @@ def test_addresses():
 
 def test_a_renamed_interface_is_found_by_both_names():
     vif("vif5.0")
-    links.rename("vif5.0", "web")
+    with links.renamed(links.find("vif5.0"), "web") as name:
+        assert name == "web"
+    with links.renamed(links.find("vif5.0"), "web") as name:
+        assert name == "web"
     assert links.find("vif5.0") == links.find("web")
     assert links.find("vif5.0").name == "web"
     links.change("link set dev vif5.0 mtu 1300")
@@ -82,8 +85,21 @@ def test_a_name_that_is_taken():
     with pytest.raises(
         HostError, match=r"cannot rename vif5\.0: there is an interface web already"
     ):
-        links.rename("vif5.0", "web")
+        with links.renamed(links.find("vif5.0"), "web"):
+            pytest.fail("renamed")
     assert links.find("vif5.0").name == "vif5.0"
+
+
+def test_a_name_is_given_back_if_the_block_fails():
+    vif("vif5.0")
+    with pytest.raises(ZeroDivisionError), links.renamed(links.find("vif5.0"), "web"):
+        ip("link set dev web up")
+        raise ZeroDivisionError
+    assert links.find("web") is None
+    assert links.find("vif5.0").name == "vif5.0"
+    with pytest.raises(ZeroDivisionError), links.renamed(links.find("vif5.0"), "web"):
+        ip("link del dev web")
+        raise ZeroDivisionError
 
 
 def test_what_cannot_be_changed():
@@ -102,12 +118,11 @@ def test_a_bridge_forgets_where_it_saw_an_address():
         ip(f"link set {name} master br0 up")
         ip(f"link set peer{name.removeprefix('vif')} up")
     mac = "00:16:3e:00:00:01"
-    forwarded = ["bridge", "fdb", "show", "br", "br0"]
-    links.command.run("fdb", ["bridge", "fdb", "add", mac, "dev", "vif5.0", "master", "dynamic"], 5)
-    assert mac in links.command.run("fdb", forwarded, 5)
+    see(mac, "vif5.0")
+    assert mac in seen("br0")
     links.forget("br0", mac)
-    assert mac not in links.command.run("fdb", forwarded, 5)
+    assert mac not in seen("br0")
     links.forget("br0", mac)
     permanent = links.find("vif5.0").mac
     links.forget("br0", permanent)
-    assert permanent in links.command.run("fdb", forwarded, 5)
+    assert permanent in seen("br0")
