@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from xenqemu.cli import report, show
+from xenqemu.cli.hooked import hooked
 from xenqemu.formats.domain_config import DomainConfig
 from xenqemu.formats.source import Source
 from xenqemu.host import domain
@@ -31,17 +32,20 @@ def save(chosen: argparse.Namespace) -> None:
     settings = read_settings(chosen.conf)
     host = host_of(chosen, chosen.step_timeout)
     domid = domain.find(host, chosen.domain)
-    found = suspend(
-        host,
-        domid,
-        chosen.file,
-        after=_after(chosen),
-        config=config_of(chosen.config),
-        keep_domid=chosen.keep_domid,
-        check=settings.save.verify and chosen.check,
-        timeout=chosen.timeout or settings.deadlines.operation,
-        observe=show.observer(as_lines_of_json=chosen.json),
-    )
+    config = config_of(chosen.config)
+    about = {"domid": domid, "name": domain.name_of(host, domid), "file": str(chosen.file)}
+    with hooked(settings.hooks, "save", **about):
+        found = suspend(
+            host,
+            domid,
+            chosen.file,
+            after=_after(chosen),
+            config=config,
+            keep_domid=chosen.keep_domid,
+            check=settings.save.verify and chosen.check,
+            timeout=chosen.timeout or settings.deadlines.operation,
+            observe=show.observer(as_lines_of_json=chosen.json),
+        )
     if chosen.json:
         show.line(json.dumps({"saved": str(chosen.file), "domid": domid, "size": found.size}))
     else:
@@ -52,15 +56,17 @@ def restore(chosen: argparse.Namespace) -> None:
     """`xenqemu restore [-p] [-e] [CFG] FILE`."""
     file = chosen.files[-1]
     config = config_of(chosen.files[0]) if len(chosen.files) > 1 else None
-    done = restore_domain(
-        host_of(chosen),
-        file,
-        paused=chosen.paused,
-        config=config,
-        monitor=chosen.monitor,
-        timeout=chosen.timeout or read_settings(chosen.conf).deadlines.operation,
-        observe=show.observer(as_lines_of_json=chosen.json),
-    )
+    settings = read_settings(chosen.conf)
+    with hooked(settings.hooks, "restore", file=str(file)):
+        done = restore_domain(
+            host_of(chosen),
+            file,
+            paused=chosen.paused,
+            config=config,
+            monitor=chosen.monitor,
+            timeout=chosen.timeout or settings.deadlines.operation,
+            observe=show.observer(as_lines_of_json=chosen.json),
+        )
     used = config or done.record.config
     name = used.name if used else ""
     if chosen.json:

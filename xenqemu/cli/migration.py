@@ -9,6 +9,7 @@ import sys
 
 from xenqemu.cli import show
 from xenqemu.cli.commands import config_of, host_of
+from xenqemu.cli.hooked import hooked
 from xenqemu.errors import UsageError
 from xenqemu.formats import wrapping
 from xenqemu.formats.preflight import MAX_JSON, Question
@@ -28,18 +29,22 @@ def migrate(chosen: argparse.Namespace) -> None:
     """`xenqemu migrate [-s CMD] [-C CFG] [-e] [-p] [-D] [--compress] DOM HOST`."""
     host = host_of(chosen, chosen.step_timeout)
     domid = domain.find(host, chosen.domain)
-    migrate_domain(
-        host,
-        domid,
-        Route(chosen.destination, chosen.command),
-        options=tuple(f"-{letter}" for letter in PASSED_ON if letter in chosen.options),
-        config=config_of(chosen.config),
-        keep_domid=chosen.keep_domid,
-        compress=chosen.compress,
-        timeout=chosen.timeout or read_settings(chosen.conf).deadlines.operation,
-        observe=show.observer(as_lines_of_json=chosen.json),
-        listener=_say,
-    )
+    settings = read_settings(chosen.conf)
+    config = config_of(chosen.config)
+    about = {"domid": domid, "name": domain.name_of(host, domid), "host": chosen.destination}
+    with hooked(settings.hooks, "migrate", **about):
+        migrate_domain(
+            host,
+            domid,
+            Route(chosen.destination, chosen.command),
+            options=tuple(f"-{letter}" for letter in PASSED_ON if letter in chosen.options),
+            config=config,
+            keep_domid=chosen.keep_domid,
+            compress=chosen.compress,
+            timeout=chosen.timeout or settings.deadlines.operation,
+            observe=show.observer(as_lines_of_json=chosen.json),
+            listener=_say,
+        )
     if chosen.json:
         show.line(json.dumps({"migrated": chosen.domain, "to": chosen.destination}))
     else:

@@ -201,7 +201,7 @@ def state(host: Host, domid: int) -> DomainState:
             return unknown
 
     info = ask("hypervisor", lambda: host.hypervisor.info(domid), None)
-    name = ask("xenstore", lambda: _name(host, domid), "")
+    name = ask("xenstore", lambda: name_of(host, domid), "")
     status = ask("device model", lambda: _status(host, domid), "") if info else ""
     return DomainState(domid, name, info, status, tuple(trouble))
 
@@ -214,7 +214,8 @@ def require_running(host: Host, domid: int) -> DomainState:
     return now
 
 
-def _name(host: Host, domid: int) -> str:
+def name_of(host: Host, domid: int) -> str:
+    """Return a domain's name in xenstore, "" if it has none there."""
     with host.store() as store:
         return store.read(f"/local/domain/{domid}/name") or ""
 
