@@ -204,6 +204,7 @@ def test_an_interrupt_ends_the_hook(place, put, tmp_path):
         while not (tmp_path / "pids").exists():
             time.sleep(0.01)
         seen.extend(pids(tmp_path))
+        time.sleep(0.5)  # until it is waited for: Python cannot be interrupted while it starts it
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
     thread = threading.Thread(target=interrupt)
