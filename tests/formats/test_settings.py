@@ -77,6 +77,7 @@ PATH = "an absolute path"
         ("sound = 1", "sound", "true or false", "1"),
         ("parallel = 0", "parallel", COUNT, "0"),
         ("parallel = 1001", "parallel", COUNT, "1001"),
+        (f"parallel = 0x{'f' * 5000}", "parallel", COUNT, "a number without end"),
         ("parallel = 2.0", "parallel", COUNT, "2.0"),
         ("parallel = true", "parallel", COUNT, "True"),
         ('first = "a"', "first", "a list of printable texts", "'a'"),

@@ -83,7 +83,7 @@ class _Reading:
             return self.table(_mapping(value), base, f"{name}.")
         except ValueError as error:
             expected = _KINDS[kind].expected if kind in _KINDS else "a table"
-            message = f"{self.where}: {name}: expected {expected}, got {value!r:.80}"
+            message = f"{self.where}: {name}: expected {expected}, got {_shown(value)}"
             raise UsageError(message) from error
 
     def _unknown(self, name: str) -> UsageError:
@@ -99,6 +99,14 @@ def _names(kind: type, above: str = "") -> Iterator[str]:
         yield above + key
         if wanted not in _KINDS:
             yield from _names(wanted, f"{above}{key}.")
+
+
+def _shown(value: object) -> str:
+    """Return how a value begins in Python, which writes no number of thousands of digits."""
+    try:
+        return f"{value!r:.80}"
+    except ValueError:
+        return "a number without end"
 
 
 def _mapping(value: object) -> Mapping[str, object]:
