@@ -1,5 +1,6 @@
 """What xl prints about a host, as Xen 4.17 and 4.20 do."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -49,6 +50,23 @@ def test_domains():
         ("a name with 3 blanks", 2, "9233e52c-49ca-454f-96be-f53e22f3994d", 128),
         ("(null)", 7, "18be6b66-e6e1-11f1-bc13-830b39936407", 16),
     ]
+
+
+UUID = "9233e52c-49ca-454f-96be-f53e22f3994d"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "free_memory : " + "9" * 5000,
+        f"guest {'9' * 5000} 128 1 -b---- 0.3 {UUID}",
+        f"guest 2 {'9' * 5000} 1 -b---- 0.3 {UUID}",
+        "guest" + " " * 1_000_000 + "2",
+        "1 " * 500_000,
+    ],
+)
+def test_numbers_and_lines_without_end_are_passed_over(line):
+    assert (numbers(line), list(domains(line))) == ({}, [])
 
 
 @given(st.text(max_size=300))

@@ -18,10 +18,10 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-_FACT = re.compile(r"(\w+)\s+: (\S+)")
-_DOMAIN = re.compile(
-    r"(?P<name>\S.*?)\s+(?P<domid>\d+)\s+(?P<memory>\d+)\s+\d+\s+\S{6}\s+\d+\.\d\s+"
-    r"(?P<uuid>[0-9a-f-]{36})\b"
+_NUMBER = re.compile(r"(\w+)\s+: ([0-9]{1,18})(?!\S)")
+_DOMAIN = re.compile(  # possessive where blanks come: lines of nothing else would take for ever
+    r"(?P<name>\S++(?:\s++\S++)*?)\s++(?P<domid>[0-9]{1,5}+)\s++(?P<memory>[0-9]{1,12}+)\s++"
+    r"[0-9]++\s++\S{6}\s++[0-9]++\.[0-9]\s++(?P<uuid>[0-9a-f-]{36})\b"
 )
 
 
@@ -36,8 +36,8 @@ class Listed(NamedTuple):
 
 def numbers(text: str) -> dict[str, int]:
     """Return what `xl info` says in numbers."""
-    facts = filter(None, map(_FACT.match, text.splitlines()))
-    return {fact[1]: int(fact[2]) for fact in facts if fact[2].isdecimal()}
+    facts = filter(None, map(_NUMBER.match, text.splitlines()))
+    return {fact[1]: int(fact[2]) for fact in facts}
 
 
 def domains(text: str) -> Iterator[Listed]:
