@@ -6,7 +6,7 @@
     noise                       changes of bytes and of sequences, whatever they mean
     pieces                      changes of a stream by its pieces, their framing kept right or not
     records  texts  wires       what the pieces are, and how each is edited
-    targets  operations         who reads, and what may come of it
+    targets  operations  moves  who reads, and what may come of it
     limits                      processor time and memory for one input
     engine                      one input: made of its number, given to its target, judged
     workers                     many inputs on all processors, each failure with its number

@@ -26,7 +26,7 @@ def limited(seconds: float, memory: int) -> Iterator[None]:
     """
     limits = resource.getrlimit(resource.RLIMIT_AS)
     before = signal.signal(signal.SIGPROF, _stop)
-    resource.setrlimit(resource.RLIMIT_AS, (_in_use() + memory, limits[1]))
+    limit_memory(memory)
     signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
@@ -36,9 +36,11 @@ def limited(seconds: float, memory: int) -> Iterator[None]:
         signal.signal(signal.SIGPROF, before)
 
 
-def _in_use() -> int:
+def limit_memory(more: int) -> None:
+    """Let this process have so many bytes more than it has."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
-    return pages * resource.getpagesize()
+    _, most = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + more, most))
 
 
 def _stop(*_signal: object) -> NoReturn:

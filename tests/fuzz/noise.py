@@ -9,7 +9,7 @@ from collections.abc import Callable
 from random import Random
 from typing import TypeVar
 
-S = TypeVar("S", bytes, tuple)
+S = TypeVar("S", bytes, tuple, list)
 Mutator = Callable[[Random, bytes], bytes]
 
 SPECIAL_BYTES = bytes([0, 1, 2, 3, 4, 5, 0x0A, 0x20, 0x22, 0x2C, 0x7E, 0x7F, 0x80, 0xFE, 0xFF])

@@ -14,10 +14,10 @@ import os
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 from unittest import mock
 from zlib import crc32
 
@@ -25,20 +25,22 @@ from tests.fuzz import noise, samples, wires
 from tests.fuzz.engine import Target
 from tests.fuzz.records import stream_changed
 from tests.fuzz.targets import certain, either_way
-from tests.fuzz.texts import LINES
+from tests.fuzz.texts import CFG, LINES
 from xenqemu.cli import commands
 from xenqemu.cli.show import printable
 from xenqemu.errors import FormatError, HostError, UsageError
+from xenqemu.formats import settings
 from xenqemu.formats.domain_config import DomainConfig
 from xenqemu.formats.helper_dialects import DIALECTS
 from xenqemu.formats.helper_messages import Suspend, SwitchQemuLogdirty
 from xenqemu.formats.source import Source
 from xenqemu.formats.xenstore import HEADER
-from xenqemu.host import domain
-from xenqemu.host.domain import Needs
+from xenqemu.host import domain, emulator
+from xenqemu.host.domain import Needs, collected
 from xenqemu.host.ledger import Ledger
 from xenqemu.host.policy import Deadlines
 from xenqemu.host.ram_file import RamFile
+from xenqemu.host.settings import Settings
 from xenqemu.host.store import Store
 from xenqemu.host.xen import admission as xen_admission
 from xenqemu.host.xen.save_helper import Conversation
@@ -54,6 +56,10 @@ from xenqemu.operations.verify import verify
 XENS = ((4, 13), (4, 17), (4, 20))
 RAM, BELOW = 5 << 30, 4 << 30
 IN_MEMORY = "/dev/shm"
+MACHINES = {samples.MACHINE: "pc", "none": ""}
+DEVICES = {"rtl8139", "ide-hd", "ide-cd"}
+"""What a QEMU says that it has, here without one."""
+
 PATIENCE, SILENCE = 5.0, 0.05
 """Seconds that our client waits for an answer, and after which one comes without a request."""
 
@@ -99,19 +105,28 @@ class Doors:
         self.ledger = Ledger(Path(folder) / "operations")
 
     def admit(self, needs: Needs) -> None:
-        refusals = [self._refusal(lambda v=v: xen_admission.check(needs, v)) for v in XENS]
-        machines = {samples.MACHINE: "pc", "none": ""}  # as QEMU lists them
-        with mock.patch.object(lab_admission, "machines", return_value=machines):
-            refusals.append(self._refusal(lambda: lab_admission.check(needs.config)))
-        raise Admitted("; ".join(refusals))
+        with mock.patch.multiple(emulator, machines=_machines, devices=_devices):
+            raise Admitted(", ".join(type(each).__name__ for each in collected(_checks(needs))))
 
-    @staticmethod
-    def _refusal(check: Any) -> str:
-        try:
-            check()
-        except (FormatError, HostError, UsageError) as error:
-            return type(error).__name__
-        return "yes"
+
+def _machines(_program: str) -> dict[str, str]:
+    return MACHINES
+
+
+def _devices(_program: str) -> set[str]:
+    return DEVICES
+
+
+def _checks(needs: Needs) -> Iterator[Callable[[], None]]:
+    """Give what each host asks of a guest; how much room there is is made up."""
+    config, xen, lab = needs.config, xen_admission, lab_admission
+    yield from (partial(xen.check, needs, version) for version in XENS)
+    yield from (partial(check, config) for check in (xen.check_disks, xen.check_bridges))
+    yield partial(xen.check_memory, config, 1 << 30, 1 << 30)
+    yield partial(xen.check_cpu, needs, ())
+    yield partial(xen.check_devices, config, XENS[-1])
+    yield from (partial(check, config) for check in (lab.check, lab.check_devices))
+    yield partial(lab.check_room, config, Path(IN_MEMORY))
 
 
 def restored(data: bytes) -> None:
@@ -138,6 +153,10 @@ def left_over(data: bytes) -> None:
             assert found.about.concerns(found.about)
             assert all(story.numbers(role) is not None for role in Role)
             assert printable(f"{found.about} {story.meaning}")
+
+
+def configured(data: bytes) -> None:
+    settings.read(data, Settings, "xenqemu.conf")
 
 
 # The save helper's talk.
@@ -223,6 +242,7 @@ OPERATIONS = (
     Target(
         "ledger", samples.ledgers, (LINES.changed, LINES.changed, _ANY), left_over, (HostError,)
     ),
+    Target("settings", samples.settings, (CFG.changed, _ANY), configured, (UsageError,)),
     Target("save-helper", wires.saves, (wires.MESSAGES.changed, _ANY), heard),
     Target("xenstored", wires.requests, _PACKETS, served),
     Target("store", wires.replies, _PACKETS, answered, (HostError,), memory=1 << 30),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from dataclasses import asdict
 from functools import cache
 
@@ -207,6 +208,13 @@ def ledgers() -> tuple[bytes, ...]:
         COMMITTED,
     ]
     return ("".join(f"{json.dumps(line)}\n" for line in lines).encode(),)
+
+
+@cache
+def settings() -> tuple[bytes, ...]:
+    """The settings file with its defaults, as they are and set."""
+    text = (golden.FOLDER.parent.parent / "etc" / "xenqemu.conf").read_text()
+    return text.encode(), re.sub(r"(?m)^#\s?(?=\w+ = )", "", text).encode()
 
 
 @cache

@@ -23,6 +23,9 @@ OTHERS = 200
 ONLY_ERRORS = {"restore"}
 """These have no outcome that is a value: restore stops before anything is built."""
 
+ONLY_VALUES = {"xl-tables"}
+"""These pass over what they do not understand."""
+
 
 def test_damaged_samples_give_values_or_errors_that_say_what_is_wrong(capsys):
     works = [Work(target, range(INPUTS.get(name, OTHERS))) for name, target in TARGETS.items()]
@@ -36,7 +39,7 @@ def test_damaged_samples_give_values_or_errors_that_say_what_is_wrong(capsys):
     for work in works:
         assert work.outcomes.total() == work.inputs == len(work.seeds)
         if work.inputs >= 100:  # enough to tell that the damage is neither nothing nor too much
-            assert work.outcomes[VALUE] < work.inputs
+            assert work.outcomes[VALUE] < work.inputs or work.target.name in ONLY_VALUES
             assert VALUE in work.outcomes or work.target.name in ONLY_ERRORS
 
 

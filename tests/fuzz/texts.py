@@ -64,8 +64,13 @@ def _changed_tree(chance: Random, tree: Any) -> Any:
         at = chance.randrange(len(tree))
         return [*tree[:at], _changed_tree(chance, tree[at]), *tree[at + 1 :]]
     if isinstance(tree, list) and chance.random() < 0.5:
-        return list(noise.rearranged(chance, tuple(tree)))
+        return chance.choice((noise.cut, noise.dropped, noise.swapped, _doubled))(chance, tree)
     return chance.choice((chance.choice(VALUES), chance.choice(VALUES), _HOLE, [tree], {"a": tree}))
+
+
+def _doubled(_chance: Random, tree: list[Any]) -> list[Any]:
+    """Return the list twice: often, and in each other, that must not become without end."""
+    return tree * 2
 
 
 def _changed_object(chance: Random, tree: dict[str, Any]) -> dict[str, Any]:

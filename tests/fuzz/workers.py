@@ -15,9 +15,13 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from tests.fuzz.engine import Failure, Target, judge
+from tests.fuzz.limits import limit_memory
 
 STUCK = 60.0
 """Seconds after which a child that is still at the same seed is killed."""
+
+MOST_MEMORY = 2 << 30
+"""Bytes that a child may have more than we."""
 
 LOOK = 1.0
 BATCH_SECONDS, FIRST_BATCH, MOST_IN_BATCH = 2.0, 10, 5000
@@ -108,6 +112,7 @@ class Child:
 
 
 def _judge_all(target: Target, seeds: range, place: Any, result: Connection) -> None:
+    limit_memory(MOST_MEMORY)  # for what makes inputs, which has no other limit
     work = Work(target, seeds)
     for seed in seeds:
         place.value = seed

@@ -1,0 +1,165 @@
+"""What another host says while a guest moves, and what xl says of that host."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import cache
+from random import Random
+from typing import BinaryIO
+
+from tests.formats.test_preflight import PAIRS
+from tests.formats.test_wrapping import wrapped as wrap
+from tests.formats.test_xl_tables import INFO, LIST
+from tests.fuzz import noise
+from tests.fuzz.engine import Target
+from tests.fuzz.pieces import Language, Piece, Pieces, pool
+from tests.fuzz.targets import certain, either_way
+from tests.fuzz.texts import WORDS, json_changed, lines_split
+from xenqemu.errors import BadRecord, ProtocolError
+from xenqemu.formats import xl_tables
+from xenqemu.formats.cpu_features import lacking
+from xenqemu.formats.handshake import WORDS as SAID
+from xenqemu.formats.handshake import Handshake, Message, Role
+from xenqemu.formats.preflight import Answer, Question
+from xenqemu.formats.wrapping import BLOCK, DIGEST, ZSTD, Unwrapper
+
+FEATURES = (frozenset({DIGEST}), frozenset({ZSTD}), frozenset({DIGEST, ZSTD}))
+SIZE = 3000
+"""Bytes of the record that is wrapped."""
+
+
+# The handshake: all that one side says, in one piece.
+
+
+@cache
+def sayings() -> tuple[bytes, ...]:
+    """What a receiver says that has the guest, and one that gives it back."""
+    ends = [(Message.STARTED,), (Message.FAILED, Message.BACK)]
+    begin = (Message.BANNER, Message.READY, Message.REPORT)
+    return tuple(b"".join(SAID[each][1] for each in (*begin, *end)) for end in ends)
+
+
+_SAYING = re.compile(b"|".join(re.escape(words) for _, words in SAID.values()) + b"|(?s:.)")
+
+
+def sayings_split(data: bytes) -> Pieces:
+    """Cut it into the messages, where they are whole, and single bytes."""
+    return tuple(Piece("saying", words) for words in _SAYING.findall(data))
+
+
+SAYINGS = Language(sayings_split, {}, pool(sayings, sayings_split))
+
+
+def heard(data: bytes) -> None:
+    """A sender hears it, in two pieces, and says what is to be said between."""
+    handshake = Handshake(Role.SENDER)
+    for piece in (data[: len(data) // 2], data[len(data) // 2 :]):
+        handshake.feed(piece)
+        while (message := handshake.heard()) is not None:
+            if message is Message.READY:
+                assert handshake.say(Message.GO)
+    assert handshake.awaited
+
+
+# What is around a record.
+
+
+@cache
+def wrapped() -> tuple[bytes, ...]:
+    """A record in each way to wrap it, and in two blocks; the first byte says in which way."""
+    record = bytes(range(200)) * (SIZE // 200)
+    halves = wrap(record[: SIZE // 2], FEATURES[1]) + wrap(record[SIZE // 2 :], FEATURES[1])
+    ways = enumerate(wrap(record, features) for features in FEATURES)
+    return (*(bytes([way]) + data for way, data in ways), b"\1" + halves)
+
+
+def blocks_split(data: bytes) -> Pieces:
+    """Cut it into its blocks, each with its header, behind the byte that says the way."""
+    pieces, at = [Piece("way", data[:1])], 1
+    while at < len(data):
+        if at + BLOCK.size > len(data):
+            raise BadRecord("block", at, "a header", "the end")
+        end = at + BLOCK.size + BLOCK.unpack_from(data, at)[1]
+        pieces.append(Piece("block", data[at:end]))
+        at = end
+    return tuple(pieces)
+
+
+def way(chance: Random, _data: bytes) -> bytes:
+    """Have it unwrapped in another way."""
+    return bytes([chance.randrange(len(FEATURES))])
+
+
+BLOCKS = Language(blocks_split, {"way": way}, pool(wrapped, blocks_split))
+
+
+def unwrapped(data: bytes) -> None:
+    features = FEATURES[sum(data[:1]) % len(FEATURES)]
+    _unwrapping(features)(data[1:])
+
+
+def _unwrapping(features: frozenset[str]) -> Callable[[bytes], bytes]:
+    def unwrap(file: BinaryIO) -> bytes:
+        unwrapper = Unwrapper(file, features)
+        record = unwrapper.source.exact(SIZE, "record")
+        unwrapper.finish()
+        return record
+
+    return either_way(unwrap, SIZE)
+
+
+# Questions and answers.
+
+
+def asked(data: bytes) -> None:
+    question = Question.parse(data)
+    assert certain(Question.parse, question.dump()) == question
+    assert len([*lacking(question.cpuid, ())]) < 32 * 32
+
+
+def answered(data: bytes) -> None:
+    answer = Answer.parse(data)
+    assert certain(Answer.parse, answer.dump()) == answer
+
+
+def _pairs(kind: type) -> tuple[bytes, ...]:
+    return tuple(data for value, data in PAIRS.values() if isinstance(value, kind))
+
+
+# What xl prints.
+
+
+def tables() -> tuple[bytes, ...]:
+    """What `xl info` and `xl list -v` print."""
+    return INFO.encode(), LIST.encode()
+
+
+def word_changed(chance: Random, data: bytes) -> bytes:
+    """Change a word of a line."""
+    words = tuple(data.split(b" "))
+    at = chance.randrange(len(words))
+    new = chance.choice((*WORDS, "9" * 5000, " " * 5000)).encode(errors="replace")
+    return b" ".join((*words[:at], new, *words[at + 1 :]))
+
+
+TABLES = Language(lines_split, {"line": word_changed}, lambda: ())
+
+
+def tables_read(data: bytes) -> None:
+    text = data.decode(errors="replace")
+    assert all(isinstance(value, int) for value in xl_tables.numbers(text).values())
+    assert all(len(each.uuid) == 36 for each in xl_tables.domains(text))
+
+
+_ANY = noise.changed
+
+MOVES = (
+    Target("handshake", sayings, (SAYINGS.changed, _ANY), heard, (ProtocolError,)),
+    Target("wrapping", wrapped, (BLOCKS.changed, BLOCKS.changed, _ANY), unwrapped),
+    Target("question", lambda: _pairs(Question), (json_changed, json_changed, _ANY), asked),
+    Target("answer", lambda: _pairs(Answer), (json_changed, json_changed, _ANY), answered),
+    Target(
+        "xl-tables", lambda: (INFO.encode(), LIST.encode()), (TABLES.changed, _ANY), tables_read
+    ),
+)
