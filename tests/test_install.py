@@ -31,6 +31,8 @@ FILES = """
 -rw-r--r-- usr/lib/systemd/system/xenqemu-save.service
 -rw-r--r-- usr/lib/tmpfiles.d/xenqemu.conf
 -rwxr-xr-x usr/libexec/xenqemu/libxl-save-helper
+-rwxr-xr-x etc/xen/scripts/xenqemu-block
+-rwxr-xr-x etc/xen/scripts/xenqemu-vif
 -rw-r--r-- usr/share/bash-completion/completions/xenqemu
 -rw-r--r-- usr/share/doc/xenqemu/CHANGELOG.md
 -rw-r--r-- usr/share/doc/xenqemu/README.md

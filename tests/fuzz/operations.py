@@ -156,7 +156,7 @@ def left_over(data: bytes) -> None:
 
 
 def configured(data: bytes) -> None:
-    settings.read(data, Settings, "xenqemu.conf")
+    settings.read(data, Settings(), "xenqemu.conf")
 
 
 # The save helper's talk.
