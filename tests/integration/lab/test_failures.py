@@ -384,7 +384,7 @@ def test_disk_that_fills_up_at_each_megabyte(one, filled, folder):
         ("linkat:error=EIO", 10),
         ("fallocate:error=ENOSPC", 3),
         ("fallocate:error=EDQUOT", 3),
-        ("rename:error=EIO", 1),  # the ledger's, before anything was touched
+        ("rename:error=EIO", 3),  # the ledger's, before anything was touched
     ],
 )
 def test_system_calls_that_fail(one, tiny, folder, fault, code):
