@@ -259,7 +259,7 @@ def judge(operation: Operation, run: Run, how: How, name: str) -> None:
     assert not left or name.startswith("os.")
     operation.judge(run)
     said = text(run.error) + text(run.error and run.error.__cause__)
-    if re.search("could not (forget of it|clear )", said):
+    if re.search("could not (forget of it|clear |destroy what )", said):
         do_what_is_left(run)
     if run.error and not run.past_return:
         second = operation.again(run.world, run.path)

@@ -67,9 +67,12 @@ def restore(
                 host.admit(_needs(record, used))
             with job.phase(Phase.BUILD):
                 file.seek(0)
-                job.undo(steps.sweep(used.name, used.uuid))
+                sweep = steps.sweep(used.name, used.uuid)
+                building = job.leaving(sweep)  # what fails to be built leaves nothing by itself
                 options = BuildOptions(record.size, config and used, monitor)
                 domid = host.build(Source(file), job.progress, options)
+                job.undo(sweep)
+                job.drop(building)
             if not paused:
                 with job.phase(Phase.RELEASE):
                     before_run()

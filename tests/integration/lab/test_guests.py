@@ -297,7 +297,7 @@ def test_guests_with_devices_go_on(devices_seed, one, two, folder):
 def test_a_disk_in_use_cannot_be_used_twice(devices_seed, one, two):
     guest = devices_seed.on(one)
     refused = two.run("restore", devices_seed.record)
-    assert (refused.code, refused.out) == (10, "")
+    assert (refused.code, refused.out) == (3, "")
     assert f"hda.raw is held by domain {one.status('full')['uuid']} on host " in refused.err
     assert f"{one.lab.folder} since" in refused.err
     assert two.run("status", "full").code == 3
@@ -345,14 +345,11 @@ def test_a_host_without_room_for_the_memory(seed, folder):
         host.lab.up()
         try:
             done = host.run("restore", seed.record)
-            assert (done.code, done.out) == (10, "")
-            assert any(
-                words in done.err
-                for words in (
-                    "guest memory: No space left on device; it is undone",
-                    "cannot make room for web: [Errno 27] File too large; it is undone",
-                )
-            )
+            assert (done.code, done.out) == (3, "")
+            assert done.err in {
+                "xenqemu: guest memory: No space left on device\n",
+                "xenqemu: cannot make room for web: [Errno 27] File too large\n",
+            }
             assert host.empty()
         finally:
             host.lab.down()
@@ -396,9 +393,7 @@ def test_a_restore_that_is_interrupted(big_seed, one):
     process = started(one, "build", "restore", "--json", big_seed.record)
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 130
-    assert err.startswith("xenqemu: interrupted; restore of ")
-    assert err.endswith("it is undone\n")
+    assert (process.returncode, err) == (130, "xenqemu: interrupted\n")
     assert one.empty()
 
 
