@@ -1,7 +1,7 @@
 """Suspend, restore and migrate Xen domains together with their device models.
 
-For toolstacks: `suspend`, `restore`, `verify`, `status`, `recover`, `cancel` and `open_host`
-(module `toolstack`).
+For toolstacks: `suspend`, `restore`, `migrate`, `verify`, `status`, `recover`, `cancel` and
+`open_host` (module `toolstack`).
 They are loaded when they are first asked for, so that a program that needs one floor of this
 package, such as the save helper that libxl waits for, does not load them all.
 """
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from xenqemu.operations.suspend import After as After
     from xenqemu.toolstack import cancel as cancel
+    from xenqemu.toolstack import migrate as migrate
     from xenqemu.toolstack import open_host as open_host
     from xenqemu.toolstack import recover as recover
     from xenqemu.toolstack import restore as restore
@@ -21,7 +22,17 @@ if TYPE_CHECKING:
     from xenqemu.toolstack import suspend as suspend
     from xenqemu.toolstack import verify as verify
 
-__all__ = ["After", "cancel", "open_host", "recover", "restore", "status", "suspend", "verify"]
+__all__ = [
+    "After",
+    "cancel",
+    "migrate",
+    "open_host",
+    "recover",
+    "restore",
+    "status",
+    "suspend",
+    "verify",
+]
 
 
 def __getattr__(name: str) -> Any:
