@@ -20,6 +20,8 @@ WAYS = {
     "xl to ours": ("xl", WE_RECEIVE),
     "ours to ours": (XENQEMU, WE_RECEIVE),
 }
+NO_SHADOW = "Failed to enable logdirty"
+"""What xl says of every PV guest: Debian builds Xen without shadow paging, which logs for them."""
 UP_TO_READY = 54
 UP_TO_REPORT = 54 + 34
 """Bytes that a receiver says before it is ready, and before it knows what became of the guest."""
@@ -35,14 +37,6 @@ def over(act: str, receiver: str, *, out: int = -1, back: int = -1) -> str:
     return f"exec {relay} {shlex.quote(receiver)}"
 
 
-def log(name: str) -> str:
-    """Return what the console's log of a guest that has migrated is called.
-
-    That of the firmware is a serial port's, begun anew by each QEMU.
-    """
-    return name if name == "firmware" else f"{name}--incoming"
-
-
 def goes_on(bed: Bed, name: str, before: list[Tick]) -> list[Tick]:
     """Wait for more of a guest in a log: the same memory, no tick lost, its clock right."""
     after = bed.wait_ticks(name, beyond=before)
@@ -53,8 +47,13 @@ def goes_on(bed: Bed, name: str, before: list[Tick]) -> list[Tick]:
 
 
 def begin(bed: Bed, name: str) -> list[Tick]:
-    """Bring a guest back from the build's record."""
+    """Bring a guest back from the build's record.
+
+    The firmware's serial port is begun anew by each QEMU: it is written on into a console's log.
+    """
     bed.restore(name)
+    if name == "firmware":
+        bed.start("cd /var/log/xen; exec tail -qn +1 -F firmware.serial >>guest-firmware.log")
     return goes_on(bed, name, saved_ticks(name))
 
 
@@ -65,14 +64,16 @@ def listed(bed: Bed) -> list[str]:
 
 def every_way(bed: Bed, name: str) -> None:
     begin(bed, name)
-    before = bed.ticks(name)
     for sender, receiver in WAYS.values():
+        before = bed.ticks(name)
         done = migrate(bed, sender, name, receiver)
-        assert done.rc == 0, done.err
+        if (sender, name) == ("xl", "pv"):
+            assert NO_SHADOW in done.err
+        else:
+            assert done.rc == 0, done.err
         assert listed(bed) == [name]
-        goes_on(bed, log(name), before)
+        goes_on(bed, name, before)
         assert bed.must("ls -A /run/xenqemu") == "lock\n"
-        before = bed.ticks(log(name))
 
 
 @ON_417
@@ -111,7 +112,7 @@ def test_a_host_without_xenqemu_is_found_out_and_left_paused(bed: Bed) -> None:
     bed.must(f"{XENQEMU} migrate -s {way} -p pvh elsewhere", timeout=300)
     assert re.search(r"pvh +\d+ +\d+ +\d+ +--p---", bed.must("xl list pvh"))
     bed.must("xl unpause pvh")
-    goes_on(bed, log("pvh"), before)
+    goes_on(bed, "pvh", before)
 
 
 @ON_417
@@ -134,9 +135,9 @@ def test_a_lost_reply_leaves_two_copies_named_and_one_running(bed: Bed) -> None:
     done = migrate(bed, XENQEMU, "hvm", over("cut", WE_RECEIVE, back=UP_TO_REPORT))
     assert done.rc == 13
     assert "stands still here as hvm--migratedaway" in done.err
-    goes_on(bed, log("hvm"), before)
+    goes_on(bed, "hvm", before)
     assert sorted(listed(bed)) == ["hvm", "hvm--migratedaway"]
-    before = bed.ticks(log("hvm"))
+    before = bed.ticks("hvm")
     told = bed.run(f"{XENQEMU} recover hvm", timeout=120)
     assert told.rc == 11
     assert "nobody here can tell which copy lives" in told.out
@@ -145,7 +146,7 @@ def test_a_lost_reply_leaves_two_copies_named_and_one_running(bed: Bed) -> None:
     assert "runs here: the guest has moved" in stayed.err
     bed.must(f"{XENQEMU} recover hvm --moved", timeout=120)
     assert listed(bed) == ["hvm"]
-    goes_on(bed, log("hvm"), before)
+    goes_on(bed, "hvm", before)
 
 
 @ON_417
