@@ -37,6 +37,7 @@ GRACE = 30.0
 _TICK = re.compile(r"^tick (\d+) nonce ([0-9a-f]+)(?: time (\d+))?\r+\n", re.MULTILINE)
 
 _CLEAN = """
+pkill -x xl # or it would restart guests that died
 xl list | awk 'NR > 1 && $2 > 0 { print $2 }' | while read -r domid; do xl destroy $domid; done
 tries=0
 until [ "$(xl list | wc -l)" = 2 ]; do
@@ -221,14 +222,19 @@ class Bed:
     def wait_ticks(
         self, name: str, more: int = 2, timeout: float = 60, beyond: list[Tick] | None = None
     ) -> list[Tick]:
-        """Wait until the guest has said `more` ticks `beyond` those (by now); these ticks."""
-        old = set(self.ticks(name) if beyond is None else beyond)
+        """Wait until the guest has said `more` ticks from now on; all its ticks `beyond` those."""
+        said = set(self.ticks(name))
+        old = said if beyond is None else set(beyond)
         deadline = time.monotonic() + timeout
-        while len(new := [tick for tick in self.ticks(name) if tick not in old]) < more:
+        while (count := len(set(self.ticks(name)) - said)) < more:
             self.listen(lambda: False, 0.1)
             if time.monotonic() > deadline:
-                raise TimeoutError(f"{name} said {len(new)} of {more} ticks in {timeout} s")
-        return new
+                raise TimeoutError(f"{name} said {count} of {more} ticks in {timeout} s")
+        return [tick for tick in self.ticks(name) if tick not in old]
+
+    def console(self) -> str:
+        """All that Xen and dom0 have said."""
+        return _text(self.folder / "console.log")
 
     def clean(self) -> None:
         """Back to a host without guests, other commands, guests' logs and files in /tmp."""
