@@ -131,9 +131,9 @@ def write(memory: RamFile, image: Path) -> None:
 def read(memory: RamFile, image: Path, ram: Path) -> None:
     """Read an image into a fresh RAM file of the same size."""
     with ram.open("wb") as file:
-        os.truncate(file.fileno(), memory.size)
+        os.truncate(file.fileno(), memory.layout.size)
     with image.open("rb") as source:
-        again = RamFile(ram, memory.size, memory.below)
+        again = RamFile(ram, memory.layout.size, memory.layout.below)
         again.load(Source(source), lambda _done, _total: None)
 
 

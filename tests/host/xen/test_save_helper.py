@@ -14,8 +14,9 @@ from xenqemu.formats.source import Source
 from xenqemu.host.hypervisor import GuestMemory
 from xenqemu.host.pages import image_room
 from xenqemu.host.policy import Attention, Deadlines, attended
-from xenqemu.host.xen import save_helper
-from xenqemu.host.xen.save_helper import HelperMemory, own_environment, own_helper
+from xenqemu.host.xen import helper_process
+from xenqemu.host.xen.helper_process import own_environment, own_helper
+from xenqemu.host.xen.save_helper import HelperMemory
 
 REAL = Path("/usr/lib/xen-4.17/bin/libxl-save-helper")
 PAGE = 4096
@@ -209,7 +210,7 @@ def test_a_stalled_helper_is_ended(memory, tmp_path):
 
 
 def test_a_helper_that_closes_its_pipes_and_stays_is_killed(memory, tmp_path, monkeypatch):
-    monkeypatch.setattr(save_helper, "END_TIMEOUT", 0.3)
+    monkeypatch.setattr(helper_process, "END_TIMEOUT", 0.3)
     body = """
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         for fd in (0, 1, io_fd): os.close(fd)

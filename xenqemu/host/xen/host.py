@@ -70,6 +70,7 @@ class XenHost:
         return XenHypervisor(
             self._xen,
             self.store,
+            self.device_model,
             self._pv_memory,
             deadlines=self.deadlines,
             elide_zeros=self._elide_zeros,
@@ -183,7 +184,8 @@ class XenHost:
 
     def _pv_memory(self, domid: int) -> GuestMemory:
         from xenqemu.formats.helper_dialects import dialect_of  # noqa: PLC0415  see above
-        from xenqemu.host.xen.save_helper import HelperMemory, own_helper  # noqa: PLC0415
+        from xenqemu.host.xen.helper_process import own_helper  # noqa: PLC0415
+        from xenqemu.host.xen.save_helper import HelperMemory  # noqa: PLC0415
 
         def suspended() -> bool:
             return self._existing(domid).run_state is RunState.SUSPENDED
