@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from xenqemu.host.precopy import Precopy as Precopy
     from xenqemu.operations.suspend import After as After
     from xenqemu.toolstack import cancel as cancel
     from xenqemu.toolstack import open_host as open_host
@@ -21,7 +22,17 @@ if TYPE_CHECKING:
     from xenqemu.toolstack import suspend as suspend
     from xenqemu.toolstack import verify as verify
 
-__all__ = ["After", "cancel", "open_host", "recover", "restore", "status", "suspend", "verify"]
+__all__ = [
+    "After",
+    "Precopy",
+    "cancel",
+    "open_host",
+    "recover",
+    "restore",
+    "status",
+    "suspend",
+    "verify",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -19,6 +19,7 @@ from xenqemu.formats.handshake import WORDS, Message, State
 from xenqemu.formats.wrapping import DIGEST, ZSTD
 from xenqemu.host.ledger import About
 from xenqemu.host.peer import Peer
+from xenqemu.host.precopy import Precopy
 from xenqemu.operations import steps
 from xenqemu.operations.journal import Journal, begin
 from xenqemu.operations.recover import recover
@@ -27,7 +28,12 @@ AWAY = f"{NAME}--migratedaway"
 COMING = f"{NAME}--incoming"
 BOTH = frozenset({DIGEST, ZSTD})
 
-MOVES = {"plain": {}, "paused": {"paused": True}, "wrapped": {"features": BOTH}}
+MOVES = {
+    "plain": {},
+    "paused": {"paused": True},
+    "wrapped": {"features": BOTH},
+    "live": {"precopy": Precopy()},
+}
 
 
 def names(world):
@@ -36,7 +42,7 @@ def names(world):
 
 def whole(guest):
     """Tell whether nothing of the guest was lost on its way."""
-    first = Guest.running()
+    first = Guest.running(guest.tick)
     return (guest.pages, guest.tick, guest.config) == (first.pages, first.tick, first.config)
 
 
