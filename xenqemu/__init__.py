@@ -1,7 +1,7 @@
 """Suspend, restore and migrate Xen domains together with their device models.
 
-For toolstacks: `suspend`, `restore`, `verify`, `status`, `recover`, `cancel` and `open_host`
-(module `toolstack`).
+For toolstacks: `suspend`, `restore`, `migrate`, `verify`, `status`, `recover`, `cancel` and
+`open_host` (module `toolstack`).
 They are loaded when they are first asked for, so that a program that needs one floor of this
 package, such as the save helper that libxl waits for, does not load them all.
 """
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from xenqemu.host.precopy import Precopy as Precopy
     from xenqemu.operations.suspend import After as After
     from xenqemu.toolstack import cancel as cancel
+    from xenqemu.toolstack import migrate as migrate
     from xenqemu.toolstack import open_host as open_host
     from xenqemu.toolstack import recover as recover
     from xenqemu.toolstack import restore as restore
@@ -26,6 +27,7 @@ __all__ = [
     "After",
     "Precopy",
     "cancel",
+    "migrate",
     "open_host",
     "recover",
     "restore",

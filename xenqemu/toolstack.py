@@ -192,6 +192,42 @@ def restore(
         )
 
 
+def migrate(
+    who: str | int,
+    to: str,
+    *,
+    command: str = "ssh",
+    paused: bool = False,
+    config: DomainConfig | None = None,
+    keep_domid: bool = False,
+    compress: bool = False,
+    timeout: float = math.inf,
+    host: Host | None = None,
+    observe: Observer = unobserved,
+) -> None:
+    """Have a domain go on on the host that `command` leads to, where it is paused if `paused`.
+
+    With `command` "", `to` is the whole command, as with `xl migrate -s`, and has to say itself how
+    the guest is received.  Raises as `xenqemu.operations.migrate.migrate`, whose arguments the
+    others are.
+    """
+    from xenqemu.host.route import Route  # noqa: PLC0415  only who migrates needs all that
+    from xenqemu.operations.migrate import migrate as migrate_domain  # noqa: PLC0415
+
+    with _host(host) as here:
+        migrate_domain(
+            here,
+            domain.find(here, str(who)),
+            Route(to, command),
+            options=("-p",) if paused else (),
+            config=config,
+            keep_domid=keep_domid,
+            compress=compress,
+            timeout=timeout,
+            observe=observe,
+        )
+
+
 def recover(who: str | int = "", *, host: Host | None = None) -> list[Recovered]:
     """End what killed operations left, on all domains or on one, and return how.
 

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.formats import golden
-from xenqemu.formats.cpu_features import NO_SUBLEAF, WORDS, lacking
+from xenqemu.formats.cpu_features import NO_SUBLEAF, SHARED, WORDS, lacking
 from xenqemu.formats.detect import Walk
 from xenqemu.formats.libxc_records import CpuidLeaf, X86CpuidPolicy
 from xenqemu.formats.source import Source
@@ -55,11 +55,24 @@ def test_what_is_no_feature_may_differ():
     assert list(lacking(own, other)) == []
 
 
+def test_what_amd_repeats_of_leaf_1_is_no_feature_of_its_own():
+    own = leaves("hvm.save")
+    word = next(each for each in own if each[:2] == (0x80000001, NO_SUBLEAF)).d
+    repeating = changed(own, 0x80000001, NO_SUBLEAF, d=word | 0x0183F3FF)
+    assert (
+        list(lacking(repeating, changed(own, 0x80000001, NO_SUBLEAF, d=word & ~0x0183F3FF))) == []
+    )
+
+
 def test_a_leaf_that_is_not_there_has_no_features():
     everything = tuple(
         CpuidLeaf(leaf, subleaf, *[0xFFFFFFFF] * 4)
         for leaf, subleaf in dict.fromkeys(word[:2] for word in WORDS)
     )
     names = list(lacking(everything, ()))
-    assert len(names) == len(set(names)) == 32 * len(WORDS)
+    assert (
+        len(names)
+        == len(set(names))
+        == 32 * len(WORDS) - sum(mask.bit_count() for mask in SHARED.values())
+    )
     assert list(lacking((), everything)) == []

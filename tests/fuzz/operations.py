@@ -29,7 +29,7 @@ from tests.fuzz.texts import CFG, LINES
 from xenqemu.cli import commands
 from xenqemu.cli.show import printable
 from xenqemu.errors import FormatError, HostError, UsageError
-from xenqemu.formats import settings
+from xenqemu.formats import settings, xendomains
 from xenqemu.formats.domain_config import DomainConfig
 from xenqemu.formats.helper_dialects import DIALECTS
 from xenqemu.formats.helper_messages import Suspend, SwitchQemuLogdirty
@@ -159,6 +159,11 @@ def configured(data: bytes) -> None:
     settings.read(data, Settings(), "xenqemu.conf")
 
 
+def configured_for_xendomains(data: bytes) -> None:
+    chosen = xendomains.read(data, "xendomains")
+    assert all("\n" not in value for value in chosen.values())
+
+
 # The save helper's talk.
 
 
@@ -233,6 +238,8 @@ _ANY = noise.changed
 _STREAMS = (stream_changed, stream_changed, stream_changed, _ANY)
 _PACKETS = (wires.PACKETS.changed, wires.PACKETS.changed, _ANY)
 
+_SHELL = (LINES.changed, CFG.changed, _ANY)
+
 OPERATIONS = (
     Target("verify", samples.streams, _STREAMS, verified),
     Target("inspect", samples.streams, _STREAMS, inspected),
@@ -243,6 +250,7 @@ OPERATIONS = (
         "ledger", samples.ledgers, (LINES.changed, LINES.changed, _ANY), left_over, (HostError,)
     ),
     Target("settings", samples.settings, (CFG.changed, _ANY), configured, (UsageError,)),
+    Target("xendomains", samples.xendomains, _SHELL, configured_for_xendomains, (UsageError,)),
     Target("save-helper", wires.saves, (wires.MESSAGES.changed, _ANY), heard),
     Target("xenstored", wires.requests, _PACKETS, served),
     Target("store", wires.replies, _PACKETS, answered, (HostError,), memory=1 << 30),

@@ -218,6 +218,15 @@ def settings() -> tuple[bytes, ...]:
 
 
 @cache
+def xendomains() -> tuple[bytes, ...]:
+    """Settings of xendomains, in each way to quote them."""
+    names = ("MIGRATE", "SAVE", "RESTORE", "AUTO", "STOP_MAXWAIT")
+    values = ('""', "/var/lib/xen/save", "'true'  # or false", '"/etc/xen/auto"', "300")
+    lines = (f"XENDOMAINS_{name}={value}\n" for name, value in zip(names, values, strict=True))
+    return ("".join(("# as Debian has them\n", *lines, "export OTHER=$(date)\n")).encode(),)
+
+
+@cache
 def cfgs() -> tuple[bytes, ...]:
     """Texts of xl.cfg."""
     return _files("xlcfg", "*.cfg")

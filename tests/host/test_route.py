@@ -2,6 +2,7 @@
 
 import pytest
 
+from xenqemu.errors import UsageError
 from xenqemu.host.route import XENQEMU, XL, Route
 
 BOTH = (XENQEMU, XL)
@@ -26,6 +27,11 @@ def test_our_own():
     )
     whole = Route("xenqemu --host lab:/x migrate-receive", "")
     assert whole.receiver(XENQEMU, "-p") == "xenqemu --host lab:/x migrate-receive -p"
+
+
+def test_a_whole_command_is_run_as_it_stands():
+    with pytest.raises(UsageError, match="say -e -p within the command: nc web2 99"):
+        Route("nc web2 99", "").receiver(XL, "-e", "-p")
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,17 @@ def test_one_that_stays_is_ended_for_certain(deaf, status):
         assert time.monotonic() - began < 20
 
 
+def test_one_that_has_something_to_finish_is_let(tmp_path):
+    rune = f"cat >/dev/null; sleep 0.5; echo done > {tmp_path}/file"
+    with carried(rune, deadlines=IMPATIENT) as there:
+        there.finish(LATE)
+        assert there.end() == 0
+    assert (tmp_path / "file").read_text() == "done\n"
+    with carried(f"exec sleep 60; {rune}", deadlines=IMPATIENT) as there:
+        there.finish(0.2)
+        assert there.end() == -signal.SIGTERM
+
+
 def test_one_that_floods_is_ended_too():
     with carried("exec yes", deadlines=IMPATIENT) as there:
         assert there.wire.read(2, Deadline.after(LATE)) == b"y\n"

@@ -96,7 +96,7 @@ def test_files_that_are_not_there(knows_machines, text):
         ("echo broken >&2; exit 1", "does not list its machines: broken"),
         (f"echo '{GREETING}'", "does not list its machines: $"),
         (f"echo '{GREETING}'; echo '{{\"return\": {{}}}}'", "does not list its machines"),
-        ("echo '{\"return\": {}}'; echo '{\"return\": []}'", "has no machines"),
+        ("echo '{\"return\": {}}'; echo '{\"return\": []}'", "does not list its machines"),
         ("echo hello", "does not list its machines"),
         ("echo '[]'", "does not list its machines"),
         (r"printf '\377\n'", "does not list its machines"),
@@ -151,7 +151,7 @@ def test_names_and_uuids_are_there_once(tmp_path):
         admission.check_free(DomainConfig(tree), tmp_path)
 
 
-DEVICES = '{"return": [{"name": "ide-hd"}, {"name": "rtl8139"}]}'
+DEVICES = 'name "ide-hd", bus IDE\nname "rtl8139", bus PCI'
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ DEVICES = '{"return": [{"name": "ide-hd"}, {"name": "rtl8139"}]}'
     ],
 )
 def test_devices_that_qemu_has(fake_qemu, text, why):
-    fake_qemu(f"cat >/dev/null; echo '{GREETING}'; echo '{{\"return\": {{}}}}'; echo '{DEVICES}'")
+    fake_qemu(f"echo '{DEVICES}'")
     if not why:
         admission.check_devices(config(text))
         return

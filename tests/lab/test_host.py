@@ -132,7 +132,9 @@ def test_a_host_that_is_not_up(place):
 
 
 def test_xenstored_was_killed(lab):
+    (lab.guests / "9").mkdir()
     with lab.store() as store:
+        store.write("/local/domain/8/name", "ended meanwhile")
         store.write("/local/domain/9/name", "survivor")
     wait_saved(lab, "survivor")
     first = xenstored(lab)
@@ -143,6 +145,8 @@ def test_xenstored_was_killed(lab):
     lab.up()
     assert xenstored(lab) != first
     assert find(lab, "survivor") == 9
+    with lab.store() as store:
+        assert store.list("/local/domain") == ["0", "9"]
 
 
 def test_down_ends_no_program_that_got_the_id_of_xenstored(place):

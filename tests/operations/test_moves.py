@@ -223,7 +223,7 @@ def test_recover_in_doubt_does_nothing_and_says_what_to_say():
     for _ in range(2):
         (done,) = recover(source.host)
         assert not done.whole
-        assert not done.finished
+        assert (done.finished, done.doubtful) == (False, True)
         (trouble,) = done.trouble
         assert trouble == (
             f"nobody here can tell which copy lives: domain 1 stands still here as {AWAY}, "

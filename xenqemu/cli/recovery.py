@@ -46,6 +46,8 @@ def cancel(chosen: argparse.Namespace) -> None:
 
 def _tell(ended: Recovered) -> None:
     how = f"finished: {ended.meaning}" if ended.finished else "taken back"
+    if ended.doubtful:
+        how = "left as it is"
     show.line(f"the {ended.about}, interrupted in its {ended.phase or 'beginning'}, is {how}")
     for trouble in ended.trouble:
         show.line(f"  {trouble}")

@@ -39,11 +39,16 @@ WORDS = (
 """Leaf, subleaf and register of each word of features."""
 
 
+SHARED = {(0x80000001, NO_SUBLEAF, "edx"): 0x0183F3FF}
+"""Bits that repeat those of leaf 1 edx where the guest's CPU is AMD's, and in no policy of a host
+(CPUID_COMMON_1D_FEATURES)."""
+
+
 def lacking(guest: Iterable[CpuidLeaf], host: Iterable[CpuidLeaf]) -> Iterator[str]:
     """Yield each feature of the guest's that the host's policy lacks, as "7.0 ebx bit 16"."""
     told, had = _words(guest), _words(host)
     for word in WORDS:
-        gone = told.get(word, 0) & ~had.get(word, 0)
+        gone = told.get(word, 0) & ~had.get(word, 0) & ~SHARED.get(word, 0)
         leaf, subleaf, register = word
         place = f"{leaf:x}" if subleaf == NO_SUBLEAF else f"{leaf:x}.{subleaf:x}"
         yield from (f"{place} {register} bit {bit}" for bit in range(32) if gone >> bit & 1)

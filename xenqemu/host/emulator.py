@@ -1,10 +1,11 @@
-"""A QEMU program, asked what it knows: without a machine, it talks QMP on its own streams."""
+"""A QEMU program, asked what it knows before it is needed."""
 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -16,34 +17,42 @@ QUESTION_TIMEOUT = 30.0
 WORDS = 2000
 """Bytes of what it says that an error repeats."""
 
-Question = Mapping[str, Any]
-MACHINES: Question = {"execute": "query-machines"}
-DEVICES: Question = {"execute": "qom-list-types", "arguments": {"implements": "device"}}
+MONITOR = ("-nodefaults", "-machine", "none", "-display", "none", "-qmp", "stdio")
+"""Without a machine, it talks QMP on its own streams."""
+
+_DEVICE = re.compile(r'^name "([^"]+)"', re.MULTILINE)
 
 
 def machines(program: str) -> dict[str, str]:
     """Return the machines that a QEMU has, with what each is an alias of ("" for none)."""
-    match _ask(program, MACHINES, "machines"):
-        case [{"name": str()}, *_] as known:
-            return {each["name"]: each.get("alias", "") for each in known}
-    raise HostError(f"{program} has no machines")
+    words = ({"execute": name} for name in ("qmp_capabilities", "query-machines", "quit"))
+    done = _run(program, MONITOR, "".join(map(json.dumps, words)), "machines")
+    for answer in _answers(done.stdout):
+        match answer:
+            case [{"name": str()}, *_]:
+                return {known["name"]: known.get("alias", "") for known in answer}
+    raise _silent(program, "machines", done.stderr)
 
 
 def devices(program: str) -> frozenset[str]:
-    """Return the names of the devices that a QEMU has."""
-    match _ask(program, DEVICES, "devices"):
-        case [{"name": str()}, *_] as known:
-            return frozenset(each["name"] for each in known)
-    raise HostError(f"{program} has no devices")
+    """Return the names of the devices that a QEMU has.
+
+    Asked before it sets anything up: a QEMU for Xen alone has nothing to run a monitor on.
+    """
+    done = _run(program, ("-device", "help"), "", "devices")
+    names = frozenset(_DEVICE.findall(done.stdout))
+    if not names:
+        raise _silent(program, "devices", done.stderr)
+    return names
 
 
-def _ask(program: str, question: Question, what: str) -> list[Any]:
-    """Return the list that QEMU answers; its other answers are empty objects."""
-    words = [{"execute": "qmp_capabilities"}, question, {"execute": "quit"}]
+def _run(
+    program: str, words: tuple[str, ...], said: str, what: str
+) -> subprocess.CompletedProcess[str]:
     try:
-        done = subprocess.run(
-            [program, "-nodefaults", "-machine", "none", "-display", "none", "-qmp", "stdio"],
-            input="".join(map(json.dumps, words)),
+        return subprocess.run(
+            [program, *words],
+            input=said,
             capture_output=True,
             text=True,
             errors="replace",
@@ -52,10 +61,6 @@ def _ask(program: str, question: Question, what: str) -> list[Any]:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise HostError(f"cannot ask {program} for its {what}: {error}") from error
-    for answer in _answers(done.stdout):
-        if isinstance(answer, list):
-            return answer
-    raise HostError(f"{program} does not list its {what}: {done.stderr.strip()[:WORDS]}")
 
 
 def _answers(said: str) -> Iterator[Any]:
@@ -65,3 +70,7 @@ def _answers(said: str) -> Iterator[Any]:
             match json.loads(line):
                 case {"return": value}:
                     yield value
+
+
+def _silent(program: str, what: str, said: str) -> HostError:
+    return HostError(f"{program} does not list its {what}: {said.strip()[:WORDS]}")

@@ -102,9 +102,13 @@ class Peer:
 def receiver_by(
     rune: str, listener: Listener = unheard, deadlines: Deadlines = PATIENCE
 ) -> Iterator[Peer]:
-    """Run the command that leads to a receiver, for the block; it is ended for certain."""
+    """Run the command that leads to a receiver, for the block; it is ended for certain.
+
+    Behind a block that ends well, it has the time to come to its own end.
+    """
     with carried(rune, listener, deadlines) as transport:
         yield Peer(Role.SENDER, transport.wire, transport.ending, deadlines)
+        transport.finish(deadlines.peer_message)
 
 
 @contextmanager

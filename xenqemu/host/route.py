@@ -15,6 +15,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from xenqemu.errors import UsageError
+
 XENQEMU = "xenqemu"
 XL = "xl"
 
@@ -38,9 +40,14 @@ class Route:
         return (XENQEMU,) if found and found[-1].end() == len(self.host) else (XL,)
 
     def receiver(self, program: str, *options: str) -> str:
-        """Return the command that runs a receiver there."""
+        """Return the command that runs a receiver there.
+
+        Raises `UsageError` if a whole command is to get options and may not end in a receiver.
+        """
         if self.command:
             return self.run(program, "migrate-receive", *options)
+        if options and program == XL:
+            raise UsageError(f"say {' '.join(options)} within the command: {self.host}")
         return " ".join([self.host, *options])
 
     def run(self, *words: str) -> str:

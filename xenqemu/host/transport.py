@@ -102,11 +102,16 @@ class Transport:
         aside = Aside(self._stderr.fileno(), self._said.hear)
         self.wire = Wire(self._stdout, stdin, aside)
 
+    def finish(self, seconds: float) -> None:
+        """Say no more, and let the command come to its own end, for so long at most."""
+        self.wire.hang_up()
+        self._ends_within(seconds)
+
     def end(self) -> int:
         """End the command for certain and return its exit status, negative for a signal."""
         self.wire.hang_up()
         for act in (self._process.terminate, self._process.kill):
-            if self._ended_in_time():
+            if self._ends_within(self._patience):
                 break
             act()
         status = self._process.wait()
@@ -128,8 +133,8 @@ class Transport:
         how = f"status {status}" if status >= 0 else f"signal {-status}"
         return f"{self._rune!r} ended with {how}: {self._said}"
 
-    def _ended_in_time(self) -> bool:
-        deadline = Deadline.after(self._patience)
+    def _ends_within(self, seconds: float) -> bool:
+        deadline = Deadline.after(seconds)
         while self._process.poll() is None:
             if deadline.passed:
                 return False

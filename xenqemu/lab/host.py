@@ -120,6 +120,7 @@ class Lab:
             xenstored.wait(lambda: self._xenstored() is not None, self.deadlines.xenstored_start)
             with self.store() as store:
                 layout.introduce_host(store)
+                self._forget_ended(store)
 
     def down(self) -> list[str]:
         """End all domains, then the host; return the names of the domains."""
@@ -211,6 +212,13 @@ class Lab:
 
     def close(self) -> None:
         """Do nothing: every connection is given back at once."""
+
+    def _forget_ended(self, store: Store) -> None:
+        """Remove the nodes of domains that had ended since xenstored kept its state last."""
+        known = {0, *self.hypervisor.domids()}
+        for name in store.list("/local/domain") or ():
+            if name.isdecimal() and int(name) not in known:
+                layout.remove(store, int(name))
 
     def _clear_away(self, domid: int) -> None:
         """Remove what an ended domain left; nothing if it is being made, or was meanwhile."""

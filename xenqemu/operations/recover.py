@@ -25,7 +25,8 @@ class Recovered:
     `phase` is how far it had come.  `finished` says that its point of no return had been passed,
     `meaning` what is the guest for that reason.  `state` is what all parties say of its domain
     now, "" if it had none.  `trouble` is what could not be done: with any that has to be done
-    again, the operation's file stays.
+    again, the operation's file stays.  `doubtful` says that nothing was done, since nobody here
+    can tell whether a guest has moved.
     """
 
     about: About
@@ -35,6 +36,7 @@ class Recovered:
     state: str
     trouble: tuple[str, ...]
     whole: bool
+    doubtful: bool
 
 
 def recover(
@@ -86,6 +88,7 @@ def _end(host: Host, found: Found, observe: Observer, moved: bool | None) -> Rec
             now,
             (*trouble, *notes),
             not entry.unfinished,
+            bool(story.doubt),
         )
 
 

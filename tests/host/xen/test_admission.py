@@ -105,8 +105,8 @@ def test_cpu():
 def qemu(tmp_path, monkeypatch):
     """A QEMU that knows two devices."""
     program = tmp_path / "qemu"
-    lines = '{"return": {}}', '{"return": [{"name": "e1000"}, {"name": "cirrus-vga"}]}'
-    program.write_text(f"#!/bin/sh\ncat >/dev/null\necho '{lines[0]}'\necho '{lines[1]}'\n")
+    text = 'Network devices:\nname "e1000", bus PCI, alias "e1000-82540em"\nname "cirrus-vga"'
+    program.write_text(f"#!/bin/sh\n[ \"$*\" = '-device help' ] && echo '{text}'\n")
     program.chmod(0o755)
     monkeypatch.setattr(admission, "QEMUS", ("/nowhere/{}", str(program)))
     return program
@@ -138,6 +138,12 @@ def test_guests_without_qemu_and_hosts_whose_qemu_is_elsewhere(qemu, monkeypatch
     check_devices(config('kernel = "/vmlinuz"\nvif = [""]', "pvh"))
     monkeypatch.setattr(admission, "QEMUS", ())
     check_devices(config('vga = "stdvga"'))
+
+
+def test_a_qemu_that_tells_nothing(qemu):
+    qemu.write_text("#!/bin/sh\necho 'no such library' >&2; exit 127\n")
+    with pytest.raises(HostError, match="does not list its devices: no such library"):
+        check_devices(config())
 
 
 def test_real_qemu_knows_its_devices():

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -128,10 +129,11 @@ class Host:
         return [*self.lab.guests.iterdir(), *self.lab.run.iterdir(), *nodes] == []
 
     def clean(self) -> None:
-        """End all domains, whatever a test left."""
+        """End all domains and what was begun with them, whatever a test left."""
         self.lab.up()
         for domid in self.lab.hypervisor.domids():
             self.lab.destroy(domid)
+        shutil.rmtree(self.lab.folder / "operations", ignore_errors=True)
 
 
 @dataclass

@@ -32,18 +32,14 @@ cd {here} && PYTHONPATH={here} exec {program} --host lab:{lab} "$@"
 
 
 class NamespacedHost(Host):
-    """A lab host all of whose programs are in a network namespace."""
+    """A lab host in a network namespace, and its address there."""
 
     def __init__(self, folder: Path, namespace: str, address: str) -> None:
-        super().__init__(folder)
-        self.namespace = namespace
+        super().__init__(folder, namespace)
         self.address = address
 
     def inside(self, *words: object) -> list[str]:
-        return ["ip", "netns", "exec", self.namespace, *map(str, words)]
-
-    def command(self, *words: object) -> list[str]:
-        return self.inside(*super().command(*words))
+        return [*self._inside, *map(str, words)]
 
 
 def _ip(*words: str) -> None:
@@ -139,7 +135,7 @@ def listening(host: NamespacedHost, folder: Path, *options: str) -> Iterator[str
     scripts = {"listen": LISTEN, "connect": CONNECT}
     for name, text in scripts.items():
         (folder / name).write_text(text)
-    receive = Host.command(host, "migrate-receive", *options)
+    receive = host.command("migrate-receive", *options)
     command = host.inside(sys.executable, folder / "listen", host.address, port, *receive)
     with (folder / "listen.log").open("wb") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log)

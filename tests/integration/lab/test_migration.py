@@ -14,10 +14,13 @@ from pathlib import Path
 
 import pytest
 
+import xenqemu
 from tests.integration import relay
 from tests.integration.lab.guests import PATIENCE, PROGRAM, Guest, Host, Seed, ticks, wait
 from tests.integration.lab.namespaces import NamespacedHost, listening, namespaced, sshd
+from xenqemu.errors import HostError
 from xenqemu.formats.handshake import WORDS, Message
+from xenqemu.operations.events import Event, Kind
 
 pytestmark = pytest.mark.lab
 
@@ -94,6 +97,17 @@ def test_there_and_back_again_compressed(guest: Guest, one: Host, two: Host):
         assert before.empty()
         assert guest.host.lab.ledger.found() == []
     assert_goes_on(guest)
+
+
+def test_a_toolstack_migrates_by_a_function(guest: Guest, one: Host, two: Host):
+    events: list[Event] = []
+    xenqemu.migrate("web", receiver(two, "-p"), command="", host=one.lab, observe=events.append)
+    assert one.empty()
+    assert two.status("web")["state"] == "paused"
+    done = [event.phase.value for event in events if event.kind is Kind.DONE]
+    assert done == ["check", "connect", "quiesce", "save", "handover", "release"]
+    with pytest.raises(HostError, match="there is no domain 'web'"):
+        xenqemu.migrate("web", receiver(two), command="", host=one.lab)
 
 
 def test_a_guest_with_disks_cards_and_a_screen(devices_seed: Seed, one: Host, two: Host):

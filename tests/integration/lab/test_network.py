@@ -9,7 +9,9 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -136,6 +138,53 @@ def test_guests_reach_each_other_wherever_they_are(hosts, folder):
     assert f"{image} is held by domain" in refused.err
     assert one.empty()
     assert ports("xq-one") == []
+
+
+CLIENT = """
+import itertools, pathlib, socket, sys
+address, port, stop = sys.argv[1:]
+with socket.create_connection((address, int(port)), 30) as connection:
+    echo = connection.makefile("rb")
+    for number in itertools.count(1):
+        connection.sendall(b"%d\\n" % number)
+        assert int(echo.readline()) == number
+        print(number, flush=True)
+        if pathlib.Path(stop).exists():
+            break
+"""
+
+
+def test_open_connections_go_on_through_a_move(hosts, folder):
+    """They are neither broken nor begun anew: one process here talks to one in the guest."""
+    one, two = hosts
+    boot(one, "web", "raw", "ip=192.0.2.5/24 echo=7 disk=/dev/sda", folder)
+    wait_answers("xq-one", "192.0.2.5")
+    inside = ["ip", "netns", "exec", "xq-one", sys.executable, "-c", CLIENT, "192.0.2.5", "7"]
+    with (folder / "heard").open("wb") as heard:
+        client = subprocess.Popen([*inside, folder / "stop"], stdout=heard, stderr=heard)
+    lines = (folder / "heard").read_bytes
+
+    def wait_more(number: int) -> None:
+        wanted = lines().count(b"\n") + number
+        wait(lambda: lines().count(b"\n") >= wanted, lambda: repr(lines()[-500:]))
+
+    try:
+        wait_more(100)
+        for here, there in ((one, two), (two, one)):
+            receiver = shlex.join(there.command("migrate-receive"))
+            done = here.run("migrate", "-s", "", "web", receiver)
+            assert done.code == 0, done.err
+            assert here.empty()
+            wait_more(100)
+        (folder / "stop").touch()
+        assert client.wait(60) == 0, lines()[-500:]
+        told = lines().split()
+        assert told == [b"%d" % number for number in range(1, len(told) + 1)]
+        wait_said(one.guest("web"), "disk this is the disk of web")
+        assert lease.held(folder / "web.raw").holder.host.endswith(str(one.lab.folder))
+    finally:
+        client.kill()
+        client.wait()
 
 
 def test_a_guest_that_dies_leaves_nothing_in_the_network(hosts, folder):

@@ -70,9 +70,10 @@ def test_guests_are_left_alone_or_shut_down_as_the_settings_say(bed: Bed) -> Non
         save_all.shut_down = ["pv"]
         """,
     )
+    domid = bed.domid("pv")
     said = bed.must(f"{XENQEMU} --conf /job/conf save-all --json", timeout=300)
     assert became(said) == {"hvm": "saved", "pvh": "left alone", "pv": "shut down"}
     bed.wait_ticks("pvh")
     assert bed.must("xl list | awk 'NR > 2 { print $1 }'") == "pvh\n"
     assert bed.must("ls -A /tmp/records") == "hvm\n"
-    assert "Domain 3 has shut down, reason code 0" in bed.must("cat /var/log/xen/xl-pv.log")
+    assert f"Domain {domid} has shut down, reason code 0" in bed.must("cat /var/log/xen/xl-pv.log")
