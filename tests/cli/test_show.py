@@ -8,7 +8,7 @@ import pytest
 
 from xenqemu.cli import show
 from xenqemu.host.precopy import Round
-from xenqemu.operations.events import Event, Kind, Phase, unobserved
+from xenqemu.operations.events import Event, Kind, Phase
 
 EVENTS = [
     Event(Phase.SAVE, Kind.STARTED),
@@ -62,8 +62,11 @@ def test_progress_as_lines_of_json(capsys):
     ]
 
 
-def test_progress_goes_nowhere_without_a_terminal():
-    assert show.observer(as_lines_of_json=False) is unobserved
+def test_only_notes_are_shown_without_a_terminal(capsys):
+    observe = show.observer(as_lines_of_json=False)
+    for event in (*EVENTS, Event(Phase.CHECK, Kind.NOTE, text="by the way")):
+        observe(event)
+    assert tuple(capsys.readouterr()) == ("", "xenqemu: by the way\n")
 
 
 ROUND = Event(Phase.SAVE, Kind.ROUND, round=Round(2, 256, 1 << 20, 0.5, 100, 0.25))

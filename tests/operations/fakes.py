@@ -155,7 +155,7 @@ def failure(party: str, name: str, how: How) -> BaseException:
 class Guest:
     """A domain: `tick` counts on while it runs, in its memory and in its device state.
 
-    `noted` is whether somebody notes which of its pages change.
+    `noted` is whether somebody notes which of its pages change, `loggable` whether one can.
     """
 
     config: DomainConfig
@@ -169,6 +169,7 @@ class Guest:
     obeys: bool = True
     worked: float = 0.0
     noted: bool = False
+    loggable: bool = True
 
     @property
     def runs(self) -> bool:
@@ -490,6 +491,9 @@ class Memory:
 
     def load(self, source: Source, progress) -> None:
         self._world.call("memory.load", lambda: self._load(source, progress))
+
+    def loggable(self) -> bool:
+        return self._world.call("memory.loggable", lambda: self._guest.loggable)
 
     def save_live(self, out, progress, live: Live) -> None:
         """Write the guest in two rounds, in which it ticks on; then freeze it, or give up."""

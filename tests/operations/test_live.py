@@ -61,6 +61,14 @@ def test_the_guest_goes_on_before_its_record_is_compacted(world, tmp_path):
     assert any(each == (Phase.COMPACT, Kind.PROGRESS) for each in told)
 
 
+def test_a_guest_that_cannot_be_logged_is_not_touched(world, tmp_path):
+    world.guests[1].loggable = False
+    with pytest.raises(HostError, match="this host cannot tell which of its pages change"):
+        save(world, tmp_path / "record")
+    assert world.acts() == []
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_phases_and_rounds(world, tmp_path):
     save(world, tmp_path / "record")
     told = [

@@ -64,6 +64,15 @@ def test_a_guest_moves(options):
     assert move.source.broken == move.target.broken == []
 
 
+def test_a_guest_that_cannot_be_logged_moves_all_the_same():
+    move = Move.prepared(precopy=Precopy())
+    move.source.guests[1].loggable = False
+    sent, taken = move.run()
+    assert (sent.kind, taken.kind) == (None, None), (sent, taken)
+    assert "memory.save" in sent.calls
+    assert "memory.save_live" not in sent.calls
+
+
 def test_the_order_of_acts():
     sent, taken = Move.prepared().run()
     acts = {*ACTS, "host.admit"}

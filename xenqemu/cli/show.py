@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from xenqemu.host.precopy import Round
-from xenqemu.operations.events import Event, Kind, Observer, Phase, unobserved
+from xenqemu.operations.events import Event, Kind, Observer, Phase
 
 MIB = 1 << 20
 _REDRAW = 0.1
@@ -38,10 +38,15 @@ def as_json(answer: object) -> None:
 
 
 def observer(*, as_lines_of_json: bool) -> Observer:
-    """Return what shows progress: JSON lines, or a line redrawn on a terminal, or nothing."""
+    """Return what shows progress: JSON lines, or a line redrawn on a terminal, or only notes."""
     if as_lines_of_json:
         return _json_line
-    return _Drawing() if sys.stderr.isatty() else unobserved
+    return _Drawing() if sys.stderr.isatty() else _notes
+
+
+def _notes(event: Event) -> None:
+    if event.kind is Kind.NOTE:
+        sys.stderr.write(f"xenqemu: {event.text}\n")
 
 
 def _json_line(event: Event) -> None:
@@ -106,6 +111,8 @@ class _Drawing:
         elif event.round:
             self._began = now
             self._draw(f"{_of_round(event.round)}\n")
+        elif event.kind is Kind.NOTE:
+            self._draw(f"xenqemu: {event.text}\n")
         elif event.kind in (Kind.DONE, Kind.FAILED):
             self._draw("")
 

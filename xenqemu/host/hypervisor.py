@@ -85,6 +85,9 @@ class GuestMemory(Protocol):
     def save(self, out: Sink, progress: Progress) -> None:
         """Write the image, from its header to its END record."""
 
+    def loggable(self) -> bool:
+        """Return whether it can be noted here which pages change, as `save_live` needs it."""
+
     def save_live(self, out: Sink, progress: Progress, live: Live) -> None:
         """Write the image, in which later pages take the place of earlier ones.
 

@@ -31,6 +31,7 @@ class Kind(Enum):
     STARTED = "started"
     PROGRESS = "progress"
     ROUND = "round"
+    NOTE = "note"
     DONE = "done"
     FAILED = "failed"
 

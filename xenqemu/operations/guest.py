@@ -25,6 +25,9 @@ from xenqemu.operations.journal import Journal
 Ready = Callable[[bytes | None], None]
 """Called with the device model's state when only memory is left to be written."""
 
+UNKNOWN_CHANGES = "this host cannot tell which of its pages change"
+"""Why a guest cannot be written while it runs."""
+
 Watch = Callable[[Round], None]
 """Called with each round of a live save when it is over."""
 
@@ -41,6 +44,10 @@ class Guest:
     def __post_init__(self) -> None:
         self._undos: list[int] = []
         self.who = (self.domid, self.uuid)
+
+    def may_run(self) -> bool:
+        """Return whether it can be written while it runs."""
+        return self.memory.loggable()
 
     def require_savable(self) -> None:
         """Raise `HostError` if the guest does not run, or cannot be saved as it is."""

@@ -110,6 +110,10 @@ class Journal:
         self._observe(Event(self._phase, Kind.ROUND, round=done))
         self._check()
 
+    def note(self, text: str) -> None:
+        """Tell people something that they may want to know."""
+        self._observe(Event(self._phase, Kind.NOTE, text=text))
+
     @contextmanager
     def amid(self, phase: Phase) -> Iterator[None]:
         """Run the body as `phase` in the midst of another one, which goes on after it."""

@@ -22,7 +22,7 @@ from xenqemu.host.route import Route
 from xenqemu.host.transport import Listener, unheard
 from xenqemu.operations import steps
 from xenqemu.operations.events import Observer, Phase, unobserved
-from xenqemu.operations.guest import Guest
+from xenqemu.operations.guest import UNKNOWN_CHANGES, Guest
 from xenqemu.operations.journal import Journal, begin
 from xenqemu.operations.preflight import Errand, agree
 
@@ -46,7 +46,8 @@ def migrate(
     `options` are those of the receiver, as xl gives them to its own ("-p", "-e").  `config` takes
     the place of the domain's own, with `keep_domid` the same id is asked for.  With `compress` the
     record is packed on the way, for which a xenqemu has to receive it.  With `precopy` the guest
-    runs while it is sent, until that policy has it frozen.  All of it may take `timeout` seconds,
+    runs while it is sent, until that policy has it frozen, if the host can tell which of its pages
+    change.  All of it may take `timeout` seconds,
     up to where the other host may let the guest run.  `listener` is called with each line that the
     other host says for people.
 
@@ -60,6 +61,9 @@ def migrate(
         guest = Guest(host, domid, own.uuid, job)
         with job.phase(Phase.CHECK):
             guest.require_savable()
+            if precopy and not guest.may_run():
+                precopy = None
+                job.note(f"{UNKNOWN_CHANGES}: it stands still for all of its move")
             errand = Errand(host.needs(domid, config), route, options, compress)
             agreed = agree(host, errand, listener)
         with receiver_by(agreed.rune, listener, host.deadlines) as peer:

@@ -12,6 +12,7 @@ import math
 from enum import Enum
 from pathlib import Path
 
+from xenqemu.errors import HostError
 from xenqemu.formats.detect import Kind
 from xenqemu.formats.domain_config import DomainConfig
 from xenqemu.host.domain import Host
@@ -21,7 +22,7 @@ from xenqemu.host.staging import Draft, staged
 from xenqemu.operations import steps
 from xenqemu.operations.compact import compact
 from xenqemu.operations.events import Observer, Phase, unobserved
-from xenqemu.operations.guest import Guest
+from xenqemu.operations.guest import UNKNOWN_CHANGES, Guest
 from xenqemu.operations.image import room_for, room_for_rest
 from xenqemu.operations.journal import Journal, begin
 from xenqemu.operations.outline import Outline
@@ -73,6 +74,8 @@ def suspend(
         guest = Guest(host, domid, own.uuid, job)
         with job.phase(Phase.CHECK):
             guest.require_savable()
+            if precopy and not guest.may_run():
+                raise HostError(f"domain {domid} cannot be saved while it runs: {UNKNOWN_CHANGES}")
             job.leaving(steps.clear(draft.traces))
             draft.create()
             draft.reserve(room_for(config, guest.memory))

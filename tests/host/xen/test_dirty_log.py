@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from errno import EINVAL, EIO, EPERM
+from errno import EINVAL, EIO, EOPNOTSUPP, EPERM
 from pathlib import Path
 from typing import Self
 
@@ -66,6 +66,13 @@ def test_a_log_that_cannot_be_on(libraries: FakeLibraries, log: DirtyLog) -> Non
 def test_stopping_where_there_can_be_no_log(libraries: FakeLibraries, log: DirtyLog) -> None:
     libraries.refusals["xc_logdirty_control"] = EINVAL
     log.stop()
+
+
+def test_whether_there_can_be_a_log(libraries: FakeLibraries, log: DirtyLog, guest: Guest) -> None:
+    assert log.possible()
+    assert guest.noted is None
+    libraries.refusals["xc_logdirty_control"] = EOPNOTSUPP
+    assert not log.possible()
 
 
 def test_a_log_of_fewer_pages(

@@ -78,7 +78,9 @@ def memory(tmp_path: Path, marker: Path) -> Callable[..., HelperMemory]:
     def make(changed: int = 20, body: str = ROUNDS) -> HelperMemory:
         script = body.replace("{changed}", str(changed)).replace("{marker!r}", repr(str(marker)))
         path = write_peer(tmp_path / "peer", script)
-        return HelperMemory(7, path, DIALECTS[-1], lambda: False, pages=lambda: 0)
+        return HelperMemory(
+            7, path, DIALECTS[-1], lambda: False, pages=lambda: 0, logs=lambda: True
+        )
 
     return make
 

@@ -29,7 +29,7 @@ def memory(tmp_path):
     def make(body, *, suspended=lambda: True, dialect=DIALECTS[-1], **options):
         path = write_peer(tmp_path / "peer", body)
         memory: GuestMemory = HelperMemory(
-            7, path, dialect, suspended, pages=lambda: 1000, **options
+            7, path, dialect, suspended, pages=lambda: 1000, logs=lambda: True, **options
         )
         return memory
 
@@ -248,7 +248,9 @@ def test_no_descriptor_is_left_open(memory):
 
 def test_a_helper_that_is_not_there(tmp_path):
     before = open_descriptors()
-    memory = HelperMemory(7, tmp_path / "none", DIALECTS[-1], lambda: True, pages=lambda: 0)
+    memory = HelperMemory(
+        7, tmp_path / "none", DIALECTS[-1], lambda: True, pages=lambda: 0, logs=lambda: True
+    )
     with pytest.raises(HostError, match="cannot start libxl-save-helper"):
         saved(memory)
     assert open_descriptors() == before
@@ -263,7 +265,9 @@ def test_the_helper_does_not_see_that_another_is_to_be_used(memory, monkeypatch)
 
 def test_room_is_that_of_the_pages_the_guest_has_now(tmp_path):
     pages = [0, 1000]
-    memory = HelperMemory(7, tmp_path, DIALECTS[-1], lambda: True, pages=pages.pop)
+    memory = HelperMemory(
+        7, tmp_path, DIALECTS[-1], lambda: True, pages=pages.pop, logs=lambda: True
+    )
     assert memory.room() == image_room(1000) > 1000 * PAGE
     assert memory.room() == image_room(0) > 0
 
@@ -300,7 +304,9 @@ def test_the_hosts_own_helper_is_found(tmp_path):
 
 def test_xens_own_helper_says_why_it_cannot_reach_xen():
     assert own_helper((4, 17)) == REAL
-    memory = HelperMemory(7, REAL, dialect_of((4, 17)), lambda: True, pages=lambda: 0)
+    memory = HelperMemory(
+        7, REAL, dialect_of((4, 17)), lambda: True, pages=lambda: 0, logs=lambda: True
+    )
     with pytest.raises(HypervisorError) as caught:
         saved(memory)
     assert str(caught.value).startswith("libxl-save-helper could not save domain 7 (status 255): ")

@@ -13,7 +13,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from errno import EINVAL
+from errno import EINVAL, EOPNOTSUPP
 from typing import TYPE_CHECKING
 
 from xenqemu.errors import HostError, HypervisorError
@@ -49,6 +49,15 @@ class DirtyLog:
         except HypervisorError:  # it may be on: for the frame buffer, or left by a killed save
             self.stop()
             self._do(ENABLE_LOGDIRTY)
+
+    def possible(self) -> bool:
+        """Return whether there can be one: not for PV guests of a Xen without shadow paging."""
+        name, arguments = self._call(ENABLE_LOGDIRTY)
+        result, error = self._xen.attempt(name, *arguments)
+        if result < 0 and error == EOPNOTSUPP:
+            return False
+        self.stop()
+        return True
 
     def stop(self) -> None:
         """End the log; nothing if there is none."""

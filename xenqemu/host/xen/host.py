@@ -27,6 +27,7 @@ from xenqemu.host.process import boot_id
 from xenqemu.host.settings import PLACES, XenPlaces
 from xenqemu.host.store import Store
 from xenqemu.host.xen import admission, toolstack
+from xenqemu.host.xen.dirty_log import DirtyLog
 from xenqemu.host.xen.guest_state import cpuid, hvm_context, largest_policies, policies
 from xenqemu.host.xen.hypervisor import XenHypervisor
 from xenqemu.host.xen.library import Xen
@@ -195,7 +196,14 @@ class XenHost:
 
         version = self._xen.version
         helper = own_helper(version), dialect_of(version)
-        return HelperMemory(domid, *helper, suspended, pages=pages, deadlines=self.deadlines)
+        return HelperMemory(
+            domid,
+            *helper,
+            suspended,
+            pages=pages,
+            logs=DirtyLog(self._xen, domid).possible,
+            deadlines=self.deadlines,
+        )
 
     def _checks(self, needs: Needs) -> tuple[Callable[[], None], ...]:
         """Return what is asked of every guest that is to come here."""

@@ -62,6 +62,10 @@ class HvmMemory:
             self._save_pages(guest, writer, domain.pages, progress)
         self._end(writer)
 
+    def loggable(self) -> bool:
+        """Return True: wherever such guests run, Xen can log them."""
+        return True
+
     def save_live(self, out: Sink, progress: Progress, live: Live) -> None:
         """Write the image of a guest that runs until `live.freeze`, which is to suspend it."""
         self._unpaged()

@@ -37,7 +37,8 @@ Answers = Mapping[type[Message], Callable[[Any], int]]
 class HelperMemory:
     """The memory of a PV guest, or of any that is suspended, behind the seam of `GuestMemory`.
 
-    `suspended` tells whether the guest is so, `pages` how many it has.  No QEMU is told to note
+    `suspended` tells whether the guest is so, `pages` how many it has, `logs` whether Xen can note
+    which of them change.  No QEMU is told to note
     what it writes: a PV guest has none that would, and that of a suspended one stands still too.
     """
 
@@ -49,6 +50,7 @@ class HelperMemory:
         suspended: Callable[[], bool],
         *,
         pages: Callable[[], int],
+        logs: Callable[[], bool],
         hvm: bool = False,
         deadlines: Deadlines = PATIENCE,
     ) -> None:
@@ -56,6 +58,7 @@ class HelperMemory:
         self._path = path
         self._dialect = dialect
         self._pages = pages
+        self._logs = logs
         self._hvm = hvm
         self._stall = deadlines.helper_stall
         self._answers: Answers = {
@@ -79,6 +82,10 @@ class HelperMemory:
                 progress(message.done * PAGE_SIZE, message.total * PAGE_SIZE)
 
         self._run(out, Conversation(self._dialect, self._answers, told), lambda: None)
+
+    def loggable(self) -> bool:
+        """Return whether Xen can log the guest."""
+        return self._logs()
 
     def save_live(self, out: Sink, progress: Progress, live: Live) -> None:
         """Write the image of a PV guest that runs until `live.freeze`, in libxc's own rounds.
