@@ -37,7 +37,7 @@ type = "hvm"
 memory = {memory}
 kernel = "{guest}/vmlinuz"
 ramdisk = "{guest}/initrd"
-cmdline = "console=ttyS0 quiet panic=-1 random.trust_cpu=on mitigations=off fill={fill}"
+cmdline = "console=ttyS0 quiet panic=-1 random.trust_cpu=on mitigations=off fill={fill} {words}"
 serial = "pty"
 vga = "none"
 """
@@ -72,17 +72,22 @@ def hosts(folder: Path) -> Iterator[tuple[Lab, Lab]]:
         two.down()
 
 
-def boot(lab: Lab, fill: int) -> None:
-    """Start the guest and wait until its memory is full."""
+def boot(lab: Lab, fill: int, words: str = "") -> Path:
+    """Start the guest and wait until its memory is full; return what it says, as a file.
+
+    `words` are more of its kernel's command line.
+    """
     config = lab.folder / "bench.cfg"
-    config.write_text(CFG.format(memory=fill + 256, guest=GUEST, fill=fill))
+    config.write_text(CFG.format(memory=fill + 256, guest=GUEST, fill=fill, words=words))
     run(lab, "lab", "create", config)
-    console = lab.guests / "1" / "console.log"
+    (domid,) = lab.hypervisor.domids()
+    console = lab.guests / str(domid) / "console.log"
     deadline = time.monotonic() + 600
     while "tick" not in console.read_text(errors="replace"):
         if time.monotonic() > deadline:
             raise SystemExit("the guest does not come up")
         time.sleep(0.5)
+    return console
 
 
 def measure(one: Lab, two: Lab, folder: Path) -> dict[str, float]:
@@ -131,9 +136,9 @@ def write(memory: RamFile, image: Path) -> None:
 def read(memory: RamFile, image: Path, ram: Path) -> None:
     """Read an image into a fresh RAM file of the same size."""
     with ram.open("wb") as file:
-        os.truncate(file.fileno(), memory.size)
+        os.truncate(file.fileno(), memory.layout.size)
     with image.open("rb") as source:
-        again = RamFile(ram, memory.size, memory.below)
+        again = RamFile(ram, memory.layout.size, memory.layout.below)
         again.load(Source(source), lambda _done, _total: None)
 
 

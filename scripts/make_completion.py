@@ -26,7 +26,7 @@ KINDS = {
     "CFG": "files",
     "[CFG] FILE": "files files",
     "DIR": "folders",
-    "SECONDS": "nothing",
+    **dict.fromkeys(("SECONDS", "TIME", "N", "PAGES", "SIZE"), "nothing"),
     "FEATURE,…": "nothing",
     "CMD": "commands",
     "HOST": "machines",

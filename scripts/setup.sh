@@ -41,9 +41,18 @@ need_python() {
     printf '%s\n' "$stamp" >"$venv/stamp-$1"
 }
 
+# guest_programs FOLDER: the guests' own programs, into FOLDER
+guest_programs() {
+    for program in rewrite frozen; do
+        as --64 -I "$here/scripts/guest" -o "$1/$program.o" "$here/scripts/guest/$program.S"
+        ld -s -o "$1/$program" "$1/$program.o"
+        rm "$1/$program.o"
+    done
+}
+
 # need_guest: a small Linux guest, Debian's cloud kernel and busybox, in .cache/guest
 need_guest() {
-    need_packages qemu-system-x86 busybox-static cpio
+    need_packages qemu-system-x86 busybox-static cpio binutils
     mkdir -p "$cache/guest"
     if [ ! -e "$cache/guest/vmlinuz" ]; then
         (
@@ -58,7 +67,7 @@ need_guest() {
 
 # need_network_guest: the same with drivers for disks and network cards, in .cache/guest-net
 need_network_guest() {
-    need_packages qemu-system-x86 busybox-static cpio kmod
+    need_packages qemu-system-x86 busybox-static cpio binutils kmod
     if [ ! -e "$cache/guest-net/modules/order" ]; then
         rm -rf "$cache/guest-net"
         mkdir -p "$cache/guest-net/modules"
@@ -94,10 +103,11 @@ unpack_kernel() {
 
 # make_initrd FOLDER: an initrd of guest/init and the FOLDER's modules, unless it is there
 make_initrd() {
-    [ ! "$1/initrd" -nt "$here/scripts/guest/init" ] || return 0
+    [ -n "$(find "$here/scripts/guest" -newer "$1/initrd" 2>&1)" ] || return 0
     rm -rf "$1/root"
     mkdir -p "$1/root/bin" "$1/root/dev" "$1/root/proc" "$1/root/sys" "$1/root/fill"
     cp "$(command -v busybox)" "$1/root/bin/"
+    guest_programs "$1/root/bin"
     [ ! -d "$1/modules" ] || cp -r "$1/modules" "$1/root/m"
     install -m 755 "$here/scripts/guest/init" "$1/root/init"
     (cd "$1/root" && find . | cpio -o -H newc --quiet -R 0:0) >"$1/initrd.new"

@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from xenqemu.host.precopy import Precopy as Precopy
     from xenqemu.operations.suspend import After as After
     from xenqemu.toolstack import cancel as cancel
     from xenqemu.toolstack import migrate as migrate
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "After",
+    "Precopy",
     "cancel",
     "migrate",
     "open_host",

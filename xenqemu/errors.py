@@ -18,7 +18,8 @@
     │   ├── HypervisorError                 Xen, or what stands in its place
     │   ├── InUse                           somebody else has what was asked for
     │   ├── HostTimeout                     a party did not answer in time
-    │   └── ReplyLost                       the request went out, its answer never came
+    │   ├── ReplyLost                       the request went out, its answer never came
+    │   └── NotConverged                    a guest changes faster than its memory is written
     ├── ProtocolError                   4   the other host said something illegal
     └── OperationError                      "where is my guest?"
         ├── RolledBack                 10   as it was
@@ -41,6 +42,7 @@ __all__ = [
     "HostTimeout",
     "HypervisorError",
     "InUse",
+    "NotConverged",
     "OpenFileFailed",
     "OperationError",
     "OutcomeUnknown",
@@ -154,6 +156,10 @@ class HostTimeout(HostError):
 
 class ReplyLost(HostError):
     """A request went out and its answer never came: whether it was done is unknown, so look."""
+
+
+class NotConverged(HostError):
+    """A running guest changes its memory faster than it can be written; it was not stopped."""
 
 
 class ProtocolError(XenqemuError):

@@ -1,15 +1,12 @@
 """The save helper that libxl runs in place of its own: LIBXL_SAVE_HELPER=…/libxl-save-helper.
 
-It writes the memory of HVM and PVH guests that `xl save` suspends.  Everything else (PV guests,
-live saves, Remus and COLO, every restore, versions of Xen that our writer does not know) it hands
-to the host's own helper, as if that had been started in its place.
+It writes the memory of HVM and PVH guests that `xl save` suspends and `xl migrate` sends while they
+run.  Everything else (PV guests, Remus and COLO, every restore, versions of Xen that our writer
+does not know) it hands to the host's own helper, as if that had been started in its place.
 
 To libxl it behaves as libxl_save_helper.c does: what goes wrong is told by a log message and a
 result that is not 0; SIGTERM makes the next write to the image fail, so that all is left in
 order; the exit status is 254 if libxl has gone and 255 for a call that makes no sense.
-
-One thing it does not ask for is `switch_qemu_logdirty`: nothing is written twice here, because
-the guest and its QEMU stand still from the first page on.
 """
 
 from __future__ import annotations
@@ -30,12 +27,13 @@ from xenqemu.formats.helper_dialects import DEBUG, LIVE, SAVE, Call, Dialect, pa
 from xenqemu.formats.helper_messages import ANSWER, ERROR, INFO, NO_ERRNO, Message
 from xenqemu.formats.libxc_records import PAGE_SIZE
 from xenqemu.formats.sink import Sink
-from xenqemu.host.hypervisor import GuestMemory, Progress
+from xenqemu.host.hypervisor import GuestMemory, Live, Progress
+from xenqemu.host.precopy import Precopy
 from xenqemu.host.xen.control import Control
+from xenqemu.host.xen.helper_process import own_environment, own_helper
 from xenqemu.host.xen.library import Xen, running_version
 from xenqemu.host.xen.memory import HvmMemory
 from xenqemu.host.xen.releases import RELEASES, Version
-from xenqemu.host.xen.save_helper import own_environment, own_helper
 
 CONTEXT = "xenqemu"
 LONGEST_TEXT = 4096
@@ -123,14 +121,17 @@ def reported(parent: Parent, work: Callable[[], None]) -> int:
 
 
 def save(call: Call, parent: Parent, memory: GuestMemory) -> None:
-    """Have libxl suspend the guest, then write its memory to the call's `io_fd`."""
+    """Write a guest's memory to the call's `io_fd`; libxl suspends it when it is time."""
     io_fd = call.values["io_fd"]
     with open(io_fd, "wb", buffering=0, closefd=False) as image, stoppable(io_fd):
         domid = call.values["domid"]
         parent.log(INFO, f"Saving domain {domid} by xenqemu's own writer")
-        if not parent.ask(messages.Suspend()):
-            raise HypervisorError(f"libxl could not suspend domain {domid}")
-        memory.save(Sink(image), parent.progress())
+        if call.values["flags"] & LIVE:
+            live = Live(Precopy(), lambda: _suspend(parent, domid), lambda _round: None)
+            memory.save_live(Sink(image), parent.progress(), live)
+        else:
+            _suspend(parent, domid)
+            memory.save(Sink(image), parent.progress())
 
 
 @contextlib.contextmanager
@@ -161,16 +162,25 @@ def _serve(call: Call, version: Version, words: Sequence[str], parent: Parent) -
         domid = call.values["domid"]
         with Xen(version) as xen:
             if Control(xen).existing(domid).hvm:
-                save(call, parent, HvmMemory(xen, domid))
+                memory = HvmMemory(xen, domid, lambda on: _switch_qemu_logdirty(parent, domid, on))
+                save(call, parent, memory)
                 return
     hand_over(own_helper(version), words)
 
 
 def _is_plain(call: Call) -> bool:
-    """Tell whether one image is to be written, of a guest that stands still."""
-    if call.mode != SAVE or call.checkpointed:
-        return False
-    return not call.values["flags"] & (LIVE | DEBUG)
+    """Tell whether one image is to be written, and nothing compared with it."""
+    return call.mode == SAVE and not call.checkpointed and not call.values["flags"] & DEBUG
+
+
+def _suspend(parent: Parent, domid: int) -> None:
+    if not parent.ask(messages.Suspend()):
+        raise HypervisorError(f"libxl could not suspend domain {domid}")
+
+
+def _switch_qemu_logdirty(parent: Parent, domid: int, on: bool) -> None:
+    if parent.ask(messages.SwitchQemuLogdirty(domid, int(on))):
+        raise HypervisorError(f"libxl could not switch the dirty log of domain {domid}'s QEMU")
 
 
 def hand_over(helper: Path, words: Sequence[str]) -> NoReturn:

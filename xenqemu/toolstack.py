@@ -26,6 +26,7 @@ from xenqemu.formats.domain_config import DomainConfig
 from xenqemu.host import domain
 from xenqemu.host.domain import DomainState, Host
 from xenqemu.host.policy import Deadlines
+from xenqemu.host.precopy import Precopy
 from xenqemu.host.settings import DEFAULTS, Settings, after_xendomains
 from xenqemu.operations import cancel as cancelling
 from xenqemu.operations import recover as recovering
@@ -132,6 +133,8 @@ def suspend(
     after: After = After.DESTROY,
     config: DomainConfig | None = None,
     keep_domid: bool = False,
+    precopy: Precopy | None = None,
+    compacted: bool = False,
     check: bool = True,
     timeout: float = math.inf,
     host: Host | None = None,
@@ -140,8 +143,9 @@ def suspend(
     """Save a domain, named or by id, to `file` and return what the record holds.
 
     `config` is put in place of the domain's own; the record asks for the same id at its restore
-    if `keep_domid`, and is read back if `check`.  All of it may take `timeout` seconds.  Raises as
-    `xenqemu.operations.suspend.suspend`.
+    if `keep_domid`, and is read back if `check`.  With `precopy` the domain runs while it is saved,
+    and the record is freed of what it holds twice if it is to be `compacted`.  All of it may take
+    `timeout` seconds.  Raises as `xenqemu.operations.suspend.suspend`.
     """
     with _host(host) as here:
         domid = domain.find(here, str(who))
@@ -152,6 +156,8 @@ def suspend(
             after=after,
             config=config,
             keep_domid=keep_domid,
+            precopy=precopy,
+            compacted=compacted,
             check=check,
             timeout=timeout,
             observe=observe,

@@ -15,7 +15,8 @@ import pytest
 from xenqemu import save_helper
 from xenqemu.errors import HostTimeout, HypervisorError, ReplyLost
 from xenqemu.formats import helper_messages as messages
-from xenqemu.formats.helper_dialects import SAVE, Call, dialect_of
+from xenqemu.formats.helper_dialects import LIVE, SAVE, Call, dialect_of
+from xenqemu.host.precopy import Round
 from xenqemu.save_helper import BAD_CALL, PARENT_GONE, Parent, reported, save
 
 ROOT = Path(__file__).parents[2]
@@ -79,6 +80,12 @@ class Memory:
             out.write(piece() if callable(piece) else piece)
             progress(count * MIB, len(self._pieces) * MIB)
 
+    def save_live(self, out, progress, live):
+        out.write(b"running")
+        live.report(Round(1, 1, 4096, 1.0))
+        live.freeze()
+        self.save(out, progress)
+
     def load(self, source, progress):
         raise AssertionError("nobody loads")
 
@@ -90,12 +97,13 @@ def image(tmp_path):
         yield file
 
 
-def call(image):
-    return Call(DIALECT, SAVE, {"io_fd": image.fileno(), "domid": 7})
+def call(image, flags=0):
+    return Call(DIALECT, SAVE, {"io_fd": image.fileno(), "domid": 7, "flags": flags})
 
 
-def saved(libxl, image, *pieces):
-    return reported(libxl.parent, lambda: save(call(image), libxl.parent, Memory(pieces)))
+def saved(libxl, image, *pieces, flags=0):
+    asked = call(image, flags)
+    return reported(libxl.parent, lambda: save(asked, libxl.parent, Memory(pieces)))
 
 
 def test_a_save(libxl, image):
@@ -138,6 +146,21 @@ def test_a_guest_that_libxl_could_not_suspend(libxl, image):
         messages.Log(8, messages.NO_ERRNO, "xenqemu", "libxl could not suspend domain 7"),
         messages.Complete(-1, errno.EIO),
     ]
+
+
+def test_a_live_save_has_libxl_suspend_the_guest_in_the_middle(libxl, image):
+    libxl.answer(1, 0)
+    assert saved(libxl, image, b"frozen", flags=LIVE) == 0
+    assert Path(image.name).read_bytes() == b"runningfrozen"
+    progress = messages.Progress("xenqemu", "Frames", 256, 256)
+    assert libxl.hear() == [GIVEN, messages.Suspend(), progress, messages.Complete(0, 0)]
+
+
+def test_a_running_guest_that_libxl_could_not_suspend(libxl, image):
+    libxl.answer(0, 0)
+    assert saved(libxl, image, b"never", flags=LIVE) == 0
+    assert Path(image.name).read_bytes() == b"running"
+    assert libxl.hear()[-1] == messages.Complete(-1, errno.EIO)
 
 
 def test_a_full_disk(libxl):
@@ -235,6 +258,14 @@ def host(monkeypatch, libxl):
     class Xen(contextlib.nullcontext):
         pass
 
+    def switching(_xen, domid, device_log):
+        def pages():
+            device_log(True)
+            device_log(False)
+            return b"%d" % domid
+
+        return Memory([pages])
+
     class Control:
         def __init__(self, version):
             assert version == (4, 17)  # a nullcontext gives what it was made of
@@ -248,7 +279,7 @@ def host(monkeypatch, libxl):
     monkeypatch.setattr(os, "execve", execve)
     monkeypatch.setattr(save_helper, "Xen", Xen)
     monkeypatch.setattr(save_helper, "Control", Control)
-    monkeypatch.setattr(save_helper, "HvmMemory", lambda _xen, domid: Memory([b"%d" % domid]))
+    monkeypatch.setattr(save_helper, "HvmMemory", switching)
     monkeypatch.setattr(save_helper, "Parent", lambda _dialect: libxl.parent)
     monkeypatch.setattr(save_helper, "own_helper", lambda version: Path("/own"))
 
@@ -262,11 +293,25 @@ def host(monkeypatch, libxl):
         signal.signal(number, handler)
 
 
-def test_an_hvm_guest_is_ours(host, libxl, image):
-    libxl.answer(1, 0)
-    assert host(f"--save-domain {image.fileno()} -1 7 0 136 0") == 0
-    assert Path(image.name).read_bytes() == b"7"
-    assert libxl.hear()[-1] == messages.Complete(0, 0)
+@pytest.mark.parametrize(("flags", "written"), [(0, b"7"), (LIVE, b"running7")])
+def test_an_hvm_guest_is_ours(host, libxl, image, flags, written):
+    libxl.answer(1, 0, 0, 0)
+    assert host(f"--save-domain {image.fileno()} -1 7 {flags} 136 0") == 0
+    assert Path(image.name).read_bytes() == written
+    assert libxl.hear()[2:] == [
+        messages.SwitchQemuLogdirty(7, 1),
+        messages.SwitchQemuLogdirty(7, 0),
+        messages.Progress("xenqemu", "Frames", 256, 256),
+        messages.Complete(0, 0),
+    ]
+
+
+def test_a_dirty_log_that_libxl_could_not_switch(host, libxl, image):
+    libxl.answer(1, -1, 0)
+    assert host(f"--save-domain {image.fileno()} -1 7 1 136 0") == 0
+    log, complete = libxl.hear()[-2:]
+    assert log.text == "libxl could not switch the dirty log of domain 7's QEMU"
+    assert complete.retval == -1
 
 
 def test_a_pv_guest_is_not(host, libxl):
@@ -280,11 +325,11 @@ def test_a_pv_guest_is_not(host, libxl):
     ("version", "words"),
     [
         ((4, 17), "--restore-domain 3 -1 7 1 0 2 0 768 0"),
-        ((4, 17), "--save-domain 3 -1 7 1 136 0"),
+        ((4, 17), "--save-domain 3 -1 7 3 136 0"),
         ((4, 17), "--save-domain 3 -1 7 0 184 1"),
         ((4, 12), "--save-domain 3 -1 7 4 1 136 0"),
     ],
-    ids=["restore", "live", "remus", "4.12"],
+    ids=["restore", "live and debug", "remus", "4.12"],
 )
 def test_nor_is_all_else(host, libxl, version, words):
     with pytest.raises(Executed) as caught:
@@ -360,13 +405,13 @@ def run(tmp_path):
 
 HANDED = [
     ((4, 17), "--restore-domain {} -1 7 1 0 2 0 768 0"),
-    ((4, 17), "--save-domain {} -1 7 1 136 0"),
+    ((4, 17), "--save-domain {} -1 7 3 136 0"),
     ((4, 17), "--save-domain {} -1 7 2 136 0"),
     ((4, 17), "--save-domain {} -1 7 0 184 1"),
     ((4, 12), "--save-domain {} -1 7 4 1 136 0"),
     ((4, 6), "--save-domain {} 7 0 0 4 1 72"),
 ]
-HANDED_IDS = ["restore", "live", "debug", "remus", "4.12", "4.6"]
+HANDED_IDS = ["restore", "live and debug", "debug", "remus", "4.12", "4.6"]
 
 SHOW = """
 echo "$@" "${LIBXL_SAVE_HELPER-none}"

@@ -7,7 +7,8 @@ import sys
 import pytest
 
 from xenqemu.cli import show
-from xenqemu.operations.events import Event, Kind, Phase, unobserved
+from xenqemu.host.precopy import Round
+from xenqemu.operations.events import Event, Kind, Phase
 
 EVENTS = [
     Event(Phase.SAVE, Kind.STARTED),
@@ -61,8 +62,58 @@ def test_progress_as_lines_of_json(capsys):
     ]
 
 
-def test_progress_goes_nowhere_without_a_terminal():
-    assert show.observer(as_lines_of_json=False) is unobserved
+def test_only_notes_are_shown_without_a_terminal(capsys):
+    observe = show.observer(as_lines_of_json=False)
+    for event in (*EVENTS, Event(Phase.CHECK, Kind.NOTE, text="by the way")):
+        observe(event)
+    assert tuple(capsys.readouterr()) == ("", "xenqemu: by the way\n")
+
+
+ROUND = Event(Phase.SAVE, Kind.ROUND, round=Round(2, 256, 1 << 20, 0.5, 100, 0.25))
+
+
+def test_rounds_as_lines_of_json(capsys):
+    show.observer(as_lines_of_json=True)(ROUND)
+    assert json.loads(capsys.readouterr().out) == {
+        "phase": "save",
+        "event": "round",
+        "number": 2,
+        "pages": 256,
+        "size": 1 << 20,
+        "seconds": 0.5,
+        "changed": 100,
+        "look": 0.25,
+        "rate": 2 << 20,
+        "expected_freeze": 0.25 + 100 * 0.5 / 256,
+    }
+
+
+def test_rounds_on_a_terminal_stay(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    show.observer(as_lines_of_json=False)(ROUND)
+    assert terminal.getvalue() == (
+        "\r\x1b[Kround 2: 1.0 MiB at 2 MiB/s, 100 pages changed, a freeze of 0.45 s expected\n"
+    )
+
+
+def test_the_time_that_a_guest_stands_still(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(show.time, "monotonic", lambda: now[0])
+    seen = []
+    watch = show.Stopwatch(seen.append)
+    story = [
+        (10.0, Event(Phase.SAVE, Kind.STARTED)),
+        (12.0, Event(Phase.QUIESCE, Kind.STARTED)),
+        (12.5, Event(Phase.QUIESCE, Kind.DONE)),
+        (13.0, Event(Phase.RELEASE, Kind.STARTED)),
+        (13.5, Event(Phase.RELEASE, Kind.DONE)),
+        (20.0, Event(Phase.PUBLISH, Kind.DONE)),
+    ]
+    for now[0], event in story:
+        watch(event)
+    assert watch.seconds == 1.5
+    assert seen == [event for _, event in story]
 
 
 def test_progress_on_a_terminal(monkeypatch):

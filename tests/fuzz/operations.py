@@ -169,7 +169,7 @@ def configured_for_xendomains(data: bytes) -> None:
 
 def heard(data: bytes) -> None:
     answers = {Suspend: lambda _message: 1, SwitchQemuLogdirty: lambda _message: 0}
-    talk = Conversation(DIALECTS[-1], answers, lambda _done, _total: None)
+    talk = Conversation(DIALECTS[-1], answers, lambda _told: None)
     for start in range(0, len(data), 64):
         assert all(isinstance(answer, int) for answer in talk.hear(data[start : start + 64]))
 

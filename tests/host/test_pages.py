@@ -62,16 +62,17 @@ def test_page_numbers(first):
     assert page_numbers(first) == struct.pack("<1024Q", *range(first, first + BATCH))
 
 
-@given(st.integers(0, 2**52 - 1 - BATCH), st.binary(min_size=1, max_size=BATCH))
-def test_page_table_puts_the_types_in_the_highest_byte(first, types):
-    entries = [first + index | kind << 56 for index, kind in enumerate(types)]
-    assert page_table(first, types) == struct.pack(f"<{len(types)}Q", *entries)
+@given(st.lists(st.tuples(st.integers(0, 2**52 - 1), st.integers(0, 15)), max_size=BATCH))
+def test_page_table_puts_the_types_in_the_highest_byte(pages):
+    pfns = struct.pack(f"<{len(pages)}Q", *(pfn for pfn, _ in pages))
+    table = page_table(pfns, bytes(kind << 4 for _, kind in pages))
+    assert table == struct.pack(f"<{len(pages)}Q", *(pfn | kind << 60 for pfn, kind in pages))
 
 
 def test_page_table_of_a_whole_batch():
     types = bytearray(random.Random(1).choices([0, 0xE0, 0xF0], k=BATCH))
     entries = [5 + index | kind << 56 for index, kind in enumerate(types)]
-    assert list(PageData(page_table(5, types)).entries()) == entries
+    assert list(PageData(page_table(page_numbers(5), types)).entries()) == entries
 
 
 @given(st.lists(st.integers(1, 20), max_size=20))

@@ -169,7 +169,8 @@ def test_destroy_leaves_nothing_and_may_be_repeated(guest):
 def test_the_memory_is_laid_out_as_the_machine_says(guest):
     Machine(7, UUID, 1, 1, MEMORY, 4096, 1).store(guest.folder)
     memory = guest.qemu.memory(7)
-    assert (memory.size, memory.below, memory.pfn(4096)) == (MEMORY, 4096, 1 << 20)
+    layout = memory.layout
+    assert (layout.size, layout.below, layout.pfn(4096)) == (MEMORY, 4096, 1 << 20)
 
 
 def test_to_start_vcpus_is_not_the_device_models(guest):

@@ -17,7 +17,9 @@ from xenqemu.formats import libxc
 from xenqemu.formats.page_data import BROKEN, XALLOC, XTAB, PageData
 from xenqemu.formats.sink import Sink
 from xenqemu.formats.source import Source
-from xenqemu.host.ram_file import ABOVE, WINDOW, RamFile
+from xenqemu.host.pages import WINDOW
+from xenqemu.host.ram_file import RamFile
+from xenqemu.host.ram_layout import ABOVE
 
 PAGE = 4096
 WINDOW_PAGES = WINDOW // PAGE
@@ -106,10 +108,9 @@ def test_pages_over_the_hole_have_guest_physical_numbers(tmp_path):
     path = tmp_path / "ram"
     path.write_bytes(b"".join(bytes([n]) * PAGE for n in range(1, 9)))
     ram = RamFile(path, size, below)
-    assert (ram.size, ram.below) == (size, below)
     assert pages_of(saved(ram)) == [0, 1, 2, 3, 4, 1 << 20, 1 << 20 | 1, 1 << 20 | 2]
     for offset in range(0, size, PAGE):
-        assert ram.offset(ram.pfn(offset), 1, 0) == offset
+        assert ram.layout.offset(ram.layout.pfn(offset), 1, 0) == offset
 
 
 def test_holes_are_left_out_and_zeros_have_no_data(tmp_path):

@@ -26,16 +26,24 @@ from typing import Self
 import pytest
 
 from tests.formats import strategies as made
-from xenqemu.errors import DeviceModelError, HostError, HypervisorError, ReplyLost, StoreError
+from xenqemu.errors import (
+    DeviceModelError,
+    HostError,
+    HypervisorError,
+    NotConverged,
+    ReplyLost,
+    StoreError,
+)
 from xenqemu.formats import libxc, libxl, qevm, xl
 from xenqemu.formats.domain_config import DomainConfig
 from xenqemu.formats.page_data import PAGE_SIZE, PageData
 from xenqemu.formats.sink import Sink
 from xenqemu.formats.source import Source
 from xenqemu.host.domain import BuildOptions, Needs
-from xenqemu.host.hypervisor import DomainInfo, RunState
+from xenqemu.host.hypervisor import DomainInfo, Live, RunState
 from xenqemu.host.ledger import Ledger
 from xenqemu.host.policy import Deadlines
+from xenqemu.host.precopy import Round
 from xenqemu.operations.image import read_record
 
 NAME = "sample"
@@ -145,7 +153,10 @@ def failure(party: str, name: str, how: How) -> BaseException:
 
 @dataclass
 class Guest:
-    """A domain: `tick` counts on while it runs, in its memory and in its device state."""
+    """A domain: `tick` counts on while it runs, in its memory and in its device state.
+
+    `noted` is whether somebody notes which of its pages change, `loggable` whether one can.
+    """
 
     config: DomainConfig
     pages: dict[int, bytes]
@@ -157,6 +168,8 @@ class Guest:
     down: bool = False
     obeys: bool = True
     worked: float = 0.0
+    noted: bool = False
+    loggable: bool = True
 
     @property
     def runs(self) -> bool:
@@ -176,8 +189,14 @@ class Guest:
     @classmethod
     def running(cls, tick: int = 41, what: DomainConfig | None = None) -> Guest:
         pages = {pfn: bytes([pfn & 0xFF]) * PAGE_SIZE for pfn in (*range(8), *SPECIAL)}
-        pages[3] = struct.pack("<Q", tick).ljust(PAGE_SIZE, b"\0")
-        return cls(what or config(), pages, tick)
+        guest = cls(what or config(), pages, tick - 1)
+        guest.count()
+        return guest
+
+    def count(self) -> None:
+        """Go on by a tick."""
+        self.tick += 1
+        self.pages[3] = struct.pack("<Q", self.tick).ljust(PAGE_SIZE, b"\0")
 
 
 @dataclass
@@ -296,7 +315,8 @@ class World:
 ACTS = {
     *("hypervisor.suspend", "hypervisor.resume", "hypervisor.pause", "hypervisor.unpause"),
     *("device_model.stop", "device_model.save", "device_model.cont"),
-    *("memory.save", "memory.load", "host.build", "host.rename", "host.destroy"),
+    *("memory.save", "memory.save_live", "memory.rest", "memory.stop", "memory.load"),
+    *("hypervisor.stop_dirty_log", "host.build", "host.rename", "host.destroy"),
     *("os.fsync", "os.rename"),
 }
 
@@ -444,6 +464,9 @@ class Hypervisor:
             "hypervisor.memory", lambda: Memory(self._world, self._world.guests[domid])
         )
 
+    def stop_dirty_log(self, domid: int) -> None:
+        self._set("stop_dirty_log", domid, noted=False)
+
     def _set(self, act: str, domid: int, **state: bool) -> None:
         def change() -> None:
             if domid not in self._world.guests:
@@ -469,16 +492,51 @@ class Memory:
     def load(self, source: Source, progress) -> None:
         self._world.call("memory.load", lambda: self._load(source, progress))
 
+    def loggable(self) -> bool:
+        return self._world.call("memory.loggable", lambda: self._guest.loggable)
+
+    def save_live(self, out, progress, live: Live) -> None:
+        """Write the guest in two rounds, in which it ticks on; then freeze it, or give up."""
+        self._world.call("memory.save_live", lambda: setattr(self._guest, "noted", True))
+        writer = self._begun(out)
+        for number in (1, 2):
+            self._write(writer, sorted(self._guest.pages), progress)
+            self._guest.count()
+            live.report(Round(number, 10, 40960, 0.5, 1))
+        if live.precopy.give_up:
+            raise NotConverged("it never settles")
+        live.freeze()
+        self._world.call("memory.rest", lambda: self._rest(writer, progress))
+        live.report(Round(3, 1, 4096, 0.1))
+        self._world.call("memory.stop", lambda: setattr(self._guest, "noted", False))
+
     def _save(self, out, progress) -> None:
+        writer = self._begun(out)
+        self._require_still()
+        self._write(writer, sorted(self._guest.pages), progress)
+        self._end(writer)
+
+    def _rest(self, writer: libxc.Writer, progress) -> None:
+        self._require_still()
+        self._write(writer, [3], progress)
+        self._end(writer)
+
+    def _require_still(self) -> None:
         if not self._guest.suspended or self._guest.devices_run:
             self._world.broken.append("memory saved while it may change")
+
+    def _begun(self, out) -> libxc.Writer:
         writer = libxc.Writer(out, made.DOMAIN)
         made.put(writer, (made.CPUID, made.MSRS, libxc.StaticDataEnd()))
-        pfns = sorted(self._guest.pages)
+        return writer
+
+    def _write(self, writer: libxc.Writer, pfns: list[int], progress) -> None:
         for done in range(0, len(pfns), 5):
             batch = pfns[done : done + 5]
             writer.pages(PageData.of(batch), [self._guest.pages[pfn] for pfn in batch])
             progress((done + len(batch)) * PAGE_SIZE, len(pfns) * PAGE_SIZE)
+
+    def _end(self, writer: libxc.Writer) -> None:
         made.put(writer, (made.TSC, made.CONTEXT, made.PARAMS, libxc.End()))
 
     def _load(self, source: Source, progress) -> None:

@@ -12,12 +12,13 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pytest
 
 from tests.operations.fakes import Fault, Guest, How, World, device_state, loaded, text
 from xenqemu.errors import HostError, PastReturn, RolledBack, Stranded
+from xenqemu.host.precopy import Precopy
 from xenqemu.operations.devices import save_devices
 from xenqemu.operations.recover import recover
 from xenqemu.operations.restore import restore
@@ -88,11 +89,12 @@ class Run:
     def file_is(self, data: bytes | None) -> bool:
         return (self.path.read_bytes() if self.path.exists() else None) == data
 
-    def holds(self, guest: Guest) -> bool:
-        """Whether the file is a record of `guest`."""
+    def holds(self, guest: Guest | None) -> bool:
+        """Whether the file is a record of `guest`, or of one that is no more, at any tick of it."""
         if not self.path.exists() or self.file_is(OLDER):
             return False
         found = loaded(self.path)
+        guest = guest or Guest.running(found.tick)
         return (found.pages, found.tick) == (guest.pages, guest.tick)
 
     def _is(self, kind: type[BaseException], words: str) -> bool:
@@ -137,18 +139,19 @@ def do_what_is_left(run: Run) -> None:
         assert done.whole
 
 
-def suspending(after: After, older: bytes | None) -> Operation:
+def suspending(after: After, older: bytes | None, **options: Any) -> Operation:
     def run(world: World, path: Path) -> object:
-        return suspend(world.host, 1, path, after=after, observe=world.observe)
+        return suspend(world.host, 1, path, after=after, observe=world.observe, **options)
 
     def judge(run: Run) -> None:
         guest = run.world.guests.get(1)
+        assert guest is None or not guest.noted or run.stranded
         if run.error is None:
-            assert run.holds(guest or Guest.running())
+            assert run.holds(guest)
             assert (guest and guest.run_state.value) == ENDS[after]
         elif run.past_return:
             assert after is After.DESTROY
-            assert run.holds(guest or Guest.running())
+            assert run.holds(guest)
             assert run.world.running() == []
             assert f"the record {run.path} is the guest now" in run.words
             do_what_is_left(run)
@@ -165,7 +168,7 @@ def suspending(after: After, older: bytes | None) -> Operation:
             suspended = "hypervisor.suspend" in run.world.calls
             assert run.rolled_back or (run.untouched and not suspended)
 
-    name = f"suspend, {after.value}, {older} before"
+    name = ", ".join([f"suspend, {after.value}, {older} before", *options])
     return Operation(name, lambda path: with_guest(path, older), run, judge)
 
 
@@ -219,6 +222,8 @@ def with_guest(path: Path, older: bytes | None) -> World:
 
 OPERATIONS = [
     *(suspending(after, older) for after in After for older in (None, OLDER)),
+    *(suspending(after, OLDER, precopy=Precopy()) for after in After),
+    suspending(After.CONTINUE, None, precopy=Precopy(), compacted=True),
     *(restoring(paused) for paused in (True, False)),
     *(saving_devices(older) for older in (None, OLDER)),
 ]
@@ -299,12 +304,13 @@ def judge_recovered(operation: Operation, world: World, path: Path) -> None:
     assert world.broken == []
     left = Run(world, path, None)
     guests = list(world.guests.values())
+    assert not any(guest.noted for guest in guests)
     stands = [guest for guest in guests if not guest.runs]
     if stands:  # only where that was wanted
         assert [guest.run_state.value for guest in guests] == ["paused"]
         assert "pause" in operation.name
     if not guests or stands:
-        assert left.holds(guests[0] if guests else Guest.running())
+        assert left.holds(guests[0] if guests else None)
     else:
         assert len(world.running()) == 1
         assert left.file_is(None) or left.file_is(OLDER) or path.stat().st_size > len(OLDER)

@@ -20,12 +20,13 @@ from xenqemu.errors import BadRecord, Truncated
 from xenqemu.formats import libxc, libxl, xl
 from xenqemu.formats.domain_config import DomainConfig
 from xenqemu.formats.source import Source
-from xenqemu.operations.image import read_record, write_record
+from xenqemu.operations.image import read_record, standing, write_record
 
 
 def written(guest: Guest, state: bytes | None) -> bytes:
     out = io.BytesIO()
-    write_record(out, guest.config, Memory(World(), guest), state, lambda done, total: None)
+    memory = Memory(World(), guest)
+    write_record(out, guest.config, standing(memory, state, lambda done, total: None))
     return out.getvalue()
 
 

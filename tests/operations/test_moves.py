@@ -19,6 +19,7 @@ from xenqemu.formats.handshake import WORDS, Message, State
 from xenqemu.formats.wrapping import DIGEST, ZSTD
 from xenqemu.host.ledger import About
 from xenqemu.host.peer import Peer
+from xenqemu.host.precopy import Precopy
 from xenqemu.operations import steps
 from xenqemu.operations.journal import Journal, begin
 from xenqemu.operations.recover import recover
@@ -27,7 +28,12 @@ AWAY = f"{NAME}--migratedaway"
 COMING = f"{NAME}--incoming"
 BOTH = frozenset({DIGEST, ZSTD})
 
-MOVES = {"plain": {}, "paused": {"paused": True}, "wrapped": {"features": BOTH}}
+MOVES = {
+    "plain": {},
+    "paused": {"paused": True},
+    "wrapped": {"features": BOTH},
+    "live": {"precopy": Precopy()},
+}
 
 
 def names(world):
@@ -36,7 +42,7 @@ def names(world):
 
 def whole(guest):
     """Tell whether nothing of the guest was lost on its way."""
-    first = Guest.running()
+    first = Guest.running(guest.tick)
     return (guest.pages, guest.tick, guest.config) == (first.pages, first.tick, first.config)
 
 
@@ -56,6 +62,15 @@ def test_a_guest_moves(options):
     assert guest.runs != move.paused
     assert move.source.host.ledger.found() == move.target.host.ledger.found() == []
     assert move.source.broken == move.target.broken == []
+
+
+def test_a_guest_that_cannot_be_logged_moves_all_the_same():
+    move = Move.prepared(precopy=Precopy())
+    move.source.guests[1].loggable = False
+    sent, taken = move.run()
+    assert (sent.kind, taken.kind) == (None, None), (sent, taken)
+    assert "memory.save" in sent.calls
+    assert "memory.save_live" not in sent.calls
 
 
 def test_the_order_of_acts():

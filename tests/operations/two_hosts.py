@@ -22,6 +22,7 @@ from xenqemu.errors import OutcomeUnknown, PastReturn, RolledBack, Stranded
 from xenqemu.formats.handshake import Role
 from xenqemu.host.peer import Peer
 from xenqemu.host.policy import Deadlines
+from xenqemu.host.precopy import Precopy
 from xenqemu.host.route import Route
 from xenqemu.host.wire import Wire
 from xenqemu.operations import migrate as migrating
@@ -85,6 +86,7 @@ class Move:
     target: World
     paused: bool = False
     features: frozenset[str] = frozenset()
+    precopy: Precopy | None = None
 
     @classmethod
     def prepared(cls, **options: Any) -> Move:
@@ -114,7 +116,9 @@ class Move:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(migrating, "receiver_by", receiver_by)
             patch.setattr(migrating, "agree", lambda *_: Agreement("", self.features))
-            return migrating.migrate(self.source.host, 1, ROUTE, observe=self.source.observe)
+            return migrating.migrate(
+                self.source.host, 1, ROUTE, precopy=self.precopy, observe=self.source.observe
+            )
 
     def take(self, incoming: IO[bytes], outgoing: IO[bytes]) -> object:
         """Be the receiver, in a process of its own."""

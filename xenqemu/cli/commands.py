@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from xenqemu.cli import report, show
 from xenqemu.cli.hooked import hooked
+from xenqemu.cli.policy import live_policy
 from xenqemu.formats.domain_config import DomainConfig
 from xenqemu.formats.source import Source
 from xenqemu.host import domain
@@ -28,12 +29,14 @@ Command = Callable[[argparse.Namespace], None]
 
 
 def save(chosen: argparse.Namespace) -> None:
-    """`xenqemu save [-c|-p] [-D] DOM FILE [CFG]`."""
+    """`xenqemu save [-c|-p] [-D] [--live [--max-freeze TIME] …] DOM FILE [CFG]`."""
+    precopy = live_policy(chosen)
     settings = read_settings(chosen.conf)
     host = host_of(chosen, chosen.step_timeout)
     domid = domain.find(host, chosen.domain)
     config = config_of(chosen.config)
     about = {"domid": domid, "name": domain.name_of(host, domid), "file": str(chosen.file)}
+    watch = show.Stopwatch(show.observer(as_lines_of_json=chosen.json))
     with hooked(settings.hooks, "save", **about):
         found = suspend(
             host,
@@ -42,14 +45,19 @@ def save(chosen: argparse.Namespace) -> None:
             after=_after(chosen),
             config=config,
             keep_domid=chosen.keep_domid,
+            precopy=precopy,
+            compacted=chosen.compact,
             check=settings.save.verify and chosen.check,
             timeout=chosen.timeout or settings.deadlines.operation,
-            observe=show.observer(as_lines_of_json=chosen.json),
+            observe=watch,
         )
+    still = round(watch.seconds, 3) if chosen.checkpoint else None
     if chosen.json:
-        show.line(json.dumps({"saved": str(chosen.file), "domid": domid, "size": found.size}))
+        fields = {"saved": str(chosen.file), "domid": domid, "size": found.size}
+        show.line(json.dumps(fields | ({} if still is None else {"stood_still": still})))
     else:
-        show.line(f"saved {chosen.domain} to {chosen.file}: {report.summary(found)}")
+        rest = "" if still is None else f"; it stood still for {still:.3g} s"
+        show.line(f"saved {chosen.domain} to {chosen.file}: {report.summary(found)}{rest}")
 
 
 def restore(chosen: argparse.Namespace) -> None:

@@ -7,7 +7,7 @@ import json
 import signal
 import sys
 
-from xenqemu.cli import show
+from xenqemu.cli import policy, show
 from xenqemu.cli.commands import config_of, host_of
 from xenqemu.cli.hooked import hooked
 from xenqemu.errors import UsageError
@@ -26,7 +26,7 @@ PASSED_ON = ("e", "p")
 
 
 def migrate(chosen: argparse.Namespace) -> None:
-    """`xenqemu migrate [-s CMD] [-C CFG] [-e] [-p] [-D] [--compress] DOM HOST`."""
+    """`xenqemu migrate [-s CMD] [-C CFG] [-e] [-p] [-D] [--max-freeze TIME] … DOM HOST`."""
     host = host_of(chosen, chosen.step_timeout)
     domid = domain.find(host, chosen.domain)
     settings = read_settings(chosen.conf)
@@ -41,6 +41,7 @@ def migrate(chosen: argparse.Namespace) -> None:
             config=config,
             keep_domid=chosen.keep_domid,
             compress=chosen.compress,
+            precopy=policy.policy(chosen),
             timeout=chosen.timeout or settings.deadlines.operation,
             observe=show.observer(as_lines_of_json=chosen.json),
             listener=_say,

@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
-from xenqemu.cli import commands
+from xenqemu.cli import commands, policy
 from xenqemu.errors import UsageError
 from xenqemu.formats.settings import MAX_SECONDS
 from xenqemu.version import VERSION
@@ -88,6 +88,11 @@ def _save(verb: argparse.ArgumentParser) -> None:
     after = verb.add_mutually_exclusive_group()
     after.add_argument("-c", dest="checkpoint", action="store_true", help="let it run on")
     after.add_argument("-p", dest="paused", action="store_true", help="leave it paused")
+    verb.add_argument("--live", action="store_true", help="let it run while it is saved")
+    policy.add_options(verb)
+    verb.add_argument(
+        "--compact", action="store_true", help="write what was written twice but once, at the end"
+    )
     _has_step_timeout(verb)
     _has_timeout(verb, "for all of it, up to where the guest is let go of")
     verb.add_argument(
@@ -123,6 +128,7 @@ def _migrate(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("-D", dest="keep_domid", action="store_true", help="ask for its id again")
     verb.add_argument("--live", action="store_true", help=argparse.SUPPRESS)  # as with xl
     verb.add_argument("--compress", action="store_true", help="pack its record on the way")
+    policy.add_options(verb)
     _has_step_timeout(verb)
     _has_timeout(verb, "for all of it, up to where it may run there")
     verb.add_argument("domain", metavar="DOM", help="name or id")

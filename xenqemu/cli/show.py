@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import sys
 import time
+from dataclasses import asdict
 from typing import Any
 
-from xenqemu.operations.events import Event, Kind, Observer, unobserved
+from xenqemu.host.precopy import Round
+from xenqemu.operations.events import Event, Kind, Observer, Phase
 
 MIB = 1 << 20
 _REDRAW = 0.1
@@ -36,20 +38,57 @@ def as_json(answer: object) -> None:
 
 
 def observer(*, as_lines_of_json: bool) -> Observer:
-    """Return what shows progress: JSON lines, or a line redrawn on a terminal, or nothing."""
+    """Return what shows progress: JSON lines, or a line redrawn on a terminal, or only notes."""
     if as_lines_of_json:
         return _json_line
-    return _Drawing() if sys.stderr.isatty() else unobserved
+    return _Drawing() if sys.stderr.isatty() else _notes
+
+
+def _notes(event: Event) -> None:
+    if event.kind is Kind.NOTE:
+        sys.stderr.write(f"xenqemu: {event.text}\n")
 
 
 def _json_line(event: Event) -> None:
     fields: dict[str, Any] = {"phase": event.phase.value, "event": event.kind.value}
     if event.kind is Kind.PROGRESS:
         fields |= {"done": event.done, "total": event.total}
+    if event.round:
+        fields |= {
+            **asdict(event.round),
+            "rate": event.round.rate,
+            "expected_freeze": event.round.expected_freeze,
+        }
     if event.text:
         fields["text"] = event.text
     line(json.dumps(fields))
     sys.stdout.flush()
+
+
+def _of_round(done: Round) -> str:
+    """Return what a round of a live save was, for people."""
+    return (
+        f"round {done.number}: {done.size / MIB:.1f} MiB at {done.rate / MIB:.0f} MiB/s, "
+        f"{done.changed} pages changed, a freeze of {done.expected_freeze:.2g} s expected"
+    )
+
+
+class Stopwatch:
+    """Passes events on; `seconds` is how long the guest of a save stood still."""
+
+    def __init__(self, observe: Observer) -> None:
+        self._observe = observe
+        self._began = 0.0
+        self.seconds = 0.0
+
+    def __call__(self, event: Event) -> None:
+        """Be the observer of a save."""
+        self._observe(event)
+        now = time.monotonic()
+        if (event.phase, event.kind) == (Phase.QUIESCE, Kind.STARTED):
+            self._began = now
+        elif (event.phase, event.kind) == (Phase.RELEASE, Kind.DONE):
+            self.seconds = now - self._began
 
 
 class _Drawing:
@@ -69,6 +108,11 @@ class _Drawing:
             rate = event.done / MIB / max(now - self._began, 1e-3)
             share = 100 * event.done // max(event.total, 1)
             self._draw(f"{event.phase.value} {share} %, {rate:.0f} MiB/s")
+        elif event.round:
+            self._began = now
+            self._draw(f"{_of_round(event.round)}\n")
+        elif event.kind is Kind.NOTE:
+            self._draw(f"xenqemu: {event.text}\n")
         elif event.kind in (Kind.DONE, Kind.FAILED):
             self._draw("")
 

@@ -15,9 +15,24 @@ from typing import Protocol
 from xenqemu.errors import HostTimeout
 from xenqemu.formats.sink import Sink
 from xenqemu.formats.source import Source
+from xenqemu.host.precopy import Precopy, Round
 
 Progress = Callable[[int, int], None]
 """Called with (bytes done, bytes in all) of guest memory while a long act goes on."""
+
+
+@dataclass(frozen=True)
+class Live:
+    """How a guest is saved while it runs.
+
+    `freeze` is called once, from within the save, when it is time: it suspends the guest and
+    takes what of its state is not memory.  `report` is told of each round when it is over; the
+    last one is that of the frozen guest.
+    """
+
+    precopy: Precopy
+    freeze: Callable[[], None]
+    report: Callable[[Round], None]
 
 
 class RunState(Enum):
@@ -59,13 +74,26 @@ class MaySuspendYet(HostTimeout):
 
 
 class GuestMemory(Protocol):
-    """The memory of one suspended or not yet started domain, as a whole libxc image."""
+    """The memory of one domain, as a whole libxc image.
+
+    For `save` the domain is suspended, for `save_live` it runs, for `load` it was not started yet.
+    """
 
     def room(self) -> int:
         """Return how many bytes the image has at most, as far as can be told now."""
 
     def save(self, out: Sink, progress: Progress) -> None:
         """Write the image, from its header to its END record."""
+
+    def loggable(self) -> bool:
+        """Return whether it can be noted here which pages change, as `save_live` needs it."""
+
+    def save_live(self, out: Sink, progress: Progress, live: Live) -> None:
+        """Write the image, in which later pages take the place of earlier ones.
+
+        `progress` begins anew with each round.  Raises `NotConverged` where the policy says so;
+        whatever is raised, changes are no longer noted, and `live.freeze` may have been called.
+        """
 
     def load(self, source: Source, progress: Progress) -> None:
         """Read the image, from its header to its END record, into the domain."""
@@ -104,3 +132,9 @@ class Hypervisor(Protocol):
 
     def memory(self, domid: int) -> GuestMemory:
         """Return the domain's memory."""
+
+    def stop_dirty_log(self, domid: int) -> None:
+        """Have nobody note which pages of a domain change, whoever was asked to; may be repeated.
+
+        A live save ends so by itself; this is for one that was killed.
+        """

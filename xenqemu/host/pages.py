@@ -20,6 +20,12 @@ BATCH = 1024
 FRAME = 1 << 16
 """Bytes of an image beside its pages, generously: headers, and the state of vcpus."""
 
+WINDOW = BATCH * PAGE_SIZE
+"""Bytes of pages in a record at most."""
+
+POPULATE_READ = 22
+"""MADV_POPULATE_READ of Linux 5.14: map what is there in one call, not a fault a page."""
+
 _ZERO = bytes(PAGE_SIZE)
 _ONES = int.from_bytes(bytes([1, *bytes(ENTRY.size - 1)]) * BATCH, "little")
 _COUNTING = int.from_bytes(array("Q", range(BATCH)).tobytes(), "little")
@@ -60,12 +66,12 @@ def page_numbers(first: int) -> bytes:
     return (_COUNTING + first * _ONES).to_bytes(BATCH * ENTRY.size, "little")
 
 
-def page_table(first: int, types: bytes | bytearray) -> bytes:
-    """Return the PAGE_DATA entries of up to 1024 pages from `first` on.
+def page_table(pfns: bytes, types: bytes | bytearray) -> bytes:
+    """Return the PAGE_DATA entries of some pages, given a table of their numbers (u64).
 
     `types` has the highest byte of each entry, the type << 4.
     """
-    table = bytearray(page_numbers(first)[: len(types) * ENTRY.size])
+    table = bytearray(pfns)
     table[ENTRY.size - 1 :: ENTRY.size] = types
     return bytes(table)
 

@@ -163,6 +163,9 @@ class PlainQemu:
             raise HypervisorError(f"there is no domain {domid}")
         return RamFile(self.folder(domid) / "ram", machine.memory, machine.below)
 
+    def stop_dirty_log(self, domid: int) -> None:
+        """Do nothing: here nobody notes changes, they are seen in the memory itself."""
+
     def _processes(self, domid: int) -> list[Process]:
         """Return the domain's process, also if its maker was killed before it could note it."""
         machine = Machine.load(self.folder(domid))

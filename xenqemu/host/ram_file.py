@@ -1,26 +1,21 @@
 """Guest memory that is a file: QEMU's `memory-backend-file,share=on`, packed as a libxc image.
 
-The file holds RAM without the gap that a PC leaves below 4 GiB for its devices::
-
-    file offset   0 ………… below │ below ………… size
-    guest         0 ………… below │ 4 GiB ……… 4 GiB + size - below
-
-so that offsets below `below` are guest-physical addresses as they stand and the rest lies above
-the gap.  Pages never written are holes of the file and cost nothing; pages of zeros are written
-as XALLOC (populate, no data).  Pages go from the mapped file to the record in one writev, and
-from the record to the file through one buffer, so that memory stays small however large a guest.
+Pages never written are holes of the file and cost nothing; pages of zeros are written as XALLOC
+(populate, no data).  Pages go from the mapped file to the record in one writev, and from the
+record to the file through one buffer, so that memory stays small however large a guest.
 """
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import mmap
 import os
 from array import array
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 
-from xenqemu.errors import BadRecord, HypervisorError
+from xenqemu.errors import HypervisorError
 from xenqemu.formats import libxc
 from xenqemu.formats.libxc_order import X86_HVM
 from xenqemu.formats.libxc_records import PAGE_SIZE as PAGE
@@ -28,17 +23,17 @@ from xenqemu.formats.libxc_records import End, StaticDataEnd
 from xenqemu.formats.page_data import XALLOC, PageData
 from xenqemu.formats.sink import Sink
 from xenqemu.formats.source import Source
-from xenqemu.host.hypervisor import Progress
-from xenqemu.host.pages import image_room, page_entries, stretches, zero_pages
-
-WINDOW = 4 << 20
-"""Bytes of RAM a PAGE_DATA record covers at most: 1024 pages, as libxc's own writer has it."""
-
-ABOVE = 4 << 30
-"""Guest-physical address where RAM goes on after the PCI hole."""
-
-_POPULATE_READ = 22
-"""MADV_POPULATE_READ of Linux 5.14: map what is there in one call, not a fault a page."""
+from xenqemu.host.hypervisor import Live, Progress
+from xenqemu.host.live import write_live
+from xenqemu.host.pages import (
+    POPULATE_READ,
+    WINDOW,
+    image_room,
+    page_entries,
+    stretches,
+    zero_pages,
+)
+from xenqemu.host.ram_layout import Extent, RamLayout, extents
 
 XEN = (4, 17)
 """The Xen whose format this is; the domain header wants one, though none was there."""
@@ -46,91 +41,80 @@ XEN = (4, 17)
 IMAGE_VERSION = 3
 """Of the libxc images written here."""
 
-Extent = tuple[int, int]
-"""Bytes from … up to …, as offsets in the RAM file, page-aligned."""
-
 
 class RamFile:
     """The memory of one guest: `size` bytes of RAM, `below` of them under the PCI hole."""
 
     def __init__(self, path: Path, size: int, below: int) -> None:
-        if size % PAGE or below % PAGE or not 0 < below <= min(size, ABOVE):
-            layout = f"{size} bytes of RAM, {below} of them under the PCI hole"
-            raise HypervisorError(f"{path}: {layout}: not whole pages, or none there")
         self._path = path
-        self._size = size
-        self._below = below
+        self.layout = RamLayout(size, below)
 
     def room(self) -> int:
         """Return how many bytes the image has at most, from what was touched of the RAM so far."""
-        fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            touched = sum(end - start for start, end in _extents(fd, self._size))
-        finally:
-            os.close(fd)
+        with self._opened(os.O_RDONLY) as fd:
+            touched = sum(end - start for start, end in extents(fd, 0, self.layout.size))
         return image_room(touched // PAGE)
 
     def save(self, out: Sink, progress: Progress) -> None:
         """Write the image: static end, pages, END; CPU state is the device model's here."""
-        writer = libxc.Writer(out, libxc.DomainHeader(X86_HVM, *XEN), IMAGE_VERSION)
-        writer.write(StaticDataEnd())
-        fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            for extents in _windows(fd, self._size, self._below):
-                self._save_window(fd, extents, writer)
-                progress(extents[-1][1], self._size)
-        finally:
-            os.close(fd)
-        progress(self._size, self._size)
+        writer = _begun(out)
+        size = self.layout.size
+        with self._opened(os.O_RDONLY) as fd:
+            for window in _windows(fd, self.layout):
+                self._save_window(fd, window, writer)
+                progress(window[-1][1], size)
+        progress(size, size)
+        writer.write(End())
+
+    def loggable(self) -> bool:
+        """Return True: changes are found by comparing."""
+        return True
+
+    def save_live(self, out: Sink, progress: Progress, live: Live) -> None:
+        """Write the image of a guest that runs until `live.freeze`."""
+        from xenqemu.host.ram_changes import ChangingRam  # noqa: PLC0415  loads digests and threads
+
+        writer = _begun(out)
+        with self._opened(os.O_RDONLY) as fd:
+            pages = ChangingRam(fd, self._mapped, self.layout, writer)
+            write_live(pages, out, progress, live)
         writer.write(End())
 
     def load(self, source: Source, progress: Progress) -> None:
         """Fill the file, which must be fresh (all holes), from an image."""
-        fd = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
-        loader = _Loader(fd, self, progress)
-        try:
+        with self._opened(os.O_WRONLY) as fd:
+            loader = _Loader(fd, self.layout, progress)
             for _record in libxc.read(source, loader.pages):
                 pass
+
+    @cached_property
+    def _mapped(self) -> mmap.mmap:
+        """The whole file, mapped for as long as this object is kept.
+
+        To unmap it takes a quarter of the time of looking at it: not while a guest stands still.
+        """
+        with self._opened(os.O_RDONLY) as fd:
+            return mmap.mmap(fd, self.layout.size, mmap.MAP_SHARED, mmap.PROT_READ)
+
+    @contextlib.contextmanager
+    def _opened(self, mode: int) -> Iterator[int]:
+        fd = os.open(self._path, mode | os.O_CLOEXEC)
+        try:
+            yield fd
         finally:
             os.close(fd)
 
-    def pfn(self, offset: int) -> int:
-        """Return the guest-physical page number of the page at `offset` in the file."""
-        return (offset if offset < self._below else offset - self._below + ABOVE) // PAGE
-
-    def offset(self, pfn: int, pages: int, where: int) -> int:
-        """Return where `pages` pages from `pfn` on lie in the file.
-
-        Raises `BadRecord`, with `where` as its offset, if the guest has no RAM there.
-        """
-        start, size = pfn * PAGE, pages * PAGE
-        if start + size <= self._below:
-            return start
-        if start >= ABOVE and start - ABOVE + size <= self._size - self._below:
-            return start - ABOVE + self._below
-        raise BadRecord("PAGE_DATA", where, f"pages of {self._size} bytes of RAM", f"pfn {pfn:#x}")
-
-    @property
-    def below(self) -> int:
-        """Bytes of RAM under the PCI hole."""
-        return self._below
-
-    @property
-    def size(self) -> int:
-        """Bytes of RAM."""
-        return self._size
-
-    def _save_window(self, fd: int, extents: Sequence[Extent], writer: libxc.Writer) -> None:
-        base = extents[0][0] - extents[0][0] % mmap.ALLOCATIONGRANULARITY
-        length = extents[-1][1] - base
-        window = mmap.mmap(fd, length, mmap.MAP_SHARED, mmap.PROT_READ, offset=base)
+    def _save_window(self, fd: int, window: Sequence[Extent], writer: libxc.Writer) -> None:
+        base = window[0][0] - window[0][0] % mmap.ALLOCATIONGRANULARITY
+        length = window[-1][1] - base
+        mapped = mmap.mmap(fd, length, mmap.MAP_SHARED, mmap.PROT_READ, offset=base)
         entries = array("Q")
         buffers: list[memoryview] = []
-        for start, end in extents:
-            window.madvise(_POPULATE_READ, start - base, end - start)
-            pages = memoryview(window)[start - base : end - base]
+        for start, end in window:
+            mapped.madvise(POPULATE_READ, start - base, end - start)
+            pages = memoryview(mapped)[start - base : end - base]
             zeros = zero_pages(pages)
-            entries.extend(page_entries(self.pfn(start), len(pages) // PAGE, zeros))
+            entries.extend(page_entries(self.layout.pfn(start), len(pages) // PAGE, zeros))
             buffers.extend(stretches(pages, zeros))
         writer.pages(PageData.of(entries), buffers)
 
@@ -138,9 +122,9 @@ class RamFile:
 class _Loader:
     """Puts the pages of one image into the RAM file, counting them."""
 
-    def __init__(self, fd: int, ram: RamFile, progress: Progress) -> None:
+    def __init__(self, fd: int, layout: RamLayout, progress: Progress) -> None:
         self._fd = fd
-        self._ram = ram
+        self._layout = layout
         self._progress = progress
         self._buffer = memoryview(bytearray(WINDOW))
         self._done = 0
@@ -151,12 +135,12 @@ class _Loader:
             if run.has_data:
                 self._run(run.pfn, run.pages, source)
             elif run.type == XALLOC:
-                self._ram.offset(run.pfn, run.pages, source.offset)
+                self._layout.offset(run.pfn, run.pages, source.offset)
         self._done += record.count * PAGE
-        self._progress(min(self._done, self._ram.size), self._ram.size)
+        self._progress(min(self._done, self._layout.size), self._layout.size)
 
     def _run(self, pfn: int, count: int, source: Source) -> None:
-        position = self._ram.offset(pfn, count, source.offset)
+        position = self._layout.offset(pfn, count, source.offset)
         end = position + count * PAGE
         while position < end:
             piece = self._buffer[: min(end - position, WINDOW)]
@@ -174,36 +158,21 @@ class _Loader:
             position += done
 
 
-def _windows(fd: int, size: int, below: int) -> Iterator[list[Extent]]:
+def _begun(out: Sink) -> libxc.Writer:
+    """Return the writer of an image that has all that comes before its pages."""
+    writer = libxc.Writer(out, libxc.DomainHeader(X86_HVM, *XEN), IMAGE_VERSION)
+    writer.write(StaticDataEnd())
+    return writer
+
+
+def _windows(fd: int, layout: RamLayout) -> Iterator[list[Extent]]:
     """Give the extents that hold data, those of one aligned window at a time."""
     window: list[Extent] = []
-    for start, end in _extents(fd, size):
-        for piece in _cut(start, end, below):
+    for extent in extents(fd, 0, layout.size):
+        for piece in layout.cut(extent, WINDOW):
             if window and window[0][0] // WINDOW != piece[0] // WINDOW:
                 yield window
                 window = []
             window.append(piece)
     if window:
         yield window
-
-
-def _cut(start: int, end: int, below: int) -> Iterator[Extent]:
-    """Cut an extent where windows end, and at the PCI hole."""
-    while start < end:
-        stop = min(end, start - start % WINDOW + WINDOW, below if start < below else end)
-        yield start, stop
-        start = stop
-
-
-def _extents(fd: int, size: int) -> Iterator[Extent]:
-    """Give the parts of the file that hold data, whole pages each, up to `size`."""
-    end = 0
-    while end < size:
-        try:
-            start = os.lseek(fd, end, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:  # only a hole is left
-                return
-            raise
-        end = -(-os.lseek(fd, start, os.SEEK_HOLE) // PAGE) * PAGE
-        yield start - start % PAGE, min(end, size)

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
+from xenqemu.host.precopy import Round
+
 
 class Phase(Enum):
     """The parts of an operation, in the words that errors and progress use."""
@@ -14,6 +16,7 @@ class Phase(Enum):
     CONNECT = "connect"
     QUIESCE = "quiesce"
     SAVE = "save"
+    COMPACT = "compact"
     VERIFY = "verify"
     PUBLISH = "publish"
     BUILD = "build"
@@ -27,19 +30,25 @@ class Kind(Enum):
 
     STARTED = "started"
     PROGRESS = "progress"
+    ROUND = "round"
+    NOTE = "note"
     DONE = "done"
     FAILED = "failed"
 
 
 @dataclass(frozen=True)
 class Event:
-    """One thing that happened; `done` and `total` are bytes, `text` is for people."""
+    """One thing that happened; `done` and `total` are bytes, `text` is for people.
+
+    `round` is that of a live save that is over (`Kind.ROUND`); its progress begins anew with each.
+    """
 
     phase: Phase
     kind: Kind
     done: int = 0
     total: int = 0
     text: str = ""
+    round: Round | None = None
 
 
 Observer = Callable[[Event], None]

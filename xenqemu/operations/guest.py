@@ -5,14 +5,31 @@ Each act stands with what takes it back.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
+from typing import BinaryIO
 
 from xenqemu.errors import HostError
+from xenqemu.formats.domain_config import DomainConfig
+from xenqemu.formats.sink import Outlet, Sink
 from xenqemu.host.domain import Host, require_running
-from xenqemu.host.hypervisor import GuestMemory, MaySuspendYet
+from xenqemu.host.hypervisor import GuestMemory, Live, MaySuspendYet
+from xenqemu.host.precopy import Precopy, Round
 from xenqemu.operations import steps
 from xenqemu.operations.devices import refuse_unsavable
+from xenqemu.operations.events import Phase
+from xenqemu.operations.image import standing, write_record
 from xenqemu.operations.journal import Journal
+
+Ready = Callable[[bytes | None], None]
+"""Called with the device model's state when only memory is left to be written."""
+
+UNKNOWN_CHANGES = "this host cannot tell which of its pages change"
+"""Why a guest cannot be written while it runs."""
+
+Watch = Callable[[Round], None]
+"""Called with each round of a live save when it is over."""
 
 
 @dataclass
@@ -28,6 +45,10 @@ class Guest:
         self._undos: list[int] = []
         self.who = (self.domid, self.uuid)
 
+    def may_run(self) -> bool:
+        """Return whether it can be written while it runs."""
+        return self.memory.loggable()
+
     def require_savable(self) -> None:
         """Raise `HostError` if the guest does not run, or cannot be saved as it is."""
         require_running(self.host, self.domid)
@@ -39,8 +60,9 @@ class Guest:
             with device_model:
                 refuse_unsavable(device_model, self.domid)
 
+    @cached_property
     def memory(self) -> GuestMemory:
-        """Return its memory."""
+        """Its memory; what of it is mapped stays so until the operation is over."""
         return self.host.hypervisor.memory(self.domid)
 
     def quiesce(self, *, live: bool) -> bytes | None:
@@ -59,6 +81,41 @@ class Guest:
         with device_model:
             device_model.stop()
             return device_model.save_state_bytes(live=live)
+
+    def write(
+        self, out: BinaryIO | Outlet, config: DomainConfig, *, live: bool, ready: Ready
+    ) -> None:
+        """Write its record, having brought it to a stop as `quiesce` does."""
+        with self.job.phase(Phase.QUIESCE):
+            device_state = self.quiesce(live=live)
+        with self.job.phase(Phase.SAVE):
+            ready(device_state)
+            write_record(out, config, standing(self.memory, device_state, self.job.progress))
+
+    def write_running(
+        self,
+        out: BinaryIO | Outlet,
+        config: DomainConfig,
+        precopy: Precopy,
+        *,
+        live: bool,
+        watch: Watch,
+    ) -> None:
+        """Write its record while it runs; bring it to a stop when it is time, as `quiesce` does."""
+        states: list[bytes | None] = []
+
+        def freeze() -> None:
+            with self.job.amid(Phase.QUIESCE):
+                states.append(self.quiesce(live=live))
+
+        def image(sink: Sink) -> bytes | None:
+            noting = self.job.undo(steps.stop_dirty_log(*self.who))
+            self.memory.save_live(sink, self.job.progress, Live(precopy, freeze, watch))
+            self.job.drop(noting)
+            return states[0]
+
+        with self.job.phase(Phase.SAVE):
+            write_record(out, config, image)
 
     def release(self, *, held: bool) -> None:
         """Let the guest go on here, or keep it paused if it is to be held."""

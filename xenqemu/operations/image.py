@@ -4,8 +4,9 @@
 
     xl header and config │ libxl header, LIBXC_CONTEXT, libxc image, EMULATOR_CONTEXT, END
 
-The device model's state is taken before the memory is written, as libxl does, since what a device
-still has to write to memory must be there; it is put behind it, where readers want it.
+The device model's state is taken before the memory, or the last of it, is written, as libxl does,
+since what a device still has to write to memory must be there; it is put behind it, where readers
+want it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from xenqemu.formats.record import Record
 from xenqemu.formats.sink import Outlet, Sink
 from xenqemu.formats.source import Source
 from xenqemu.host.hypervisor import GuestMemory, Progress
+from xenqemu.host.pages import image_room
 
 FRAME = 1 << 16
 """Bytes for all headers and small records of an image, generously."""
@@ -36,19 +38,32 @@ def room_for(config: DomainConfig, memory: GuestMemory, device_state: bytes | No
     return FRAME + len(config.dump()) + memory.room() + state
 
 
-def write_record(
-    out: BinaryIO | Outlet,
-    config: DomainConfig,
-    memory: GuestMemory,
-    device_state: bytes | None,
-    progress: Progress,
-) -> None:
+def room_for_rest(pages: int) -> int:
+    """Return how many bytes the rest of a record has at most that lacks so many pages."""
+    return image_room(pages) + DEVICE_STATE
+
+
+Image = Callable[[Sink], bytes | None]
+"""Writes a guest's libxc image and returns its device model's state, None if it has none."""
+
+
+def standing(memory: GuestMemory, device_state: bytes | None, progress: Progress) -> Image:
+    """Return what writes the image of a guest that stands still."""
+
+    def image(sink: Sink) -> bytes | None:
+        memory.save(sink, progress)
+        return device_state
+
+    return image
+
+
+def write_record(out: BinaryIO | Outlet, config: DomainConfig, image: Image) -> None:
     """Write an xl save file that stock `xl restore` reads; a file for it is unbuffered."""
     sink = Sink(out)
     xl.write(sink, xl.XlHeader.of_json(config.dump().decode()))
     stream = libxl.Writer(sink)
     stream.write(LibxcContext())
-    memory.save(sink, progress)
+    device_state = image(sink)
     stream.image_written()
     if device_state is not None:
         stream.write(EmulatorContext(QEMU_UPSTREAM, 0, device_state))

@@ -36,6 +36,7 @@ from xenqemu.host.domain import Host
 from xenqemu.host.hypervisor import MaySuspendYet, RunState
 from xenqemu.host.ledger import About, Entry, Found
 from xenqemu.host.policy import Attention, Deadline, attended
+from xenqemu.host.precopy import Round
 from xenqemu.operations.events import Event, Kind, Observer, Phase, unobserved
 from xenqemu.operations.steps import Commit, Overtaken, Step
 from xenqemu.operations.story import CERTAIN, COMMITTED, Role, Story
@@ -103,6 +104,24 @@ class Journal:
         self._heard = f"{done} of {total} bytes were done"
         self._observe(Event(self._phase, Kind.PROGRESS, done, total))
         self._check()
+
+    def round(self, done: Round) -> None:
+        """Tell that a round of a live save is over; raise if the operation is to end."""
+        self._observe(Event(self._phase, Kind.ROUND, round=done))
+        self._check()
+
+    def note(self, text: str) -> None:
+        """Tell people something that they may want to know."""
+        self._observe(Event(self._phase, Kind.NOTE, text=text))
+
+    @contextmanager
+    def amid(self, phase: Phase) -> Iterator[None]:
+        """Run the body as `phase` in the midst of another one, which goes on after it."""
+        outer = self._phase
+        with self.phase(phase):
+            yield
+        self._phase = outer
+        self._write({"phase": outer.value})
 
     def undo(self, step: Step) -> int:
         """Register what takes back what is about to be done; return its number."""

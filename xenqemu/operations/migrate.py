@@ -17,12 +17,12 @@ from xenqemu.host.domain import Host
 from xenqemu.host.ledger import About
 from xenqemu.host.naming import AWAY
 from xenqemu.host.peer import Peer, receiver_by
+from xenqemu.host.precopy import Precopy
 from xenqemu.host.route import Route
 from xenqemu.host.transport import Listener, unheard
 from xenqemu.operations import steps
 from xenqemu.operations.events import Observer, Phase, unobserved
-from xenqemu.operations.guest import Guest
-from xenqemu.operations.image import write_record
+from xenqemu.operations.guest import UNKNOWN_CHANGES, Guest
 from xenqemu.operations.journal import Journal, begin
 from xenqemu.operations.preflight import Errand, agree
 
@@ -36,6 +36,7 @@ def migrate(
     config: DomainConfig | None = None,
     keep_domid: bool = False,
     compress: bool = False,
+    precopy: Precopy | None = None,
     timeout: float = math.inf,
     observe: Observer = unobserved,
     listener: Listener = unheard,
@@ -44,9 +45,11 @@ def migrate(
 
     `options` are those of the receiver, as xl gives them to its own ("-p", "-e").  `config` takes
     the place of the domain's own, with `keep_domid` the same id is asked for.  With `compress` the
-    record is packed on the way, for which a xenqemu has to receive it.  All of it may take
-    `timeout` seconds, up to where the other host may let the guest run.  `listener` is called
-    with each line that the other host says for people.
+    record is packed on the way, for which a xenqemu has to receive it.  With `precopy` the guest
+    runs while it is sent, until that policy has it frozen, if the host can tell which of its pages
+    change.  All of it may take `timeout` seconds,
+    up to where the other host may let the guest run.  `listener` is called with each line that the
+    other host says for people.
 
     Raises what the tree in `xenqemu.errors` says; unless it is a `PastReturn` or `Stranded`, the
     guest is as it was.  `OutcomeUnknown` says where both copies are.
@@ -58,17 +61,20 @@ def migrate(
         guest = Guest(host, domid, own.uuid, job)
         with job.phase(Phase.CHECK):
             guest.require_savable()
+            if precopy and not guest.may_run():
+                precopy = None
+                job.note(f"{UNKNOWN_CHANGES}: it stands still for all of its move")
             errand = Errand(host.needs(domid, config), route, options, compress)
             agreed = agree(host, errand, listener)
         with receiver_by(agreed.rune, listener, host.deadlines) as peer:
             with job.phase(Phase.CONNECT):
                 peer.hear()
-            with job.phase(Phase.QUIESCE):
-                device_state = guest.quiesce(live=True)
-            with job.phase(Phase.SAVE):
-                out = Wrapper(peer, agreed.features)
-                write_record(out, config, guest.memory(), device_state, job.progress)
-                out.finish()
+            out = Wrapper(peer, agreed.features)
+            if precopy:
+                guest.write_running(out, config, precopy, live=True, watch=job.round)
+            else:
+                guest.write(out, config, live=True, ready=lambda _state: None)
+            out.finish()
             with job.phase(Phase.HANDOVER):
                 peer.hear()
                 _hand_over(guest, own.name, peer, route.host)

@@ -108,6 +108,12 @@ def restart(domid: int, uuid: str) -> Step:
     return Step("restart", "restart the device model", {"domid": domid, "uuid": uuid})
 
 
+def stop_dirty_log(domid: int, uuid: str) -> Step:
+    """Have nobody note any more which pages of the guest change."""
+    what = "stop noting which pages change"
+    return Step("stop dirty log", what, {"domid": domid, "uuid": uuid})
+
+
 def unpause(domid: int, uuid: str) -> Step:
     """Release the guest."""
     return Step("unpause", "unpause the guest", {"domid": domid, "uuid": uuid})
@@ -185,6 +191,11 @@ def _restart(host: Host, domid: int, uuid: str) -> None:
     cont(host, domid)
 
 
+def _stop_dirty_log(host: Host, domid: int, uuid: str) -> None:
+    _present(host, domid, uuid)
+    host.hypervisor.stop_dirty_log(domid)
+
+
 def _unpause(host: Host, domid: int, uuid: str) -> None:
     _present(host, domid, uuid)
     host.hypervisor.unpause(domid)
@@ -244,6 +255,7 @@ _ACTS: Mapping[str, Callable[..., None]] = {
     SETTLE: _settle,
     "watch": _watch,
     "restart": _restart,
+    "stop dirty log": _stop_dirty_log,
     "unpause": _unpause,
     "rename": _rename,
     "destroy": _destroy,

@@ -2,7 +2,8 @@
 
 The guest is let go of only when its record is whole, read back, synced and in place.  Where the
 guest stays (`After.CONTINUE`, `After.PAUSE`), it is released as soon as its memory is written:
-what can still fail then costs the record, not the guest.
+what can still fail then costs the record, not the guest.  Of a live save most of the memory is
+written before the guest is brought to a stop.
 """
 
 from __future__ import annotations
@@ -11,15 +12,18 @@ import math
 from enum import Enum
 from pathlib import Path
 
+from xenqemu.errors import HostError
 from xenqemu.formats.detect import Kind
 from xenqemu.formats.domain_config import DomainConfig
 from xenqemu.host.domain import Host
 from xenqemu.host.ledger import About
+from xenqemu.host.precopy import Precopy, Round
 from xenqemu.host.staging import Draft, staged
 from xenqemu.operations import steps
+from xenqemu.operations.compact import compact
 from xenqemu.operations.events import Observer, Phase, unobserved
-from xenqemu.operations.guest import Guest
-from xenqemu.operations.image import room_for, write_record
+from xenqemu.operations.guest import UNKNOWN_CHANGES, Guest
+from xenqemu.operations.image import room_for, room_for_rest
 from xenqemu.operations.journal import Journal, begin
 from xenqemu.operations.outline import Outline
 from xenqemu.operations.verify import verify
@@ -41,6 +45,8 @@ def suspend(
     after: After = After.DESTROY,
     config: DomainConfig | None = None,
     keep_domid: bool = False,
+    precopy: Precopy | None = None,
+    compacted: bool = False,
     check: bool = True,
     timeout: float = math.inf,
     observe: Observer = unobserved,
@@ -48,8 +54,10 @@ def suspend(
     """Save domain `domid` to `path` and return what the record holds.
 
     `config` takes the place of the domain's own; with `keep_domid` a restore asks for the same
-    id, else for any, as with `xl save`.  Unless `check`, the record is not read back, and what is
-    returned says only its size.  All of it may take `timeout` seconds, up to where the guest is
+    id, else for any, as with `xl save`.  With `precopy` the guest runs while it is saved, until
+    that policy has it frozen; the record holds some pages more than once then, and is written anew
+    without them if it is to be `compacted`.  Unless `check`, the record is not read back, and what
+    is returned says only its size.  All of it may take `timeout` seconds, up to where the guest is
     let go of.
 
     Raises what the tree in `xenqemu.errors` says; unless it is a `PastReturn` or `Stranded`, the
@@ -58,29 +66,58 @@ def suspend(
     own = host.config(domid)
     config = (config.with_extra(own.extra) if config else own).with_domid(domid * keep_domid)
     about = About("save", domid, own.name, own.uuid, str(path.absolute()))
-    with Journal(host, begin(host, about), observe, timeout) as job, staged(path) as draft:
+    with (
+        Journal(host, begin(host, about), observe, timeout) as job,
+        staged(path) as draft,
+        staged(path) as smaller,
+    ):
         guest = Guest(host, domid, own.uuid, job)
         with job.phase(Phase.CHECK):
             guest.require_savable()
+            if precopy and not guest.may_run():
+                raise HostError(f"domain {domid} cannot be saved while it runs: {UNKNOWN_CHANGES}")
             job.leaving(steps.clear(draft.traces))
             draft.create()
-            draft.reserve(room_for(config, guest.memory()))
-        with job.phase(Phase.QUIESCE):
-            device_state = guest.quiesce(live=False)
-        with job.phase(Phase.SAVE):
-            memory = guest.memory()
-            draft.reserve(room_for(config, memory, device_state))
-            write_record(draft.file, config, memory, device_state, job.progress)
+            draft.reserve(room_for(config, guest.memory))
+        _write(guest, draft, config, precopy)
         if after is not After.DESTROY:
             with job.phase(Phase.RELEASE):
                 guest.release(held=after is After.PAUSE)
-        found = _checked(draft, job) if check else Outline(Kind.XL, draft.file.tell())
+        record = _compacted(draft, smaller, job) if compacted else draft
+        found = _checked(record, job) if check else Outline(Kind.XL, record.file.tell())
         with job.phase(Phase.PUBLISH):
-            _publish(draft, guest, after)
+            _publish(record, guest, after)
         if after is After.DESTROY:
             with job.phase(Phase.RELEASE):
                 job.finish()
     return found
+
+
+def _write(guest: Guest, draft: Draft, config: DomainConfig, precopy: Precopy | None) -> None:
+    """Write the record; room for what is left is set aside while that can be told in time."""
+
+    def ready(device_state: bytes | None) -> None:
+        draft.reserve(room_for(config, guest.memory, device_state))
+
+    def watch(done: Round) -> None:
+        draft.reserve(draft.file.tell() + room_for_rest(done.changed))
+        guest.job.round(done)
+
+    if precopy:
+        guest.write_running(draft.file, config, precopy, live=False, watch=watch)
+    else:
+        guest.write(draft.file, config, live=False, ready=ready)
+
+
+def _compacted(draft: Draft, smaller: Draft, job: Journal) -> Draft:
+    """Return another draft of the same record, in which each page stands once."""
+    with job.phase(Phase.COMPACT):
+        job.leaving(steps.clear(smaller.traces))
+        smaller.create()
+        smaller.reserve(draft.file.tell())
+        with draft.reopen() as record:
+            compact(record, smaller.file, job.progress)
+    return smaller
 
 
 def _checked(draft: Draft, job: Journal) -> Outline:

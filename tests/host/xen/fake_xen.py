@@ -10,12 +10,12 @@ import ctypes
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from errno import EINVAL, ENOENT, EOPNOTSUPP, ESRCH
+from errno import EINVAL, EIO, ENOENT, EOPNOTSUPP, ESRCH
 from typing import Any
 from uuid import UUID
 
 from xenqemu.host.xen.domain_info import HVM, LAYOUT, PAUSED, REASON_SHIFT, SHUTDOWN
-from xenqemu.host.xen.library import PROTOTYPES, Libraries, Xen
+from xenqemu.host.xen.library import PROTOTYPES, HypercallBuffer, Libraries, Xen
 from xenqemu.host.xen.releases import Version, release
 
 PAGE = 4096
@@ -30,7 +30,11 @@ LOCAL_PORT = 33
 
 @dataclass
 class Guest:
-    """One domain; `pages` are by pfn, `types` those (<< 28) that are not ordinary ones."""
+    """One domain; `pages` are by pfn, `types` those (<< 28) that are not ordinary ones.
+
+    `noted` is the dirty log, None while it is off; `mapped` are the pages that Xen itself has
+    mapped to write, which count as dirty at the last look.
+    """
 
     flags: int = HVM
     pages: dict[int, bytes] = field(default_factory=dict)
@@ -43,6 +47,15 @@ class Guest:
     vcpus: int = 2
     vnuma: int = EOPNOTSUPP
     holds: int = 0
+    noted: set[int] | None = None
+    mapped: set[int] = field(default_factory=set)
+
+    def write(self, pfn: int, contents: bytes) -> None:
+        """Write to a page, which is noted if the dirty log is on."""
+        assert pfn in self.pages
+        self.pages[pfn] = contents
+        if self.noted is not None:
+            self.noted.add(pfn)
 
     def shut_down(self, reason: int) -> None:
         self.flags |= SHUTDOWN | reason << REASON_SHIFT
@@ -54,7 +67,10 @@ class Guest:
 
 
 class FakeLibraries(Libraries):
-    """`calls` are the names of what was called; `refusals` answers with that errno instead."""
+    """`calls` are the names of what was called; `refusals` answers with that errno instead.
+
+    `failing` is the number of a call, from 0, that fails with EIO.
+    """
 
     def __init__(self, version: Version = (4, 17)) -> None:
         self.release = release(version)
@@ -62,6 +78,7 @@ class FakeLibraries(Libraries):
         self.guests: dict[int, Guest] = {}
         self.refusals: dict[str, int] = {}
         self.calls: list[str] = []
+        self.failing: int | None = None
         self.mappings: dict[int, object] = {}
         self.policy = b""
         self.notified: Callable[[], None] = lambda: None
@@ -89,13 +106,15 @@ class FakeLibraries(Libraries):
         def function(*arguments: int) -> object:
             self.calls.append(name)
             error = self.refusals.get(name)
+            if len(self.calls) - 1 == self.failing:
+                error = EIO
             try:
                 if error is None:
                     return body(*arguments)
             except OSError as raised:
                 error = raised.errno
             ctypes.set_errno(error)
-            return None if PROTOTYPES[name][0] is ctypes.c_void_p else -1
+            return None if PROTOTYPES[name][0] in {ctypes.c_void_p, None} else -1
 
         return function
 
@@ -163,7 +182,7 @@ class FakeLibraries(Libraries):
 
     def xc_get_pfn_type_batch(self, handle: int, domid: int, count: int, words: int) -> int:
         guest = self.guest(domid)
-        assert count == 1024
+        assert 0 < count <= 1024
         table = (ctypes.c_uint64 * count).from_address(words)
         table[:] = [guest.types.get(pfn, 0 if pfn in guest.pages else XTAB) for pfn in list(table)]
         return 0
@@ -270,6 +289,52 @@ class FakeLibraries(Libraries):
         """Have Xen tell that the guest stopped, by our end of the channel."""
         os.write(self.event_pipe[1], bytes([LOCAL_PORT]))
 
+    def xc__hypercall_buffer_alloc_pages(self, handle: int, buffer: int, count: int) -> int:
+        assert handle == INTERFACE
+        given = HypercallBuffer.from_address(buffer)
+        assert (given.hbuf, given.param_shadow, given.dir) == (None, None, 0)
+        assert (given.ubuf, given.sz) == (2**64 - 1, 0)
+        pages = ctypes.create_string_buffer(count * PAGE)
+        given.hbuf = ctypes.addressof(pages)
+        self.mappings[given.hbuf] = pages
+        return int(given.hbuf)
+
+    def xc__hypercall_buffer_free_pages(self, handle: int, buffer: int, count: int) -> None:
+        address = HypercallBuffer.from_address(buffer).hbuf
+        assert ctypes.sizeof(self.mappings[address]) == count * PAGE  # type: ignore[arg-type]
+        del self.mappings[address]
+
+    def xc_shadow_control(self, handle: int, domid: int, operation: int, *rest: int) -> int:
+        assert self.version < (4, 16)
+        bitmap, pages, megabytes, mode, stats = rest
+        assert megabytes is None
+        return self.xc_logdirty_control(handle, domid, operation, bitmap, pages, mode, stats)
+
+    def xc_logdirty_control(self, handle: int, domid: int, operation: int, *rest: int) -> int:
+        bitmap, pages, mode, stats = rest
+        assert (handle, stats) == (INTERFACE, None)
+        guest = self.guest(domid)
+        if operation == 2:  # ENABLE_LOGDIRTY
+            if guest.noted is not None:
+                raise OSError(EINVAL, "on already")
+            guest.noted = set()
+        elif operation == 0:  # OFF
+            guest.noted = None
+        else:
+            assert operation == 11  # CLEAN
+            assert guest.noted is not None
+            self._clean(guest, bitmap, pages, final=mode == 1)
+        return pages
+
+    def _clean(self, guest: Guest, bitmap: int, pages: int, *, final: bool) -> None:
+        assert guest.noted is not None
+        dirty = guest.noted | (guest.mapped if final else set())
+        guest.noted = set()
+        assert all(pfn < pages for pfn in dirty)
+        place = HypercallBuffer.from_address(bitmap).hbuf
+        bits = sum(1 << pfn for pfn in dirty)
+        _put(place, bits.to_bytes((pages + 7) // 8, "little"))
+
     def xenforeignmemory_open(self, logger: int, flags: int) -> int:
         assert (logger, flags) == (LOGGER, 0)
         return MEMORY
@@ -305,7 +370,7 @@ class FakeLibraries(Libraries):
 
 _PLAIN = (
     *(ctypes.c_void_p, ctypes.c_int, ctypes.c_uint, ctypes.c_uint32, ctypes.c_uint64),
-    ctypes.c_size_t,
+    *(ctypes.c_size_t, ctypes.c_ulong, ctypes.c_longlong),
 )
 
 

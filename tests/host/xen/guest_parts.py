@@ -21,23 +21,35 @@ LONG = Deadlines(acknowledge=20.0, suspend=20.0)
 
 
 class Host:
-    """A hypervisor with its fake Xen; `memories` are the PV guests whose memory was asked for."""
+    """A hypervisor with its fake Xen.
+
+    `memories` are the PV guests whose memory was asked for, `asked` those whose device model was.
+    """
 
     def __init__(self, xen: Xen, path: Path) -> None:
         self.xen = xen
         self.path = path
         self.memories: list[int] = []
+        self.asked: list[int] = []
 
     def hypervisor(
         self, deadlines: Deadlines = LONG, store: type[Store] = Store, **options: bool
     ) -> XenHypervisor:
         return XenHypervisor(
-            self.xen, lambda: store(self.path), self._pv, deadlines=deadlines, **options
+            self.xen,
+            lambda: store(self.path),
+            self._device_model,
+            self._pv,
+            deadlines=deadlines,
+            **options,
         )
+
+    def _device_model(self, domid: int) -> None:
+        self.asked.append(domid)
 
     def _pv(self, domid: int) -> HvmMemory:
         self.memories.append(domid)
-        return HvmMemory(self.xen, domid)
+        return HvmMemory(self.xen, domid, lambda _on: None)
 
 
 @contextmanager

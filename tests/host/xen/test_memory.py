@@ -33,6 +33,10 @@ DOMID = 7
 FULL = bytes(range(256)) * 16
 
 
+def unswitched(on: bool) -> None:
+    raise AssertionError(f"the device log of a guest that stands still was switched: {on}")
+
+
 def suspended(**fields: object) -> Guest:
     guest = Guest(**fields)  # type: ignore[arg-type]
     guest.shut_down(2)
@@ -42,7 +46,7 @@ def suspended(**fields: object) -> Guest:
 def image(xen: Xen, *, elide_zeros: bool = True) -> tuple[bytes, list[tuple[int, int]]]:
     progress: list[tuple[int, int]] = []
     file = io.BytesIO()
-    HvmMemory(xen, DOMID, elide_zeros=elide_zeros).save(
+    HvmMemory(xen, DOMID, unswitched, elide_zeros=elide_zeros).save(
         Sink(file), lambda done, total: progress.append((done, total))
     )
     return file.getvalue(), progress
@@ -192,18 +196,18 @@ def test_the_image_has_room(libraries: FakeLibraries, xen: Xen, pfns: range | li
         context=bytes(99999),
     )
     libraries.guests[DOMID] = guest
-    room = HvmMemory(xen, DOMID).room()
+    room = HvmMemory(xen, DOMID, unswitched).room()
     assert len(image(xen)[0]) <= room < len(image(xen)[0]) + 80_000 + 20 * len(pfns)
 
 
 def test_room_is_told_of_a_running_guest_too(libraries: FakeLibraries, xen: Xen) -> None:
     libraries.guests[DOMID] = Guest(pages={0: FULL})
-    one = HvmMemory(xen, DOMID).room()
+    one = HvmMemory(xen, DOMID, unswitched).room()
     libraries.guests[DOMID].pages[1] = FULL
-    assert HvmMemory(xen, DOMID).room() - one > PAGE
+    assert HvmMemory(xen, DOMID, unswitched).room() - one > PAGE
     libraries.guests.clear()
     with pytest.raises(HypervisorError, match="there is no domain 7"):
-        HvmMemory(xen, DOMID).room()
+        HvmMemory(xen, DOMID, unswitched).room()
 
 
 # Refusals.
@@ -225,7 +229,7 @@ def test_only_suspended_guests_are_written(
         libraries.guests[DOMID] = guest
     file = io.BytesIO()
     with pytest.raises(HypervisorError, match=why):
-        HvmMemory(xen, DOMID).save(Sink(file), lambda _done, _total: None)
+        HvmMemory(xen, DOMID, unswitched).save(Sink(file), lambda _done, _total: None)
     assert file.getvalue() == b""
 
 
@@ -293,10 +297,10 @@ def test_a_full_disk_leaves_nothing_mapped(
         Path("/dev/full").open("wb", buffering=0) as file,
         pytest.raises(OSError, match="No space"),
     ):
-        HvmMemory(xen, DOMID).save(Sink(file), lambda _done, _total: None)
+        HvmMemory(xen, DOMID, unswitched).save(Sink(file), lambda _done, _total: None)
     assert libraries.mappings == {}
 
 
 def test_images_are_not_loaded_here(xen: Xen) -> None:
     with pytest.raises(HypervisorError, match="libxl restores records"):
-        HvmMemory(xen, DOMID).load(Source.of(b""), lambda _done, _total: None)
+        HvmMemory(xen, DOMID, unswitched).load(Source.of(b""), lambda _done, _total: None)

@@ -14,8 +14,9 @@ from xenqemu.formats.source import Source
 from xenqemu.host.hypervisor import GuestMemory
 from xenqemu.host.pages import image_room
 from xenqemu.host.policy import Attention, Deadlines, attended
-from xenqemu.host.xen import save_helper
-from xenqemu.host.xen.save_helper import HelperMemory, own_environment, own_helper
+from xenqemu.host.xen import helper_process
+from xenqemu.host.xen.helper_process import own_environment, own_helper
+from xenqemu.host.xen.save_helper import HelperMemory
 
 REAL = Path("/usr/lib/xen-4.17/bin/libxl-save-helper")
 PAGE = 4096
@@ -28,7 +29,7 @@ def memory(tmp_path):
     def make(body, *, suspended=lambda: True, dialect=DIALECTS[-1], **options):
         path = write_peer(tmp_path / "peer", body)
         memory: GuestMemory = HelperMemory(
-            7, path, dialect, suspended, pages=lambda: 1000, **options
+            7, path, dialect, suspended, pages=lambda: 1000, logs=lambda: True, **options
         )
         return memory
 
@@ -209,7 +210,7 @@ def test_a_stalled_helper_is_ended(memory, tmp_path):
 
 
 def test_a_helper_that_closes_its_pipes_and_stays_is_killed(memory, tmp_path, monkeypatch):
-    monkeypatch.setattr(save_helper, "END_TIMEOUT", 0.3)
+    monkeypatch.setattr(helper_process, "END_TIMEOUT", 0.3)
     body = """
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         for fd in (0, 1, io_fd): os.close(fd)
@@ -247,7 +248,9 @@ def test_no_descriptor_is_left_open(memory):
 
 def test_a_helper_that_is_not_there(tmp_path):
     before = open_descriptors()
-    memory = HelperMemory(7, tmp_path / "none", DIALECTS[-1], lambda: True, pages=lambda: 0)
+    memory = HelperMemory(
+        7, tmp_path / "none", DIALECTS[-1], lambda: True, pages=lambda: 0, logs=lambda: True
+    )
     with pytest.raises(HostError, match="cannot start libxl-save-helper"):
         saved(memory)
     assert open_descriptors() == before
@@ -262,7 +265,9 @@ def test_the_helper_does_not_see_that_another_is_to_be_used(memory, monkeypatch)
 
 def test_room_is_that_of_the_pages_the_guest_has_now(tmp_path):
     pages = [0, 1000]
-    memory = HelperMemory(7, tmp_path, DIALECTS[-1], lambda: True, pages=pages.pop)
+    memory = HelperMemory(
+        7, tmp_path, DIALECTS[-1], lambda: True, pages=pages.pop, logs=lambda: True
+    )
     assert memory.room() == image_room(1000) > 1000 * PAGE
     assert memory.room() == image_room(0) > 0
 
@@ -299,7 +304,9 @@ def test_the_hosts_own_helper_is_found(tmp_path):
 
 def test_xens_own_helper_says_why_it_cannot_reach_xen():
     assert own_helper((4, 17)) == REAL
-    memory = HelperMemory(7, REAL, dialect_of((4, 17)), lambda: True, pages=lambda: 0)
+    memory = HelperMemory(
+        7, REAL, dialect_of((4, 17)), lambda: True, pages=lambda: 0, logs=lambda: True
+    )
     with pytest.raises(HypervisorError) as caught:
         saved(memory)
     assert str(caught.value).startswith("libxl-save-helper could not save domain 7 (status 255): ")

@@ -81,6 +81,13 @@ def big_seed(first: Host, room: Path) -> Seed:
 
 
 @pytest.fixture(scope="session")
+def busy_seed(first: Host, room: Path) -> Seed:
+    """A guest that rewrites 32 MiB again and again, and looks whether they are right."""
+    text = CFG.format(name="busy", memory=256) + LINUX % 0
+    return Seed.boot(first, text.replace("fill=0", "rewrite=32,128"), room / "busy.save")
+
+
+@pytest.fixture(scope="session")
 def devices_seed(first: Host, room: Path) -> Seed:
     """A guest with two vcpus, disks of all kinds, network cards and a screen."""
     for name, kind in (("hda", "raw"), ("sdb", "qcow2"), ("hdc", "raw")):

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[3]
 SCRIPT = ROOT / "scripts/xenbed"
 GUESTS = ROOT / ".cache/xenbed/guests"
 
-RECORDS = ("hvm", "devices", "firmware", "pvh", "pv")
+RECORDS = ("hvm", "devices", "busy", "firmware", "pvh", "pv")
 """The guests that `scripts/xenbed build` has saved; each domain has its record's name."""
 
 BOOT = 120.0

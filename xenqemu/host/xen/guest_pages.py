@@ -1,6 +1,7 @@
 """The pages of an HVM or PVH guest: of which type each is, and their contents, mapped.
 
-Work per page is Xen's and the kernel's; here pages are handled by the 1024.
+Work per page is Xen's and the kernel's; here pages are handled by up to 1024, named by tables of
+their numbers (pfns): u64, one after another.
 """
 
 from __future__ import annotations
@@ -14,28 +15,30 @@ from os import strerror
 
 from xenqemu.errors import HypervisorError
 from xenqemu.formats.libxc_records import PAGE_SIZE
-from xenqemu.host.pages import BATCH, page_numbers
+from xenqemu.host.pages import BATCH
 from xenqemu.host.xen.library import Xen, failed
 
 NOTAB, BROKEN, XALLOC, XTAB = 0x00, 0xD0, 0xE0, 0xF0
 """The types of an HVM guest's pages (XEN_DOMCTL_PFINFO_*), as `GuestPages.types` gives them."""
 
 _WORD = 8
-_TYPE = slice(3, None, _WORD)
+_TYPE = 3
 """Xen puts the type into bits 28-31 of each word (XEN_DOMCTL_PFINFO_LTAB_SHIFT)."""
 
 _HOLES = bytes([0, 0, 0, XTAB, 0, 0, 0, 0]) * BATCH
 _KNOWN = bytes([NOTAB, BROKEN, XALLOC, XTAB])
 
-Span = tuple[int, int]
-"""From … up to …, as indices of pages in a batch."""
+
+class Unmappable(HypervisorError):
+    """Pages that had a type but could not be mapped, by their numbers."""
+
+    def __init__(self, message: str, pfns: Sequence[int]) -> None:
+        super().__init__(message)
+        self.pfns = pfns
 
 
 class GuestPages:
-    """The pages of one guest, while its foreign-memory `handle` is open.
-
-    `first` is the pfn that a batch of 1024 begins with.
-    """
+    """The pages of one guest, while its foreign-memory `handle` is open."""
 
     def __init__(self, xen: Xen, handle: c_void_p, domid: int) -> None:
         self._xen = xen
@@ -43,33 +46,33 @@ class GuestPages:
         self._domid = domid
         # One buffer for all calls: a guest has a thousand batches of holes.
         self._words = bytearray(BATCH * _WORD)
-        self._words_address = (c_char * len(self._words)).from_buffer(self._words)
+        self._address = (c_char * len(self._words)).from_buffer(self._words)
 
-    def types(self, first: int) -> bytes:
-        """Return the type of each page of a batch, one byte each; nothing if all are holes.
+    def types(self, pfns: bytes) -> bytes:
+        """Return the type of each of these pages, one byte each; nothing if all are holes.
 
         Raises `HypervisorError` for types that no HVM guest has.  Beyond the last page are holes.
         """
-        self._words[:] = page_numbers(first)
-        self._xen.call("xc_get_pfn_type_batch", self._domid, BATCH, self._words_address)
-        if self._words == _HOLES:
+        size = len(pfns)
+        self._words[:size] = pfns
+        self._xen.call("xc_get_pfn_type_batch", self._domid, size // _WORD, self._address)
+        words = self._words[:size]
+        if words == _HOLES[:size]:
             return b""
-        types = bytes(self._words[_TYPE])
+        types = bytes(words[_TYPE::_WORD])
         strange = types.translate(None, _KNOWN)
         if strange:
             at = types.index(strange[0])
-            what = f"pfn {first + at:#x} has the type {types[at] >> 4:#x}"
+            what = f"pfn {_pfn(pfns, at):#x} has the type {types[at] >> 4:#x}"
             raise HypervisorError(f"{what}, which no HVM page has")
         return types
 
     @contextmanager
-    def mapped(self, first: int, spans: Sequence[Span]) -> Iterator[memoryview]:
-        """Map the pages of `spans` of a batch, side by side, for the block (bytes, read-only).
+    def mapped(self, pfns: bytes) -> Iterator[memoryview]:
+        """Map these pages side by side for the block (bytes, read-only).
 
-        Raises `HypervisorError` if one of them cannot be mapped.
+        Raises `Unmappable` if some of them cannot be.
         """
-        numbers = page_numbers(first)
-        pfns = b"".join(numbers[start * _WORD : end * _WORD] for start, end in spans)
         count = len(pfns) // _WORD
         if not count:
             yield memoryview(b"")
@@ -94,7 +97,12 @@ class GuestPages:
             self._xen.libraries["xenforeignmemory_unmap"](self._handle, address, count)
 
 
-def _unmappable(pfns: bytes, errors: Sequence[int]) -> HypervisorError:
-    at, error = next((at, error) for at, error in enumerate(errors) if error)
-    pfn = int.from_bytes(pfns[at * _WORD : (at + 1) * _WORD], "little")
-    return HypervisorError(f"pfn {pfn:#x} is populated but not mappable: {strerror(-error)}")
+def _unmappable(pfns: bytes, errors: Sequence[int]) -> Unmappable:
+    failures = {_pfn(pfns, index): error for index, error in enumerate(errors) if error}
+    pfn, error = next(iter(failures.items()))
+    message = f"pfn {pfn:#x} is populated but not mappable: {strerror(-error)}"
+    return Unmappable(message, tuple(failures))
+
+
+def _pfn(pfns: bytes, index: int) -> int:
+    return int.from_bytes(pfns[index * _WORD : (index + 1) * _WORD], "little")

@@ -27,6 +27,7 @@ from xenqemu.host.process import boot_id
 from xenqemu.host.settings import PLACES, XenPlaces
 from xenqemu.host.store import Store
 from xenqemu.host.xen import admission, toolstack
+from xenqemu.host.xen.dirty_log import DirtyLog
 from xenqemu.host.xen.guest_state import cpuid, hvm_context, largest_policies, policies
 from xenqemu.host.xen.hypervisor import XenHypervisor
 from xenqemu.host.xen.library import Xen
@@ -70,6 +71,7 @@ class XenHost:
         return XenHypervisor(
             self._xen,
             self.store,
+            self.device_model,
             self._pv_memory,
             deadlines=self.deadlines,
             elide_zeros=self._elide_zeros,
@@ -183,7 +185,8 @@ class XenHost:
 
     def _pv_memory(self, domid: int) -> GuestMemory:
         from xenqemu.formats.helper_dialects import dialect_of  # noqa: PLC0415  see above
-        from xenqemu.host.xen.save_helper import HelperMemory, own_helper  # noqa: PLC0415
+        from xenqemu.host.xen.helper_process import own_helper  # noqa: PLC0415
+        from xenqemu.host.xen.save_helper import HelperMemory  # noqa: PLC0415
 
         def suspended() -> bool:
             return self._existing(domid).run_state is RunState.SUSPENDED
@@ -193,7 +196,14 @@ class XenHost:
 
         version = self._xen.version
         helper = own_helper(version), dialect_of(version)
-        return HelperMemory(domid, *helper, suspended, pages=pages, deadlines=self.deadlines)
+        return HelperMemory(
+            domid,
+            *helper,
+            suspended,
+            pages=pages,
+            logs=DirtyLog(self._xen, domid).possible,
+            deadlines=self.deadlines,
+        )
 
     def _checks(self, needs: Needs) -> tuple[Callable[[], None], ...]:
         """Return what is asked of every guest that is to come here."""

@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
 
 from xenqemu.errors import HypervisorError
 from xenqemu.host.hypervisor import DomainInfo, GuestMemory, RunState
 from xenqemu.host.policy import PATIENCE, Deadlines
 from xenqemu.host.store import Store
-from xenqemu.host.xen import trigger
+from xenqemu.host.xen import dirty_log, trigger
 from xenqemu.host.xen.control import Control
+from xenqemu.host.xen.dirty_log import DirtyLog
 from xenqemu.host.xen.library import Xen
 from xenqemu.host.xen.memory import HvmMemory
+
+if TYPE_CHECKING:
+    from xenqemu.host.device_model import DeviceModel
 
 
 class XenHypervisor:
     """The Xen of this host.
 
-    `store` gives a connection to xenstore, not yet opened; `pv_memory` the memory of a PV guest.
+    `store` gives a connection to xenstore and `device_model` the device model of a domain, neither
+    opened yet; `pv_memory` gives the memory of a PV guest.
     """
 
     def __init__(
         self,
         xen: Xen,
         store: Callable[[], Store],
+        device_model: Callable[[int], DeviceModel | None],
         pv_memory: Callable[[int], GuestMemory],
         *,
         deadlines: Deadlines = PATIENCE,
@@ -32,6 +40,7 @@ class XenHypervisor:
         self._xen = xen
         self._control = Control(xen)
         self._store = store
+        self._device_model = device_model
         self._pv_memory = pv_memory
         self._deadlines = deadlines
         self._elide_zeros = elide_zeros
@@ -80,6 +89,16 @@ class XenHypervisor:
 
     def memory(self, domid: int) -> GuestMemory:
         """Return the domain's memory: our own writer's, or the given one for a PV guest."""
-        if self._control.existing(domid).hvm:
-            return HvmMemory(self._xen, domid, elide_zeros=self._elide_zeros)
-        return self._pv_memory(domid)
+        if not self._control.existing(domid).hvm:
+            return self._pv_memory(domid)
+        device_log = partial(self._switch_device_log, domid)
+        return HvmMemory(self._xen, domid, device_log, elide_zeros=self._elide_zeros)
+
+    def stop_dirty_log(self, domid: int) -> None:
+        """Have neither Xen nor the device model note what is written; nothing if neither does."""
+        if self._control.domain(domid) is not None:
+            device_log = partial(self._switch_device_log, domid)
+            dirty_log.stop(DirtyLog(self._xen, domid), device_log)
+
+    def _switch_device_log(self, domid: int, on: bool) -> None:
+        dirty_log.switch(self._device_model(domid), on=on)

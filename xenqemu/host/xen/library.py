@@ -11,12 +11,23 @@ import ctypes
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from ctypes import c_int, c_size_t, c_ubyte, c_uint, c_uint32, c_uint64, c_void_p
+from ctypes import (
+    c_int,
+    c_longlong,
+    c_size_t,
+    c_ubyte,
+    c_uint,
+    c_uint32,
+    c_uint64,
+    c_ulong,
+    c_void_p,
+)
 from errno import EACCES, EPERM
 from pathlib import Path
 from typing import Any, Self
 
 from xenqemu.errors import HostError, HypervisorError
+from xenqemu.formats.libxc_records import PAGE_SIZE
 from xenqemu.host.xen.releases import Version, dotted, release
 
 SYSFS = Path("/sys/hypervisor")
@@ -30,6 +41,19 @@ XTL_CRITICAL = 9
 
 DOMAIN_INFO_SIZE = 1024
 """Bytes to set aside for one xc_domaininfo_t: it has had 104 and 112."""
+
+
+class HypercallBuffer(ctypes.Structure):
+    """struct xc_hypercall_buffer of xenctrl.h: memory at `hbuf` that hypercalls may work on."""
+
+    _fields_ = (
+        ("hbuf", c_void_p),
+        ("param_shadow", c_void_p),
+        ("dir", c_int),
+        ("ubuf", c_void_p),
+        ("sz", c_size_t),
+    )
+
 
 _COUNT = ctypes.POINTER(c_uint32)
 
@@ -72,6 +96,16 @@ PROTOTYPES: dict[str, tuple[type | None, tuple[type, ...]]] = {
     "xc_cpu_policy_serialise": (
         c_int,
         (c_void_p, c_void_p, ctypes.POINTER(c_ubyte), _COUNT, ctypes.POINTER(c_ubyte), _COUNT),
+    ),
+    "xc__hypercall_buffer_alloc_pages": (c_void_p, (c_void_p, c_void_p, c_int)),
+    "xc__hypercall_buffer_free_pages": (None, (c_void_p, c_void_p, c_int)),
+    "xc_shadow_control": (  # before 4.16; later ones are not called
+        c_int,
+        (c_void_p, c_uint32, c_uint, c_void_p, c_ulong, c_void_p, c_uint32, c_void_p),
+    ),
+    "xc_logdirty_control": (
+        c_longlong,
+        (c_void_p, c_uint32, c_uint, c_void_p, c_ulong, c_uint, c_void_p),
     ),
     "xc_suspend_evtchn_init_exclusive": (
         c_int,
@@ -178,6 +212,18 @@ class Xen:
             yield handle
         finally:
             self.libraries[f"{library}_close"](handle)
+
+    @contextmanager
+    def hypercall_buffer(self, size: int) -> Iterator[HypercallBuffer]:
+        """Set `size` bytes aside that Xen may write to, rounded up to pages, for the block."""
+        buffer = HypercallBuffer(ubuf=c_void_p(-1))  # no bounce buffer, says DECLARE_…_BUFFER
+        given = (self._handle, ctypes.byref(buffer), -(-size // PAGE_SIZE))
+        if self.libraries["xc__hypercall_buffer_alloc_pages"](*given) is None:
+            raise HypervisorError(f"there is no memory for {size} bytes that Xen may write to")
+        try:
+            yield buffer
+        finally:
+            self.libraries["xc__hypercall_buffer_free_pages"](*given)
 
     def _open(self, name: str, *arguments: object) -> c_void_p:
         """Return the handle that a library's `…_open` gives; raise `HostError` if it gives none."""

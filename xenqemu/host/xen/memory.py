@@ -6,42 +6,44 @@
              X86_TSC_INFO  HVM_CONTEXT  [HVM_PARAMS]  END        version 3, Xen 4.14 on
     headers  PAGE_DATA…  X86_TSC_INFO  HVM_CONTEXT  [HVM_PARAMS]  END         version 2
 
-Two things differ from libxc.  Holes are left out, where libxc writes eight bytes for each page of
-them.  Pages of zeros are written as XALLOC, "populate this", which every reader knows from PV
-guests: Xen hands out zeroed pages.  And where libxc would leave out pages that xenpaging holds,
-this refuses: Xen calls them holes.
+A guest that stands still is written once, in the order of its pages.  One that runs is written in
+rounds, by Xen's log of what it writes to; later pages take the place of earlier ones.  Where libxc
+would leave out pages that xenpaging holds, this refuses: Xen calls them holes.
 """
 
 from __future__ import annotations
-
-import re
-from collections.abc import Sequence
 
 from xenqemu.errors import HypervisorError
 from xenqemu.formats.libxc import DomainHeader, Writer
 from xenqemu.formats.libxc_order import X86_HVM
 from xenqemu.formats.libxc_records import PAGE_SIZE, End, StaticDataEnd
-from xenqemu.formats.page_data import PageData
 from xenqemu.formats.sink import Sink
 from xenqemu.formats.source import Source
-from xenqemu.host.hypervisor import Progress, RunState
-from xenqemu.host.pages import BATCH, image_room, page_table, stretches, zero_pages
+from xenqemu.host.hypervisor import Live, Progress, RunState
+from xenqemu.host.live import write_live
+from xenqemu.host.pages import BATCH, image_room, page_numbers
 from xenqemu.host.xen import guest_state
 from xenqemu.host.xen.control import Control
+from xenqemu.host.xen.dirty_log import DeviceLog, DirtyLog, noted
 from xenqemu.host.xen.domain_info import XenDomain
-from xenqemu.host.xen.guest_pages import XALLOC, XTAB, GuestPages, Span
+from xenqemu.host.xen.guest_pages import XTAB, GuestPages
 from xenqemu.host.xen.library import Xen
-
-_ORDINARY = re.compile(rb"\x00+")
-_NO_HOLES = re.compile(rb"[^\xf0]+")
+from xenqemu.host.xen.logged_pages import LoggedPages
+from xenqemu.host.xen.page_records import write_pages
 
 
 class HvmMemory:
-    """One HVM or PVH guest; `elide_zeros` is whether pages of zeros are written as XALLOC."""
+    """One HVM or PVH guest; `elide_zeros` is whether pages of zeros are written as XALLOC.
 
-    def __init__(self, xen: Xen, domid: int, *, elide_zeros: bool = True) -> None:
+    `device_log` switches the notes that its device model takes of what it writes.
+    """
+
+    def __init__(
+        self, xen: Xen, domid: int, device_log: DeviceLog, *, elide_zeros: bool = True
+    ) -> None:
         self._xen = xen
         self._domid = domid
+        self._device_log = device_log
         self._elide_zeros = elide_zeros
 
     def room(self) -> int:
@@ -51,15 +53,54 @@ class HvmMemory:
 
     def save(self, out: Sink, progress: Progress) -> None:
         """Write the image; raise `HypervisorError` unless the guest is suspended."""
-        domain = self._suspended()
-        xen, domid, release = self._xen, self._domid, self._xen.release
-        writer = Writer(out, DomainHeader(X86_HVM, *xen.version), release.image)
-        for policy in guest_state.policies(xen, domid):
+        domain = self._unpaged()
+        if domain.run_state is not RunState.SUSPENDED:
+            raise HypervisorError(f"domain {self._domid} is {domain}, not suspended")
+        writer = self._begun(out)
+        with self._xen.handle_of("xenforeignmemory") as handle:
+            guest = GuestPages(self._xen, handle, self._domid)
+            self._save_pages(guest, writer, domain.pages, progress)
+        self._end(writer)
+
+    def loggable(self) -> bool:
+        """Return True: wherever such guests run, Xen can log them."""
+        return True
+
+    def save_live(self, out: Sink, progress: Progress, live: Live) -> None:
+        """Write the image of a guest that runs until `live.freeze`, which is to suspend it."""
+        self._unpaged()
+        writer = self._begun(out)
+        xen, domid = self._xen, self._domid
+        with xen.handle_of("xenforeignmemory") as handle:
+            pages = LoggedPages(xen, handle, domid, writer, elide_zeros=self._elide_zeros)
+            with noted(DirtyLog(xen, domid), self._device_log):
+                write_live(pages, out, progress, live)
+        self._unpaged()
+        self._end(writer)
+
+    def load(self, source: Source, progress: Progress) -> None:  # noqa: ARG002 - GuestMemory's
+        """Refuse: on Xen, libxl builds the domain of a whole record, memory included."""
+        raise HypervisorError("on Xen an image is not read into a domain: libxl restores records")
+
+    def _unpaged(self) -> XenDomain:
+        domain = Control(self._xen).existing(self._domid)
+        if domain.paged:
+            raise HypervisorError(f"{domain.paged} pages of domain {self._domid} are paged out")
+        return domain
+
+    def _begun(self, out: Sink) -> Writer:
+        """Write what comes before the pages, none of which changes while a guest runs."""
+        release = self._xen.release
+        writer = Writer(out, DomainHeader(X86_HVM, *self._xen.version), release.image)
+        for policy in guest_state.policies(self._xen, self._domid):
             writer.write(policy)
         if release.image >= 3:
             writer.write(StaticDataEnd())
-        with xen.handle_of("xenforeignmemory") as handle:
-            self._save_pages(GuestPages(xen, handle, domid), writer, domain.pages, progress)
+        return writer
+
+    def _end(self, writer: Writer) -> None:
+        """Write what comes after the pages, of a guest that stands still."""
+        xen, domid = self._xen, self._domid
         writer.write(guest_state.tsc_info(xen, domid))
         writer.write(guest_state.hvm_context(xen, domid))
         params = guest_state.hvm_params(xen, domid)
@@ -67,50 +108,15 @@ class HvmMemory:
             writer.write(params)
         writer.write(End())
 
-    def load(self, source: Source, progress: Progress) -> None:  # noqa: ARG002 - GuestMemory's
-        """Refuse: on Xen, libxl builds the domain of a whole record, memory included."""
-        raise HypervisorError("on Xen an image is not read into a domain: libxl restores records")
-
-    def _suspended(self) -> XenDomain:
-        domain = Control(self._xen).existing(self._domid)
-        if domain.run_state is not RunState.SUSPENDED:
-            raise HypervisorError(f"domain {self._domid} is {domain}, not suspended")
-        if domain.paged:
-            raise HypervisorError(f"{domain.paged} pages of domain {self._domid} are paged out")
-        return domain
-
     def _save_pages(
         self, guest: GuestPages, writer: Writer, expected: int, progress: Progress
     ) -> None:
         done, total = 0, expected * PAGE_SIZE
         for first in range(0, Control(self._xen).gpfns(self._domid), BATCH):
-            types = guest.types(first)
+            pfns = page_numbers(first)
+            types = guest.types(pfns)
             if types:
-                self._save_batch(guest, first, bytearray(types), writer)
+                write_pages(guest, pfns, types, writer, elide_zeros=self._elide_zeros)
                 done += (BATCH - types.count(XTAB)) * PAGE_SIZE
                 progress(min(done, total), total)
         progress(total, total)
-
-    def _save_batch(self, guest: GuestPages, first: int, types: bytearray, writer: Writer) -> None:
-        spans = [match.span() for match in _ORDINARY.finditer(types)]
-        with guest.mapped(first, spans) as pages:
-            zeros = zero_pages(pages) if self._elide_zeros else []
-            _mark(types, spans, zeros)
-            writer.pages(_said(first, types), list(stretches(pages, zeros)))
-
-
-def _mark(types: bytearray, spans: Sequence[Span], zeros: Sequence[int]) -> None:
-    """Turn those pages of `spans` that `zeros` counts, as if side by side, into XALLOC."""
-    side_by_side = bytearray(sum(end - start for start, end in spans))
-    for index in zeros:
-        side_by_side[index] = XALLOC
-    for start, end in spans:
-        types[start:end] = side_by_side[: end - start]
-        del side_by_side[: end - start]
-
-
-def _said(first: int, types: bytearray) -> PageData:
-    """Return what a record says of a batch, without its holes."""
-    table = page_table(first, types)
-    spans = (match.span() for match in _NO_HOLES.finditer(types))
-    return PageData(b"".join(table[start * 8 : end * 8] for start, end in spans))

@@ -23,6 +23,13 @@ class CpuPolicy(Enum):
     OBJECT = "xc_cpu_policy_get_domain, then xc_cpu_policy_serialise"
 
 
+class DirtyLogCall(Enum):
+    """The function of libxenctrl that has all that concerns the dirty log."""
+
+    SHADOW = "xc_shadow_control"
+    LOGDIRTY = "xc_logdirty_control"
+
+
 STORE_PFN, PAE_ENABLED, IOREQ_PFN, BUFIOREQ_PFN = 1, 4, 5, 6
 VIRIDIAN, IDENT_PT, CONSOLE_PFN, ACPI_IOPORTS_LOCATION = 9, 12, 17, 19
 PAGING_RING_PFN, MONITOR_RING_PFN, SHARING_RING_PFN = 27, 28, 29
@@ -41,18 +48,19 @@ SAVED_PARAMS = (
 
 @dataclass(frozen=True)
 class Release:
-    """A row: version of the libxc image, source of the cpu policy, HVM_PARAM_* to save."""
+    """A row: version of the libxc image, source of the cpu policy, dirty log, params to save."""
 
     since: Version
     image: int
     cpu_policy: CpuPolicy
+    dirty_log: DirtyLogCall
     params: tuple[int, ...] = SAVED_PARAMS
 
 
 RELEASES = (
-    Release((4, 13), 2, CpuPolicy.NONE, (*SAVED_PARAMS, PAE_ENABLED)),
-    Release((4, 14), 3, CpuPolicy.DIRECT),
-    Release((4, 16), 3, CpuPolicy.OBJECT),
+    Release((4, 13), 2, CpuPolicy.NONE, DirtyLogCall.SHADOW, (*SAVED_PARAMS, PAE_ENABLED)),
+    Release((4, 14), 3, CpuPolicy.DIRECT, DirtyLogCall.SHADOW),
+    Release((4, 16), 3, CpuPolicy.OBJECT, DirtyLogCall.LOGDIRTY),
 )
 
 

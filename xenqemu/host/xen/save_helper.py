@@ -1,79 +1,45 @@
 """The host's own libxl-save-helper as a child: the memory of a guest, written by Xen's libxc.
 
 It writes the image into a pipe, talks about it on its standard output and waits for answers on
-its standard input.  It asks for the guest to be suspended in the middle of its work; here it is
-suspended already, so the answer is only whether that is still so.
+its standard input.  It asks for the guest to be suspended in the middle of its work.  For a guest
+that is suspended already the answer is whether that is still so; one that runs is frozen then.
 
 That is how PV guests are saved: their page tables have to be translated, which libxc does well.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 import selectors
-import subprocess
-import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from xenqemu.errors import FormatError, HostError, HostTimeout, HypervisorError
+from xenqemu.errors import FormatError, HostTimeout, HypervisorError
 from xenqemu.formats import helper_messages as messages
-from xenqemu.formats.helper_dialects import HVM, SAVE, Dialect, Version
-from xenqemu.formats.helper_messages import ANSWER, MAX_ERRNO, Message
+from xenqemu.formats.helper_dialects import HVM, LIVE, SAVE, Dialect
+from xenqemu.formats.helper_messages import MAX_ERRNO, Message
 from xenqemu.formats.libxc_records import PAGE_SIZE
 from xenqemu.formats.sink import Sink
 from xenqemu.formats.source import CHUNK, Source
-from xenqemu.host.hypervisor import Progress
+from xenqemu.host.hypervisor import Live, Progress
 from xenqemu.host.pages import image_room
 from xenqemu.host.policy import PATIENCE, Deadlines, patiently
-
-VARIABLE = "LIBXL_SAVE_HELPER"
-"""Where libxl looks for a save helper other than its own."""
-
-NAME = "libxl-save-helper"
-FOLDERS = (
-    "/usr/lib/xen-{}/bin",
-    "/usr/libexec/xen/bin",
-    "/usr/lib/xen/bin",
-    "/usr/lib64/xen/bin",
-    "/usr/local/libexec/xen/bin",
-    "/usr/local/lib/xen/bin",
-)
-"""Where Xen's own programs are ($LIBEXEC_BIN): Debian's by version, then those of the others."""
-
-END_TIMEOUT = 5.0
-"""Seconds that a helper has to end, once it is done or told to."""
-
-COMPLAINTS = 5
-"""The helper's last complaints that an error repeats."""
+from xenqemu.host.xen.helper_process import COMPLAINTS, NAME, Helper, started
+from xenqemu.host.xen.helper_rounds import HelperRounds
 
 Answers = Mapping[type[Message], Callable[[Any], int]]
 """How each message that is answered is answered."""
 
 
-def own_helper(version: Version, folders: tuple[str, ...] = FOLDERS) -> Path:
-    """Return the path of the host's own helper; raise `HostError` if there is none."""
-    places = [Path(folder.format("{}.{}".format(*version))) for folder in folders]
-    for place in places:
-        if os.access(place / NAME, os.X_OK):
-            return place / NAME
-    raise HostError(f"there is no {NAME} in {', '.join(map(str, places))}")
-
-
-def own_environment() -> dict[str, str]:
-    """Return our environment without the word that another helper is to be used."""
-    return {name: value for name, value in os.environ.items() if name != VARIABLE}
-
-
 class HelperMemory:
-    """The memory of a suspended guest, of any type, behind the seam of `GuestMemory`.
+    """The memory of a PV guest, or of any that is suspended, behind the seam of `GuestMemory`.
 
-    `suspended` tells whether the guest is so still, `pages` how many it has.  An HVM guest's QEMU
-    is not told to note what it writes: it stands still as the guest does.
+    `suspended` tells whether the guest is so, `pages` how many it has, `logs` whether Xen can note
+    which of them change.  No QEMU is told to note
+    what it writes: a PV guest has none that would, and that of a suspended one stands still too.
     """
 
     def __init__(
@@ -84,6 +50,7 @@ class HelperMemory:
         suspended: Callable[[], bool],
         *,
         pages: Callable[[], int],
+        logs: Callable[[], bool],
         hvm: bool = False,
         deadlines: Deadlines = PATIENCE,
     ) -> None:
@@ -91,6 +58,7 @@ class HelperMemory:
         self._path = path
         self._dialect = dialect
         self._pages = pages
+        self._logs = logs
         self._hvm = hvm
         self._stall = deadlines.helper_stall
         self._answers: Answers = {
@@ -108,10 +76,45 @@ class HelperMemory:
         Raises `HypervisorError` with the helper's own words, `HostTimeout` if it stalled,
         `OSError` if `out` could not be written.
         """
-        talk = Conversation(self._dialect, self._answers, progress)
-        with _started(self._command) as helper:
+
+        def told(message: messages.Progress) -> None:
+            if message.what.startswith("Frames"):
+                progress(message.done * PAGE_SIZE, message.total * PAGE_SIZE)
+
+        self._run(out, Conversation(self._dialect, self._answers, told), lambda: None)
+
+    def loggable(self) -> bool:
+        """Return whether Xen can log the guest."""
+        return self._logs()
+
+    def save_live(self, out: Sink, progress: Progress, live: Live) -> None:
+        """Write the image of a PV guest that runs until `live.freeze`, in libxc's own rounds.
+
+        Raises what `save` does, `NotConverged`, and what `live.freeze` raised.
+        """
+        rounds = HelperRounds(out, progress, live)
+        answers = {**self._answers, messages.Suspend: rounds.suspend}
+        talk = Conversation(self._dialect, answers, rounds.told)
+        try:
+            self._run(out, talk, rounds.keep, LIVE)
+        except HypervisorError:
+            if rounds.failure is None:
+                raise
+        if rounds.failure is not None:
+            raise rounds.failure
+        rounds.finish()
+
+    def load(self, _source: Source, _progress: Progress) -> None:
+        """Raise `HypervisorError`: on Xen it is libxl that makes domains, of whole records."""
+        raise HypervisorError(f"the memory of domain {self._domid} can only be restored by xl")
+
+    def _run(
+        self, out: Sink, talk: Conversation, written: Callable[[], None], flags: int = 0
+    ) -> None:
+        """Have a helper write the image; `written` is called after each piece of it."""
+        with started(partial(self._command, flags)) as helper:
             try:
-                _carry(helper, talk, out, self._stall)
+                _carry(helper, talk, out, written, self._stall)
             except FormatError as error:
                 raise HypervisorError(f"{self._path} talks no sense: {error}") from error
             status = helper.wait()
@@ -122,15 +125,12 @@ class HelperMemory:
                     f"{NAME} could not save domain {self._domid} ({outcome}): {words}"
                 )
 
-    def load(self, _source: Source, _progress: Progress) -> None:
-        """Raise `HypervisorError`: on Xen it is libxl that makes domains, of whole records."""
-        raise HypervisorError(f"the memory of domain {self._domid} can only be restored by xl")
-
-    def _command(self, io_fd: int) -> list[str]:
+    def _command(self, flags: int, io_fd: int) -> list[str]:
+        hvm = HVM if self._hvm and "hvm" in self._dialect.save else 0
         values = {
             "io_fd": io_fd,
             "domid": self._domid,
-            "flags": HVM if self._hvm and "hvm" in self._dialect.save else 0,
+            "flags": flags | hvm,
             "hvm": int(self._hvm),
             "cbflags": self._dialect.callbacks(*self._answers),
         }
@@ -138,12 +138,17 @@ class HelperMemory:
 
 
 class Conversation:
-    """What a helper says and is answered; `complaints` are its last, `result` its outcome."""
+    """What a helper says and is answered; `complaints` are its last, `result` its outcome.
 
-    def __init__(self, dialect: Dialect, answers: Answers, progress: Progress) -> None:
+    `told` is called with each message of progress.
+    """
+
+    def __init__(
+        self, dialect: Dialect, answers: Answers, told: Callable[[messages.Progress], None]
+    ) -> None:
         self._reader = dialect.reader()
         self._answers = answers
-        self._progress = progress
+        self._told = told
         self.complaints: deque[str] = deque(maxlen=COMPLAINTS)
         self.result: int | None = None
 
@@ -156,7 +161,7 @@ class Conversation:
             if isinstance(message, messages.Log):
                 self._note(message)
             elif isinstance(message, messages.Progress):
-                self._pass_on(message)
+                self._told(message)
             elif isinstance(message, messages.Complete):
                 self.result = message.retval
                 yield 0
@@ -171,84 +176,10 @@ class Conversation:
             cause = f": {os.strerror(message.errnoval)}" if known else ""
             self.complaints.append(f"{message.context}: {message.text}{cause}")
 
-    def _pass_on(self, message: messages.Progress) -> None:
-        if message.what.startswith("Frames"):
-            self._progress(message.done * PAGE_SIZE, message.total * PAGE_SIZE)
 
-
-class _Helper:
-    """A helper that runs; `image` is the pipe that it writes to."""
-
-    def __init__(self, process: subprocess.Popen[bytes], image: int, errors: IO[bytes]) -> None:
-        assert process.stdin is not None  # both are pipes
-        assert process.stdout is not None
-        self._process = process
-        self._answers = process.stdin
-        self._errors = errors
-        self.image = image
-        self.output = process.stdout
-
-    def answer(self, value: int) -> None:
-        """Answer the message that it waits upon; if it is gone, its status will tell."""
-        with contextlib.suppress(BrokenPipeError):
-            self._answers.write(ANSWER.pack(value))
-
-    def wait(self) -> int:
-        """Return its exit status, now that it has closed its output."""
-        try:
-            return self._process.wait(END_TIMEOUT)
-        except subprocess.TimeoutExpired as error:
-            raise HostTimeout(f"{NAME} has closed its output but does not end") from error
-
-    def last_words(self) -> list[str]:
-        """Return the last lines of its standard error."""
-        self._errors.seek(0)
-        text = self._errors.read(CHUNK).decode(errors="backslashreplace")
-        return text.splitlines()[-COMPLAINTS:]
-
-    def end(self) -> None:
-        """End it for certain; first by leaving it alone, so that it may put things in order."""
-        os.close(self.image)
-        self._answers.close()
-        self._process.terminate()
-        try:
-            self._process.wait(END_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self.output.close()
-
-
-@contextlib.contextmanager
-def _started(command: Callable[[int], list[str]]) -> Iterator[_Helper]:
-    """Run a helper for the block; `command` makes its argument list of its io_fd."""
-    with tempfile.TemporaryFile() as errors:
-        image, io_fd = os.pipe()
-        with contextlib.suppress(PermissionError):  # beyond a user's share it stays as small
-            fcntl.fcntl(io_fd, fcntl.F_SETPIPE_SZ, CHUNK)
-        try:
-            process = subprocess.Popen(
-                command(io_fd),
-                bufsize=0,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                pass_fds=[io_fd],
-                env=own_environment(),
-            )
-        except OSError as error:
-            os.close(image)
-            raise HostError(f"cannot start {NAME}: {error}") from error
-        finally:
-            os.close(io_fd)
-        helper = _Helper(process, image, errors)
-        try:
-            yield helper
-        finally:
-            helper.end()
-
-
-def _carry(helper: _Helper, talk: Conversation, out: Sink, stall: float) -> None:
+def _carry(
+    helper: Helper, talk: Conversation, out: Sink, written: Callable[[], None], stall: float
+) -> None:
     """Pass the image on and answer messages until the helper has closed both pipes."""
     with selectors.DefaultSelector() as selector:
         selector.register(helper.image, selectors.EVENT_READ)
@@ -263,6 +194,7 @@ def _carry(helper: _Helper, talk: Conversation, out: Sink, stall: float) -> None
                     selector.unregister(key.fileobj)
                 elif key.fd == helper.image:
                     out.write(data)
+                    written()
                 else:
                     for answer in talk.hear(data):
                         helper.answer(answer)

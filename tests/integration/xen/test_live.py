@@ -1,0 +1,230 @@
+"""Guests that are saved and sent while they run, on real Xen hosts, and go on under stock xl too.
+
+The guest "busy" rewrites 16 MiB of its memory again and again and looks whether they are right.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from typing import Any
+
+import pytest
+
+from tests.integration.moments import DIE
+from tests.integration.xen.bed import Bed
+from tests.integration.xen.test_failures import at
+from tests.integration.xen.test_save_restore import (
+    FILE,
+    HELPER,
+    ON_417,
+    XENQEMU,
+    begin,
+    goes_on,
+)
+
+pytestmark = [pytest.mark.xen, pytest.mark.timeout(900)]
+
+LIVE = "--live --threshold 0 --rounds 4"
+"""As many rounds as there may be: this guest is never still."""
+
+_REWRITTEN = re.compile(r"^rewritten (\d+)\r+\n", re.MULTILINE)
+_GAP = re.compile(r"^gap (\d+)\r+\n", re.MULTILINE)
+
+
+def said(bed: Bed) -> str:
+    """All that the busy guest has said since the test began, also as former domains."""
+    return bed.said("busy")
+
+
+def looks_after_itself(bed: Bed, more: int = 3, timeout: float = 120) -> None:
+    """Wait until it has gone over its memory for some more seconds, and found it right."""
+    wanted = len(_REWRITTEN.findall(said(bed))) + more
+    deadline = time.monotonic() + timeout
+    while len(_REWRITTEN.findall(said(bed))) < wanted:
+        bed.listen(lambda: False, 0.2)
+        assert time.monotonic() < deadline, said(bed)[-500:]
+    assert "WRONG" not in said(bed)
+
+
+def rounds(out: str) -> list[dict[str, Any]]:
+    """The rounds that a command told of as lines of JSON."""
+    told = [json.loads(line) for line in out.splitlines()]
+    return [event for event in told if event.get("event") == "round"]
+
+
+@pytest.fixture
+def busy(bed: Bed) -> Bed:
+    """A host where that guest runs."""
+    bed.restore("busy")
+    looks_after_itself(bed)
+    return bed
+
+
+def test_a_guest_goes_on_here_and_from_its_record(busy: Bed) -> None:
+    told = rounds(busy.must(f"{XENQEMU} save -c --json {LIVE} busy {FILE}", timeout=300))
+    assert [each["number"] for each in told] == [1, 2, 3, 4, 5]
+    assert all(each["pages"] for each in told)
+    looks_after_itself(busy)
+    busy.must(f"verify-stream-v2 -f xl -i {FILE}", timeout=120)
+    for restore in (f"xl restore {FILE}", f"{XENQEMU} restore {FILE}"):
+        busy.must("xl destroy busy")
+        busy.must(restore, timeout=180)
+        looks_after_itself(busy)
+
+
+@ON_417
+def test_a_compacted_record(busy: Bed) -> None:
+    busy.must(f"{XENQEMU} save --compact {LIVE} busy {FILE}", timeout=300)
+    busy.must(f"verify-stream-v2 -f xl -i {FILE}", timeout=120)
+    busy.must(f"xl restore {FILE}", timeout=180)
+    looks_after_itself(busy)
+
+
+@ON_417
+def test_the_guest_stands_still_for_a_shorter_time(
+    busy: Bed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its own word for it: the longest time between two looks at its clock."""
+    longest = {}
+    for way in ("xl save -c", f"{XENQEMU} save -c", f"{XENQEMU} save -c --live"):
+        before = len(_GAP.findall(said(busy)))
+        busy.must(f"{way} busy {FILE}", timeout=300)
+        looks_after_itself(busy)
+        longest[way] = max(map(int, _GAP.findall(said(busy))[before:]))
+    with capsys.disabled():
+        print(f"\nXen {busy.version}, the guest stood still for (ms): {longest}")
+    first, *_, last = longest.values()
+    assert last < first
+
+
+LOG = """
+import sys
+from xenqemu.host.xen.control import Control
+from xenqemu.host.xen.dirty_log import ENABLE_LOGDIRTY, DirtyLog
+from xenqemu.host.xen.library import Xen
+domid = int(sys.argv[1])
+with Xen() as xen:
+    call = (xen.release.dirty_log.value, domid, ENABLE_LOGDIRTY, None, 0, 0, None)
+    on = xen.attempt(*call)[0] < 0
+    if not on:
+        DirtyLog(xen, domid).stop()
+print("on" if on else "off")
+"""
+"""Says whether Xen's log of a domain is on; to begin it fails then."""
+
+
+def dirty_log(bed: Bed, name: str) -> str:
+    bed.put("log.py", LOG)
+    return bed.must(f"python3 /job/log.py {bed.domid(name)}", timeout=60).strip()
+
+
+@ON_417
+def test_a_live_save_that_is_killed_leaves_no_log_on(busy: Bed) -> None:
+    assert dirty_log(busy, "busy") == "off"
+    assert at(busy, "save round", DIE, "save", "--live", "busy", FILE).rc == -9
+    assert dirty_log(busy, "busy") == "on"
+    assert "taken back" in busy.must(f"{XENQEMU} recover busy", timeout=120)
+    assert dirty_log(busy, "busy") == "off"
+    assert busy.must("ls -A /tmp; ls -A /run/xenqemu") == "lock\n"
+    looks_after_itself(busy)
+    busy.must(f"{XENQEMU} save --live -c busy {FILE}", timeout=300)
+    assert dirty_log(busy, "busy") == "off"
+
+
+@ON_417
+def test_a_guest_that_never_settles_is_left_alone_if_that_is_wanted(busy: Bed) -> None:
+    done = busy.run(f"{XENQEMU} save --give-up {LIVE} busy {FILE}", timeout=300)
+    assert done.rc == 10
+    assert "after 4 rounds" in done.err
+    assert "the guest is as it was" in done.err
+    assert busy.run(f"ls {FILE}").rc == 2
+    assert dirty_log(busy, "busy") == "off"
+    looks_after_itself(busy)
+
+
+@ON_417
+def test_a_guest_that_gives_memory_back_meanwhile(busy: Bed) -> None:
+    save = busy.start(f"{XENQEMU} save -c --json --live --bandwidth 6M busy {FILE}", 300)
+    bed_waits_for_progress = "until grep -q '\"progress\"' /job/run/%d.out; do sleep 0.1; done"
+    busy.must(bed_waits_for_progress % save.number, timeout=120)
+    busy.must("xl mem-set busy 110")
+    assert save.wait().rc == 0, save.err
+    looks_after_itself(busy)
+    busy.must("xl destroy busy")
+    busy.must(f"xl restore {FILE}", timeout=180)
+    looks_after_itself(busy)
+
+
+@ON_417
+def test_a_guest_moves_while_it_runs(busy: Bed) -> None:
+    done = busy.run(f"{XENQEMU} migrate -s '' --json busy 'xl migrate-receive'", timeout=300)
+    assert done.rc == 0, done.err
+    assert len(rounds(done.out)) > 2
+    looks_after_itself(busy)
+    busy.must(f"{HELPER} xl migrate -s '' busy 'xl migrate-receive'", timeout=300)
+    looks_after_itself(busy)
+
+
+@ON_417
+def test_a_guest_without_a_device_model(bed: Bed) -> None:
+    begin(bed, "pvh")
+    bed.must(f"{XENQEMU} save --live pvh {FILE}", timeout=300)
+    before = bed.ticks("pvh")
+    bed.must(f"xl restore {FILE}", timeout=180)
+    goes_on(bed, "pvh", before)
+
+
+OWN = """
+import sys
+from xenqemu.formats.helper_dialects import dialect_of
+from xenqemu.host import domain
+from xenqemu.host.hypervisor import Live
+from xenqemu.host.precopy import Precopy
+from xenqemu.host.xen.helper_process import own_helper
+from xenqemu.host.xen.host import XenHost
+from xenqemu.host.xen.library import running_version
+from xenqemu.host.xen.save_helper import HelperMemory
+from xenqemu.operations.image import write_record
+host = XenHost()
+domid = domain.find(host, "pvh")
+version = running_version()
+memory = HelperMemory(
+    domid,
+    own_helper(version),
+    dialect_of(version),
+    lambda: False,
+    pages=lambda: 0,
+    logs=lambda: True,
+)
+live = Live(Precopy(), lambda: host.hypervisor.suspend(domid), lambda done: print(done.number))
+with open(sys.argv[1], "wb", buffering=0) as file:
+    def image(sink):
+        memory.save_live(sink, lambda done, total: None, live)
+    write_record(file, host.config(domid).with_domid(0), image)
+host.destroy(domid)
+"""
+"""Has libxc write a PVH guest, as it would a PV guest: Debian's Xen cannot log those."""
+
+
+@ON_417
+def test_the_rounds_of_libxc(bed: Bed) -> None:
+    begin(bed, "pvh")
+    bed.put("own.py", OWN)
+    told = bed.must(f"python3 /job/own.py {FILE}", timeout=300).split()
+    assert told == [str(number + 1) for number in range(len(told))]
+    assert len(told) >= 3
+    before = bed.ticks("pvh")
+    bed.must(f"xl restore {FILE}", timeout=180)
+    goes_on(bed, "pvh", before)
+
+
+@ON_417
+def test_a_pv_guest_that_this_xen_cannot_log(bed: Bed) -> None:
+    begin(bed, "pv")
+    before = bed.ticks("pv")
+    done = bed.run(f"{XENQEMU} save --live pv {FILE}", timeout=300)
+    assert done.rc == 3
+    assert "cannot be saved while it runs: this host cannot tell which of its pages" in done.err
+    goes_on(bed, "pv", before)

@@ -1,0 +1,80 @@
+"""The options of acts on a guest that runs meanwhile: when it is to be frozen."""
+
+from __future__ import annotations
+
+import argparse
+import re
+
+from xenqemu.errors import UsageError
+from xenqemu.host.precopy import Precopy
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+_SIZE = re.compile(r"([0-9]{1,15})([KMG]?)", re.ASCII)
+_TIME = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|)", re.ASCII)
+
+OPTIONS = ("max_freeze", "rounds", "threshold", "bandwidth", "give_up")
+"""Those of `Precopy`, by the names of its fields."""
+
+
+def add_options(verb: argparse.ArgumentParser) -> None:
+    """Give a command the options; what is not given keeps the default of `Precopy`."""
+    verb.add_argument(
+        "--max-freeze", type=_time, metavar="TIME", help="the longest freeze, as 300ms or 2s"
+    )
+    verb.add_argument(
+        "--rounds", type=_count, metavar="N", help=f"at most (default: {Precopy.rounds})"
+    )
+    verb.add_argument(
+        "--threshold",
+        type=_count,
+        metavar="PAGES",
+        help=f"freeze it when no more are left to be written (default: {Precopy.threshold})",
+    )
+    verb.add_argument(
+        "--bandwidth", type=_size, metavar="SIZE", help="bytes a second while it runs, as 100M"
+    )
+    verb.add_argument(
+        "--give-up",
+        action="store_const",
+        const=True,
+        help="leave it alone if it changes too fast, rather than freeze it for longer",
+    )
+
+
+def policy(chosen: argparse.Namespace) -> Precopy:
+    """Return what was chosen."""
+    given = {name: getattr(chosen, name) for name in OPTIONS}
+    return Precopy(**{name: value for name, value in given.items() if value is not None})
+
+
+def live_policy(chosen: argparse.Namespace) -> Precopy | None:
+    """Return what was chosen where `--live` was, else None.
+
+    Raises `UsageError` for options that make no sense without it.
+    """
+    if chosen.live:
+        return policy(chosen)
+    given = [name for name in OPTIONS if getattr(chosen, name) is not None]
+    for name in [*given, *["compact"] * chosen.compact]:
+        raise UsageError(f"--{name.replace('_', '-')} goes with --live")
+    return None
+
+
+def _size(text: str) -> int:
+    found = _SIZE.fullmatch(text.upper())
+    if found and int(found[1]):
+        return int(found[1]) * _UNITS[found[2]]
+    raise argparse.ArgumentTypeError(f"{text!r} is no number of bytes, as 100M")
+
+
+def _time(text: str) -> float:
+    found = _TIME.fullmatch(text)
+    if found:
+        return float(found[1]) / (1000 if found[2] == "ms" else 1)
+    raise argparse.ArgumentTypeError(f"{text!r} is no time, as 300ms or 2s")
+
+
+def _count(text: str) -> int:
+    if text.isascii() and text.isdigit() and len(text) < 10:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no number")
