@@ -48,6 +48,7 @@ def asked(monkeypatch: pytest.MonkeyPatch):
         (("-p", "-D", "web", "there"), Route("there"), {"options": ("-p",), "keep_domid": True}),
         (("--live", "web", "there"), Route("there"), {}),
         (("--compress", "web", "there"), Route("there"), {"compress": True}),
+        (("--streams", "4", "web", "there"), Route("there"), {"streams": 4}),
         (("--timeout", "9", "web", "there"), Route("there"), {"timeout": 9.0}),
     ],
 )
@@ -57,7 +58,7 @@ def test_what_is_asked_for(run, asked, words, route, options):
     assert done.out == f"migrated web to {route.host}\n"
     ((domid, found, given),) = asked
     assert (domid, found) == (5, route)
-    plain = {"options": (), "config": None, "keep_domid": False, "compress": False}
+    plain = {"options": (), "config": None, "keep_domid": False, "compress": False, "streams": 1}
     assert {key: given[key] for key in plain | options} == plain | options
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import signal
 import sys
+from contextlib import ExitStack
 
 from xenqemu.cli import policy, show
 from xenqemu.cli.commands import config_of, host_of
@@ -13,7 +15,9 @@ from xenqemu.cli.hooked import hooked
 from xenqemu.errors import UsageError
 from xenqemu.formats import wrapping
 from xenqemu.formats.preflight import MAX_JSON, Question
+from xenqemu.formats.streams import READY
 from xenqemu.host import domain
+from xenqemu.host.meeting import DIGITS, joined, meeting
 from xenqemu.host.peer import sender_at_standard_streams
 from xenqemu.host.route import Route
 from xenqemu.operations.migrate import migrate as migrate_domain
@@ -41,6 +45,7 @@ def migrate(chosen: argparse.Namespace) -> None:
             config=config,
             keep_domid=chosen.keep_domid,
             compress=chosen.compress,
+            streams=chosen.streams,
             precopy=policy.policy(chosen),
             timeout=chosen.timeout or settings.deadlines.operation,
             observe=show.observer(as_lines_of_json=chosen.json),
@@ -53,20 +58,35 @@ def migrate(chosen: argparse.Namespace) -> None:
 
 
 def migrate_receive(chosen: argparse.Namespace) -> None:
-    """`xenqemu migrate-receive [-e] [-p]`, at the other end of `migrate`, ours or xl's."""
+    """`xenqemu migrate-receive [-e] [-p]`, at the other end of `migrate`, ours or xl's.
+
+    Or one further stream to it, which has the same token.
+    """
+    if (chosen.token is None) != (chosen.stream is None and chosen.streams == 1):
+        raise UsageError("--token goes with --streams or --stream, and only with them")
     host = host_of(chosen)
     if chosen.preflight:
         question = Question.parse(sys.stdin.buffer.read(MAX_JSON + 1))
         sys.stdout.write(answer(host, question).dump().decode())
         return
     _outlive_the_command()
-    with sender_at_standard_streams(host.deadlines) as peer:
+    if chosen.stream is not None:
+        with joined(host.ledger, chosen.token, chosen.stream, host.deadlines):
+            sys.stdout.write(READY.decode())
+            sys.stdout.flush()
+        return
+    with ExitStack() as stack, sender_at_standard_streams(host.deadlines) as peer:
+        gathering = None
+        if chosen.streams > 1:
+            listening = meeting(host.ledger, chosen.token, chosen.streams, host.deadlines)
+            gathering = stack.enter_context(listening)
         domid = receive(
             host,
             peer,
             paused="p" in chosen.options,
             monitor="e" not in chosen.options,
             features=chosen.features,
+            meeting=gathering,
             timeout=chosen.timeout or read_settings(chosen.conf).deadlines.operation,
         )
     _say(f"received domain {domid}")
@@ -79,6 +99,13 @@ def features(text: str) -> frozenset[str]:
     if strange:
         raise UsageError(f"--with {text}: {', '.join(sorted(strange))} is not known here")
     return named
+
+
+def token(text: str) -> str:
+    """Return the token of a record's streams; raise `UsageError` for what cannot be one."""
+    if not re.fullmatch(f"[0-9a-f]{{{DIGITS}}}", text):
+        raise UsageError(f"--token {text}: expected {DIGITS} hexadecimal digits")
+    return text
 
 
 def _outlive_the_command() -> None:

@@ -11,16 +11,18 @@ The end of what the other host says (`read` returns nothing) and its refusal to 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import select
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO
 
 from xenqemu.errors import HostTimeout
 from xenqemu.formats.sink import Buffer
+from xenqemu.formats.source import CHUNK
 from xenqemu.host.policy import SLICE, Deadline, attend
 
 
@@ -41,6 +43,10 @@ class Wire:
         self._incoming = incoming
         self._outgoing = outgoing
         self._aside = aside
+
+    def fileno(self) -> int:
+        """Return what is read from, for a poll."""
+        return self._incoming.fileno()
 
     def read(self, size: int, deadline: Deadline) -> bytes:
         """Return up to `size` bytes, b"" once there will be no more; raise `HostTimeout`."""
@@ -96,6 +102,12 @@ class Incoming:
     def read(self, size: int, /) -> bytes:
         """Return up to `size` bytes, b"" at the end; raise `HostTimeout`."""
         return self._wire.read(size, Deadline.after(self._stall))
+
+
+def enlarge(fd: int) -> None:
+    """Make a pipe roomy enough for a guest's memory."""
+    with suppress(OSError):  # beyond a user's share it stays as small, and a socket as it is
+        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, CHUNK)
 
 
 @contextmanager
