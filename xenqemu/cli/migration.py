@@ -62,7 +62,7 @@ def migrate_receive(chosen: argparse.Namespace) -> None:
 
     Or one further stream to it, which has the same token.
     """
-    if (chosen.token is None) != (chosen.stream is None and chosen.streams == 1):
+    if bool(chosen.token) != bool(chosen.streams or chosen.stream):
         raise UsageError("--token goes with --streams or --stream, and only with them")
     host = host_of(chosen)
     if chosen.preflight:
@@ -70,14 +70,14 @@ def migrate_receive(chosen: argparse.Namespace) -> None:
         sys.stdout.write(answer(host, question).dump().decode())
         return
     _outlive_the_command()
-    if chosen.stream is not None:
+    if chosen.stream:
         with joined(host.ledger, chosen.token, chosen.stream, host.deadlines):
             sys.stdout.write(READY.decode())
             sys.stdout.flush()
         return
     with ExitStack() as stack, sender_at_standard_streams(host.deadlines) as peer:
         gathering = None
-        if chosen.streams > 1:
+        if chosen.streams:
             listening = meeting(host.ledger, chosen.token, chosen.streams, host.deadlines)
             gathering = stack.enter_context(listening)
         domid = receive(

@@ -35,7 +35,7 @@ READY = b"xenqemu migration stream ready\n"
 SIZE = struct.Struct("<I")
 CHUNK_MAX = 1 << 20
 
-CHUNK = 1 << 18
+CHUNK = 1 << 17
 """Bytes of the chunks that we make: few enough for each stream's pipe to hold some."""
 
 
