@@ -121,6 +121,15 @@ def test_the_end_of_a_stream_is_seen(folder, join, first):
         met.taken()
 
 
+def test_a_stream_that_stalls_is_named(folder, join, first):
+    with meeting(Ledger(folder), TOKEN, 2, Deadlines(peer_stream=30, peer_stall=0.3)) as met:
+        process = join(1)
+        (inlet,) = met.streams(first[0])
+        with pytest.raises(HostTimeout, match="^stream 1: nothing came from the other host$"):
+            inlet.read(1)
+        assert process.poll() is None
+
+
 def test_a_receiver_that_gives_up(folder, join, first):
     with pytest.raises(ZeroDivisionError), meeting(Ledger(folder), TOKEN, 2, PATIENT) as met:
         process = join(1)

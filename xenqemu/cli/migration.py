@@ -7,7 +7,7 @@ import json
 import re
 import signal
 import sys
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, nullcontext
 
 from xenqemu.cli import policy, show
 from xenqemu.cli.commands import config_of, host_of
@@ -17,7 +17,8 @@ from xenqemu.formats import wrapping
 from xenqemu.formats.preflight import MAX_JSON, Question
 from xenqemu.formats.streams import READY
 from xenqemu.host import domain
-from xenqemu.host.meeting import DIGITS, joined, meeting
+from xenqemu.host.domain import Host
+from xenqemu.host.meeting import DIGITS, Meeting, joined, meeting
 from xenqemu.host.peer import sender_at_standard_streams
 from xenqemu.host.route import Route
 from xenqemu.operations.migrate import migrate as migrate_domain
@@ -69,27 +70,30 @@ def migrate_receive(chosen: argparse.Namespace) -> None:
         question = Question.parse(sys.stdin.buffer.read(MAX_JSON + 1))
         sys.stdout.write(answer(host, question).dump().decode())
         return
-    _outlive_the_command()
     if chosen.stream:
         with joined(host.ledger, chosen.token, chosen.stream, host.deadlines):
             sys.stdout.write(READY.decode())
             sys.stdout.flush()
         return
-    with ExitStack() as stack, sender_at_standard_streams(host.deadlines) as peer:
-        gathering = None
-        if chosen.streams:
-            listening = meeting(host.ledger, chosen.token, chosen.streams, host.deadlines)
-            gathering = stack.enter_context(listening)
+    _outlive_the_command()
+    with _met(chosen, host) as streams, sender_at_standard_streams(host.deadlines) as peer:
         domid = receive(
             host,
             peer,
             paused="p" in chosen.options,
             monitor="e" not in chosen.options,
             features=chosen.features,
-            meeting=gathering,
+            meeting=streams,
             timeout=chosen.timeout or read_settings(chosen.conf).deadlines.operation,
         )
     _say(f"received domain {domid}")
+
+
+def _met(chosen: argparse.Namespace, host: Host) -> AbstractContextManager[Meeting | None]:
+    """Return where all streams of the record meet, if it comes by several."""
+    if chosen.streams:
+        return meeting(host.ledger, chosen.token, chosen.streams, host.deadlines)
+    return nullcontext()
 
 
 def features(text: str) -> frozenset[str]:

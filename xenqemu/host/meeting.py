@@ -23,6 +23,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from secrets import token_hex
 from struct import Struct
 from typing import IO
 
@@ -40,6 +41,11 @@ JOINED, TAKEN = b"j", b"t"
 
 _CREDENTIALS = Struct("iii")
 """Of the other end of a Unix socket: process, user, group (unix(7), SO_PEERCRED)."""
+
+
+def new_token() -> str:
+    """Return a token that no other record has."""
+    return token_hex(DIGITS // 2)
 
 
 class Meeting:
@@ -71,8 +77,8 @@ class Meeting:
                 raise HostTimeout(f"{doing}: it did not come within {seconds:g} s")
             self._take(missing)
         stall = self._deadlines.peer_stall
-        files = [self._files[number] for number in wanted]
-        return [Incoming(Wire(file, file), stall) for file in files]
+        files = [(number, self._files[number]) for number in wanted]
+        return [Incoming(Wire(file, file), stall, f"stream {number}") for number, file in files]
 
     def taken(self) -> None:
         """Tell all streams that the record is here; one that is gone by now has done its part."""
@@ -108,7 +114,7 @@ class Meeting:
         """Return a stream and its number; raise `ConnectionError` where none is offered."""
         said, descriptors, *_ = socket.recv_fds(connection, 1, 1, socket.MSG_CMSG_CLOEXEC)
         files = [self._stack.enter_context(_raw(fd)) for fd in descriptors]
-        if not files:
+        if not (said and files):
             raise ConnectionError
         enlarge(descriptors[0])
         return said[0], files[0]

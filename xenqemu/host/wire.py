@@ -93,15 +93,22 @@ class Wire:
 
 
 class Incoming:
-    """What comes by a wire, for a `Source`; it may pause for `stall` seconds."""
+    """What comes by a wire, for a `Source`; it may pause for `stall` seconds.
 
-    def __init__(self, wire: Wire, stall: float) -> None:
+    Where there are several, `name` says in an error which one it is.
+    """
+
+    def __init__(self, wire: Wire, stall: float, name: str = "") -> None:
         self._wire = wire
         self._stall = stall
+        self._name = name
 
     def read(self, size: int, /) -> bytes:
         """Return up to `size` bytes, b"" at the end; raise `HostTimeout`."""
-        return self._wire.read(size, Deadline.after(self._stall))
+        try:
+            return self._wire.read(size, Deadline.after(self._stall))
+        except HostTimeout as error:
+            raise HostTimeout(f"{self._name}: {error}" if self._name else str(error)) from error
 
 
 def enlarge(fd: int) -> None:

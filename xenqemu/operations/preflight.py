@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from secrets import token_hex
 
 from xenqemu.errors import FormatError, HostError, ProtocolError, UsageError, XenqemuError
 from xenqemu.formats import wrapping
@@ -18,7 +17,7 @@ from xenqemu.formats.streams import MOST, STREAMS
 from xenqemu.formats.wrapping import DIGEST, ZSTD
 from xenqemu.formats.xl_tables import Listed, domains, numbers
 from xenqemu.host.domain import Host, Needs, collected
-from xenqemu.host.meeting import DIGITS
+from xenqemu.host.meeting import new_token
 from xenqemu.host.route import XENQEMU, XL, Route
 from xenqemu.host.transport import NOT_FOUND, Listener, ask
 from xenqemu.host.xen import admission
@@ -101,7 +100,7 @@ def _by_xenqemu(host: Host, errand: Errand, listener: Listener) -> Agreement | N
     streams = errand.streams if STREAMS in found.features else 1
     if streams == 1:
         return Agreement(route.receiver(XENQEMU, *options), features)
-    token = "--token", token_hex(DIGITS // 2)
+    token = "--token", new_token()
     others = map(str, range(1, streams))
     further = tuple(route.receiver(XENQEMU, "--stream", each, *token) for each in others)
     options += ["--streams", str(streams), *token]

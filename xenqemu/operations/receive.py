@@ -45,8 +45,7 @@ def receive(
 
     `monitor` leaves a process behind that sees to the guest's reboots, where the host has such;
     `features` are what is around its record, which comes by all streams of the `meeting` if there
-    is one.  All of it may take `timeout` seconds, up to where the
-    guest lives here.
+    is one.  All of it may take `timeout` seconds, up to where the guest lives here.
 
     Errors before anything was built are raised as they are; `RolledBack` means that nothing is left
     of the attempt, `PastReturn` that the guest lives here.
