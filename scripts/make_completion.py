@@ -27,7 +27,7 @@ KINDS = {
     "[CFG] FILE": "files files",
     "DIR": "folders",
     **dict.fromkeys(("SECONDS", "TIME", "N", "PAGES", "SIZE"), "nothing"),
-    "FEATURE,…": "nothing",
+    **dict.fromkeys(("FEATURE,…", "TOKEN"), "nothing"),
     "CMD": "commands",
     "HOST": "machines",
     "xen|lab[:DIR]|auto": "hosts",

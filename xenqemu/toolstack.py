@@ -201,6 +201,7 @@ def migrate(
     config: DomainConfig | None = None,
     keep_domid: bool = False,
     compress: bool = False,
+    streams: int = 1,
     timeout: float = math.inf,
     host: Host | None = None,
     observe: Observer = unobserved,
@@ -223,6 +224,7 @@ def migrate(
             config=config,
             keep_domid=keep_domid,
             compress=compress,
+            streams=streams,
             timeout=timeout,
             observe=observe,
         )

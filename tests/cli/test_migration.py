@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import struct
 import subprocess
 
 import pytest
@@ -15,12 +16,14 @@ from tests.lab.conftest import config
 from xenqemu.cli import migration
 from xenqemu.formats.handshake import WORDS, Message
 from xenqemu.formats.preflight import Answer, Question
+from xenqemu.formats.streams import READY
 from xenqemu.host import domain
 from xenqemu.host.route import Route
 from xenqemu.lab.host import Lab
 from xenqemu.version import VERSION
 
 BANNER = WORDS[Message.BANNER][1]
+TOKEN = "0123abcd"
 
 
 @pytest.fixture
@@ -48,6 +51,7 @@ def asked(monkeypatch: pytest.MonkeyPatch):
         (("-p", "-D", "web", "there"), Route("there"), {"options": ("-p",), "keep_domid": True}),
         (("--live", "web", "there"), Route("there"), {}),
         (("--compress", "web", "there"), Route("there"), {"compress": True}),
+        (("--streams", "4", "web", "there"), Route("there"), {"streams": 4}),
         (("--timeout", "9", "web", "there"), Route("there"), {"timeout": 9.0}),
     ],
 )
@@ -57,7 +61,7 @@ def test_what_is_asked_for(run, asked, words, route, options):
     assert done.out == f"migrated web to {route.host}\n"
     ((domid, found, given),) = asked
     assert (domid, found) == (5, route)
-    plain = {"options": (), "config": None, "keep_domid": False, "compress": False}
+    plain = {"options": (), "config": None, "keep_domid": False, "compress": False, "streams": 1}
     assert {key: given[key] for key in plain | options} == plain | options
 
 
@@ -76,6 +80,18 @@ def test_a_config_of_its_own_and_an_answer_for_programs(run, asked, tmp_path):
         (("migrate-receive", "-r"), "unrecognized arguments: -r"),
         (("migrate-receive", "--colo"), "unrecognized arguments: --colo"),
         (("migrate-receive", "--with", "digest,magic"), "--with digest,magic: magic is not known"),
+        (("migrate", "--streams", "0", "web", "there"), "'0' is no number from 1 to 16"),
+        (("migrate", "--streams", "17", "web", "there"), "'17' is no number from 1 to 16"),
+        (("migrate-receive", "--streams", "1"), "'1' is no number from 2 to 16"),
+        (("migrate-receive", "--stream", "16"), "'16' is no number from 1 to 15"),
+        (("migrate-receive", "--stream", "²"), "'²' is no number from 1 to 15"),
+        (("migrate-receive", "--streams", "2"), "--token goes with --streams or --stream"),
+        (("migrate-receive", "--stream", "1"), "--token goes with --streams or --stream"),
+        (("migrate-receive", "--token", TOKEN), "--token goes with --streams or --stream"),
+        (("migrate-receive", "--token", "0123abcd/"), "--token 0123abcd/: expected 8 hexadecimal"),
+        (("migrate-receive", "--token", "../../ab"), "--token ../../ab: expected 8 hexadecimal"),
+        (("migrate-receive", "--token", "0123ABCD"), "--token 0123ABCD: expected 8 hexadecimal"),
+        (("migrate-receive", "--streams", "2", "--stream", "1"), "not allowed with argument"),
         (("recover", "--moved"), "--moved and --stayed are about one domain: name it"),
         (("recover", "--moved", "--stayed", "web"), "not allowed with argument --moved"),
     ],
@@ -132,6 +148,35 @@ def test_what_is_no_guest_for_us(host, data, code, why, options):
     assert why in done.stderr.decode()
     assert host.domains() == []
     assert host.ledger.found() == []
+
+
+def test_what_comes_by_two_streams(host):
+    """A second command with the same token gives its input to the first, and tells how it went."""
+    pipe = subprocess.PIPE
+    receiver = subprocess.Popen(
+        [*PROGRAM, *on(host, "--streams", "2", "--token", TOKEN)],
+        **dict.fromkeys(("stdin", "stdout", "stderr"), pipe),
+    )
+    assert receiver.stdout.read(len(BANNER)) == BANNER
+    joining = [*PROGRAM, *on(host, "--stream", "1", "--token", TOKEN)]
+    with subprocess.Popen(joining, stdin=pipe, stdout=pipe, stderr=pipe) as stream:
+        assert stream.stdout.read(len(READY)) == READY
+        receiver.stdin.write(struct.pack("<I", 5) + golden.record("hvm.save")[:5])
+        receiver.stdin.flush()
+        stream.stdin.write(struct.pack("<I", 55) + b"not what follows" * 4)
+        stream.stdin.flush()
+        _, words = receiver.communicate(timeout=60)
+        assert receiver.returncode == 2
+        assert b"xl header at offset 0x0: expected the magic" in words
+        assert stream.communicate(timeout=60) == (b"", b"xenqemu: the receiver has given up\n")
+        assert stream.returncode == 3
+    assert [path.name for path in (host.folder / "operations").iterdir()] == ["lock"]
+
+
+def test_a_stream_to_nobody(host):
+    done = spawn(*on(host, "--stream", "1", "--token", TOKEN), data=b"")
+    assert (done.returncode, done.stdout) == (3, b"")
+    assert done.stderr.startswith(b"xenqemu: there is no receiver for stream 1: ")
 
 
 def test_a_sender_that_is_gone(host):

@@ -8,6 +8,7 @@ from functools import cache
 from random import Random
 from typing import BinaryIO
 
+from tests.formats.strategies import Dribble
 from tests.formats.test_preflight import PAIRS
 from tests.formats.test_wrapping import wrapped as wrap
 from tests.formats.test_xl_tables import INFO, LIST
@@ -16,12 +17,16 @@ from tests.fuzz.engine import Target
 from tests.fuzz.pieces import Language, Piece, Pieces, pool
 from tests.fuzz.targets import certain, either_way
 from tests.fuzz.texts import WORDS, json_changed, lines_split
+from tests.fuzz.wires import cut
 from xenqemu.errors import BadRecord, ProtocolError
 from xenqemu.formats import xl_tables
 from xenqemu.formats.cpu_features import lacking
 from xenqemu.formats.handshake import WORDS as SAID
 from xenqemu.formats.handshake import Handshake, Message, Role
 from xenqemu.formats.preflight import Answer, Question
+from xenqemu.formats.source import Source
+from xenqemu.formats.streams import SIZE as CHUNK_SIZE
+from xenqemu.formats.streams import Gathered
 from xenqemu.formats.wrapping import BLOCK, DIGEST, ZSTD, Unwrapper
 
 FEATURES = (frozenset({DIGEST}), frozenset({ZSTD}), frozenset({DIGEST, ZSTD}))
@@ -109,6 +114,31 @@ def _unwrapping(features: frozenset[str]) -> Callable[[bytes], bytes]:
     return either_way(unwrap, SIZE)
 
 
+# A record that goes by two streams, one behind the other here, of the same length.
+
+
+@cache
+def spread() -> tuple[bytes, ...]:
+    """The same record in chunks of several sizes; each of two streams has half of it."""
+    return tuple(
+        (CHUNK_SIZE.pack(size) + bytes(range(size))) * (SIZE // size) for size in (50, 150, 250)
+    )
+
+
+def chunks_split(data: bytes) -> Pieces:
+    """Cut it into its chunks."""
+    return cut(data, CHUNK_SIZE.size, slice(0, CHUNK_SIZE.size), "chunk")
+
+
+CHUNKS = Language(chunks_split, {"chunk": noise.head}, pool(spread, chunks_split))
+
+
+def gathered(data: bytes) -> None:
+    half = len(data) // 2
+    pipes = [Dribble(each, 1 + len(data) % 500) for each in (data[:half], data[half:])]
+    assert len(Source(Gathered(pipes)).exact(SIZE, "record")) == SIZE
+
+
 # Questions and answers.
 
 
@@ -157,6 +187,7 @@ _ANY = noise.changed
 MOVES = (
     Target("handshake", sayings, (SAYINGS.changed, _ANY), heard, (ProtocolError,)),
     Target("wrapping", wrapped, (BLOCKS.changed, BLOCKS.changed, _ANY), unwrapped),
+    Target("streams", spread, (CHUNKS.changed, _ANY), gathered),
     Target("question", lambda: _pairs(Question), (json_changed, json_changed, _ANY), asked),
     Target("answer", lambda: _pairs(Answer), (json_changed, json_changed, _ANY), answered),
     Target(

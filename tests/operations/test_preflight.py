@@ -1,14 +1,16 @@
 """What another host is asked before a guest is touched: real commands, an ssh of our own."""
 
+import re
 import shlex
 
 import pytest
 
 from tests.formats.test_xl_tables import INFO, LIST
 from tests.operations.fakes import World, config
-from xenqemu.errors import HostError, HostTimeout, ProtocolError
+from xenqemu.errors import HostError, HostTimeout, ProtocolError, UsageError
 from xenqemu.formats import wrapping
 from xenqemu.formats.preflight import Answer, Question
+from xenqemu.formats.streams import MOST, STREAMS
 from xenqemu.host.domain import Needs
 from xenqemu.host.policy import Deadlines
 from xenqemu.host.route import Route
@@ -80,6 +82,30 @@ def test_without_zstandard_here(host, ssh, monkeypatch):
     monkeypatch.setattr(wrapping, "known", lambda: ("digest",))
     with pytest.raises(HostError, match="nothing for this host, where Python has no zstandard"):
         settled(host, ssh(xenqemu=says(YES)), compress=True)
+
+
+def test_several_streams_if_they_are_wanted(host, ssh):
+    route = ssh(xenqemu=says(Answer(("digest", STREAMS)).dump().decode()))
+    agreed = settled(host, route, options=("-p",), streams=3)
+    receiver = f"exec {route.command} there xenqemu migrate-receive"
+    token = re.fullmatch(
+        f"{receiver} -p --with digest --streams 3 --token ([0-9a-f]{{8}})", agreed.rune
+    )[1]
+    assert agreed.further == tuple(f"{receiver} --stream {k} --token {token}" for k in (1, 2))
+    assert settled(host, route, streams=3).rune != agreed.rune
+    assert settled(host, route).further == ()
+
+
+@pytest.mark.parametrize("program", [{"xenqemu": says(YES)}, {"xl": "exit 1"}])
+def test_several_streams_to_one_that_does_not_know_them(host, ssh, program):
+    with pytest.raises(HostError, match="a record in 2 streams is nothing for there$"):
+        settled(host, ssh(**program), streams=2)
+
+
+@pytest.mark.parametrize("streams", [0, -1, MOST + 1])
+def test_no_number_of_streams(host, streams):
+    with pytest.raises(UsageError, match=f"by 1 to 16 streams, not by {streams}$"):
+        settled(host, Route("there"), streams=streams)
 
 
 def test_every_reason_is_given(host, ssh):
@@ -184,9 +210,10 @@ def test_our_own_answer(host, monkeypatch):
         return iter([HostError("no"), HostError("never")])
 
     question = Question(config(), "fake:elsewhere", 3, {5: 24})
-    assert answer(host, question) == Answer(wrapping.known())
+    known = (*wrapping.known(), STREAMS)
+    assert answer(host, question) == Answer(known)
     monkeypatch.setattr(host, "objections", objections)
-    assert answer(host, question) == Answer(wrapping.known(), ("no", "never"))
+    assert answer(host, question) == Answer(known, ("no", "never"))
     answer(host, Question(config(), host.identity, 3))
     assert seen == [Needs(config(), 3, {5: 24}), Needs(config(), 3, moving=True)]
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import signal
 import sys
+from contextlib import AbstractContextManager, nullcontext
 
 from xenqemu.cli import policy, show
 from xenqemu.cli.commands import config_of, host_of
@@ -13,7 +15,10 @@ from xenqemu.cli.hooked import hooked
 from xenqemu.errors import UsageError
 from xenqemu.formats import wrapping
 from xenqemu.formats.preflight import MAX_JSON, Question
+from xenqemu.formats.streams import READY
 from xenqemu.host import domain
+from xenqemu.host.domain import Host
+from xenqemu.host.meeting import DIGITS, Meeting, joined, meeting
 from xenqemu.host.peer import sender_at_standard_streams
 from xenqemu.host.route import Route
 from xenqemu.operations.migrate import migrate as migrate_domain
@@ -41,6 +46,7 @@ def migrate(chosen: argparse.Namespace) -> None:
             config=config,
             keep_domid=chosen.keep_domid,
             compress=chosen.compress,
+            streams=chosen.streams,
             precopy=policy.policy(chosen),
             timeout=chosen.timeout or settings.deadlines.operation,
             observe=show.observer(as_lines_of_json=chosen.json),
@@ -53,23 +59,41 @@ def migrate(chosen: argparse.Namespace) -> None:
 
 
 def migrate_receive(chosen: argparse.Namespace) -> None:
-    """`xenqemu migrate-receive [-e] [-p]`, at the other end of `migrate`, ours or xl's."""
+    """`xenqemu migrate-receive [-e] [-p]`, at the other end of `migrate`, ours or xl's.
+
+    Or one further stream to it, which has the same token.
+    """
+    if bool(chosen.token) != bool(chosen.streams or chosen.stream):
+        raise UsageError("--token goes with --streams or --stream, and only with them")
     host = host_of(chosen)
     if chosen.preflight:
         question = Question.parse(sys.stdin.buffer.read(MAX_JSON + 1))
         sys.stdout.write(answer(host, question).dump().decode())
         return
+    if chosen.stream:
+        with joined(host.ledger, chosen.token, chosen.stream, host.deadlines):
+            sys.stdout.write(READY.decode())
+            sys.stdout.flush()
+        return
     _outlive_the_command()
-    with sender_at_standard_streams(host.deadlines) as peer:
+    with _met(chosen, host) as streams, sender_at_standard_streams(host.deadlines) as peer:
         domid = receive(
             host,
             peer,
             paused="p" in chosen.options,
             monitor="e" not in chosen.options,
             features=chosen.features,
+            meeting=streams,
             timeout=chosen.timeout or read_settings(chosen.conf).deadlines.operation,
         )
     _say(f"received domain {domid}")
+
+
+def _met(chosen: argparse.Namespace, host: Host) -> AbstractContextManager[Meeting | None]:
+    """Return where all streams of the record meet, if it comes by several."""
+    if chosen.streams:
+        return meeting(host.ledger, chosen.token, chosen.streams, host.deadlines)
+    return nullcontext()
 
 
 def features(text: str) -> frozenset[str]:
@@ -79,6 +103,13 @@ def features(text: str) -> frozenset[str]:
     if strange:
         raise UsageError(f"--with {text}: {', '.join(sorted(strange))} is not known here")
     return named
+
+
+def token(text: str) -> str:
+    """Return the token of a record's streams; raise `UsageError` for what cannot be one."""
+    if not re.fullmatch(f"[0-9a-f]{{{DIGITS}}}", text):
+        raise UsageError(f"--token {text}: expected {DIGITS} hexadecimal digits")
+    return text
 
 
 def _outlive_the_command() -> None:

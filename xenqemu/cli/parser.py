@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from xenqemu.cli import commands, policy
 from xenqemu.errors import UsageError
 from xenqemu.formats.settings import MAX_SECONDS
+from xenqemu.formats.streams import MOST
 from xenqemu.version import VERSION
 
 
@@ -128,6 +129,13 @@ def _migrate(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("-D", dest="keep_domid", action="store_true", help="ask for its id again")
     verb.add_argument("--live", action="store_true", help=argparse.SUPPRESS)  # as with xl
     verb.add_argument("--compress", action="store_true", help="pack its record on the way")
+    verb.add_argument(
+        "--streams",
+        metavar="N",
+        type=policy.number(1, MOST),
+        default=1,
+        help="send its record by so many commands at once (default: %(default)s)",
+    )
     policy.add_options(verb)
     _has_step_timeout(verb)
     _has_timeout(verb, "for all of it, up to where it may run there")
@@ -153,12 +161,30 @@ def _receive(verb: argparse.ArgumentParser) -> None:
         default=frozenset(),
         help="what the sender puts around the record, as --preflight offered it",
     )
+    which = verb.add_mutually_exclusive_group()
+    which.add_argument(
+        "--streams",
+        metavar="N",
+        type=policy.number(2, MOST),
+        help="take the record from so many commands, which have the same token",
+    )
+    which.add_argument(
+        "--stream",
+        metavar="N",
+        type=policy.number(1, MOST - 1),
+        help="be one of the others of these, counted from 1",
+    )
+    verb.add_argument("--token", metavar="TOKEN", type=_token, help="what tells them from others")
     _has_timeout(verb, "for all of it, up to where it lives here")
     _ends(verb, _of("migration", "migrate_receive"))
 
 
 def _features(text: str) -> frozenset[str]:
     return import_module("xenqemu.cli.migration").features(text)  # type: ignore[no-any-return]
+
+
+def _token(text: str) -> str:
+    return import_module("xenqemu.cli.migration").token(text)  # type: ignore[no-any-return]
 
 
 def _verify(verb: argparse.ArgumentParser) -> None:

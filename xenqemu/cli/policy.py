@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Callable
 
 from xenqemu.errors import UsageError
 from xenqemu.host.precopy import Precopy
@@ -11,6 +12,9 @@ from xenqemu.host.precopy import Precopy
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _SIZE = re.compile(r"([0-9]{1,15})([KMG]?)", re.ASCII)
 _TIME = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|)", re.ASCII)
+
+_COUNT = 999_999_999
+"""Of rounds and of pages, the highest that is taken."""
 
 OPTIONS = ("max_freeze", "rounds", "threshold", "bandwidth", "give_up")
 """Those of `Precopy`, by the names of its fields."""
@@ -22,11 +26,11 @@ def add_options(verb: argparse.ArgumentParser) -> None:
         "--max-freeze", type=_time, metavar="TIME", help="the longest freeze, as 300ms or 2s"
     )
     verb.add_argument(
-        "--rounds", type=_count, metavar="N", help=f"at most (default: {Precopy.rounds})"
+        "--rounds", type=number(0, _COUNT), metavar="N", help=f"at most (default: {Precopy.rounds})"
     )
     verb.add_argument(
         "--threshold",
-        type=_count,
+        type=number(0, _COUNT),
         metavar="PAGES",
         help=f"freeze it when no more are left to be written (default: {Precopy.threshold})",
     )
@@ -74,7 +78,12 @@ def _time(text: str) -> float:
     raise argparse.ArgumentTypeError(f"{text!r} is no time, as 300ms or 2s")
 
 
-def _count(text: str) -> int:
-    if text.isascii() and text.isdigit() and len(text) < 10:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is no number")
+def number(least: int, most: int) -> Callable[[str], int]:
+    """Return what takes a whole number within bounds, for argparse."""
+
+    def taken(text: str) -> int:
+        if text.isascii() and text.isdigit() and len(text) < 10 and least <= int(text) <= most:
+            return int(text)
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from {least} to {most}")
+
+    return taken

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import BinaryIO, Protocol, runtime_checkable
 
 BUFFERS_A_CALL = 1024
@@ -54,6 +54,36 @@ class Sink:
             left -= done
             if left:
                 buffers = _without_first(buffers, done)
+
+
+class Blocks:
+    """An outlet that gives what it takes to `put`, in blocks of `size` bytes.
+
+    What does not fill one is held until more comes, or until `flush`.
+    """
+
+    def __init__(self, size: int, put: Callable[[bytearray], None]) -> None:
+        self._size = size
+        self._put = put
+        self._held = bytearray()
+
+    def writev(self, buffers: Sequence[Buffer]) -> int:
+        """Take all of `buffers` and return how many bytes that was."""
+        for buffer in buffers:
+            rest = memoryview(buffer)
+            while rest:
+                room = self._size - len(self._held)
+                self._held += rest[:room]
+                rest = rest[room:]
+                if len(self._held) == self._size:
+                    self.flush()
+        return sum(len(buffer) for buffer in buffers)
+
+    def flush(self) -> None:
+        """Hold nothing back."""
+        block, self._held = self._held, bytearray()
+        if block:
+            self._put(block)
 
 
 class _File:

@@ -8,21 +8,23 @@
                     u32 packed        bytes of the frame
                     a zstd frame that says its size and ends in a checksum
 
-A record ends where libxl's END does, so neither needs an end of its own.  What goes to xl, or comes
-from it, is not wrapped.  Where Python has no zstandard only the digest is known.
+A record ends where libxl's END does, so neither needs an end of its own.  All that may go by
+several streams then (module `streams`).  What goes to xl, or comes from it, is not wrapped.  Where
+Python has no zstandard only the digest is known.
 """
 
 from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 
 from xenqemu.errors import BadRecord
-from xenqemu.formats.sink import Buffer, Outlet, Sink
+from xenqemu.formats.sink import Blocks, Buffer, Outlet, Sink
 from xenqemu.formats.source import Inlet, Source, bounded
+from xenqemu.formats.streams import Gathered, spread
 
 DIGEST = "digest"
 ZSTD = "zstd"
@@ -45,11 +47,20 @@ def known() -> tuple[str, ...]:
 
 
 class Wrapper:
-    """An outlet that wraps a record in `features`, on its way to `outlet`; `finish` it."""
+    """An outlet that wraps a record in `features`, on its way to `outlet`; `finish` it.
 
-    def __init__(self, outlet: Outlet, features: frozenset[str]) -> None:
-        self._packer = _Packer(outlet) if ZSTD in features else None
-        self._outlet: Outlet = self._packer or outlet
+    With `further` outlets it is spread over all of them.
+    """
+
+    def __init__(
+        self, outlet: Outlet, features: frozenset[str], further: Sequence[Outlet] = ()
+    ) -> None:
+        self._holding: list[Blocks] = []
+        self._outlet = outlet
+        if further:
+            self._hold(spread([outlet, *further]))
+        if ZSTD in features:
+            self._hold(Blocks(BLOCK_MAX, _packing(self._outlet)))
         self._digest = hashlib.blake2b(digest_size=DIGEST_SIZE) if DIGEST in features else None
 
     def writev(self, buffers: Sequence[Buffer]) -> int:
@@ -66,41 +77,37 @@ class Wrapper:
         """Put behind the record what belongs there, and hold nothing back any more."""
         if self._digest:
             Sink(self._outlet).write(self._digest.digest())
-        if self._packer:
-            self._packer.flush()
+        for blocks in reversed(self._holding):
+            blocks.flush()
+
+    def _hold(self, blocks: Blocks) -> None:
+        self._holding.append(blocks)
+        self._outlet = blocks
 
 
-class _Packer:
-    """An outlet that makes blocks."""
+def _packing(outlet: Outlet) -> Callable[[bytearray], None]:
+    """Return what packs a block and sends it to `outlet`."""
+    sink = Sink(outlet)
+    zstd = import_module("zstandard").ZstdCompressor(level=LEVEL, write_checksum=True)
 
-    def __init__(self, outlet: Outlet) -> None:
-        self._sink = Sink(outlet)
-        self._held = bytearray()
-        zstandard = import_module("zstandard")
-        self._zstd = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True)
+    def put(block: bytearray) -> None:
+        frame = zstd.compress(block)
+        sink.writev([BLOCK.pack(len(block), len(frame)), frame])
 
-    def writev(self, buffers: Sequence[Buffer]) -> int:
-        for buffer in buffers:
-            rest = memoryview(buffer)
-            while rest:
-                room = BLOCK_MAX - len(self._held)
-                self._held += rest[:room]
-                rest = rest[room:]
-                if len(self._held) == BLOCK_MAX:
-                    self.flush()
-        return sum(len(buffer) for buffer in buffers)
-
-    def flush(self) -> None:
-        if self._held:
-            frame = self._zstd.compress(self._held)
-            self._sink.writev([BLOCK.pack(len(self._held), len(frame)), frame])
-            self._held.clear()
+    return put
 
 
 class Unwrapper:
-    """Takes `features` off a record that comes from `inlet`; `source` gives the record."""
+    """Takes `features` off a record that comes from `inlet`; `source` gives the record.
 
-    def __init__(self, inlet: Inlet, features: frozenset[str]) -> None:
+    With `further` inlets it comes spread over all of them.
+    """
+
+    def __init__(
+        self, inlet: Inlet, features: frozenset[str], further: Sequence[Inlet] = ()
+    ) -> None:
+        if further:
+            inlet = Gathered([inlet, *further])
         if ZSTD in features:
             inlet = _Unpacker(inlet)
         self._hashing = _Hashing(inlet) if DIGEST in features else None

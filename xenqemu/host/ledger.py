@@ -5,6 +5,7 @@
     FOLDER/lock           locked while an operation claims its guest
     FOLDER/NUMBER.op      one operation: a JSON object a line, each synced before what it tells of
     FOLDER/NUMBER.cancel  somebody wants the operation of this `since` cancelled
+    FOLDER/TOKEN.meet     the streams of one move meet here (module `meeting`)
 
 The first line says what the operation is (`About`); what the others mean is the operation's.  The
 file is locked as long as its operation goes on, and a lock ends with its process: an unlocked file
@@ -143,9 +144,7 @@ class Ledger:
         me = Process.of(os.getpid())
         mine = replace(about, pid=os.getpid(), started=me.started if me else 0, since=time.time())
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._require_own()
-            with self._locked():
+            with self.locked():
                 self._take_over(mine, harmless)
                 return self._new(mine)
         except OSError as error:
@@ -215,14 +214,20 @@ class Ledger:
             raise HostError(f"{self._folder} must be owned by you, and written by you alone")
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def locked(self) -> Iterator[Path]:
+        """Give the folder, made if need be and nobody else's, and keep others out for the block.
+
+        Raises `OSError`, `HostError` where others may write to it, `HostTimeout`.
+        """
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._require_own()
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
         descriptor = os.open(self._folder / "lock", flags, 0o600)
         try:
             if not locked_within(LOCK_TIMEOUT, descriptor):
                 where = self._folder / "lock"
                 raise HostTimeout(f"{where} is held by another process for {LOCK_TIMEOUT:g} s")
-            yield
+            yield self._folder
         finally:
             os.close(descriptor)
 

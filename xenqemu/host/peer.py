@@ -33,8 +33,8 @@ class Peer:
         deadlines: Deadlines = PATIENCE,
     ) -> None:
         self.handshake = Handshake(role)
-        self._wire = wire
-        self._ending = ending
+        self.wire = wire
+        self.ending = ending
         self._deadlines = deadlines
 
     def say(self, message: Message) -> None:
@@ -42,9 +42,9 @@ class Peer:
         words = self.handshake.say(message)
         seconds = self._deadlines.peer_message
         deadline = Deadline.after(seconds)
-        with self._explained(f"telling it the {message.value}", seconds):
+        with explained(f"telling it the {message.value}", seconds, self.ending):
             while words:
-                words = words[self._wire.writev([words], deadline) :]
+                words = words[self.wire.writev([words], deadline) :]
 
     def hear(self) -> Message:
         """Return the next message of the other host.
@@ -54,9 +54,9 @@ class Peer:
         """
         seconds = self._patience
         deadline = Deadline.after(seconds)
-        with self._explained(f"waiting for its {self.handshake.awaited}", seconds):
+        with explained(f"waiting for its {self.handshake.awaited}", seconds, self.ending):
             while (message := self.handshake.heard()) is None:
-                data = self._wire.read(MOST, deadline)
+                data = self.wire.read(MOST, deadline)
                 if not data:
                     raise ReplyLost("the other host hung up")
                 self.handshake.feed(data)
@@ -65,12 +65,12 @@ class Peer:
     def writev(self, buffers: Sequence[Buffer]) -> int:
         """Send some bytes of the record and return how many, for a `Sink`."""
         seconds = self._deadlines.peer_stall
-        with self._explained("sending the record", seconds):
-            return self._wire.writev(buffers, Deadline.after(seconds))
+        with explained("sending the record", seconds, self.ending):
+            return self.wire.writev(buffers, Deadline.after(seconds))
 
     def record(self) -> Incoming:
         """Return the record that comes, for a `Source`."""
-        return Incoming(self._wire, self._deadlines.peer_stall)
+        return Incoming(self.wire, self._deadlines.peer_stall)
 
     @property
     def _patience(self) -> float:
@@ -81,21 +81,22 @@ class Peer:
         }
         return slow.get(self.handshake.state, self._deadlines.peer_message)
 
-    @contextmanager
-    def _explained(self, doing: str, seconds: float) -> Iterator[None]:
-        """Have errors say what was being done, and how the way to the other host ended."""
-        try:
-            yield
-        except BrokenPipeError as error:
-            raise HostError(self._words(doing, "the other host hung up")) from error
-        except HostTimeout as error:
-            raise HostTimeout(self._words(doing, f"{error} for {seconds:g} s")) from error
-        except (ReplyLost, ProtocolError) as error:
-            raise type(error)(self._words(doing, str(error))) from error
 
-    def _words(self, doing: str, trouble: str) -> str:
-        ending = f"; {self._ending()}" if self._ending else ""
-        return f"{doing}: {trouble}{ending}"
+@contextmanager
+def explained(doing: str, seconds: float, ending: Callable[[], str] | None) -> Iterator[None]:
+    """Have errors say what was being done, and how the way to the other host ended."""
+
+    def words(trouble: str) -> str:
+        return f"{doing}: {trouble}{f'; {ending()}' if ending else ''}"
+
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise HostError(words("the other host hung up")) from error
+    except HostTimeout as error:
+        raise HostTimeout(words(f"{error} for {seconds:g} s")) from error
+    except (ReplyLost, ProtocolError) as error:
+        raise type(error)(words(str(error))) from error
 
 
 @contextmanager

@@ -106,6 +106,9 @@ class Deadlines:
     peer_banner: float = 120.0
     """For another host to be ready for a guest; a password may be asked for before."""
 
+    peer_stream: float = 120.0
+    """For each further stream of a migration to come; a password may be asked for before."""
+
     peer_answer: float = 60.0
     """For another host to say whether it could take a guest."""
 

@@ -10,7 +10,6 @@ has a moment to end by itself, then it is told to, then it is made to.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import select
 import subprocess
@@ -23,7 +22,7 @@ from typing import IO
 from xenqemu.errors import HostError, HostTimeout, ProtocolError
 from xenqemu.formats.source import CHUNK
 from xenqemu.host.policy import PATIENCE, Deadline, Deadlines
-from xenqemu.host.wire import Aside, Wire
+from xenqemu.host.wire import Aside, Wire, enlarge
 
 PAUSE = 0.01
 """Seconds between two looks whether the child has ended."""
@@ -98,7 +97,8 @@ class Transport:
             self._stdout.fileno(): self._pass_over,
             self._stderr.fileno(): self._said.hear,
         }
-        _enlarge(stdin.fileno())
+        os.set_blocking(stdin.fileno(), False)
+        enlarge(stdin.fileno())
         aside = Aside(self._stderr.fileno(), self._said.hear)
         self.wire = Wire(self._stdout, stdin, aside)
 
@@ -162,13 +162,6 @@ def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes], IO[b
     assert process.stdout is not None
     assert process.stderr is not None
     return process.stdin, process.stdout, process.stderr
-
-
-def _enlarge(fd: int) -> None:
-    """Make a pipe fit for a guest's memory: roomy, and not to be waited for in a write."""
-    os.set_blocking(fd, False)
-    with suppress(PermissionError):  # beyond a user's share it stays as small
-        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, CHUNK)
 
 
 @contextmanager

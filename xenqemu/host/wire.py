@@ -11,16 +11,18 @@ The end of what the other host says (`read` returns nothing) and its refusal to 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import select
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO
 
 from xenqemu.errors import HostTimeout
 from xenqemu.formats.sink import Buffer
+from xenqemu.formats.source import CHUNK
 from xenqemu.host.policy import SLICE, Deadline, attend
 
 
@@ -41,6 +43,10 @@ class Wire:
         self._incoming = incoming
         self._outgoing = outgoing
         self._aside = aside
+
+    def fileno(self) -> int:
+        """Return what is read from, for a poll."""
+        return self._incoming.fileno()
 
     def read(self, size: int, deadline: Deadline) -> bytes:
         """Return up to `size` bytes, b"" once there will be no more; raise `HostTimeout`."""
@@ -87,15 +93,28 @@ class Wire:
 
 
 class Incoming:
-    """What comes by a wire, for a `Source`; it may pause for `stall` seconds."""
+    """What comes by a wire, for a `Source`; it may pause for `stall` seconds.
 
-    def __init__(self, wire: Wire, stall: float) -> None:
+    Where there are several, `name` says in an error which one it is.
+    """
+
+    def __init__(self, wire: Wire, stall: float, name: str = "") -> None:
         self._wire = wire
         self._stall = stall
+        self._name = name
 
     def read(self, size: int, /) -> bytes:
         """Return up to `size` bytes, b"" at the end; raise `HostTimeout`."""
-        return self._wire.read(size, Deadline.after(self._stall))
+        try:
+            return self._wire.read(size, Deadline.after(self._stall))
+        except HostTimeout as error:
+            raise HostTimeout(f"{self._name}: {error}" if self._name else str(error)) from error
+
+
+def enlarge(fd: int) -> None:
+    """Make a pipe roomy enough for a guest's memory."""
+    with suppress(OSError):  # beyond a user's share it stays as small, and a socket as it is
+        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, CHUNK)
 
 
 @contextmanager

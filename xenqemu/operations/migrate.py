@@ -8,6 +8,7 @@ everything as it is, and names both.  Whatever fails before, or is given back, p
 from __future__ import annotations
 
 import math
+from contextlib import ExitStack
 
 from xenqemu.errors import HostError
 from xenqemu.formats.domain_config import DomainConfig
@@ -19,6 +20,7 @@ from xenqemu.host.naming import AWAY
 from xenqemu.host.peer import Peer, receiver_by
 from xenqemu.host.precopy import Precopy
 from xenqemu.host.route import Route
+from xenqemu.host.streams import streams_by
 from xenqemu.host.transport import Listener, unheard
 from xenqemu.operations import steps
 from xenqemu.operations.events import Observer, Phase, unobserved
@@ -36,6 +38,7 @@ def migrate(
     config: DomainConfig | None = None,
     keep_domid: bool = False,
     compress: bool = False,
+    streams: int = 1,
     precopy: Precopy | None = None,
     timeout: float = math.inf,
     observe: Observer = unobserved,
@@ -45,11 +48,11 @@ def migrate(
 
     `options` are those of the receiver, as xl gives them to its own ("-p", "-e").  `config` takes
     the place of the domain's own, with `keep_domid` the same id is asked for.  With `compress` the
-    record is packed on the way, for which a xenqemu has to receive it.  With `precopy` the guest
-    runs while it is sent, until that policy has it frozen, if the host can tell which of its pages
-    change.  All of it may take `timeout` seconds,
-    up to where the other host may let the guest run.  `listener` is called with each line that the
-    other host says for people.
+    record is packed on the way, and it goes by so many `streams` at once, each with a command of
+    its own; for both a xenqemu has to receive it.  With `precopy` the guest runs while it is sent,
+    until that policy has it frozen, if the host can tell which of its pages change.  All of it may
+    take `timeout` seconds, up to where the other host may let the guest run.  `listener` is called
+    with each line that the other host says for people.
 
     Raises what the tree in `xenqemu.errors` says; unless it is a `PastReturn` or `Stranded`, the
     guest is as it was.  `OutcomeUnknown` says where both copies are.
@@ -64,12 +67,14 @@ def migrate(
             if precopy and not guest.may_run():
                 precopy = None
                 job.note(f"{UNKNOWN_CHANGES}: it stands still for all of its move")
-            errand = Errand(host.needs(domid, config), route, options, compress)
+            errand = Errand(host.needs(domid, config), route, options, compress, streams)
             agreed = agree(host, errand, listener)
-        with receiver_by(agreed.rune, listener, host.deadlines) as peer:
+        with receiver_by(agreed.rune, listener, host.deadlines) as peer, ExitStack() as stack:
             with job.phase(Phase.CONNECT):
                 peer.hear()
-            out = Wrapper(peer, agreed.features)
+                beside = streams_by(agreed.further, peer, listener, host.deadlines)
+                further = stack.enter_context(beside)
+            out = Wrapper(peer, agreed.features, further)
             if precopy:
                 guest.write_running(out, config, precopy, live=True, watch=job.round)
             else:

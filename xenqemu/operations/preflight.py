@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from xenqemu.errors import FormatError, HostError, ProtocolError, XenqemuError
+from xenqemu.errors import FormatError, HostError, ProtocolError, UsageError, XenqemuError
 from xenqemu.formats import wrapping
 from xenqemu.formats.domain_config import DomainConfig
 from xenqemu.formats.preflight import MAX_JSON, Answer, Question
+from xenqemu.formats.streams import MOST, STREAMS
 from xenqemu.formats.wrapping import DIGEST, ZSTD
 from xenqemu.formats.xl_tables import Listed, domains, numbers
 from xenqemu.host.domain import Host, Needs, collected
+from xenqemu.host.meeting import new_token
 from xenqemu.host.route import XENQEMU, XL, Route
 from xenqemu.host.transport import NOT_FOUND, Listener, ask
 from xenqemu.host.xen import admission
@@ -28,29 +30,36 @@ SHOWN = 80
 class Errand:
     """A guest that is to be sent: what it needs, the way, the options of whoever receives it.
 
-    With `compress` its record is packed on the way.
+    With `compress` its record is packed on the way, which is by so many `streams`.
     """
 
     needs: Needs
     route: Route
     options: tuple[str, ...] = ()
     compress: bool = False
+    streams: int = 1
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How a guest is sent: the command that receives it, and what is around its record."""
+    """How a guest is sent: the command that receives it, and what is around its record.
+
+    The `further` commands lead to the same receiver, with a stream each.
+    """
 
     rune: str
     features: frozenset[str] = frozenset()
+    further: tuple[str, ...] = ()
 
 
 def agree(host: Host, errand: Errand, listener: Listener) -> Agreement:
     """Ask the other host whether it takes a guest, and return how to send it there.
 
     Raises `HostError` with all reasons why it does not, or if it cannot be asked; `ProtocolError`
-    if it answers what makes no sense.
+    if it answers what makes no sense; `UsageError` for more streams than there can be.
     """
+    if not 1 <= errand.streams <= MOST:
+        raise UsageError(f"a record goes by 1 to {MOST} streams, not by {errand.streams}")
     asked = (_ASK[program](host, errand, listener) for program in errand.route.programs)
     agreed = next(filter(None, asked), None)
     if agreed is None:
@@ -59,6 +68,8 @@ def agree(host: Host, errand: Errand, listener: Listener) -> Agreement:
         here = ZSTD in wrapping.known()
         where = errand.route.host if here else "this host, where Python has no zstandard"
         raise HostError(f"a compressed record is nothing for {where}")
+    if errand.streams > 1 and not agreed.further:
+        raise HostError(f"a record in {errand.streams} streams is nothing for {errand.route.host}")
     return agreed
 
 
@@ -66,7 +77,7 @@ def answer(host: Host, question: Question) -> Answer:
     """Return what this host says to one that wants to send a guest here."""
     moving = question.host == host.identity
     needs = Needs(question.config, question.image, question.context, question.cpuid, moving)
-    return Answer(wrapping.known(), tuple(map(str, host.objections(needs))))
+    return Answer((*wrapping.known(), STREAMS), tuple(map(str, host.objections(needs))))
 
 
 def _by_xenqemu(host: Host, errand: Errand, listener: Listener) -> Agreement | None:
@@ -85,8 +96,15 @@ def _by_xenqemu(host: Host, errand: Errand, listener: Listener) -> Agreement | N
     _refuse(errand, found.objections)
     features = frozenset(wrapping.known()) & frozenset(found.features)
     features &= {DIGEST, ZSTD} if errand.compress else {DIGEST}
-    around = ("--with", ",".join(sorted(features))) if features else ()
-    return Agreement(route.receiver(XENQEMU, *errand.options, *around), features)
+    options = [*errand.options, *(["--with", ",".join(sorted(features))] if features else [])]
+    streams = errand.streams if STREAMS in found.features else 1
+    if streams == 1:
+        return Agreement(route.receiver(XENQEMU, *options), features)
+    token = "--token", new_token()
+    others = map(str, range(1, streams))
+    further = tuple(route.receiver(XENQEMU, "--stream", each, *token) for each in others)
+    options += ["--streams", str(streams), *token]
+    return Agreement(route.receiver(XENQEMU, *options), features, further)
 
 
 def _parsed(data: bytes) -> Answer:

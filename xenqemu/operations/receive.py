@@ -17,6 +17,7 @@ from xenqemu.formats.handshake import Message, State
 from xenqemu.formats.wrapping import Unwrapper
 from xenqemu.host.domain import BuildOptions, Host, Needs, require_running
 from xenqemu.host.ledger import About
+from xenqemu.host.meeting import Meeting
 from xenqemu.host.naming import INCOMING
 from xenqemu.host.peer import Peer
 from xenqemu.operations import steps
@@ -36,20 +37,22 @@ def receive(
     paused: bool = False,
     monitor: bool = True,
     features: frozenset[str] = frozenset(),
+    meeting: Meeting | None = None,
     timeout: float = math.inf,
     observe: Observer = unobserved,
 ) -> int:
     """Take the guest that `peer` sends and return the id of its domain, which runs unless `paused`.
 
     `monitor` leaves a process behind that sees to the guest's reboots, where the host has such;
-    `features` are what is around its record.  All of it may take `timeout` seconds, up to where the
-    guest lives here.
+    `features` are what is around its record, which comes by all streams of the `meeting` if there
+    is one.  All of it may take `timeout` seconds, up to where the guest lives here.
 
     Errors before anything was built are raised as they are; `RolledBack` means that nothing is left
     of the attempt, `PastReturn` that the guest lives here.
     """
     peer.say(Message.BANNER)
-    wrapped = Unwrapper(peer.record(), features)
+    further = meeting.streams(peer.wire) if meeting else ()
+    wrapped = Unwrapper(peer.record(), features, further)
     config = config_ahead(wrapped.source)
     coming = config.with_name(config.name + INCOMING)
     about = About("reception", 0, config.name, config.uuid, config.name)
@@ -63,6 +66,8 @@ def receive(
                 options = BuildOptions(0, coming, monitor)
                 domid = host.build(wrapped.source, job.progress, options)
                 wrapped.finish()
+                if meeting:
+                    meeting.taken()
             with job.phase(Phase.HANDOVER):
                 peer.say(Message.READY)
                 _take_over(host, domid, config, peer, job, paused=paused)

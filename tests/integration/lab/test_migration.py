@@ -20,6 +20,8 @@ from tests.integration.lab.guests import PATIENCE, PROGRAM, Guest, Host, Seed, t
 from tests.integration.lab.namespaces import NamespacedHost, listening, namespaced, sshd
 from xenqemu.errors import HostError
 from xenqemu.formats.handshake import WORDS, Message
+from xenqemu.formats.streams import CHUNK, SIZE
+from xenqemu.formats.wrapping import DIGEST_SIZE
 from xenqemu.operations.events import Event, Kind
 
 pytestmark = pytest.mark.lab
@@ -64,12 +66,17 @@ def ends(
         host.clean()
 
 
-def test_over_ssh(ends, seed: Seed, folder: Path):
+@pytest.mark.parametrize(
+    "options",
+    [(), ("--streams", 3), ("--streams", 3, "--compress")],
+    ids=["one stream", "streams", "packed streams"],
+)
+def test_over_ssh(ends, seed: Seed, folder: Path, options):
     here, there = ends
     guest = seed.on(here)
     guest.wait_tick()
     with sshd(there, folder) as ssh:
-        arrived = moved(guest, there, "-s", ssh, guest.name, there.address)
+        arrived = moved(guest, there, *options, "-s", ssh, guest.name, there.address)
     assert here.empty()
     assert there.status("web")["running"]
     assert_goes_on(arrived)
@@ -209,15 +216,47 @@ def tiny(firmware_record: Path, one: Host) -> Guest:
     return one.restore(firmware_record)
 
 
+WAY = """\
+#!/bin/sh
+shift 2  # the host's name and the program's
+case "$*" in
+*{marked}*) {changed} ;;
+*) exec {plain} "$@" ;;
+esac
+"""
+
+
+def way(host: Host, folder: Path, marked: str, changed: str) -> Path:
+    """Make a command in ssh's place that leads to a host otherwise where its words are `marked`."""
+    script = folder / "way"
+    plain = shlex.join(host.command())
+    script.write_text(WAY.format(marked=shlex.quote(marked), changed=changed, plain=plain))
+    script.chmod(0o755)
+    return script
+
+
+def relayed(command: str, act: str, out: int, back: int = -1) -> str:
+    """Return the command that leads to another one over a way that breaks."""
+    words = [sys.executable, relay.__file__, str(out), str(back), act]
+    return f"exec {shlex.join(words)} {command}"
+
+
 @pytest.fixture
 def break_off(tiny: Guest, one: Host, two: Host, folder: Path) -> Callable[..., Broken]:
-    """Migrate `tiny` over a way that breaks so; return once both sides have ended."""
+    """Migrate `tiny` over a way that breaks so; return once both sides have ended.
+
+    With `stream` only this one of three breaks.
+    """
     sender = folder / "sender"
 
-    def run(act: str, out: int = -1, back: int = -1) -> Broken:
-        way = shlex.join([sys.executable, relay.__file__, str(out), str(back), act, receiver(two)])
+    def run(act: str, out: int = -1, back: int = -1, stream: int = 0) -> Broken:
+        route = ["-s", "", "tiny", relayed(shlex.quote(receiver(two)), act, out, back)]
+        if stream:
+            command = f'"exec {shlex.join(two.command())} $*"'
+            ssh = way(two, folder, f"--stream {stream} ", relayed(command, act, out))
+            route = ["--streams", "3", "-s", str(ssh), "tiny", "two"]
         process = subprocess.Popen(
-            one.command("migrate", "-s", "", "tiny", f"exec {way}"),
+            one.command("migrate", *route),
             env={**os.environ, "SENDER": str(sender)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -252,6 +291,40 @@ def test_cut_off_at_random_places_of_the_record(break_off, one: Host, folder: Pa
             assert broken.code == 10, broken.words
             assert "the guest is as it was" in broken.words
         broken.settle()
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_one_of_the_streams_is_cut_off(break_off, one: Host, two: Host, folder: Path, act: str):
+    """Before its first byte, or at a random place of its share."""
+    shares = dealt(record_size(one, folder) + DIGEST_SIZE)
+    choose = random.Random(f"one stream, {act}")
+    cuts = [(stream, choose.randrange(shares[stream])) for stream in (1, 2) * 2]
+    for stream, out in ((1, 0), (2, 0), *cuts):
+        broken = break_off(act, out, stream=stream)
+        if act != "kill-sender":
+            assert broken.code == 10, broken.words
+            assert "the guest is as it was" in broken.words
+            assert running(two) == []
+        broken.settle()
+        assert running(one) == ["tiny"]
+        assert [path.name for path in (two.lab.folder / "operations").iterdir()] == ["lock"]
+
+
+def dealt(size: int) -> list[int]:
+    """Return how many bytes each of three streams has of a record."""
+    chunks = [min(CHUNK, size - at) + SIZE.size for at in range(0, size, CHUNK)]
+    return [sum(chunks[stream::3]) for stream in range(3)]
+
+
+def test_streams_to_one_that_does_not_know_them(guest: Guest, two: Host, folder: Path):
+    older = f"""exec {shlex.join(two.command())} "$@" | sed 's/, "streams"//'"""
+    ssh = way(two, folder, "--preflight", older)
+    words = ("-s", ssh, "web", "two")
+    done = guest.host.run("migrate", "--streams", 2, *words)
+    assert (done.code, done.out) == (3, "")
+    assert done.err == "xenqemu: a record in 2 streams is nothing for two\n"
+    assert_goes_on(guest)
+    assert_goes_on(moved(guest, two, *words))
 
 
 @pytest.mark.parametrize("behind", [0, 1, 43])
