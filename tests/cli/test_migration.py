@@ -18,6 +18,7 @@ from xenqemu.formats.handshake import WORDS, Message
 from xenqemu.formats.preflight import Answer, Question
 from xenqemu.formats.streams import READY
 from xenqemu.host import domain
+from xenqemu.host.precopy import Precopy
 from xenqemu.host.route import Route
 from xenqemu.lab.host import Lab
 from xenqemu.version import VERSION
@@ -49,7 +50,9 @@ def asked(monkeypatch: pytest.MonkeyPatch):
         (("-s", "", "web", "nc there 9"), Route("nc there 9", ""), {}),
         (("-e", "-p", "web", "there"), Route("there"), {"options": ("-e", "-p")}),
         (("-p", "-D", "web", "there"), Route("there"), {"options": ("-p",), "keep_domid": True}),
-        (("--live", "web", "there"), Route("there"), {}),
+        (("--live", "web", "there"), Route("there"), {"precopy": Precopy()}),
+        (("--no-live", "web", "there"), Route("there"), {"precopy": None}),
+        (("--rounds", "2", "web", "there"), Route("there"), {"precopy": Precopy(rounds=2)}),
         (("--compress", "web", "there"), Route("there"), {"compress": True}),
         (("--streams", "4", "web", "there"), Route("there"), {"streams": 4}),
         (("--timeout", "9", "web", "there"), Route("there"), {"timeout": 9.0}),
@@ -61,7 +64,10 @@ def test_what_is_asked_for(run, asked, words, route, options):
     assert done.out == f"migrated web to {route.host}\n"
     ((domid, found, given),) = asked
     assert (domid, found) == (5, route)
-    plain = {"options": (), "config": None, "keep_domid": False, "compress": False, "streams": 1}
+    plain = {
+        **{"options": (), "config": None, "keep_domid": False, "compress": False, "streams": 1},
+        "precopy": Precopy(),
+    }
     assert {key: given[key] for key in plain | options} == plain | options
 
 

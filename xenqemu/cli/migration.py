@@ -47,7 +47,7 @@ def migrate(chosen: argparse.Namespace) -> None:
             keep_domid=chosen.keep_domid,
             compress=chosen.compress,
             streams=chosen.streams,
-            precopy=policy.policy(chosen),
+            precopy=policy.policy(chosen) if chosen.live else None,
             timeout=chosen.timeout or settings.deadlines.operation,
             observe=show.observer(as_lines_of_json=chosen.json),
             listener=_say,

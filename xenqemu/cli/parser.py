@@ -127,7 +127,12 @@ def _migrate(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("-C", dest="config", metavar="CFG", type=Path, help="in place of its own")
     _has_flags(verb, e="leave no process there to see to its reboots", p="leave it paused there")
     verb.add_argument("-D", dest="keep_domid", action="store_true", help="ask for its id again")
-    verb.add_argument("--live", action="store_true", help=argparse.SUPPRESS)  # as with xl
+    verb.add_argument(
+        "--live",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="let it run while it is sent, as with xl; or not, which may take less time in all",
+    )
     verb.add_argument("--compress", action="store_true", help="pack its record on the way")
     verb.add_argument(
         "--streams",
