@@ -175,7 +175,7 @@ def test_every_option_is_offered(shell):
         ("xenqemu --host la", "lab"),
         ("xenqemu lab pau", "pause"),
         ("xenqemu migrate -s xenstore-lis", "xenstore-list"),
-        ("xenqemu migrate --liv", "--liv"),
+        ("xenqemu migrate --liv", "--live"),
         ("xenqemu lab sav", "sav"),
         ("xenqemu moon /etc/passw", "/etc/passw"),
         ("xenqemu devices save 3 /etc/passw", "/etc/passwd"),

@@ -65,7 +65,11 @@ def test_what_is_asked_for(run, asked, words, route, options):
     ((domid, found, given),) = asked
     assert (domid, found) == (5, route)
     plain = {
-        **{"options": (), "config": None, "keep_domid": False, "compress": False, "streams": 1},
+        "options": (),
+        "config": None,
+        "keep_domid": False,
+        "compress": False,
+        "streams": 1,
         "precopy": Precopy(),
     }
     assert {key: given[key] for key in plain | options} == plain | options
