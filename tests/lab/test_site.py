@@ -34,7 +34,7 @@ def test_an_id_and_empty_memory_are_claimed(lab):
         memory = made.prepare(config())
         folder = lab.guests / "1"
         assert made.domid == 1
-        assert (memory.size, memory.below) == (8 << 20, 8 << 20)
+        assert (memory.layout.size, memory.layout.below) == (8 << 20, 8 << 20)
         status = (folder / "ram").stat()
         assert (status.st_size, status.st_blocks, status.st_mode & 0o777) == (8 << 20, 0, 0o600)
         assert (folder / "held").exists()
@@ -48,8 +48,8 @@ def test_an_id_and_empty_memory_are_claimed(lab):
 def test_memory_above_the_pci_hole(lab):
     with Site(lab) as made:
         memory = made.prepare(config("memory = 5120"))
-        assert (memory.size, memory.below) == (5 << 30, 3 << 30)
-        assert memory.pfn(3 << 30) == 1 << 20
+        assert (memory.layout.size, memory.layout.below) == (5 << 30, 3 << 30)
+        assert memory.layout.pfn(3 << 30) == 1 << 20
         assert (lab.guests / "1" / "ram").stat().st_blocks == 0
 
 

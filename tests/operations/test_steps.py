@@ -18,6 +18,7 @@ ON_A_GUEST = {
     "settle": steps.settle,
     "watch": steps.watch,
     "restart": steps.restart,
+    "stop dirty log": steps.stop_dirty_log,
     "unpause": steps.unpause,
     "rename": lambda domid, uuid: steps.rename(domid, uuid, "sample--new", "sample"),
 }
