@@ -243,7 +243,7 @@ def test_pages_are_numbered_as_the_guest_sees_them(one):
     memory = one.lab.hypervisor.memory(guest.domid)
     with DeviceModel(one.lab.run / f"qmp-libxl-{guest.domid}") as device_model:
         for offset, word in words.items():
-            address = memory.pfn(offset) * 4096 + offset % 4096
+            address = memory.layout.pfn(offset) * 4096 + offset % 4096
             line = {"command-line": f"xp /1gx {address:#x}"}
             shown = str(device_model.execute("human-monitor-command", line))
             assert int(shown.split(":")[1], 16) == int.from_bytes(word, "little")
