@@ -64,6 +64,23 @@ def test_what_is_put_on_is_taken_off(features, most):
 
 
 @pytest.mark.parametrize("features", SETS, ids=NAMES)
+def test_pages_of_a_guest_that_runs_change_while_they_are_sent(features):
+    page = bytearray(b"first" * 1000)
+    out = Out(most=900)
+
+    def changing(buffers):
+        done = Out.writev(out, buffers)
+        page[:] = bytes(byte ^ 1 for byte in page)
+        return done
+
+    out.writev = changing
+    wrapper = Wrapper(out, features)
+    Sink(wrapper).write(page)
+    wrapper.finish()
+    unwrapped(bytes(out.data), len(page), features)
+
+
+@pytest.mark.parametrize("features", SETS, ids=NAMES)
 def test_a_real_record(features):
     record = golden.record("hvm.save")
     data = wrapped(record, features, pieces=1 << 22)

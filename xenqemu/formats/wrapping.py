@@ -35,6 +35,9 @@ BLOCK_MAX = 1 << 20
 PACKED_MAX = BLOCK_MAX + (BLOCK_MAX >> 7)
 """Bytes of a frame at most; what cannot be made smaller gets a little larger."""
 
+DIGESTED = 1 << 18
+"""Bytes that are copied, digested and sent at a time."""
+
 LEVEL = 1
 """Of zstd: more costs more time than it saves on any network worth a migration."""
 
@@ -57,32 +60,37 @@ class Wrapper:
     ) -> None:
         self._holding: list[Blocks] = []
         self._outlet = outlet
+        self._digest = hashlib.blake2b(digest_size=DIGEST_SIZE) if DIGEST in features else None
         if further:
             self._hold(spread([outlet, *further]))
         if ZSTD in features:
             self._hold(Blocks(BLOCK_MAX, _packing(self._outlet)))
-        self._digest = hashlib.blake2b(digest_size=DIGEST_SIZE) if DIGEST in features else None
+        self._behind = Sink(self._outlet)
+        if self._digest:
+            self._hold(Blocks(DIGESTED, self._put))
 
     def writev(self, buffers: Sequence[Buffer]) -> int:
         """Take some of `buffers`, in order, and return how many bytes that was."""
-        done = self._outlet.writev(buffers)
-        if self._digest:
-            left = done
-            for buffer in buffers:
-                self._digest.update(memoryview(buffer)[:left])
-                left -= min(left, len(buffer))
-        return done
+        return self._outlet.writev(buffers)
 
     def finish(self) -> None:
         """Put behind the record what belongs there, and hold nothing back any more."""
+        holding = self._holding[::-1]
         if self._digest:
-            Sink(self._outlet).write(self._digest.digest())
-        for blocks in reversed(self._holding):
+            holding.pop(0).flush()
+            self._behind.write(self._digest.digest())
+        for blocks in holding:
             blocks.flush()
 
     def _hold(self, blocks: Blocks) -> None:
         self._holding.append(blocks)
         self._outlet = blocks
+
+    def _put(self, block: bytearray) -> None:
+        """Digest and send what was copied: the pages of a guest that runs change meanwhile."""
+        assert self._digest is not None  # else there are no such blocks
+        self._digest.update(block)
+        self._behind.write(block)
 
 
 def _packing(outlet: Outlet) -> Callable[[bytearray], None]:
