@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
 
@@ -52,6 +53,18 @@ def guest(tmp_path) -> Iterator[Guest]:
     finally:
         made.process.kill()
         made.process.wait()
+
+
+def test_a_machine_that_hangs_up_while_it_ends_has_ended(guest):
+    guest.monitor.__exit__(None, None, None)
+    threading.Timer(0.2, guest.process.kill).start()
+    assert guest.qemu.info(7) is None
+
+
+def test_a_machine_that_hangs_up_and_goes_on_cannot_tell(guest):
+    guest.monitor.__exit__(None, None, None)
+    with pytest.raises(DeviceModelError, match="qmp-libxenstat-7"):
+        guest.qemu.info(7)
 
 
 def test_the_machine_comes_back_as_it_was_stored(tmp_path):

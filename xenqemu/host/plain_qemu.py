@@ -18,12 +18,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from xenqemu.errors import HypervisorError
+from xenqemu.errors import DeviceModelError, HypervisorError, ReplyLost
 from xenqemu.host.device_model import DeviceModel
 from xenqemu.host.hypervisor import DomainInfo, RunState
 from xenqemu.host.policy import PATIENCE, Deadlines
 from xenqemu.host.process import Process, commands
 from xenqemu.host.ram_file import RamFile
+
+_ENDING = 2.0
+"""Seconds that a process is waited for which has hung up: its sockets go before it does."""
 
 _STATES = {
     "running": RunState.RUNNING,
@@ -112,8 +115,13 @@ class PlainQemu:
         machine = Machine.load(self.folder(domid))
         if machine is None or not machine.process.alive:
             return None
-        with self._monitor(domid) as monitor:
-            status = monitor.status()
+        try:
+            with self._monitor(domid) as monitor:
+                status = monitor.status()
+        except (DeviceModelError, ReplyLost):
+            if machine.process.ends_within(_ENDING):
+                return None
+            raise
         stopped = RunState.PAUSED if self._held(domid).exists() else RunState.SUSPENDED
         state = _STATES.get(status, stopped)
         worked = machine.process.worked

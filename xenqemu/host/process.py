@@ -51,6 +51,17 @@ class Process:
         """Whether it still runs."""
         return _started(self.pid) == self.started
 
+    def ends_within(self, seconds: float) -> bool:
+        """Wait so long for its end, and return whether it has ended."""
+        try:
+            handle = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            return True
+        try:
+            return not self.alive or bool(select.select([handle], [], [], seconds)[0])
+        finally:
+            os.close(handle)
+
     def end(self) -> None:
         """End it for certain, by SIGTERM and then SIGKILL; nothing if it has ended.
 
