@@ -378,7 +378,8 @@ def test_disk_that_fills_up_at_each_megabyte(one, filled, folder):
 @pytest.mark.parametrize(
     ("fault", "code"),
     [
-        ("fsync:error=EIO:when=8+", 10),  # the first ones are the ledger's
+        ("writev:error=EIO:when=9+", 10),  # the first ones are the ledger's
+        ("fsync:error=EIO:when=8+", 10),
         ("ftruncate:error=EIO", 10),
         ("renameat:error=EIO", 10),
         ("linkat:error=EIO", 10),
