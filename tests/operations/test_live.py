@@ -107,22 +107,16 @@ def test_a_guest_that_never_settles_is_as_it_was(world, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_error_after_the_freeze_says_where(world, tmp_path, monkeypatch):
-    def fails(*_arguments):
-        raise HostError("no rest")
-
-    monkeypatch.setattr("tests.operations.fakes.Memory._rest", fails)
-    with pytest.raises(RolledBack, match=r"failed \(save\): no rest; the guest is as it was"):
-        save(world, tmp_path / "record")
-    assert world.guests[1].runs
-
-
-def test_an_error_in_the_freeze_says_so(world, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("act", "phase"), [("Memory._rest", "save"), ("DeviceModel.save_state_bytes", "quiesce")]
+)
+def test_an_error_in_the_freeze_or_after_it_says_where(world, tmp_path, monkeypatch, act, phase):
     def fails(*_arguments, **_options):
-        raise HostError("no state")
+        raise HostError("no more")
 
-    monkeypatch.setattr("tests.operations.fakes.DeviceModel.save_state_bytes", fails)
-    with pytest.raises(RolledBack, match=r"failed \(quiesce\): no state"):
+    monkeypatch.setattr(f"tests.operations.fakes.{act}", fails)
+    told = rf"failed \({phase}\): no more; the guest is as it was"
+    with pytest.raises(RolledBack, match=told):
         save(world, tmp_path / "record")
     assert world.guests[1].runs
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -162,7 +163,7 @@ def _receive(verb: argparse.ArgumentParser) -> None:
         "--with",
         dest="features",
         metavar="FEATURE,…",
-        type=_features,
+        type=_of("migration", "features"),
         default=frozenset(),
         help="what the sender puts around the record, as --preflight offered it",
     )
@@ -179,17 +180,14 @@ def _receive(verb: argparse.ArgumentParser) -> None:
         type=policy.number(1, MOST - 1),
         help="be one of the others of these, counted from 1",
     )
-    verb.add_argument("--token", metavar="TOKEN", type=_token, help="what tells them from others")
+    verb.add_argument(
+        "--token",
+        metavar="TOKEN",
+        type=_of("migration", "token"),
+        help="what tells them from others",
+    )
     _has_timeout(verb, "for all of it, up to where it lives here")
     _ends(verb, _of("migration", "migrate_receive"))
-
-
-def _features(text: str) -> frozenset[str]:
-    return import_module("xenqemu.cli.migration").features(text)  # type: ignore[no-any-return]
-
-
-def _token(text: str) -> str:
-    return import_module("xenqemu.cli.migration").token(text)  # type: ignore[no-any-return]
 
 
 def _verify(verb: argparse.ArgumentParser) -> None:
@@ -264,11 +262,11 @@ def _lab(verb: argparse.ArgumentParser) -> None:
         _ends(act, run)
 
 
-def _of(module: str, name: str) -> commands.Command:
-    """Return a command of a module that is loaded only if that command is run."""
+def _of(module: str, name: str) -> Callable[[Any], Any]:
+    """Return a command, or the type of an argument, of a module that is loaded by the call."""
 
-    def run(chosen: argparse.Namespace) -> None:
-        getattr(import_module(f"xenqemu.cli.{module}"), name)(chosen)
+    def run(given: Any) -> Any:
+        return getattr(import_module(f"xenqemu.cli.{module}"), name)(given)
 
     return run
 

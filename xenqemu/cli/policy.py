@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable
+from dataclasses import fields
 
 from xenqemu.errors import UsageError
 from xenqemu.host.precopy import Precopy
@@ -16,8 +17,8 @@ _TIME = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|)", re.ASCII)
 _COUNT = 999_999_999
 """Of rounds and of pages, the highest that is taken."""
 
-OPTIONS = ("max_freeze", "rounds", "threshold", "bandwidth", "give_up")
-"""Those of `Precopy`, by the names of its fields."""
+OPTIONS = tuple(field.name for field in fields(Precopy))
+"""All that is to be chosen, by its names."""
 
 
 def add_options(verb: argparse.ArgumentParser) -> None:

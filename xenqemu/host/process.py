@@ -53,31 +53,32 @@ class Process:
 
     def ends_within(self, seconds: float) -> bool:
         """Wait so long for its end, and return whether it has ended."""
-        try:
-            handle = os.pidfd_open(self.pid)
-        except ProcessLookupError:
-            return True
-        try:
-            return not self.alive or bool(select.select([handle], [], [], seconds)[0])
-        finally:
-            os.close(handle)
+        with self._handle() as handle:
+            return handle is None or bool(select.select([handle], [], [], seconds)[0])
 
     def end(self) -> None:
         """End it for certain, by SIGTERM and then SIGKILL; nothing if it has ended.
 
         Raises `HostTimeout` if it is there even so.
         """
+        with self._handle() as handle:
+            if handle is not None and not _killed(handle):
+                raise HostTimeout(f"process {self.pid} is there {END_TIMEOUT:g} s after SIGKILL")
+        with contextlib.suppress(ChildProcessError):  # it is only our child if we started it
+            os.waitpid(self.pid, os.WNOHANG)
+
+    @contextlib.contextmanager
+    def _handle(self) -> Iterator[int | None]:
+        """Give a descriptor that is ready to be read once it ends, None if it has ended."""
         try:
             handle = os.pidfd_open(self.pid)
         except ProcessLookupError:
+            yield None
             return
         try:
-            if self.alive and not _killed(handle):
-                raise HostTimeout(f"process {self.pid} is there {END_TIMEOUT:g} s after SIGKILL")
+            yield handle if self.alive else None
         finally:
             os.close(handle)
-        with contextlib.suppress(ChildProcessError):  # it is only our child if we started it
-            os.waitpid(self.pid, os.WNOHANG)
 
 
 def commands(proc: Path = Path("/proc")) -> Iterator[tuple[int, list[str]]]:

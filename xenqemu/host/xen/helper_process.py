@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import subprocess
 import tempfile
@@ -15,6 +14,7 @@ from xenqemu.errors import HostError, HostTimeout
 from xenqemu.formats.helper_dialects import Version
 from xenqemu.formats.helper_messages import ANSWER
 from xenqemu.formats.source import CHUNK
+from xenqemu.host.wire import enlarge
 
 VARIABLE = "LIBXL_SAVE_HELPER"
 """Where libxl looks for a save helper other than its own."""
@@ -103,8 +103,7 @@ def started(command: Callable[[int], list[str]]) -> Iterator[Helper]:
     """Run a helper for the block; `command` makes its argument list of its io_fd."""
     with tempfile.TemporaryFile() as errors:
         image, io_fd = os.pipe()
-        with contextlib.suppress(PermissionError):  # beyond a user's share it stays as small
-            fcntl.fcntl(io_fd, fcntl.F_SETPIPE_SZ, CHUNK)
+        enlarge(io_fd)
         try:
             process = subprocess.Popen(
                 command(io_fd),
