@@ -14,8 +14,8 @@ from xenqemu.host.domain import Host, state
 from xenqemu.host.hypervisor import RunState
 from xenqemu.host.ledger import About, Found
 from xenqemu.operations import leases
+from xenqemu.operations.account import Account
 from xenqemu.operations.events import Observer, unobserved
-from xenqemu.operations.journal import Journal
 from xenqemu.operations.story import Story
 
 
@@ -79,9 +79,9 @@ def _end(host: Host, found: Found, observe: Observer, moved: bool | None) -> Rec
     if story.doubt and moved is False:
         _require_no_copy(host, found.about)
     with closing(host.ledger.adopt(found)) as entry:
-        job = Journal(host, entry, observe, story=story)
+        account = Account(host, entry, observe, story)
         cause = HostError(f"the process of the {found.about} is gone")
-        trouble = job.recover(cause, moved=moved)
+        trouble = account.recover(cause, moved=moved)
         about = found.about
         now = str(state(host, about.domid)) if about.domid else ""
         notes = tuple(getattr(cause, "__notes__", ()))
