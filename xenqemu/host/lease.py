@@ -40,13 +40,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xenqemu.errors import HostError, InUse
-from xenqemu.formats.domain_config import DomainConfig
 from xenqemu.host import lockfile
 from xenqemu.host.policy import PATIENCE, Deadlines
 from xenqemu.host.process import boot_id
+
+if TYPE_CHECKING:  # hotplug scripts, which start anew for each disk, do without it
+    from xenqemu.formats.domain_config import DomainConfig
 
 SUFFIX = ".xenqemu-lease"
 
