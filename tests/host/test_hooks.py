@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -204,7 +205,6 @@ def test_an_interrupt_ends_the_hook(place, put, tmp_path):
         while not (tmp_path / "pids").exists():
             time.sleep(0.01)
         seen.extend(pids(tmp_path))
-        time.sleep(0.5)  # until it is waited for: Python cannot be interrupted while it starts it
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
     thread = threading.Thread(target=interrupt)
@@ -213,6 +213,25 @@ def test_an_interrupt_ends_the_hook(place, put, tmp_path):
         Hooks(place, 600.0).run("pre", "save", ABOUT)
     thread.join(20)
     wait_ended(seen[0].pid)
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_an_interrupt_while_it_is_being_started_ends_it(place, put, monkeypatch, started):
+    put("exec sleep 600")
+    processes = []
+    real = subprocess.Popen
+
+    def popen(*arguments, **options):
+        if not started:
+            signal.raise_signal(signal.SIGINT)
+        processes.append(real(*arguments, **options))
+        signal.raise_signal(signal.SIGINT)
+        return processes[0]
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    with pytest.raises(KeyboardInterrupt):
+        Hooks(place, 600.0).run("pre", "save", ABOUT)
+    assert processes[0].returncode == -signal.SIGKILL
 
 
 def test_a_hook_that_cannot_be_killed(hooks, put, monkeypatch):

@@ -133,72 +133,86 @@ def test_what_has_a_lease(tmp_path):
     assert list(lease.images(found)) == [Path("/a"), Path("/b")]
 
 
-# A move that both sides know of.
+# A move.
 
 
 def test_a_move(image):
     lease.take(image, ONE)
-    lease.offer(image, ONE, "two")
+    lease.take(image, TWO, incoming=True)
     assert who(image) == ("one", "two")
-    lease.take(image, TWO)
-    lease.take(image, TWO)
-    assert lease.held(image).heir.boot == "boot-2"
-    lease.hand_over(image, ONE)
+    assert not lease.moved(image, ONE)
+    lease.claim(image, TWO)
+    lease.claim(image, TWO)
+    assert who(image) == ("two", "one")
+    assert lease.held(image).heir.boot == "boot-1"
+    assert not lease.moved(image, ONE)
+    lease.settle(image, TWO)
+    lease.settle(image, TWO)
     assert who(image) == ("two", None)
-    lease.hand_over(image, ONE)
+    assert lease.moved(image, ONE)
+    assert not lease.moved(image, TWO)
     lease.release(image, ONE)
     assert who(image) == ("two", None)
     assert "host two" in reason(image, ONE)
     lease.release(image, TWO)
     assert lease.held(image) is None
+    assert not lease.moved(image, ONE)
 
 
-def test_an_offer_is_for_one_guest_on_one_host(image):
+def test_the_heir_stays_what_it_is_as_long_as_it_is_there(image):
+    """Its script may be run once more, when its domain has its own name already."""
     lease.take(image, ONE)
-    lease.offer(image, ONE, "two")
-    assert "host one" in reason(image, THREE)
-    assert "host one" in reason(image, Party("two", "boot-2", MAIL))
-    lease.offer(image, ONE, "three")
-    lease.take(image, THREE)
+    lease.take(image, TWO, incoming=True)
+    lease.take(image, TWO)
+    assert who(image) == ("one", "two")
+    lease.claim(image, TWO)
+    lease.take(image, TWO)
+    assert who(image) == ("two", "one")
+
+
+def test_only_the_same_guest_comes(image):
+    lease.take(image, ONE)
+    assert "host one" in reason(image, Party("two", "boot-2", MAIL), incoming=True)
     assert "host one" in reason(image, TWO)
 
 
-def test_a_move_that_fails_on_the_new_host(image):
+@pytest.mark.parametrize("claimed", [False, True])
+def test_a_move_that_fails_on_the_new_host(image, claimed):
     lease.take(image, ONE)
-    lease.offer(image, ONE, "two")
-    lease.take(image, TWO)
+    lease.take(image, TWO, incoming=True)
+    if claimed:
+        lease.claim(image, TWO)
     lease.release(image, TWO)
     assert who(image) == ("one", None)
-    lease.hand_over(image, ONE)
+    lease.settle(image, ONE)
     assert who(image) == ("one", None)
 
 
-def test_a_move_that_the_old_host_gives_up(image):
+@pytest.mark.parametrize("claimed", [False, True])
+def test_a_guest_that_stays_cannot_live_elsewhere_any_more(image, claimed):
     lease.take(image, ONE)
-    lease.offer(image, ONE, "two")
-    lease.withdraw(image, ONE)
-    lease.withdraw(image, ONE)
+    lease.take(image, TWO, incoming=True)
+    if claimed:
+        lease.claim(image, TWO)
+    lease.settle(image, ONE)
     assert who(image) == ("one", None)
-    assert "host one" in reason(image, TWO)
+    with pytest.raises(InUse, match=r"is held by domain .* on host one"):
+        lease.claim(image, TWO)
+    with pytest.raises(InUse, match=r"is held by domain .* on host one"):
+        lease.settle(image, TWO)
+    lease.release(image, TWO)
+    assert who(image) == ("one", None)
 
 
-def test_only_the_holder_offers_and_withdraws(image):
-    lease.offer(image, ONE, "two")
-    lease.withdraw(image, ONE)
-    lease.hand_over(image, ONE)
+def test_a_lease_that_somebody_has_removed(image):
+    """The guest was let go of there; whoever has it may go on, but nobody is to begin."""
+    lease.settle(image, ONE)
     assert lease.held(image) is None
-    lease.take(image, ONE)
-    lease.offer(image, ONE, "two")
-    for stranger in (TWO, Party("one", "boot-1", MAIL)):
-        with pytest.raises(InUse, match="is held by domain .* on host one"):
-            lease.offer(image, stranger, "three")
-        with pytest.raises(InUse, match="is held by domain .* on host one"):
-            lease.withdraw(image, stranger)
-        lease.hand_over(image, stranger)
-    assert who(image) == ("one", "two")
+    with pytest.raises(InUse, match=r"disk.img is no longer held by domain .* on host two: someb"):
+        lease.claim(image, TWO)
 
 
-# A move by xl, which makes no offer.
+# A move by xl, which claims nothing.
 
 
 def test_a_migration_by_xl(image):
@@ -221,36 +235,40 @@ def test_a_migration_by_xl_that_fails(image):
 
 def test_a_migration_within_one_host_keeps_the_lease_as_it_is(image):
     lease.take(image, ONE)
-    lease.offer(image, ONE, "two")
     lease.take(image, ONE, incoming=True)
-    assert who(image) == ("one", "two")
+    lease.claim(image, ONE)
+    lease.settle(image, ONE)
+    assert who(image) == ("one", None)
 
 
 # Crashes during a move.
 
 
-def test_a_holder_that_crashed_does_not_overtake_the_heir(image):
+@pytest.mark.parametrize("claimed", [False, True])
+def test_a_host_that_crashed_does_not_overtake_the_other(image, claimed):
     lease.take(image, ONE)
-    lease.offer(image, ONE, "two")
-    lease.take(image, TWO)
+    lease.take(image, TWO, incoming=True)
+    if claimed:
+        lease.claim(image, TWO)
+    before = who(image)
     again = Party("one", "boot-9", WEB)
     assert "host two" in reason(image, again)
-    assert "host two" in reason(image, Party("one", "boot-1", MAIL))
+    assert "host" in reason(image, Party("one", "boot-1", MAIL))
     lease.release(image, again)
-    assert who(image) == ("one", "two")
+    assert who(image) == before
     lease.release(image, TWO)
     lease.take(image, again)
     assert who(image) == ("one", None)
 
 
-def test_an_heir_that_crashed_has_to_be_asked_again(image):
+def test_an_heir_that_crashed_has_to_be_built_again(image):
     lease.take(image, ONE)
-    lease.offer(image, ONE, "two")
-    lease.take(image, TWO)
+    lease.take(image, TWO, incoming=True)
     again = Party("two", "boot-9", WEB)
     assert "host one" in reason(image, again)
-    lease.offer(image, ONE, "two")
-    lease.take(image, again)
+    with pytest.raises(InUse, match="host one"):
+        lease.claim(image, again)
+    lease.take(image, again, incoming=True)
     assert lease.held(image).heir.boot == "boot-9"
 
 

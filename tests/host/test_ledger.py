@@ -13,14 +13,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from xenqemu.errors import HostError, HostTimeout
 from xenqemu.host import ledger as ledger_module
-from xenqemu.host.ledger import LIMIT, About, Entry, Found, Ledger
+from xenqemu.host.ledger import LATEST, LIMIT, About, Entry, Found, Ledger
 from xenqemu.host.process import Process
 
 ABOUT = About("save", 7, "sample", "c52dca42-e6df-11f1-a061-0df29b9903a9", "/record")
@@ -321,6 +321,19 @@ def test_damaged_file_names_itself(ledger, folder, line):
     (folder / "3.op").write_bytes(line + b"\n")
     with pytest.raises(HostError, match=f"^{folder}/3.op is damaged: "):
         ledger.found()
+
+
+@pytest.mark.parametrize("since", [-1.0, 1e300, float("nan"), float("inf")])
+def test_a_time_that_is_none(ledger, folder, since):
+    begin(ledger).close()
+    line = json.dumps(asdict(replace(ABOUT, since=since)))
+    (folder / "3.op").write_text(f"{line}\n")
+    with pytest.raises(HostError, match=r"3.op is damaged: it began at .*, expected 0 to 2534"):
+        ledger.found()
+
+
+def test_the_latest_time_can_be_told():
+    assert "-" in replace(ABOUT, since=float(LATEST)).who
 
 
 def test_damage_in_a_later_line(ledger):

@@ -1,5 +1,6 @@
 """A lock that is a file: what libxl's locks do not show of it (tests/host/xen/test_locks.py)."""
 
+import os
 import signal
 import stat
 import subprocess
@@ -39,3 +40,17 @@ def test_it_is_let_go_by_the_death_of_its_holder(tmp_path):
     with lockfile.held(path, 5):
         pass
     assert not path.exists()
+
+
+def test_a_lock_whose_file_cannot_be_removed_is_let_go_all_the_same(tmp_path, monkeypatch):
+    path = tmp_path / "lock"
+    with monkeypatch.context() as patch, pytest.raises(PermissionError):
+        with lockfile.held(path, 1):
+            patch.setattr(os, "unlink", refuse)
+    with lockfile.held(path, 0.1):
+        pass
+    assert not path.exists()
+
+
+def refuse(*_arguments, **_options):
+    raise PermissionError

@@ -290,11 +290,14 @@ def test_a_guest_that_migrates_here_by_xl(libxl: Libxl, image: Path) -> None:
     assert nothing(image)
 
 
-def test_a_guest_that_was_offered_the_disk(libxl: Libxl, image: Path) -> None:
+def test_a_guest_that_migrates_here_by_ours(libxl: Libxl, image: Path) -> None:
     lease.take(image, ELSEWHERE)
-    lease.offer(image, ELSEWHERE, lease.host_id())
-    path = libxl.disk(5, image)
+    libxl.domain(7, "web--incoming", UUIDS[5])
+    path = libxl.disk(7, image)
     libxl.good(path, "add")
+    lease.claim(image, Party.here(UUIDS[5]))
+    assert lease.held(image).holder.host == lease.host_id()
+    assert lease.held(image).heir.host == "other"
     libxl.good(path, "remove")  # it failed here
     assert lease.held(image).holder.host == "other"
     assert lease.held(image).heir is None

@@ -105,27 +105,9 @@ def test_two_hosts(lab, image, place):
         other.down()
 
 
-def test_a_move_between_two_hosts(lab, image, place):
-    """As an operation does it that knows of both."""
-    other = Lab(place / "other")
-    other.up()
-    here = lab.party(config())
-    try:
-        with Site(lab) as made:
-            made.prepare(with_disk(image))
-        lease.offer(image, here, other.party(config()).host)
-        with Site(other) as there:
-            there.prepare(with_disk(image))
-        lease.hand_over(image, here)
-        lab.destroy(1)
-        assert str(other.folder) in lease.held(image).holder.host
-    finally:
-        other.down()
-    assert lease.held(image) is None
-
-
-def test_a_move_by_name(lab, image, place):
-    """As one does it that is in xl's language: the name alone says that the guest is coming."""
+@pytest.mark.parametrize("claimed", [True, False])
+def test_a_move(lab, image, place, claimed):
+    """By ours or by xl, which claims nothing: the name says that the guest is coming."""
     other = Lab(place / "other")
     other.up()
     try:
@@ -138,6 +120,8 @@ def test_a_move_by_name(lab, image, place):
         assert lease.held(image).heir is None
         with Site(other) as there:
             there.prepare(with_disk(image).with_name("small--incoming"))
+        if claimed:
+            lease.claim(image, other.party(config().uuid))
         lab.destroy(1)
         assert str(other.folder) in lease.held(image).holder.host
     finally:

@@ -39,9 +39,12 @@ from xenqemu.formats.domain_config import DomainConfig
 from xenqemu.formats.page_data import PAGE_SIZE, PageData
 from xenqemu.formats.sink import Sink
 from xenqemu.formats.source import Source
+from xenqemu.host import lease
 from xenqemu.host.domain import BuildOptions, Needs
 from xenqemu.host.hypervisor import DomainInfo, Live, RunState
+from xenqemu.host.lease import Party
 from xenqemu.host.ledger import Ledger
+from xenqemu.host.naming import INCOMING
 from xenqemu.host.policy import Deadlines
 from xenqemu.host.precopy import Round
 from xenqemu.operations.image import read_record
@@ -58,13 +61,21 @@ SYSTEM_CALLS = ("fsync", "rename", "link", "unlink", "writev")
 
 
 def config(
-    kind: str = "hvm", vcpus: int = 2, name: str = NAME, uuid: str = UUID, **extra: object
+    kind: str = "hvm",
+    vcpus: int = 2,
+    name: str = NAME,
+    uuid: str = UUID,
+    image: Path | None = None,
+    **extra: object,
 ) -> DomainConfig:
-    """Return a small configuration; `extra` is what xenqemu keeps in it."""
+    """Return a small configuration; `image` is its disk, `extra` what xenqemu keeps in it."""
     tree: dict[str, object] = {
         "c_info": {"type": kind, "name": name, "uuid": uuid},
         "b_info": {"max_vcpus": vcpus, "max_memkb": 64, f"type.{kind}": {}},
     }
+    if image:
+        disk = {"pdev_path": str(image), "vdev": "hda", "format": "raw", "readwrite": 1}
+        tree["disks"] = [disk]
     return DomainConfig(tree | ({"xenqemu": extra} if extra else {}))
 
 
@@ -219,6 +230,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(dir=LEDGERS.name))
+        self.image = self.folder.with_suffix(".img")
         self.host = Host(self)
 
     def call(self, name: str, act: Callable[[], object]) -> object:
@@ -355,6 +367,9 @@ class Host:
     def rivals(self, domid: int) -> list[str]:
         return self._world.call("host.rivals", lambda: list(self._world.rivals))
 
+    def party(self, uuid: str) -> Party:
+        return Party(str(self._world.folder), "boot", uuid)
+
     def store(self) -> Store:
         return self._world.call("host.store", lambda: Store(self._world))
 
@@ -393,11 +408,11 @@ class Host:
             return self._world.call("host.build", lambda: self._built(record, progress, given))
         except BaseException:
             for domid in set(self._world.guests) - before:
-                del self._world.guests[domid]
+                self._removed(domid)
             raise
 
     def destroy(self, domid: int) -> None:
-        self._world.call("host.destroy", lambda: self._world.guests.pop(domid, None))
+        self._world.call("host.destroy", lambda: self._removed(domid))
 
     def _built(self, record: Source, progress, given: DomainConfig | None) -> int:
         made_of: list[Guest] = []
@@ -410,7 +425,21 @@ class Host:
         (guest,) = made_of
         if parts.device_state is not None:
             (guest.tick,) = struct.unpack_from(">Q", qevm.read(parts.device_state).sections[0].data)
-        return self._world.add(guest)
+        domid = self._world.add(guest)
+        self._take_disks(guest.config)
+        return domid
+
+    def _take_disks(self, what: DomainConfig) -> None:
+        incoming = what.name.endswith(INCOMING)
+        for image in lease.images(what):
+            lease.take(image, self.party(what.uuid), incoming=incoming)
+
+    def _removed(self, domid: int) -> None:
+        """Remove a domain; it lets go of its disks as long as it is there."""
+        guest = self._world.guests.get(domid)
+        for image in lease.images(guest.config) if guest else ():
+            lease.release(image, self.party(guest.config.uuid))
+        self._world.guests.pop(domid, None)
 
     def _has(self, name: str, but: int) -> bool:
         others = (guest for domid, guest in self._world.guests.items() if domid != but)

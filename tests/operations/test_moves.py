@@ -12,11 +12,13 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.operations.fakes import ACTS, NAME, Fault, Guest, How, World
+from tests.operations.fakes import ACTS, NAME, UUID, Fault, Guest, How, World
 from tests.operations.two_hosts import End, Move
 from xenqemu.errors import HostError
 from xenqemu.formats.handshake import WORDS, Message, State
 from xenqemu.formats.wrapping import DIGEST, ZSTD
+from xenqemu.host import lease
+from xenqemu.host.lease import Party
 from xenqemu.host.ledger import About
 from xenqemu.host.peer import Peer
 from xenqemu.host.precopy import Precopy
@@ -33,7 +35,10 @@ MOVES = {
     "paused": {"paused": True},
     "wrapped": {"features": BOTH},
     "live": {"precopy": Precopy()},
+    "disk": {"disk": True},
 }
+
+FAILING = ("plain", "paused", "disk")
 
 
 def names(world):
@@ -42,7 +47,7 @@ def names(world):
 
 def whole(guest):
     """Tell whether nothing of the guest was lost on its way."""
-    first = Guest.running(guest.tick)
+    first = Guest.running(guest.tick, guest.config.with_name(NAME))
     return (guest.pages, guest.tick, guest.config) == (first.pages, first.tick, first.config)
 
 
@@ -60,6 +65,7 @@ def test_a_guest_moves(options):
     assert whole(guest)
     assert lives(guest, move.paused)
     assert guest.runs != move.paused
+    assert move.owners() == [move.target] * bool(move.image)
     assert move.source.host.ledger.found() == move.target.host.ledger.found() == []
     assert move.source.broken == move.target.broken == []
 
@@ -116,6 +122,9 @@ def judge(move: Move, sent: End, taken: End) -> None:
     source, target = move.source, move.target
     assert source.broken == target.broken == []
     assert len(source.running()) + len(target.running()) <= 1
+    for world in (source, target):
+        if move.image and world.running():
+            assert move.owners()[0] is world
     if not sent.killed:
         judge_sender(move, sent)
     if taken.untouched or taken.rolled_back:
@@ -170,6 +179,8 @@ def judge_end(move: Move) -> None:
     assert len(guests) == 1
     assert lives(guests[0], move.paused)
     assert whole(guests[0])
+    if move.image:
+        assert move.owners() == [move.source if move.source.guests else move.target]
     assert move.source.host.ledger.found() == move.target.host.ledger.found() == []
     assert move.source.broken == move.target.broken == []
 
@@ -188,22 +199,22 @@ def tried(table, options):
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("how", How, ids=lambda how: how.name)
-@pytest.mark.parametrize("options", [MOVES["plain"], MOVES["paused"]], ids=["plain", "paused"])
-def test_every_call_of_either_side_fails(options, how):
-    wrong = tried(rows(options, [how]), options)
+@pytest.mark.parametrize("name", FAILING)
+def test_every_call_of_either_side_fails(name, how):
+    wrong = tried(rows(MOVES[name], [how]), MOVES[name])
     assert not wrong, "\n\n".join([*wrong[:5], f"{len(wrong)} in all"])
 
 
 def test_size_of_the_table(capsys):
-    size = sum(1 for name in ("plain", "paused") for _ in rows(MOVES[name], How))
+    size = sum(1 for name in FAILING for _ in rows(MOVES[name], How))
     with capsys.disabled():
         sys.stdout.write(f"\ntable of moves: {size} rows\n")
     assert size >= 600
 
 
-def in_doubt():
+def in_doubt(**options):
     """A migration whose process was killed once the other host was told."""
-    source = World(sends=True)
+    source = Move.prepared(**options).source
 
     def run():
         def hear(peer):
@@ -248,6 +259,39 @@ def test_recover_of_a_guest_that_moved():
     (done,) = recover(source.host, NAME, moved=True)
     assert (done.whole, done.finished, done.meaning) == (True, True, "the guest is on there now")
     assert source.guests == {}
+
+
+def on_its_way(*acts):
+    """A migration in doubt of a guest with a disk, after `acts` of the other host on its lease."""
+    source = in_doubt(disk=True)
+    there = Party("there", "boot", UUID)
+    lease.take(source.image, there, incoming=True)
+    for act in acts:
+        act(source.image, there)
+    return source
+
+
+def test_recover_is_told_by_the_disks_that_a_guest_has_moved():
+    source = on_its_way(lease.claim, lease.settle)
+    with pytest.raises(HostError, match="^another host has the disks of sample: it has moved$"):
+        recover(source.host, NAME, moved=False)
+    assert source.running() == []
+    (done,) = recover(source.host)
+    assert (done.whole, done.finished, done.doubtful) == (True, True, False)
+    assert source.guests == {}
+    assert lease.held(source.image).holder.host == "there"
+
+
+@pytest.mark.parametrize("acts", [(), (lease.claim,)], ids=["heir", "holder"])
+def test_recover_is_not_told_by_disks_that_both_have_a_part_in(acts):
+    source = on_its_way(*acts)
+    (done,) = recover(source.host)
+    assert done.doubtful
+    (done,) = recover(source.host, NAME, moved=False)
+    assert (done.whole, done.finished) == (True, False)
+    assert source.running() == [1]
+    found = lease.held(source.image)
+    assert (found.holder.host, found.heir) == (str(source.folder), None)
 
 
 def test_recover_of_a_guest_that_stayed():

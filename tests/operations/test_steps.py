@@ -5,13 +5,16 @@ import json
 import pytest
 
 from tests.operations.fakes import Guest, World
-from xenqemu.errors import HostError, HypervisorError
+from xenqemu.errors import HostError, HypervisorError, InUse
+from xenqemu.host import lease
 from xenqemu.host.hypervisor import DomainInfo, MaySuspendYet, RunState
+from xenqemu.host.lease import Party
 from xenqemu.host.staging import Traces, staged
 from xenqemu.operations import steps
 from xenqemu.operations.steps import Commit, Overtaken, Step
 
 UUID = World().guests[1].config.uuid
+ELSEWHERE = Party("elsewhere", "boot", UUID)
 OTHER = "11111111-e6df-11f1-a061-0df29b9903a9"
 ON_A_GUEST = {
     "resume": steps.resume,
@@ -284,6 +287,39 @@ def test_called(world):
         passed(world, steps.called(1, OTHER, "sample"))
 
 
+# Disks.
+
+
+@pytest.fixture
+def shared(world):
+    """An image of the guest, which another host is the heir of."""
+    lease.take(world.image, world.host.party(UUID))
+    lease.take(world.image, ELSEWHERE, incoming=True)
+    return world.image
+
+
+def keep(world, image):
+    perform(world, steps.keep_disks(UUID, [str(image)]))
+
+
+def test_disks_of_a_guest_that_stays(world, shared):
+    for _again in range(2):
+        keep(world, shared)
+        found = lease.held(shared)
+        assert (found.holder.host, found.heir) == (str(world.folder), None)
+    shared.with_name(f"{shared.name}.xenqemu-lease").unlink()
+    keep(world, shared)
+    assert lease.held(shared) is None
+
+
+def test_disks_that_another_host_has_are_left_alone(world, shared):
+    lease.claim(shared, ELSEWHERE)
+    lease.settle(shared, ELSEWHERE)
+    with pytest.raises(InUse, match=f"{shared} is held by domain {UUID} on host elsewhere since"):
+        keep(world, shared)
+    assert lease.held(shared).holder.host == "elsewhere"
+
+
 # Lines.
 
 
@@ -294,6 +330,7 @@ def test_every_act_says_what_it_is_in_plain_values(act, tmp_path):
         made = [
             *(make(1, UUID) for make in ON_A_GUEST.values()),
             *(steps.destroy(1, UUID), steps.sweep("sample", UUID), steps.clear(draft.traces)),
+            steps.keep_disks(UUID, ("/disk.img",)),
             *(steps.published(draft), steps.has_run(1, UUID), steps.called(1, UUID, "sample")),
         ]
     (step,) = [step for step in made if step.act == act]

@@ -13,13 +13,15 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any
 
 import pytest
 
-from tests.operations.fakes import World, text
+from tests.operations.fakes import UUID, Guest, World, config, text
 from xenqemu.errors import OutcomeUnknown, PastReturn, RolledBack, Stranded
 from xenqemu.formats.handshake import Role
+from xenqemu.host import lease
 from xenqemu.host.peer import Peer
 from xenqemu.host.policy import Deadlines
 from xenqemu.host.precopy import Precopy
@@ -84,13 +86,27 @@ class Move:
 
     source: World
     target: World
+    image: Path | None = None
     paused: bool = False
     features: frozenset[str] = frozenset()
     precopy: Precopy | None = None
 
     @classmethod
-    def prepared(cls, **options: Any) -> Move:
-        return cls(World(sends=True), World(guests={}, _next=7), **options)
+    def prepared(cls, disk: bool = False, **options: Any) -> Move:
+        """Return a move that is yet to begin, of a guest with a `disk` on storage of both hosts."""
+        source = World(sends=True)
+        image = source.image if disk else None
+        if image:
+            source.guests = {1: Guest.running(what=config(image=image))}
+            lease.take(image, source.host.party(UUID))
+        return cls(source, World(guests={}, _next=7), image, **options)
+
+    def owners(self) -> list[World]:
+        """Return the worlds that have a part in the lease of the disk, the holder first."""
+        found = self.image and lease.held(self.image)
+        parties = [party for party in (found.holder, found.heir) if party] if found else []
+        both = {str(world.folder): world for world in (self.source, self.target)}
+        return [both[party.host] for party in parties]
 
     def run(self) -> tuple[End, End]:
         """Let both sides run to their ends."""

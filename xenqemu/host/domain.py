@@ -15,6 +15,7 @@ from xenqemu.formats.domain_config import DomainConfig
 from xenqemu.formats.libxc_records import CpuidLeaf
 from xenqemu.formats.source import Source
 from xenqemu.host.hypervisor import DomainInfo, Hypervisor, Progress, RunState
+from xenqemu.host.lease import Party
 from xenqemu.host.ledger import Ledger
 from xenqemu.host.policy import Deadlines
 from xenqemu.host.store import Store
@@ -93,6 +94,9 @@ class Host(Protocol):
 
     def rivals(self, domid: int) -> list[str]:
         """Return who else works on a domain just now, in words for people."""
+
+    def party(self, uuid: str) -> Party:
+        """Return who a guest of this host is to other hosts that share its storage."""
 
     def store(self) -> Store:
         """Return a connection to xenstore, not yet opened: use it in a `with`."""

@@ -23,7 +23,7 @@ import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
@@ -31,6 +31,7 @@ from typing import IO, Literal
 from xenqemu.errors import HostError, HostTimeout
 from xenqemu.host.policy import Deadline
 from xenqemu.host.process import END_TIMEOUT, last_words
+from xenqemu.host.signals import undisturbed
 
 Moment = Literal["pre", "post", "failed"]
 Act = Literal["save", "restore", "migrate"]
@@ -127,8 +128,20 @@ def _run(hook: Path, data: bytes, seconds: float) -> None:
 
 def _finished(hook: Path, given: IO[bytes], deadline: Deadline) -> tuple[bytes | None, int]:
     """Return a hook's last words, None if it had to be killed, and its status."""
+    with ExitStack() as ending:
+        with undisturbed():  # Ctrl-C must not come between its start and our knowing of it
+            process = _started(hook, given)
+            pipe = process.stderr
+            assert pipe is not None
+            ending.enter_context(closing(pipe))
+            ending.callback(_end, process)
+        said = _heard(process.pid, pipe.fileno(), deadline)
+    return said, process.returncode
+
+
+def _started(hook: Path, given: IO[bytes]) -> subprocess.Popen[bytes]:
     try:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             [hook],
             bufsize=0,
             cwd="/",
@@ -140,13 +153,6 @@ def _finished(hook: Path, given: IO[bytes], deadline: Deadline) -> tuple[bytes |
         )
     except OSError as error:
         raise HostError(f"{hook} cannot be run: {error.strerror}") from error
-    assert process.stderr is not None  # it is a pipe
-    with closing(process.stderr):
-        try:
-            said = _heard(process.pid, process.stderr.fileno(), deadline)
-        finally:
-            _end(process)
-        return said, process.returncode
 
 
 def _heard(pid: int, pipe: int, deadline: Deadline) -> bytes | None:

@@ -3,25 +3,29 @@
 ::
 
     IMAGE.xenqemu-lease        {"holder": PARTY, "heir": PARTY or null}, as JSON
+    IMAGE.xenqemu-lease.new    the next one, being written
     IMAGE.xenqemu-lease.lock   there while somebody looks at the lease or changes it
     PARTY                      {"host", "boot", "vm", "since"}
 
-    (none)       --take-->       holder                one guest begins to use the image
-    holder       --offer-->      holder, heir          it is about to move to the heir's host
-    holder, heir --take-->       holder, heir          it is being built there, and stands still
-    holder, heir --withdraw-->   holder                the move has failed, says the holder
-    holder, heir --hand_over-->  heir as the holder    the point of no return
-    holder, heir --release-->    heir as the holder by the holder; holder alone by the heir
-    holder       --release-->    (none)
+    (none)       --take-->     holder                  one guest begins to use the image
+    holder       --take-->     holder, heir            it is being built on the heir's host too, and
+                                                       stands still there
+    holder, heir --claim-->    the two change places   by the heir, before it lets the guest run:
+                                                       the point of no return
+    holder, heir --settle-->   holder                  the move is over, says who has the guest
+    holder, heir --release-->  the other, as holder    its copy is gone
+    holder       --release-->  (none)
 
 A host knows its own guests by its xenstore; so what is its own here it may take over at any time,
 also what it left when it crashed: then the lease names a former boot.  Whether another host still
 lives it cannot know, so that what is another's is refused; when that is gone for good, removing
-the file is for a human.  A promise is worth something only as long as both hosts stay up: a holder
-that crashed meanwhile must ask whether the heir became the guest, an heir has to ask again.
+the file is for a human.  A part in a move is worth something only as long as its host stays up: a
+holder that crashed meanwhile must ask whether the heir became the guest, an heir has to be built
+again.
 
-A migration by xl makes no offer; there the domain is called NAME--incoming while it is being built
-(xl_migrate.c), and is taken for the heir by that.  The old host's `release` completes the move.
+That a guest moves is known by the name of its domain while it is being built, NAME--incoming, as
+xl's (xl_migrate.c) and ours have it.  xl claims nothing: there the old host's `release` completes
+the move.
 
 All functions follow symbolic links, may be repeated, and raise `HostError` where the lease cannot
 be read or written, `HostTimeout` where its lock is held for long.
@@ -36,14 +40,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xenqemu.errors import HostError, InUse
-from xenqemu.formats.domain_config import DomainConfig
 from xenqemu.host import lockfile
 from xenqemu.host.policy import PATIENCE, Deadlines
 from xenqemu.host.process import boot_id
-from xenqemu.host.staging import staged
+
+if TYPE_CHECKING:  # hotplug scripts, which start anew for each disk, do without it
+    from xenqemu.formats.domain_config import DomainConfig
 
 SUFFIX = ".xenqemu-lease"
 
@@ -53,7 +58,7 @@ LONGEST = 4096
 
 @dataclass(frozen=True)
 class Party:
-    """A guest on a host: `boot` is the host's boot ("" if it is only promised something)."""
+    """A guest on a host: `boot` is the host's boot, `since` when it got its part of a lease."""
 
     host: str
     boot: str
@@ -72,7 +77,7 @@ class Party:
 
 @dataclass(frozen=True)
 class Lease:
-    """Who may write an image, and who will once the guest has moved."""
+    """Who may write an image, and who has it once the holder lets go of it."""
 
     holder: Party
     heir: Party | None = None
@@ -100,8 +105,8 @@ def take(
 ) -> None:
     """Become the holder, or the heir if the same guest holds it elsewhere and is moving here.
 
-    That it moves is known from an offer, or to the caller (`incoming`).  Whether the image is
-    free on this very host is the caller's to know.  Raises `InUse`, naming who has it.
+    That it moves is known to the caller (`incoming`), or from its being the heir already.  Whether
+    the image is free on this very host is the caller's to know.  Raises `InUse`, naming who has it.
     """
     with _changing(image, deadlines) as file:
         lease = _read(file)
@@ -110,39 +115,43 @@ def take(
         elif lease.holder.host == who.host:
             _refuse_beside_heir(file, lease, who)
             _write(file, replace(lease, holder=_now(who)))
-        elif lease.holder.vm == who.vm and (incoming or _is_promised(lease, who)):
+        elif lease.holder.vm == who.vm and (incoming or _is_heir(lease, who)):
             _write(file, replace(lease, heir=_now(who)))
         else:
             raise _in_use(file, lease.holder)
 
 
-def offer(image: Path, who: Party, host: str, deadlines: Deadlines = PATIENCE) -> None:
-    """Let the same guest take the lease on another host, as the heir; nothing if there is none.
+def claim(image: Path, who: Party, deadlines: Deadlines = PATIENCE) -> None:
+    """Become the holder, whose heir the former one is: from now on the guest may run here.
 
-    Raises `InUse` if it is not `who` that holds it.
+    Nothing if `who` holds it already.  Raises `InUse` if it has no part in the lease (any more).
     """
     with _changing(image, deadlines) as file:
         lease = _read(file)
-        if lease is not None:
-            _refuse_unless_held(file, lease, who)
-            _write(file, replace(lease, heir=_now(Party(host, "", who.vm))))
+        if lease is None:
+            raise InUse(f"{image} is no longer held by {who}: somebody has removed {file}")
+        part = _part(file, lease, who)
+        if part != lease.holder:
+            _write(file, Lease(_now(part), lease.holder))
 
 
-def withdraw(image: Path, who: Party, deadlines: Deadlines = PATIENCE) -> None:
-    """Take an offer back; nothing if there was none, `InUse` if it is not `who` that holds it."""
+def settle(image: Path, who: Party, deadlines: Deadlines = PATIENCE) -> None:
+    """Be the only one with a part in the lease: the move is over, and `who` has the guest.
+
+    Nothing if there is none any more.  Raises `InUse` if `who` has no part in it.
+    """
     with _changing(image, deadlines) as file:
         lease = _read(file)
-        if lease is not None and lease.heir is not None:
-            _refuse_unless_held(file, lease, who)
-            _write(file, replace(lease, heir=None))
+        if lease is not None and lease != (alone := Lease(_part(file, lease, who))):
+            _write(file, alone)
 
 
-def hand_over(image: Path, who: Party, deadlines: Deadlines = PATIENCE) -> None:
-    """Make the heir the holder: from now on it is the guest; nothing if there is no heir."""
-    with _changing(image, deadlines) as file:
-        lease = _read(file)
-        if lease is not None and lease.heir is not None and _is_held(lease, who):
-            _write(file, Lease(lease.heir))
+def moved(image: Path, who: Party) -> bool:
+    """Tell whether the guest has gone from `who` for good: another host alone has its image."""
+    lease = held(image)
+    if lease is None or _is_held(lease, who):
+        return False
+    return lease.holder.vm == who.vm and not _is_heir(lease, who)
 
 
 def release(image: Path, who: Party, deadlines: Deadlines = PATIENCE) -> None:
@@ -162,8 +171,7 @@ def release(image: Path, who: Party, deadlines: Deadlines = PATIENCE) -> None:
 
 
 def _is_of(party: Party, who: Party) -> bool:
-    same_boot = party.host == who.host and party.boot in ("", who.boot)
-    return same_boot and who.vm in ("", party.vm)
+    return (party.host, party.boot) == (who.host, who.boot) and who.vm in ("", party.vm)
 
 
 def _refuse_beside_heir(file: Path, lease: Lease, who: Party) -> None:
@@ -172,17 +180,21 @@ def _refuse_beside_heir(file: Path, lease: Lease, who: Party) -> None:
         raise _in_use(file, lease.heir)
 
 
-def _refuse_unless_held(file: Path, lease: Lease, who: Party) -> None:
-    if not _is_held(lease, who):
-        raise _in_use(file, lease.holder)
-
-
 def _is_held(lease: Lease, who: Party) -> bool:
     return (lease.holder.host, lease.holder.vm) == (who.host, who.vm)
 
 
-def _is_promised(lease: Lease, who: Party) -> bool:
+def _is_heir(lease: Lease, who: Party) -> bool:
     return lease.heir is not None and _is_of(lease.heir, who)
+
+
+def _part(file: Path, lease: Lease, who: Party) -> Party:
+    """Return what `who` is in a lease; raise `InUse`, naming who has it, if that is nothing."""
+    if _is_held(lease, who):
+        return lease.holder
+    if lease.heir is None or not _is_of(lease.heir, who):
+        raise _in_use(file, lease.holder)
+    return lease.heir
 
 
 def _in_use(file: Path, party: Party) -> InUse:
@@ -221,7 +233,7 @@ def _read(file: Path) -> Lease | None:
     try:
         with file.open("rb") as lease:
             text = lease.read(LONGEST + 1)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise HostError(f"{file}: {error.strerror}") from error
@@ -248,10 +260,26 @@ def _write(file: Path, lease: Lease | None) -> None:
     try:
         if lease is None:
             file.unlink()
-            return
-        with staged(file) as draft:
-            draft.create()
-            draft.file.write(f"{json.dumps(asdict(lease), indent=1)}\n".encode())
-            draft.publish()
+        else:
+            draft = file.with_name(f"{file.name}.new")  # nobody else's: we have the lock
+            _write_private(draft, f"{json.dumps(asdict(lease), indent=1)}\n".encode())
+            draft.rename(file)
+        _sync(file.parent)
     except OSError as error:
         raise HostError(f"{file}: {error.strerror}") from error
+
+
+def _write_private(path: Path, data: bytes) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(path, flags, 0o600), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -38,6 +38,9 @@ LIMIT = 1 << 20
 LOCK_TIMEOUT = 10.0
 """Seconds to wait for others who are claiming a guest."""
 
+LATEST = 253402300799
+"""Unix time at the end of the year 9999: what is later is no time that an operation began."""
+
 ADOPT_TIMEOUT = 1.0
 """Seconds to wait for others who only look at an operation that was left."""
 
@@ -270,6 +273,8 @@ def _content(path: Path, descriptor: int, *, busy: bool) -> Found | None:
         first, *rest = map(json.loads, lines)
         if {name: type(value) for name, value in first.items()} != get_type_hints(About):
             raise ValueError("its first line does not say what the operation is")
+        if not 0 <= first["since"] <= LATEST:
+            raise ValueError(f"it began at {first['since']}, expected 0 to {LATEST}")
         return Found(path, About(**first), tuple(rest), len(text) - len(cut_off), busy)
     except (ValueError, AttributeError, RecursionError) as error:
         raise HostError(f"{path} is damaged: {error}") from error

@@ -34,8 +34,10 @@ def held(path: Path, seconds: float, mode: int = 0o600) -> Iterator[None]:
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)  # before the lock is let go: see above
-        os.close(descriptor)
+        try:
+            path.unlink(missing_ok=True)  # before the lock is let go: see above
+        finally:
+            os.close(descriptor)
 
 
 def _acquire(path: Path, mode: int, deadline: Deadline) -> int | None:

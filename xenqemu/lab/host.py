@@ -102,9 +102,9 @@ class Lab:
         """Return nobody: all that works on a domain of the lab is in its ledger."""
         return []
 
-    def party(self, config: DomainConfig) -> Party:
+    def party(self, uuid: str) -> Party:
         """Return who a guest of this host is to other hosts, some of which are in other folders."""
-        return Party.here(config.uuid, str(self.folder))
+        return Party.here(uuid, str(self.folder))
 
     def up(self) -> None:
         """Start the host; nothing if it is up."""
@@ -234,7 +234,7 @@ class Lab:
         config = self._known(domid)
         if config:
             network.disconnect(config, self.folder, domid)
-            disks.release(config, self.party(config), self.deadlines)
+            disks.release(config, self.party(config.uuid), self.deadlines)
 
     def _require_up(self) -> None:
         if self._xenstored() is None:

@@ -42,7 +42,7 @@ class Ground(Protocol):
     hypervisor: PlainQemu
     deadlines: Deadlines
 
-    def party(self, config: DomainConfig) -> Party:
+    def party(self, uuid: str) -> Party:
         """Return who a guest is to other hosts."""
 
     def store(self) -> Store:
@@ -94,7 +94,7 @@ class Site:
         try:
             self._claim(config)
             (self._place.folder / "held").touch()
-            disks.take(config, self._host.party(config), self._host.deadlines)
+            disks.take(config, self._host.party(config.uuid), self._host.deadlines)
             return _empty_memory(self._place, config)
         except OSError as error:
             raise HostError(f"cannot make room for {config.name}: {error}") from error

@@ -22,7 +22,7 @@ from xenqemu.host.precopy import Precopy
 from xenqemu.host.route import Route
 from xenqemu.host.streams import streams_by
 from xenqemu.host.transport import Listener, unheard
-from xenqemu.operations import steps
+from xenqemu.operations import leases, steps
 from xenqemu.operations.events import Observer, Phase, unobserved
 from xenqemu.operations.guest import UNKNOWN_CHANGES, Guest
 from xenqemu.operations.journal import Journal, begin
@@ -69,9 +69,12 @@ def migrate(
                 job.note(f"{UNKNOWN_CHANGES}: it stands still for all of its move")
             errand = Errand(host.needs(domid, config), route, options, compress, streams)
             agreed = agree(host, errand, listener)
+            images = leases.images(own)
         with receiver_by(agreed.rune, listener, host.deadlines) as peer, ExitStack() as stack:
             with job.phase(Phase.CONNECT):
                 peer.hear()
+                if images:  # the other host is about to take a part in their leases
+                    job.undo(steps.keep_disks(own.uuid, images))
                 beside = streams_by(agreed.further, peer, listener, host.deadlines)
                 further = stack.enter_context(beside)
             out = Wrapper(peer, agreed.features, further)

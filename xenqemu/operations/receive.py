@@ -20,7 +20,7 @@ from xenqemu.host.ledger import About
 from xenqemu.host.meeting import Meeting
 from xenqemu.host.naming import INCOMING
 from xenqemu.host.peer import Peer
-from xenqemu.operations import steps
+from xenqemu.operations import leases, steps
 from xenqemu.operations.events import Observer, Phase, unobserved
 from xenqemu.operations.image import config_ahead
 from xenqemu.operations.journal import Journal, begin
@@ -71,8 +71,9 @@ def receive(
             with job.phase(Phase.HANDOVER):
                 peer.say(Message.READY)
                 _take_over(host, domid, config, peer, job, paused=paused)
-            if not paused:
-                with job.phase(Phase.RELEASE):
+            with job.phase(Phase.RELEASE):
+                job.finish()
+                if not paused:
                     _announce(host, domid, config)
                     require_running(host, domid)
     except BaseException:
@@ -103,13 +104,16 @@ def _let_live(host: Host, domid: int, config: DomainConfig, job: Journal, *, pau
     job.undo(steps.rename(domid, uuid, name, coming))
     rename = partial(host.rename, domid, coming, name)
     meaning = f"domain {domid} may live already: it is the guest now"
+    images = leases.images(config)
+    then = (steps.keep_disks(uuid, images),) if images else ()
+    leases.claim(host, uuid, images)  # destroying the copy gives them back
     if paused:
-        job.commit(rename, Commit(steps.called(domid, uuid, name), meaning))
+        job.commit(rename, Commit(steps.called(domid, uuid, name), meaning, then))
         return
     rename()
     steps.cont(host, domid)  # as libxl does: a confined QEMU waits for it
     unpause = partial(host.hypervisor.unpause, domid)
-    job.commit(unpause, Commit(steps.has_run(domid, uuid), meaning))
+    job.commit(unpause, Commit(steps.has_run(domid, uuid), meaning, then))
 
 
 def _announce(host: Host, domid: int, config: DomainConfig) -> None:

@@ -13,8 +13,9 @@ from xenqemu.errors import HostError
 from xenqemu.host.domain import Host, state
 from xenqemu.host.hypervisor import RunState
 from xenqemu.host.ledger import About, Found
+from xenqemu.operations import leases
+from xenqemu.operations.account import Account
 from xenqemu.operations.events import Observer, unobserved
-from xenqemu.operations.journal import Journal
 from xenqemu.operations.story import Story
 
 
@@ -45,8 +46,8 @@ def recover(
     """End the operations that were left: all, or those on the domain `who`, named or by id.
 
     Operations that go on are left alone, and so is whatever concerns the same guest.  A migration
-    of which nobody here can tell how it ended is left as it is, unless somebody has looked at both
-    copies and says whether the guest has `moved`.
+    of which nobody here can tell how it ended is left as it is, unless the leases of the guest's
+    disks tell, or somebody has looked at both copies and says whether the guest has `moved`.
     """
     found = host.ledger.found()
     busy = [each.about for each in found if each.busy]
@@ -71,12 +72,16 @@ def is_on(about: About, who: str) -> bool:
 
 def _end(host: Host, found: Found, observe: Observer, moved: bool | None) -> Recovered:
     story = Story.of(found)
+    if story.doubt and leases.moved(host, found.about.uuid, story.images):
+        if moved is False:
+            raise HostError(f"another host has the disks of {found.about.name}: it has moved")
+        moved = True
     if story.doubt and moved is False:
         _require_no_copy(host, found.about)
     with closing(host.ledger.adopt(found)) as entry:
-        job = Journal(host, entry, observe, story=story)
+        account = Account(host, entry, observe, story)
         cause = HostError(f"the process of the {found.about} is gone")
-        trouble = job.recover(cause, moved=moved)
+        trouble = account.recover(cause, moved=moved)
         about = found.about
         now = str(state(host, about.domid)) if about.domid else ""
         notes = tuple(getattr(cause, "__notes__", ()))

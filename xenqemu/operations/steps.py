@@ -8,7 +8,7 @@ that is meant.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from inspect import signature
@@ -18,8 +18,12 @@ from xenqemu.errors import HostError
 from xenqemu.host.domain import Host, state
 from xenqemu.host.hypervisor import DomainInfo, MaySuspendYet, RunState
 from xenqemu.host.staging import Draft, Identity, Traces
+from xenqemu.operations import leases
 
 Arguments = Mapping[str, Any]
+
+KEEP_DISKS = "keep disks"
+"""The act of a step that has a guest's disk images for this host alone."""
 
 SETTLE = "settle"
 """The act of a step that only looks out for a guest that suspends late."""
@@ -135,6 +139,12 @@ def sweep(name: str, uuid: str) -> Step:
     return Step("sweep", f"destroy what was built of {name}", {"name": name, "uuid": uuid})
 
 
+def keep_disks(uuid: str, images: Sequence[str]) -> Step:
+    """Note that the guest is here for good, and may write its images."""
+    what = "note that the guest's disks are for this host"
+    return Step(KEEP_DISKS, what, {"uuid": uuid, "images": list(images)})
+
+
 def clear(traces: Traces) -> Step:
     """Remove what a draft left in its folder."""
     return Step("clear", f"clear {traces.temporary} away", asdict(traces))
@@ -229,6 +239,10 @@ def _require_still(info: DomainInfo) -> None:
         raise Overtaken(f"domain {info.domid} runs: somebody has let it go on")
 
 
+def _keep_disks(host: Host, uuid: str, images: Sequence[str]) -> None:
+    leases.settle(host, uuid, images)
+
+
 def _clear(_host: Host, path: str, temporary: str) -> None:
     Traces(path, temporary).clear()
 
@@ -260,6 +274,7 @@ _ACTS: Mapping[str, Callable[..., None]] = {
     "rename": _rename,
     "destroy": _destroy,
     "sweep": _sweep,
+    KEEP_DISKS: _keep_disks,
     "clear": _clear,
 }
 _QUESTIONS: Mapping[str, Callable[..., bool]] = {

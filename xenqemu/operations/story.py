@@ -22,7 +22,7 @@ from typing import Any
 
 from xenqemu.errors import HostError
 from xenqemu.host.ledger import Found
-from xenqemu.operations.steps import SETTLE, Commit, Step
+from xenqemu.operations.steps import KEEP_DISKS, SETTLE, Commit, Step
 
 COMMITTED: Mapping[str, Any] = {"committed": True}
 """The line behind the point of no return."""
@@ -104,6 +104,14 @@ class Story:
         """Whether nothing is left but to look out for a guest that suspends late."""
         acts = {each.step.act for each in self.steps.values() if each.role is Role.UNDO}
         return acts == {SETTLE} and not self.committed
+
+    @property
+    def images(self) -> list[str]:
+        """The images that the guest has to have for itself here, should it stay."""
+        steps = [self.steps[number].step for number in self.numbers(Role.UNDO)]
+        return [
+            path for step in steps if step.act == KEEP_DISKS for path in step.arguments["images"]
+        ]
 
     def _register(self, number: int, role: Role, step: Step) -> None:
         self.steps[number] = Registered(role, step)

@@ -21,6 +21,7 @@ from xenqemu.formats.source import Source
 from xenqemu.host import naming
 from xenqemu.host.domain import BuildOptions, Needs, collected
 from xenqemu.host.hypervisor import DomainInfo, GuestMemory, Progress, RunState
+from xenqemu.host.lease import Party
 from xenqemu.host.ledger import Ledger
 from xenqemu.host.policy import PATIENCE, Deadlines
 from xenqemu.host.process import boot_id
@@ -95,6 +96,10 @@ class XenHost:
         with self.store() as store:
             name = store.read(f"/local/domain/{domid}/name") or ""
         return rivals(domid, name, self._xen.version)
+
+    def party(self, uuid: str) -> Party:
+        """Return who a guest of this host is to other hosts, as our block script has it too."""
+        return Party.here(uuid)
 
     def store(self) -> Store:
         """Return a connection to xenstore, not yet opened."""
