@@ -8,7 +8,8 @@
     xenqemu.restore("/var/lib/xen/save/guest")
 
 Every function works on the host it is given, by default this machine's.  Nothing is kept between
-calls and nothing is shared by two of them, so that threads may save several domains at once.
+calls and nothing is shared by two of them, so that threads may save several domains at once.  The
+administrator's hooks are the commands' alone: none is run here, as a toolstack has its own.
 Errors are those of `xenqemu.errors`; an async caller uses `asyncio.to_thread`.
 """
 
