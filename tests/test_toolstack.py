@@ -7,8 +7,9 @@ import pytest
 from tests.lab.xenstored.running import running
 from xenqemu import toolstack
 from xenqemu.errors import HostError, UsageError
+from xenqemu.host import settings as settings_module
 from xenqemu.host.policy import Deadlines
-from xenqemu.host.settings import Settings, XenPlaces
+from xenqemu.host.settings import Settings, XenPlaces, read_settings
 from xenqemu.host.store import Store
 
 
@@ -59,15 +60,15 @@ def test_other_words(capabilities, words):
 def conf(tmp_path, monkeypatch) -> Path:
     """Where the host's settings are looked for; there are none yet."""
     file = tmp_path / "xenqemu.conf"
-    monkeypatch.setattr(toolstack, "CONF", file)
+    monkeypatch.setattr(settings_module, "CONF", file)
     monkeypatch.delenv("XENQEMU_CONF", raising=False)
     return file
 
 
 def test_settings_need_not_be_there(conf):
-    assert toolstack.read_settings() == Settings()
+    assert read_settings() == Settings()
     conf.write_text("save.verify = false")
-    assert toolstack.read_settings().save.verify is False
+    assert read_settings().save.verify is False
 
 
 def test_settings_that_are_named_come_first(conf, tmp_path, monkeypatch):
@@ -76,21 +77,21 @@ def test_settings_that_are_named_come_first(conf, tmp_path, monkeypatch):
     other.write_text('host = "lab"')
     third.write_text('host = "lab:/third"')
     monkeypatch.setenv("XENQEMU_CONF", str(other))
-    assert toolstack.read_settings().host == "lab"
-    assert toolstack.read_settings(third).host == "lab:/third"
+    assert read_settings().host == "lab"
+    assert read_settings(third).host == "lab:/third"
 
 
 def test_settings_that_are_named_have_to_be_there(conf, tmp_path, monkeypatch):
     why = "none: the settings cannot be read: No such file or directory"
     with pytest.raises(UsageError, match=why):
-        toolstack.read_settings(tmp_path / "none")
+        read_settings(tmp_path / "none")
     monkeypatch.setenv("XENQEMU_CONF", str(tmp_path / "none"))
     with pytest.raises(UsageError, match=why):
         toolstack.open_host("lab")
     monkeypatch.delenv("XENQEMU_CONF")
     conf.mkdir()
     with pytest.raises(UsageError, match="conf: the settings cannot be read: Is a directory"):
-        toolstack.read_settings()
+        read_settings()
 
 
 def test_xendomains_says_what_the_settings_do_not(conf, tmp_path):
@@ -103,7 +104,7 @@ def test_xendomains_says_what_the_settings_do_not(conf, tmp_path):
     conf.write_text(f'xendomains = "{old}"\nsave_all.folder = "/new"')
     found = toolstack.with_xendomains().save_all
     assert (found.folder, found.deadline) == (Path("/new"), 17.0)
-    assert toolstack.read_settings().save_all.deadline == 300.0
+    assert read_settings().save_all.deadline == 300.0
     conf.write_text('xendomains = ""')
     assert toolstack.with_xendomains() == Settings(xendomains=None)
     conf.unlink()
@@ -119,7 +120,7 @@ def test_xendomains_that_cannot_be_read(conf, tmp_path):
     conf.write_text(f'xendomains = "{old}"')
     with pytest.raises(UsageError, match=f"^{old}: XENDOMAINS_SAVE: expected one word"):
         toolstack.with_xendomains()
-    assert toolstack.read_settings().xendomains == old  # all other commands do not mind
+    assert read_settings().xendomains == old  # all other commands do not mind
 
 
 def test_settings_say_where_they_are_wrong(conf):

@@ -17,6 +17,7 @@
     │   │   └── WriteFailed                     it could not write the file
     │   ├── HypervisorError                 Xen, or what stands in its place
     │   ├── InUse                           somebody else has what was asked for
+    │   ├── Forbidden                       a hook of the administrator's did not say yes
     │   ├── HostTimeout                     a party did not answer in time
     │   ├── ReplyLost                       the request went out, its answer never came
     │   └── NotConverged                    a guest changes faster than its memory is written
@@ -37,6 +38,7 @@ __all__ = [
     "BadRecord",
     "Cancelled",
     "DeviceModelError",
+    "Forbidden",
     "FormatError",
     "HostError",
     "HostTimeout",
@@ -148,6 +150,10 @@ class HypervisorError(HostError):
 
 class InUse(HostError):
     """Somebody else has what was asked for; the message names them."""
+
+
+class Forbidden(HostError):
+    """A hook did not say yes to an act; nothing was touched."""
 
 
 class HostTimeout(HostError):

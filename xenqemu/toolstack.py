@@ -8,7 +8,8 @@
     xenqemu.restore("/var/lib/xen/save/guest")
 
 Every function works on the host it is given, by default this machine's.  Nothing is kept between
-calls and nothing is shared by two of them, so that threads may save several domains at once.
+calls and nothing is shared by two of them, so that threads may save several domains at once.  The
+administrator's hooks are the commands' alone: none is run here, as a toolstack has its own.
 Errors are those of `xenqemu.errors`; an async caller uses `asyncio.to_thread`.
 """
 
@@ -27,7 +28,7 @@ from xenqemu.host import domain
 from xenqemu.host.domain import DomainState, Host
 from xenqemu.host.policy import Deadlines
 from xenqemu.host.precopy import Precopy
-from xenqemu.host.settings import DEFAULTS, Settings, after_xendomains
+from xenqemu.host.settings import Settings, after_xendomains, read_settings
 from xenqemu.operations import cancel as cancelling
 from xenqemu.operations import recover as recovering
 from xenqemu.operations import restore as restoring
@@ -41,27 +42,6 @@ from xenqemu.operations.suspend import After
 
 CAPABILITIES = Path("/proc/xen/capabilities")
 """Holds "control_d" in a domain that controls its host."""
-
-CONF = Path("/etc/xenqemu/xenqemu.conf")
-"""Where an administrator's settings are, if there are any."""
-
-
-def read_settings(file: str | Path | None = None, base: Settings = DEFAULTS) -> Settings:
-    """Return what `file` says, else $XENQEMU_CONF, else `CONF`, which need not be there.
-
-    What it does not say is as in `base`.  Raises `UsageError` for what cannot be read, and for
-    what it says if that makes no sense.
-    """
-    named = file or os.environ.get("XENQEMU_CONF")
-    path = Path(named or CONF)
-    try:
-        with path.open("rb") as conf:
-            text = conf.read(settings_format.MAX_TEXT + 1)
-    except OSError as error:
-        if isinstance(error, FileNotFoundError) and not named:
-            return base
-        raise UsageError(f"{path}: the settings cannot be read: {error.strerror}") from error
-    return settings_format.read(text, base, str(path))
 
 
 def with_xendomains(file: str | Path | None = None) -> Settings:

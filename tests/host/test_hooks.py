@@ -12,7 +12,7 @@ import pytest
 
 from tests.as_root import as_root
 from tests.host.test_process import wait_ended
-from xenqemu.errors import HostError, HostTimeout
+from xenqemu.errors import Forbidden
 from xenqemu.host import hooks as hooks_module
 from xenqemu.host.hooks import Hooks
 from xenqemu.host.process import Process
@@ -110,7 +110,7 @@ def test_a_hook_need_not_listen(hooks, put):
 def test_a_hook_forbids_with_its_reason(hooks, put, tmp_path):
     hook = put("echo '  the backup' >&2; echo runs >&2; exit 3", "10-first")
     put("touch $NOTES/second", "20-second")
-    with pytest.raises(HostError) as caught:
+    with pytest.raises(Forbidden) as caught:
         hooks.run("pre", "save", ABOUT)
     assert str(caught.value) == f"{hook} failed (exit status 3): the backup; runs"
     assert not (tmp_path / "second").exists()
@@ -118,7 +118,7 @@ def test_a_hook_forbids_with_its_reason(hooks, put, tmp_path):
 
 def test_a_hook_forbids_without_a_reason(hooks, put):
     put("exit 1")
-    with pytest.raises(HostError, match=r"hook failed \(exit status 1\): it does not say why"):
+    with pytest.raises(Forbidden, match=r"hook failed \(exit status 1\): it does not say why"):
         hooks.run("pre", "save", ABOUT)
 
 
@@ -152,7 +152,7 @@ def test_a_hook_that_hangs_is_killed_with_all_it_started(place, put, tmp_path, t
 
     looking = threading.Thread(target=look)
     looking.start()
-    with pytest.raises(HostTimeout, match=r"hook was killed: it was not done within 1 s"):
+    with pytest.raises(Forbidden, match=r"hook was killed: it was not done within 1 s"):
         Hooks(place, 1.0).run("pre", "save", ABOUT)
     looking.join(20)
     assert len(seen) == 2
@@ -170,27 +170,27 @@ def test_a_hook_that_hangs_afterwards_is_told_and_the_next_one_runs(place, put, 
 
 def test_a_hook_that_dies(hooks, put):
     put("echo oh >&2; kill -KILL $$")
-    with pytest.raises(HostError, match=r"hook failed \(signal 9\): oh"):
+    with pytest.raises(Forbidden, match=r"hook failed \(signal 9\): oh"):
         hooks.run("pre", "save", ABOUT)
 
 
 def test_of_a_flood_the_last_words_are_kept(hooks, put):
     put("yes 0123456789 | head -n 300000 >&2; echo the end >&2; exit 1")
-    with pytest.raises(HostError) as caught:
+    with pytest.raises(Forbidden) as caught:
         hooks.run("pre", "save", ABOUT)
     assert str(caught.value).endswith(": " + "0123456789; " * 7 + "the end")
 
 
 def test_a_flood_without_end_is_ended(place, put):
     put("exec yes >&2")
-    with pytest.raises(HostTimeout, match="hook was killed"):
+    with pytest.raises(Forbidden, match="hook was killed"):
         Hooks(place, 0.5).run("pre", "save", ABOUT)
 
 
 @pytest.mark.parametrize("daemon", ["sleep 600", "yes >&2"])
 def test_what_a_hook_leaves_running_is_not_waited_for(hooks, put, tmp_path, daemon):
     put(f"{daemon} & echo $! >$NOTES/pids; echo started >&2; exit 1")
-    with pytest.raises(HostError, match=r"hook failed \(exit status 1\): .*started|y; y"):
+    with pytest.raises(Forbidden, match=r"hook failed \(exit status 1\): .*started|y; y"):
         hooks.run("pre", "save", ABOUT)
     for process in pids(tmp_path):
         if process:
@@ -239,7 +239,7 @@ def test_a_hook_that_cannot_be_killed(hooks, put, monkeypatch):
     put("exec sleep 2")
     monkeypatch.setattr(os, "killpg", lambda _group, _number: None)
     monkeypatch.setattr(hooks_module, "END_TIMEOUT", 0.2)
-    with pytest.raises(HostTimeout, match=r"process \d+ is there 0\.2 s after SIGKILL"):
+    with pytest.raises(Forbidden, match=r"process \d+ is there 0\.2 s after SIGKILL"):
         Hooks(hooks.folder, 0.2).run("pre", "save", ABOUT)
 
 
@@ -265,7 +265,7 @@ def test_what_others_could_have_written_is_not_run(hooks, put, tmp_path, how, ab
     hook = put("touch $NOTES/ran")
     spoiled = [hook, *hook.parents][above]
     spoil(spoiled, how)
-    with pytest.raises(HostError) as caught:
+    with pytest.raises(Forbidden) as caught:
         hooks.run("pre", "save", ABOUT)
     assert str(caught.value) == f"{spoiled} {WHY[how]}"
     assert not (tmp_path / "ran").exists()
@@ -277,7 +277,7 @@ def test_a_link_is_as_good_as_what_it_leads_to(hooks, put, tmp_path):
     hook.rename(elsewhere)
     hook.symlink_to(elsewhere)
     spoil(elsewhere, "mode")
-    with pytest.raises(HostError, match="hook is not run: everyone may write it"):
+    with pytest.raises(Forbidden, match="hook is not run: everyone may write it"):
         hooks.run("pre", "save", ABOUT)
 
 
@@ -294,14 +294,14 @@ def test_one_that_is_not_trusted_afterwards_is_told_and_the_next_one_runs(hooks,
 )
 def test_what_is_no_program(hooks, put, text, why):
     put("").write_text(text)
-    with pytest.raises(HostError, match=f"hook cannot be run: {why}"):
+    with pytest.raises(Forbidden, match=f"hook cannot be run: {why}"):
         hooks.run("pre", "save", ABOUT)
 
 
 def test_a_file_in_the_place_of_the_folder(hooks, place):
     (place / "pre-save.d").touch()
     (place / "post-save.d").touch()
-    with pytest.raises(HostError, match=r"pre-save.d: the hooks cannot be read: Not a directory"):
+    with pytest.raises(Forbidden, match=r"pre-save.d: the hooks cannot be read: Not a directory"):
         hooks.run("pre", "save", ABOUT)
     (said,) = hooks.run("post", "save", ABOUT)
     assert said.endswith("post-save.d: the hooks cannot be read: Not a directory")
@@ -310,5 +310,5 @@ def test_a_file_in_the_place_of_the_folder(hooks, place):
 def test_a_hook_that_is_removed_by_the_one_before(hooks, put):
     second = put("", "2")
     put(f"rm {second}", "1")
-    with pytest.raises(HostError, match="2 is not run: No such file or directory"):
+    with pytest.raises(Forbidden, match="2 is not run: No such file or directory"):
         hooks.run("pre", "save", ABOUT)

@@ -98,6 +98,31 @@ def test_failure_to_publish_puts_all_back(tmp_path, monkeypatch, older, fails):
         assert (tmp_path / "guest").read_bytes() == older
 
 
+@pytest.mark.parametrize("older", [b"older", None])
+def test_a_file_system_without_hard_links(tmp_path, monkeypatch, older):
+    """As FAT: an older file is not replaced, which shows before anything is written."""
+
+    def link(*_names, **_folders):
+        if older:
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+        raise FileNotFoundError  # the system looks for the file first
+
+    monkeypatch.setattr(staging.os, "link", link)
+    path = tmp_path / "guest"
+    if older is None:
+        with staged(path) as draft:
+            draft.create()
+            draft.publish()
+        assert names(tmp_path) == ["guest"]
+        return
+    path.write_bytes(older)
+    why = f"^{path} is there, and cannot be kept .*: Operation not permitted; .*no hard links"
+    with pytest.raises(HostError, match=why), staged(path) as draft:
+        draft.create()
+    assert names(tmp_path) == ["guest"]
+    assert path.read_bytes() == older
+
+
 @pytest.mark.parametrize(
     ("make", "what"),
     [

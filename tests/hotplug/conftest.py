@@ -15,7 +15,6 @@ import pytest
 from tests.lab.xenstored.running import running
 from xenqemu.host import lease, loop
 from xenqemu.host.store import Store
-from xenqemu.hotplug import contract
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = {"vbd": ROOT / "hotplug" / "xenqemu-block", "vif": ROOT / "hotplug" / "xenqemu-vif"}
@@ -32,10 +31,12 @@ class Done(NamedTuple):
 
 @dataclass
 class Libxl:
-    """One host's libxl: its xenstore, and how it runs scripts."""
+    """One host's libxl: its xenstore, and how it runs scripts; their settings and locks."""
 
     socket: Path
     store: Store
+    conf: Path
+    locks: Path
 
     def domain(self, domid: int, name: str, uuid: str) -> None:
         home = f"/local/domain/{domid}"
@@ -103,11 +104,13 @@ class Libxl:
 
 @pytest.fixture
 def libxl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Libxl]:
-    """A host with two guests, 5 (web) and 6 (mail), and locks of its own."""
+    """A host with two guests, 5 (web) and 6 (mail), and settings that give it locks of its own."""
     socket = tmp_path / "xenstored" / "socket"
-    monkeypatch.setattr(contract, "LOCKS", tmp_path / "locks")
+    conf = tmp_path / "xenqemu.conf"
+    conf.write_text(f'xen.ledger = "{tmp_path}/run"\n')
+    monkeypatch.setenv("XENQEMU_CONF", str(conf))
     with running(socket), Store(socket) as store:
-        host = Libxl(socket, store)
+        host = Libxl(socket, store, conf, tmp_path / "run" / "hotplug")
         host.domain(5, "web", UUIDS[5])
         host.domain(6, "mail", UUIDS[6])
         yield host

@@ -378,20 +378,19 @@ def test_no_xenstore(libxl: Libxl, image: Path, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def busy_disk(image: Path):
+def busy_disk(libxl: Libxl, image: Path):
     """Hold the lock on the disk that a script will want."""
     backing = Backing.of(image)
-    folder = Path("/run/xenqemu/hotplug")
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    libxl.locks.mkdir(mode=0o700, parents=True)
     name = f"disk-{backing.device:x}-{backing.inode:x}.lock"
-    with lockfile.held(folder / name, 5):
+    with lockfile.held(libxl.locks / name, 5):
         yield
 
 
 def test_told_to_stop_while_it_waits(libxl: Libxl, image: Path, busy_disk: None) -> None:
     path = libxl.disk(5, image)
     with libxl.start(path, "add") as script:
-        lock = Path("/run/xenqemu/hotplug/vbd-5-51712.lock")
+        lock = libxl.locks / "vbd-5-51712.lock"
         deadline = time.monotonic() + 30
         while not lock.exists():
             assert time.monotonic() < deadline

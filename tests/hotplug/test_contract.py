@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,10 +11,12 @@ import time
 
 import pytest
 
-from tests.hotplug.conftest import SCRIPTS, Libxl
+from tests.hotplug.conftest import SCRIPTS, Libxl, holder, loops
 from xenqemu.errors import HostError, HostTimeout, UsageError
+from xenqemu.host import lockfile
+from xenqemu.host.settings import read_settings
 from xenqemu.hotplug import contract
-from xenqemu.hotplug.contract import Device, limited, reason
+from xenqemu.hotplug.contract import Backend, Device, limited, reason
 
 GOOD = {"XENBUS_PATH": "backend/vbd/5/51712", "XENBUS_TYPE": "vbd", "XENBUS_BASE_PATH": "backend"}
 
@@ -118,11 +121,52 @@ def test_a_reason_is_one_line():
     assert reason(KeyError()) == "KeyError"
 
 
-def test_a_lock_that_another_script_holds(tmp_path, monkeypatch):
-    monkeypatch.setattr(contract, "LOCKS", tmp_path / "a" / "locks")
+def test_a_lock_that_another_script_holds(libxl: Libxl, monkeypatch):
     monkeypatch.setattr(contract, "LOCK_TIMEOUT", 0.1)
-    with contract.locked("vbd-5-51712"), contract.locked("vbd-5-51728"):
-        assert (tmp_path / "a" / "locks").stat().st_mode & 0o777 == 0o700
+    backend = Backend(Device("vbd", 5, 51712), libxl.store, read_settings())
+    with backend.locked("vbd-5-51712"), backend.locked("vbd-5-51728"):
+        assert libxl.locks.stat().st_mode & 0o777 == 0o700
         with pytest.raises(HostTimeout, match=r"vbd-5-51712\.lock is held by another process"):
-            with contract.locked("vbd-5-51712"):
+            with backend.locked("vbd-5-51712"):
                 pytest.fail("both hold it")
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("deadlines.lease_lock = -1", "deadlines.lease_lock: expected seconds, above 0 .*, got -1"),
+        ('xen.ledgers = "/run"', "no key is 'xen.ledgers'; the nearest is xen.ledger"),
+        ("xen", "not TOML: .*"),
+        (None, "the settings cannot be read: No such file or directory"),
+    ],
+)
+def test_settings_that_are_not_sound(libxl: Libxl, image, text, why):
+    """Nothing is connected then, and libxl is told why; what is connected can be removed."""
+    path = libxl.disk(5, image)
+    libxl.good(path, "add")
+    other = libxl.disk(6, image.with_name("other.img"))
+    libxl.conf.unlink()
+    if text is not None:
+        libxl.conf.write_text(text)
+    assert re.fullmatch(f"{libxl.conf}: {why}", libxl.refused(other, "add"))
+    assert libxl.nodes(other)["hotplug-status"] == "error"
+    libxl.good(path, "remove")
+    assert (loops(image), holder(image)) == ([], None)
+
+
+def test_xenstored_is_where_the_settings_say(libxl: Libxl, image):
+    libxl.conf.write_text(f'{libxl.conf.read_text()}xen.xenstored = "{libxl.socket}"\n')
+    path = libxl.disk(5, image)
+    libxl.good(path, "add", XENSTORED_PATH="/nowhere")
+    assert libxl.nodes(path)["hotplug-status"] == "connected"
+    libxl.good(path, "remove", XENSTORED_PATH="/nowhere")
+
+
+def test_a_lease_is_waited_for_as_the_settings_say(libxl: Libxl, image):
+    libxl.conf.write_text(f"{libxl.conf.read_text()}deadlines.lease_lock = 0.2\n")
+    path = libxl.disk(5, image)
+    lock = image.with_name(f"{image.name}.xenqemu-lease.lock")
+    with lockfile.held(lock, 1):
+        why = libxl.refused(path, "add")
+    assert why.startswith(f"{lock} is held by another process for 0.")
+    assert loops(image) == []

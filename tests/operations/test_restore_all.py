@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from tests.operations.fakes import Fault, How, World
-from tests.operations.test_save_all import Everyone
+from tests.operations.test_save_all import Doorkeeper, Everyone
 from xenqemu.errors import HostError
 from xenqemu.host.settings import RestoreAll
-from xenqemu.operations.outcome import Outcome
+from xenqemu.operations.outcome import Outcome, nothing_around
 from xenqemu.operations.records import saved, spent
 from xenqemu.operations.restore_all import restore_all
 
@@ -24,9 +24,9 @@ class Boot:
         self.world = World(guests={})
         self.told: list[Outcome] = []
 
-    def restore(self, **plan: object) -> dict[str, str]:
+    def restore(self, around=nothing_around, **plan: object) -> dict[str, str]:
         chosen = replace(PLAN, **plan)
-        restore_all(lambda: self.world.host, self.folder, chosen, self.told.append)
+        restore_all(lambda: self.world.host, self.folder, chosen, self.told.append, around=around)
         assert self.world.broken == []
         return {outcome.name: outcome.how.value for outcome in self.told}
 
@@ -51,6 +51,16 @@ def test_all_come_back_and_their_records_go(folder):
     assert boot.running() == ["mail", "web"]
     assert boot.text("web") == "as domain 3"
     assert list(folder.iterdir()) == []
+
+
+def test_what_may_not_come_back_keeps_its_record(folder):
+    boot = Boot(folder)
+    around = Doorkeeper("mail")
+    assert boot.restore(around) == {"mail": "forbidden", "web": "restored"}
+    assert boot.text("mail") == f"the backup runs; its record is {folder}/mail"
+    assert boot.running() == ["web"]
+    assert [path.name for path in folder.iterdir()] == ["mail"]
+    assert around.seen == [("restore", {"file": f"{folder}/{name}"}) for name in ("mail", "web")]
 
 
 def test_in_the_order_that_is_chosen(folder):

@@ -4,6 +4,7 @@ import os
 import signal
 import stat
 import threading
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,11 +12,11 @@ import pytest
 
 from tests.operations import fakes
 from tests.operations.fakes import Fault, Guest, How, World, config, loaded
-from xenqemu.errors import HostError
+from xenqemu.errors import Forbidden, HostError
 from xenqemu.host.guest_files import Choice
 from xenqemu.host.settings import SaveAll
 from xenqemu.operations import save_all as module
-from xenqemu.operations.outcome import Outcome
+from xenqemu.operations.outcome import Outcome, nothing_around
 from xenqemu.operations.records import saved
 from xenqemu.operations.save_all import save_all
 
@@ -34,10 +35,17 @@ class Everyone:
         self.plan = SaveAll(folder=folder, parallel=1, shutdown_deadline=0.3)
         self.told: list[Outcome] = []
 
-    def save(self, own=None, check=True, **plan: object) -> dict[str, str]:
+    def save(self, own=None, check=True, around=nothing_around, **plan: object) -> dict[str, str]:
         """Return what became of each, in a few words."""
         chosen = replace(self.plan, **plan)
-        save_all(lambda: self.world.host, chosen, own or {}, self.told.append, check=check)
+        save_all(
+            lambda: self.world.host,
+            chosen,
+            own or {},
+            self.told.append,
+            check=check,
+            around=around,
+        )
         assert self.world.broken == []
         return {outcome.name: outcome.how.value for outcome in self.told}
 
@@ -115,6 +123,53 @@ def test_a_paused_guest_is_told(folder):
     assert "it could not be saved: domain 1 is not running" in everyone.text("a")
     assert "; it could not be shut down: it does not run (hypervisor: paused" in everyone.text("a")
     assert everyone.world.guests[1].held
+
+
+class Doorkeeper:
+    """What is around each act: notes it, and forbids it for the guests that it is told."""
+
+    def __init__(self, *forbidden: str) -> None:
+        self.forbidden = forbidden
+        self.seen: list[object] = []
+
+    @contextmanager
+    def __call__(self, act, /, **about):
+        self.seen.append((act, about))
+        if Path(about["file"]).name in self.forbidden:
+            raise Forbidden("the backup runs")
+        try:
+            yield
+        except HostError as error:
+            error.add_note("told")
+            raise
+
+
+def test_whose_save_is_forbidden_is_left_alone(folder):
+    everyone = Everyone(folder, a={}, b={})
+    around = Doorkeeper("a")
+    assert everyone.save(around=around) == {"a": "forbidden", "b": "saved"}
+    assert everyone.text("a") == "the backup runs; it is left alone"
+    assert [guest.runs for guest in everyone.world.guests.values()] == [True]
+    assert [path.name for path in folder.iterdir()] == ["b"]
+    assert around.seen == [
+        ("save", {"domid": domid, "name": name, "file": f"{folder}/{name}"})
+        for domid, name in ((1, "a"), (2, "b"))
+    ]
+
+
+def test_nothing_is_around_what_is_not_saved(folder):
+    everyone = Everyone(folder, a={}, b={})
+    around = Doorkeeper()
+    everyone.save(leave=("a",), shut_down=("b",), around=around)
+    Everyone(folder, c={}).save(deadline=1e-9, around=around)
+    assert around.seen == []
+
+
+def test_what_is_around_a_save_sees_it_fail(folder):
+    everyone = Everyone(folder, a={})
+    everyone.world.blockers = ["nvme"]
+    assert everyone.save(around=Doorkeeper()) == {"a": "shut down"}
+    assert everyone.text("a").endswith("; told")
 
 
 def test_time_for_all_of_them(folder):

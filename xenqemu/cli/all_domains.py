@@ -9,6 +9,7 @@ from contextlib import suppress
 from functools import partial
 
 from xenqemu.cli import show
+from xenqemu.cli.hooked import hooked
 from xenqemu.errors import HostError
 from xenqemu.host.guest_files import own_choices
 from xenqemu.operations import restore_all as restoring
@@ -25,7 +26,14 @@ def save_all(chosen: argparse.Namespace) -> None:
         show.complain(complaint)
     told = _Told(as_json=chosen.json)
     opened = partial(open_host, chosen.host, settings=settings)
-    saving.save_all(opened, settings.save_all, own, told, check=settings.save.verify)
+    saving.save_all(
+        opened,
+        settings.save_all,
+        own,
+        told,
+        check=settings.save.verify,
+        around=partial(hooked, settings.hooks),
+    )
     told.conclude()
 
 
@@ -35,7 +43,9 @@ def restore_all(chosen: argparse.Namespace) -> None:
     told = _Told(as_json=chosen.json)
     if settings.restore_all.restore:
         opened = partial(open_host, chosen.host, settings=settings)
-        restoring.restore_all(opened, settings.save_all.folder, settings.restore_all, told)
+        around = partial(hooked, settings.hooks)
+        folder = settings.save_all.folder
+        restoring.restore_all(opened, folder, settings.restore_all, told, around=around)
     told.conclude()
 
 
@@ -48,7 +58,7 @@ class _Told:
 
     def __call__(self, outcome: Outcome) -> None:
         name, how, text = outcome.name, outcome.how, outcome.text
-        if how is How.FAILED:
+        if how in (How.FAILED, How.FORBIDDEN):
             self._failed.append(name)
         with suppress(OSError):  # nobody hears us any more, which is no matter of the domains
             if self._as_json:

@@ -17,13 +17,14 @@ from xenqemu.formats.domain_config import DomainConfig
 from xenqemu.formats.source import Source
 from xenqemu.host import domain
 from xenqemu.host.domain import Host
+from xenqemu.host.settings import read_settings
 from xenqemu.operations.devices import save_devices as save_device_state
 from xenqemu.operations.outline import outline
 from xenqemu.operations.recover import unfinished
 from xenqemu.operations.restore import restore as restore_domain
 from xenqemu.operations.suspend import After, suspend
 from xenqemu.operations.verify import verify as verify_file
-from xenqemu.toolstack import open_host, read_settings
+from xenqemu.toolstack import open_host
 
 Command = Callable[[argparse.Namespace], None]
 

@@ -14,8 +14,8 @@ from xenqemu.host.hooks import Act, Hooks
 def hooked(hooks: Hooks, act: Act, **about: object) -> Iterator[None]:
     """Run the hooks of `act` before and after the block; those are told `about`.
 
-    Raises `HostError` if one of them forbids it: the block is not run then.  What goes wrong with
-    hooks afterwards is told on standard error, or noted at the error of the block.
+    Raises `Forbidden` if one of them does not allow it: the block is not run then.  What goes wrong
+    with hooks afterwards is told on standard error, or noted at the error of the block.
     """
     hooks.run("pre", act, about)
     try:

@@ -13,11 +13,12 @@ from xenqemu.formats.xlcfg import MAX_TEXT, GuestConfig
 from xenqemu.host import domain
 from xenqemu.host.domain import Needs
 from xenqemu.host.ram_file import IMAGE_VERSION
+from xenqemu.host.settings import read_settings
 from xenqemu.lab import admission
 from xenqemu.lab.console import attach
 from xenqemu.lab.host import Lab
 from xenqemu.lab.machine import Hardware
-from xenqemu.toolstack import open_host, read_settings
+from xenqemu.toolstack import open_host
 
 
 def up(chosen: argparse.Namespace) -> None:

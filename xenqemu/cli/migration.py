@@ -21,10 +21,10 @@ from xenqemu.host.domain import Host
 from xenqemu.host.meeting import DIGITS, Meeting, joined, meeting
 from xenqemu.host.peer import sender_at_standard_streams
 from xenqemu.host.route import Route
+from xenqemu.host.settings import read_settings
 from xenqemu.operations.migrate import migrate as migrate_domain
 from xenqemu.operations.preflight import answer
 from xenqemu.operations.receive import receive
-from xenqemu.toolstack import read_settings
 
 PASSED_ON = ("e", "p")
 """Options that are the receiver's, as with xl."""

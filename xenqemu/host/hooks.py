@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
 
-from xenqemu.errors import HostError, HostTimeout
+from xenqemu.errors import Forbidden, HostError, HostTimeout
 from xenqemu.host.policy import Deadline
 from xenqemu.host.process import END_TIMEOUT, last_words
 from xenqemu.host.signals import undisturbed
@@ -59,7 +59,7 @@ class Hooks:
     def run(self, moment: Moment, act: Act, about: Mapping[str, object]) -> tuple[str, ...]:
         """Run all hooks of one moment; each is told `about`, with "moment" and "act" added.
 
-        Raises `HostError` if a hook of "pre" says no by its exit status, with what it wrote to
+        Raises `Forbidden` if a hook of "pre" says no by its exit status, with what it wrote to
         its standard error, and if it cannot be run, is not to be trusted, or has to be killed: it
         did not say yes.  At other times it is too late for that: all are run, and what went wrong
         is returned, in words.
@@ -68,7 +68,7 @@ class Hooks:
         complaints = []
         for failure in self._failures(f"{moment}-{act}.d", data):
             if moment == "pre":
-                raise failure
+                raise Forbidden(str(failure)) from failure
             complaints.append(str(failure))
         return tuple(complaints)
 

@@ -5,10 +5,12 @@ etc/xenqemu.conf holds every key with its default and what it means.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from xenqemu.formats import xendomains
+from xenqemu.errors import UsageError
+from xenqemu.formats import settings, xendomains
 from xenqemu.formats.settings import taken
 from xenqemu.host.hooks import Hooks
 from xenqemu.host.policy import PATIENCE, Deadlines
@@ -18,7 +20,8 @@ from xenqemu.host.policy import PATIENCE, Deadlines
 class XenPlaces:
     """Where the parties of a Xen host listen; no `xenstored` is where libxenstore looks.
 
-    `ledger` is where the operations that go on are noted; a reboot has to empty it.
+    `ledger` is where the operations that go on are noted, and the hotplug scripts have their locks;
+    a reboot has to empty it.
     """
 
     run: Path = Path("/var/run/xen")
@@ -89,6 +92,27 @@ class Settings:
 
 DEFAULTS = Settings()
 """Where no file says otherwise."""
+
+CONF = Path("/etc/xenqemu/xenqemu.conf")
+"""Where an administrator's settings are, if there are any."""
+
+
+def read_settings(file: str | Path | None = None, base: Settings = DEFAULTS) -> Settings:
+    """Return what `file` says, else $XENQEMU_CONF, else `CONF`, which need not be there.
+
+    What it does not say is as in `base`.  Raises `UsageError` for what cannot be read, and for
+    what it says if that makes no sense.
+    """
+    named = file or os.environ.get("XENQEMU_CONF")
+    path = Path(named or CONF)
+    try:
+        with path.open("rb") as conf:
+            text = conf.read(settings.MAX_TEXT + 1)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and not named:
+            return base
+        raise UsageError(f"{path}: the settings cannot be read: {error.strerror}") from error
+    return settings.read(text, base, str(path))
 
 
 def after_xendomains(text: bytes, where: str) -> Settings:

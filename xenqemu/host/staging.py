@@ -82,7 +82,7 @@ class Draft:
         self.traces = Traces(str(shown.absolute()), self._temporary)
 
     def create(self) -> None:
-        """Make the file; raise `HostError` where the folder cannot be written."""
+        """Make the file; raise `HostError` where that, or to replace the older file, cannot be."""
         try:
             fd = os.open(self._temporary, _NEW, 0o600, dir_fd=self._folder)
         except OSError as error:
@@ -90,6 +90,7 @@ class Draft:
             raise HostError(f"cannot create a file in {folder}: {error.strerror}") from error
         self.file = io.FileIO(fd, "r+")
         self.identity = Identity.of(os.fstat(fd))
+        self._require_replaceable()
 
     def reserve(self, size: int) -> None:
         """Set room aside for `size` bytes; raise `HostError` if there is too little."""
@@ -147,6 +148,20 @@ class Draft:
             os.link(
                 self._name, self._older, src_dir_fd=here, dst_dir_fd=here, follow_symlinks=False
             )
+
+    def _require_replaceable(self) -> None:
+        """Raise `HostError` if an older file could not be kept: on FAT, say, no file has two names.
+
+        It is known before anything is done that a failure to publish would have to undo.
+        """
+        try:
+            self._keep_older()
+        except OSError as error:
+            raise HostError(
+                f"{self.path} is there, and cannot be kept until it is replaced: {error.strerror}; "
+                "its file system may have no hard links: remove it first, or take another name"
+            ) from error
+        _remove(self._folder, self._older)
 
     def _withdraw(self) -> None:
         if self.published:

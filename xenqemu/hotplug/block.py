@@ -26,7 +26,7 @@ from xenqemu.host.backing import Backing
 from xenqemu.host.lease import Party
 from xenqemu.host.undo import unless_failing
 from xenqemu.hotplug import sharing
-from xenqemu.hotplug.contract import Act, Backend, Device, locked, serve
+from xenqemu.hotplug.contract import Act, Backend, Device, serve
 
 _DEV = Path("/dev")
 """Where params that are no whole path are looked for."""
@@ -54,7 +54,7 @@ def add(backend: Backend) -> None:
     writes = _writes(backend)
     backing = Backing.of(disk)
     undo = partial(backend.disconnect, WRITTEN)
-    with _alone_on(backing), unless_failing(f"clear {backend.device.path}", undo):
+    with _alone_on(backend, backing), unless_failing(f"clear {backend.device.path}", undo):
         sharing.require_free(backend.store, backend.device, disk, backing, writes=writes)
         if disk.is_block_device():
             backend.connect(_device_nodes(disk))
@@ -69,7 +69,7 @@ def remove(backend: Backend) -> None:
             loop.detach(device.path)
     disk = _DEV / backend.text("params")
     if _writes(backend) and not disk.is_block_device():
-        with _alone_on(Backing.of(disk)) if disk.is_file() else nullcontext():
+        with _alone_on(backend, Backing.of(disk)) if disk.is_file() else nullcontext():
             _release(backend, disk, Party.here(""))
     backend.disconnect(WRITTEN)
 
@@ -90,7 +90,7 @@ def _leased(backend: Backend, file: Path) -> Iterator[None]:
     """Take the lease of a file; it is kept after the block, unless that fails."""
     guest = Party.here(backend.vm)
     with unless_failing(f"release {file}", lambda: _release(backend, file, guest)):
-        lease.take(file, guest, incoming=backend.incoming)
+        lease.take(file, guest, backend.deadlines, incoming=backend.incoming)
         yield
 
 
@@ -100,11 +100,11 @@ def _release(backend: Backend, file: Path, who: Party) -> None:
         return
     others = sharing.users(backend.store, Backing.of(file), backend.device) if file.exists() else ()
     if not any(user.writes for user in others):
-        lease.release(file, who)
+        lease.release(file, who, backend.deadlines)
 
 
-def _alone_on(backing: Backing) -> AbstractContextManager[None]:
-    return locked(f"disk-{backing.device:x}-{backing.inode:x}")
+def _alone_on(backend: Backend, backing: Backing) -> AbstractContextManager[None]:
+    return backend.locked(f"disk-{backing.device:x}-{backing.inode:x}")
 
 
 def _writes(backend: Backend) -> bool:

@@ -25,12 +25,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from xenqemu.errors import HostError, HostTimeout, InUse, UsageError, XenqemuError
 from xenqemu.host import lockfile
 from xenqemu.host.naming import INCOMING
 from xenqemu.host.process import Process
+from xenqemu.host.settings import DEFAULTS, Settings, read_settings
 from xenqemu.host.store import Store, Transaction
 
 LIMIT = 32.0
@@ -39,7 +39,8 @@ LIMIT = 32.0
 LOCK_TIMEOUT = 30.0
 """Seconds to wait for another script that works on the same device or disk."""
 
-LOCKS = Path("/run/xenqemu/hotplug")
+LEAVING = ("remove", "offline")
+"""What has to be done in any case, also where the settings are not sound."""
 
 LONGEST = 1024
 """Characters of a value in xenstore, or of a reason given there, at most."""
@@ -88,11 +89,13 @@ class Device:
 
 
 class Backend:
-    """The backend of a device in xenstore."""
+    """The backend of a device in xenstore, and how long others are waited for."""
 
-    def __init__(self, device: Device, store: Store) -> None:
+    def __init__(self, device: Device, store: Store, settings: Settings = DEFAULTS) -> None:
         self.device = device
         self.store = store
+        self.deadlines = settings.deadlines
+        self._locks = settings.xen.ledger / "hotplug"
 
     @property
     def there(self) -> bool:
@@ -118,6 +121,13 @@ class Backend:
         if _CONTROL.search(value) or len(value) > LONGEST:
             raise HostError(f"{name} {value!r:.80} has control characters, or is too long")
         return value
+
+    @contextmanager
+    def locked(self, name: str) -> Iterator[None]:
+        """Hold one of the scripts' locks for the block; `HostTimeout` if another does for long."""
+        self._locks.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with lockfile.held(self._locks / f"{name}.lock", LOCK_TIMEOUT):
+            yield
 
     def connect(self, values: Mapping[str, str]) -> None:
         """Write what was done, by paths below the backend or absolute ones, and that it is done.
@@ -159,29 +169,33 @@ def serve(kind: str, choose: Callable[[Device, Mapping[str, str], Sequence[str]]
         with limited(LIMIT):
             device = Device.of(os.environ, kind)
             act = choose(device, os.environ, sys.argv[1:])
-            with Store() as store:
-                _obey(Backend(device, store), act)
+            _obey(device, act, leaving=sys.argv[1] in LEAVING)
     except (XenqemuError, OSError) as error:
         print(f"xenqemu-{kind}: {reason(error)}", file=sys.stderr)  # noqa: T201  libxl's own log
         return 1
     return 0
 
 
-def _obey(backend: Backend, act: Act) -> None:
+def _obey(device: Device, act: Act, *, leaving: bool) -> None:
+    settings, wrong = _settings()
+    with Store(settings.xen.xenstored, settings.deadlines) as store:
+        backend = Backend(device, store, settings)
+        try:
+            if wrong and not leaving:
+                raise wrong
+            with backend.locked(f"{device.kind}-{device.domid}-{device.devid}"):
+                act(backend)
+        except (XenqemuError, OSError) as error:
+            backend.fail(error)
+            raise
+
+
+def _settings() -> tuple[Settings, UsageError | None]:
+    """Return the settings, or the defaults and what is wrong with the settings."""
     try:
-        with locked(f"{backend.device.kind}-{backend.device.domid}-{backend.device.devid}"):
-            act(backend)
-    except (XenqemuError, OSError) as error:
-        backend.fail(error)
-        raise
-
-
-@contextmanager
-def locked(name: str) -> Iterator[None]:
-    """Hold one of the scripts' locks for the block; `HostTimeout` if another does for long."""
-    LOCKS.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with lockfile.held(LOCKS / f"{name}.lock", LOCK_TIMEOUT):
-        yield
+        return read_settings(), None
+    except UsageError as error:
+        return DEFAULTS, error
 
 
 @contextmanager

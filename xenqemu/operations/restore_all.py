@@ -13,11 +13,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from xenqemu.errors import HostError, PastReturn, XenqemuError
+from xenqemu.errors import Forbidden, HostError, PastReturn, XenqemuError
 from xenqemu.host.domain import Host, find, state
 from xenqemu.host.policy import Deadline
 from xenqemu.host.settings import RestoreAll
-from xenqemu.operations.outcome import How, Outcome, Teller, words
+from xenqemu.operations.outcome import Around, How, Outcome, Teller, nothing_around, words
 from xenqemu.operations.records import Kept, saved, spent
 from xenqemu.operations.restore import restore
 
@@ -32,18 +32,27 @@ class _Running:
 
 
 def restore_all(
-    open_host: Callable[[], Host], folder: Path, plan: RestoreAll, tell: Teller
+    open_host: Callable[[], Host],
+    folder: Path,
+    plan: RestoreAll,
+    tell: Teller,
+    *,
+    around: Around = nothing_around,
 ) -> None:
     """Bring back all guests whose records are in `folder`, as `plan` says.
 
     `tell` hears of each, whatever becomes of it: one that fails keeps no other from coming back,
-    and keeps its record.
+    and keeps its record.  Each is brought back with `around` around that.
     """
     with closing(open_host()) as host:
         running = [each for kept in spent(folder) if (each := _found(host, kept, plan, tell))]
         for kept in saved(folder, plan.first):
             try:
-                done = restore(host, kept.path, before_run=kept.spend)
+                with around("restore", file=str(kept.path)):
+                    done = restore(host, kept.path, before_run=kept.spend)
+            except Forbidden as error:
+                text = f"{words(error)}; its record is {kept.path}"
+                tell(Outcome(kept.name, How.FORBIDDEN, text))
             except PastReturn as error:
                 text = f"{words(error)}; its record is {kept.ran}"
                 tell(Outcome(kept.name, How.FAILED, text))

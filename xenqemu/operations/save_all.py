@@ -2,7 +2,8 @@
 
 Several are saved at once, each on a connection of its own, all within one deadline.  Guests that
 are not to be saved are asked to shut down at the beginning, so that they do it meanwhile; those
-whose save failed, and that run on as before, are asked then.
+whose save failed, and that run on as before, are asked then.  One whose save a hook has forbidden
+is left alone.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from contextlib import closing
 from dataclasses import dataclass
 
-from xenqemu.errors import HostError, HostTimeout, PastReturn, XenqemuError
+from xenqemu.errors import Forbidden, HostError, HostTimeout, PastReturn, XenqemuError
 from xenqemu.host.domain import Host, state
 from xenqemu.host.guest_files import Choice
 from xenqemu.host.hypervisor import RunState
 from xenqemu.host.policy import SLICE, Deadline, patiently
 from xenqemu.host.settings import SaveAll
-from xenqemu.operations.outcome import How, Outcome, Teller, words
+from xenqemu.operations.outcome import Around, How, Outcome, Teller, nothing_around, words
 from xenqemu.operations.records import Kept
 from xenqemu.operations.suspend import suspend
 
@@ -44,11 +45,13 @@ def save_all(
     tell: Teller,
     *,
     check: bool = True,
+    around: Around = nothing_around,
 ) -> None:
     """Do with all guests as `plan` says; `own` is what they say themselves, by their names.
 
     `tell` hears of each, whatever becomes of it: one that fails keeps no other from being saved.
-    Unless `check`, records are not read back.  Ctrl-C takes back what goes on, and goes on itself.
+    Unless `check`, records are not read back.  Each save has `around` around it.  Ctrl-C takes back
+    what goes on, and goes on itself.
     """
     deadline = Deadline.after(plan.deadline)
     with closing(open_host()) as host:
@@ -62,12 +65,19 @@ def save_all(
                 stopping.ask(guest)
 
         def save(guest: Guest) -> Kept:
-            with closing(open_host()) as mine:
-                return _saved(mine, guest, plan, deadline, check=check)
+            kept = _kept(guest, plan, deadline)
+            with (
+                closing(open_host()) as mine,
+                around("save", domid=guest.domid, name=guest.name, file=str(kept.path)),
+            ):
+                suspend(mine, guest.domid, kept.path, check=check, timeout=deadline.left)
+            return kept
 
         def note(guest: Guest, done: Future[Kept]) -> None:
             try:
                 tell(Outcome(guest.name, How.SAVED, f"to {done.result().path}"))
+            except Forbidden as error:
+                tell(Outcome(guest.name, How.FORBIDDEN, f"{words(error)}; it is left alone"))
             except PastReturn as error:
                 tell(Outcome(guest.name, How.FAILED, words(error)))
             except (XenqemuError, OSError) as error:
@@ -105,13 +115,12 @@ def _choice(name: str, plan: SaveAll, own: Mapping[str, Choice]) -> Choice:
     return Choice.SHUT_DOWN if choice is Choice.SAVE and not plan.save else choice
 
 
-def _saved(host: Host, guest: Guest, plan: SaveAll, deadline: Deadline, *, check: bool) -> Kept:
-    """Save one guest, in the time that is left for all."""
+def _kept(guest: Guest, plan: SaveAll, deadline: Deadline) -> Kept:
+    """Return the place for the record of a guest; raise `HostTimeout` if it is too late for one."""
     if deadline.passed:
         raise HostTimeout(f"all of them were to take {plan.deadline:g} s at most")
     kept = Kept.of(plan.folder, guest.name)
     plan.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    suspend(host, guest.domid, kept.path, check=check, timeout=deadline.left)
     return kept
 
 
