@@ -34,7 +34,7 @@ from xenqemu.host.qmp import LINE_LIMIT
 from xenqemu.lab.reference_dm import ReferenceDeviceModel, Registry, RunState, faults
 from xenqemu.lab.reference_dm.faults import Fault
 
-SHORT = Deadlines(qemu_greeting=0.8, qemu_query=0.3, qemu_act=0.3, qemu_save=0.3, qemu_load=0.3)
+SHORT = Deadlines(qemu_greeting=1, qemu_query=1, qemu_act=1, qemu_save=1, qemu_load=1)
 
 
 class ReferencePeer:
@@ -115,9 +115,9 @@ SILENCE = {name: ReplyLost if name in ONCE_ONLY else HostTimeout for name in ACT
 def test_silence_ends_in_time(path: Path, command: str, fault: Fault) -> None:
     with ReferenceDeviceModel(path, faults={command: fault}), DeviceModel(path, SHORT) as dm:
         start = time.monotonic()
-        with pytest.raises(SILENCE[command], match=f"{command}: no answer in 0.3 s"):
+        with pytest.raises(SILENCE[command], match=f"{command}: no answer in 1 s"):
             ACTS[command](dm)
-        assert time.monotonic() - start < 2
+        assert time.monotonic() - start < 4
         with pytest.raises(DeviceModelError, match="given up"):
             dm.status()
 
@@ -148,7 +148,7 @@ def test_an_answer_in_time_is_taken_however_late(path: Path) -> None:
 
 
 def test_an_answer_that_comes_too_late_is_never_taken_for_the_next(path: Path) -> None:
-    with ReferenceDeviceModel(path, faults={"stop": faults.late(0.6)}) as peer:
+    with ReferenceDeviceModel(path, faults={"stop": faults.late(2)}) as peer:
         with DeviceModel(path, SHORT) as dm, pytest.raises(HostTimeout):
             dm.stop()
         with DeviceModel(path) as dm:
@@ -284,7 +284,7 @@ def test_a_load_without_an_end_is_given_up(path: Path) -> None:
     never = {"query-status": faults.answer({"status": "inmigrate"})}
     with ReferenceDeviceModel(path, state=RunState.INMIGRATE, faults=never) as peer:
         state = b"".join([HEADER[:8], b"\0"])
-        with DeviceModel(path, SHORT) as dm, pytest.raises(HostTimeout, match="not loaded in 0.3"):
+        with DeviceModel(path, SHORT) as dm, pytest.raises(HostTimeout, match="not loaded in 1 s"):
             dm.load_state_bytes(state)
         assert [name for name, _ in peer.seen].count("query-status") > 2
 
@@ -367,7 +367,7 @@ def test_events_without_end_do_not_pile_up_nor_prolong(path: Path) -> None:
         start = time.monotonic()
         with pytest.raises(HostTimeout):
             dm.status()
-        assert time.monotonic() - start < 2
+        assert time.monotonic() - start < 4
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -469,7 +469,7 @@ def test_an_interrupt_passes_and_leaves_nothing(path: Path, command: str) -> Non
         start = time.monotonic()
         with pytest.raises(KeyboardInterrupt), DeviceModel(path) as dm:
             ACTS.get(command, DeviceModel.status)(dm)
-        assert time.monotonic() - start < 2
+        assert time.monotonic() - start < 4
         alarm.join()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert (descriptors(), threading.active_count()) == before
@@ -513,7 +513,7 @@ def test_a_peer_that_does_not_read_cannot_hold_us(path: Path) -> None:
             start = time.monotonic()
             with pytest.raises(HostTimeout):
                 dm.execute("query-status", {"x": "y" * (4 << 20)})
-            assert time.monotonic() - start < 2
+            assert time.monotonic() - start < 4
         done.set()
         thread.join()
 

@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from qemu.qmp import ExecuteError, QMPClient, QMPError, Runstate
+from qemu.qmp import ExecuteError, Message, QMPClient, QMPError, Runstate
 
 from xenqemu.errors import DeviceModelError, HostTimeout, ReplyLost
 from xenqemu.host.policy import allowed
@@ -46,6 +46,16 @@ class Refused(Exception):
         self.words = words
 
 
+class _Client(QMPClient):
+    """Prints no message for a log that nobody reads: that takes longer than to talk to QEMU."""
+
+    def _cb_inbound(self, msg: Message) -> Message:
+        return msg
+
+    def _cb_outbound(self, msg: Message) -> Message:
+        return msg
+
+
 class Connection:
     """One connection and the event loop that drives it, both gone for good after a failure."""
 
@@ -53,7 +63,7 @@ class Connection:
         self._path = path
         self._runner = asyncio.Runner()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        self._client = QMPClient(readbuflen=LINE_LIMIT)
+        self._client = _Client(readbuflen=LINE_LIMIT)
         self._client.events.event_filter = lambda _event: False  # nobody reads them: keep none
         self._closed = False
 
