@@ -368,7 +368,7 @@ def test_line_that_does_not_fit_leaves_no_part_of_it(ledger):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (before.size + 5, hard))
     try:
-        with pytest.raises(OSError, match=os.strerror(errno.EFBIG)):
+        with pytest.raises(HostError, match=os.strerror(errno.EFBIG)):
             entry.write({"a line": "of more than five bytes"})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -382,7 +382,7 @@ def test_line_that_cannot_be_synced_was_not_written(ledger, monkeypatch):
     entry = begin(ledger)
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", refuse)
-        with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        with pytest.raises(HostError, match=os.strerror(errno.EIO)):
             entry.write({"n": 1})
     (found,) = ledger.found()
     assert (found.lines, found.size) == ((), found.path.stat().st_size)

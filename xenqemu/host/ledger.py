@@ -104,14 +104,15 @@ class Entry:
         self.unfinished = False
 
     def write(self, line: Line) -> None:
-        """Add a line and sync it; raise `OSError`, and leave no part of it, where that fails."""
+        """Add a line and sync it; raise `HostError`, and leave no part of it, where that fails."""
         size = os.fstat(self.descriptor).st_size
         try:
             Sink(io.FileIO(self.descriptor, "ab", closefd=False)).write(_packed(line))
             os.fsync(self.descriptor)
-        except OSError:
+        except OSError as error:
             os.ftruncate(self.descriptor, size)
-            raise
+            folder = self._path.parent
+            raise HostError(f"cannot keep a journal in {folder}: {error.strerror}") from error
 
     @property
     def cancelled(self) -> bool:
