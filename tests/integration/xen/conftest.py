@@ -26,14 +26,17 @@ TIMEOUT = 300
 booted = pytest.StashKey[list[str]]()
 
 
-EMULATOR_FAILED = re.compile(r"Triple fault.*\n(?:.*\n){1,4}.*RIP: +e008:\[<ffff82d0")
-"""What Xen's console says of a guest that was ended because it had got Xen's own registers."""
+EMULATOR_FAILED = re.compile(r"Triple fault - invoking HVM shutdown action")
+"""What Xen's console says of a guest whose vcpu came to its end."""
 
 
 class EmulatorError(Exception):
-    """QEMU's emulation of SVM lost a guest, whoever did what: once in some hundred tests it does.
+    """QEMU's emulation of SVM lost a guest: once in some hundred tests it does.
 
-    A test that this happened to has said nothing, and is run once more.
+    Stock xl alone has been seen to meet it, at a save and a restore as well as at a migration: the
+    guest goes on for seconds, then its vcpu has Xen's own registers, or cannot read its IDT.  A
+    test that this happened to has said nothing and is run once more.  A guest that we have broken
+    ends there too, but every time.
     """
 
 

@@ -184,9 +184,11 @@ for pid in $pids; do wait $pid || exit 1; done
 
 
 @ON_417
-@pytest.mark.parametrize("script", [BLOCK, "/etc/xen/scripts/block"], ids=["ours", "Xen's own"])
-def test_twenty_disks_that_are_plugged_in_and_out_at_once(bed: Bed, disk: str, script: str) -> None:
-    """Each has a loop device of its own; in the end none is left, nor a lease or a lock."""
+def test_twenty_disks_that_are_plugged_in_and_out_at_once(bed: Bed, disk: str) -> None:
+    """Each has a loop device of its own; in the end none is left, nor a lease or a lock.
+
+    Xen's own script, one at a time, is not done with them in libxl's 40 s here.
+    """
     bed.must(f"cp /guests/disk.img {disk}")
     drive = f'disk = [ "format=raw,vdev=hda,access=rw,script={BLOCK},target={disk}" ]'
     bed.must(f"xl create -q {firmware(bed, drive)}", timeout=180)
@@ -197,7 +199,7 @@ def test_twenty_disks_that_are_plugged_in_and_out_at_once(bed: Bed, disk: str, s
     def all_at_once(command: str) -> None:
         bed.must(AT_ONCE.format(letters=" ".join(TWENTY), command=command), timeout=300)
 
-    what = f"format=raw,vdev=xvd$letter,access=rw,script={script},target=/tmp/$letter.img"
+    what = f"format=raw,vdev=xvd$letter,access=rw,script={BLOCK},target=/tmp/$letter.img"
     all_at_once(f"xl block-attach firmware {what}")
     files = bed.must("losetup -l -n -O BACK-FILE").splitlines()
     assert sorted(files) == sorted([disk, *(f"/tmp/{letter}.img" for letter in TWENTY)])
