@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from xenqemu.host.precopy import Precopy as Precopy
+    from xenqemu.hosts import open_host as open_host
     from xenqemu.operations.suspend import After as After
     from xenqemu.toolstack import cancel as cancel
     from xenqemu.toolstack import migrate as migrate
-    from xenqemu.toolstack import open_host as open_host
     from xenqemu.toolstack import recover as recover
     from xenqemu.toolstack import restore as restore
     from xenqemu.toolstack import status as status

@@ -10,7 +10,7 @@ import pytest
 
 from tests.cli.conftest import Done
 from tests.lab.conftest import UUID, config, fake_qemu
-from xenqemu.cli import commands
+from xenqemu.cli import chosen as choices
 from xenqemu.cli.parser import parser
 from xenqemu.host.policy import Deadlines
 from xenqemu.lab import layout
@@ -76,9 +76,9 @@ def test_the_deadlines_of_a_save(place):
     conf.write_text("[deadlines]\nacknowledge = 4\nstore_request = 3")
     words = ["--conf", str(conf), "--host", f"lab:{place}", "save"]
     chosen = parser().parse_args([*words, "one", "file"])
-    assert commands.host_of(chosen).deadlines == Deadlines(acknowledge=4.0, store_request=3.0)
+    assert choices.host_of(chosen).deadlines == Deadlines(acknowledge=4.0, store_request=3.0)
     chosen = parser().parse_args([*words, "--step-timeout", "5", "one", "file"])
-    assert commands.host_of(chosen, chosen.step_timeout).deadlines == Deadlines(
+    assert choices.host_of(chosen, chosen.step_timeout).deadlines == Deadlines(
         acknowledge=5.0, suspend=5.0, store_request=3.0
     )
 

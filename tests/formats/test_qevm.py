@@ -341,14 +341,14 @@ class TestBadInput:
         ],
     )
     def test_hostile_streams_take_no_time(self, body: bytes) -> None:
-        start = time.monotonic()
+        start = time.process_time()
         try:
             state = qevm.read(START + body + b"\0")
         except FormatError:
             pass
         else:
             assert state.ambiguities
-        assert time.monotonic() - start < 10
+        assert time.process_time() - start < 10
 
     @settings(deadline=None, max_examples=150)
     @given(st.sampled_from(PLAIN + FOOTED), st.data())

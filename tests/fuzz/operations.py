@@ -26,7 +26,7 @@ from tests.fuzz.engine import Target
 from tests.fuzz.records import stream_changed
 from tests.fuzz.targets import certain, either_way
 from tests.fuzz.texts import CFG, LINES
-from xenqemu.cli import commands
+from xenqemu.cli import files
 from xenqemu.cli.show import printable
 from xenqemu.errors import FormatError, HostError, UsageError
 from xenqemu.formats import settings, xendomains
@@ -88,7 +88,7 @@ def inspected(data: bytes) -> None:
 def _shown(path: Path, *, as_json: bool) -> str:
     out = io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True)
     with contextlib.redirect_stdout(out):
-        commands.inspect(argparse.Namespace(file=path, json=as_json))
+        files.inspect(argparse.Namespace(file=path, json=as_json))
     return out.buffer.getvalue().decode()
 
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from xenqemu.cli import show
-from xenqemu.cli.commands import state_fields
+from xenqemu.cli.state import state_fields
 from xenqemu.errors import HostError, UsageError
 from xenqemu.formats.domain_config import DomainConfig
 from xenqemu.formats.xlcfg import MAX_TEXT, GuestConfig
@@ -14,11 +14,11 @@ from xenqemu.host import domain
 from xenqemu.host.domain import Needs
 from xenqemu.host.ram_file import IMAGE_VERSION
 from xenqemu.host.settings import read_settings
+from xenqemu.hosts import open_host
 from xenqemu.lab import admission
 from xenqemu.lab.console import attach
 from xenqemu.lab.host import Lab
 from xenqemu.lab.machine import Hardware
-from xenqemu.toolstack import open_host
 
 
 def up(chosen: argparse.Namespace) -> None:

@@ -10,7 +10,7 @@ import sys
 from contextlib import AbstractContextManager, nullcontext
 
 from xenqemu.cli import policy, show
-from xenqemu.cli.commands import config_of, host_of
+from xenqemu.cli.chosen import config_of, host_of
 from xenqemu.cli.hooked import hooked
 from xenqemu.errors import UsageError
 from xenqemu.formats import wrapping

@@ -4,52 +4,26 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable
-from contextlib import suppress
-from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn
 
-from xenqemu.cli import commands, policy
-from xenqemu.errors import UsageError
-from xenqemu.formats.settings import MAX_SECONDS
+from xenqemu.cli import policy
+from xenqemu.cli.arguments import (
+    OneOrTwo,
+    Parser,
+    Verb,
+    command,
+    ends,
+    has_flags,
+    has_step_timeout,
+    has_timeout,
+)
 from xenqemu.formats.streams import MOST
 from xenqemu.version import VERSION
 
 
-class _Parser(argparse.ArgumentParser):
-    """Complains by `UsageError`, whose exit code is no other error's."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}\n{self.format_usage().rstrip()}")
-
-
-def _seconds(text: str) -> float:
-    with suppress(ValueError):
-        seconds = float(text)
-        if 0 < seconds <= MAX_SECONDS:
-            return seconds
-    raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to {MAX_SECONDS:g}")
-
-
-class _OneOrTwo(argparse.Action):
-    """Takes one word or two."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: str | None = None,  # noqa: ARG002  argparse calls us so
-    ) -> None:
-        if len(values) > 2:
-            parser.error(f"unrecognized arguments: {' '.join(map(str, values[2:]))}")
-        setattr(namespace, self.dest, values)
-
-
 def parser() -> argparse.ArgumentParser:
     """Return the whole command line; the chosen command is `run` of what it parses to."""
-    top = _Parser(
+    top = Parser(
         prog="xenqemu",
         description="Suspend, restore and look into domains of a Xen host or of the lab.",
     )
@@ -66,23 +40,20 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         help="the settings (default: $XENQEMU_CONF, or /etc/xenqemu/xenqemu.conf if it is there)",
     )
-    verbs = top.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
-    _save(verbs.add_parser("save", help="suspend a domain into a file"))
-    _restore(verbs.add_parser("restore", help="bring a domain back from a file"))
-    _migrate(verbs.add_parser("migrate", help="have a domain go on on another host"))
-    _receive(verbs.add_parser("migrate-receive", help="take a domain from another host"))
-    _verify(verbs.add_parser("verify", help="check that a file is whole and sound"))
-    _inspect(verbs.add_parser("inspect", help="show what a file holds"))
-    _devices(verbs.add_parser("devices", help="the state of a domain's devices alone"))
-    _status(verbs.add_parser("status", help="ask all parties about a domain"))
-    _recover(verbs.add_parser("recover", help="end what a killed operation began"))
-    _cancel(verbs.add_parser("cancel", help="end an operation that goes on"))
-    for name, text in (
-        ("save-all", "save all domains, as before a shutdown"),
-        ("restore-all", "bring them all back, as after a boot"),
-    ):
-        _ends(verbs.add_parser(name, help=text), _of("all_domains", name.replace("-", "_")))
-    _lab(verbs.add_parser("lab", help="the embedded host"))
+    verbs = top.add_subparsers(prog=top.prog, metavar="COMMAND", required=True, parser_class=Verb)
+    verbs.add_parser("save", help="suspend a domain into a file", of=_save)
+    verbs.add_parser("restore", help="bring a domain back from a file", of=_restore)
+    verbs.add_parser("migrate", help="have a domain go on on another host", of=_migrate)
+    verbs.add_parser("migrate-receive", help="take a domain from another host", of=_receive)
+    verbs.add_parser("verify", help="check that a file is whole and sound", of=_verify)
+    verbs.add_parser("inspect", help="show what a file holds", of=_inspect)
+    verbs.add_parser("devices", help="the state of a domain's devices alone", of=_devices)
+    verbs.add_parser("status", help="ask all parties about a domain", of=_status)
+    verbs.add_parser("recover", help="end what a killed operation began", of=_recover)
+    verbs.add_parser("cancel", help="end an operation that goes on", of=_cancel)
+    verbs.add_parser("save-all", help="save all domains, as before a shutdown", of=_save_all)
+    verbs.add_parser("restore-all", help="bring them all back, as after a boot", of=_restore_all)
+    verbs.add_parser("lab", help="the embedded host", of=_lab)
     return top
 
 
@@ -95,8 +66,8 @@ def _save(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--compact", action="store_true", help="write what was written twice but once, at the end"
     )
-    _has_step_timeout(verb)
-    _has_timeout(verb, "for all of it, up to where the guest is let go of")
+    has_step_timeout(verb)
+    has_timeout(verb, "for all of it, up to where the guest is let go of")
     verb.add_argument(
         "--no-verify", dest="check", action="store_false", help="do not read the record back"
     )
@@ -104,7 +75,7 @@ def _save(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("domain", metavar="DOM", help="name or id")
     verb.add_argument("file", metavar="FILE", type=Path)
     verb.add_argument("config", metavar="CFG", type=Path, nargs="?", help="in place of its own")
-    _ends(verb, commands.save)
+    ends(verb, command("saving", "save"))
 
 
 def _restore(verb: argparse.ArgumentParser) -> None:
@@ -112,9 +83,9 @@ def _restore(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "-e", dest="monitor", action="store_false", help="leave no process to see to its reboots"
     )
-    _has_timeout(verb, "for all of it, up to where the guest is let run")
-    verb.add_argument("files", metavar="[CFG] FILE", type=Path, nargs="+", action=_OneOrTwo)
-    _ends(verb, commands.restore)
+    has_timeout(verb, "for all of it, up to where the guest is let run")
+    verb.add_argument("files", metavar="[CFG] FILE", type=Path, nargs="+", action=OneOrTwo)
+    ends(verb, command("restoring", "restore"))
 
 
 def _migrate(verb: argparse.ArgumentParser) -> None:
@@ -126,7 +97,7 @@ def _migrate(verb: argparse.ArgumentParser) -> None:
         help='what leads to HOST; "" makes HOST the whole command (default: %(default)s)',
     )
     verb.add_argument("-C", dest="config", metavar="CFG", type=Path, help="in place of its own")
-    _has_flags(verb, e="leave no process there to see to its reboots", p="leave it paused there")
+    has_flags(verb, e="leave no process there to see to its reboots", p="leave it paused there")
     verb.add_argument("-D", dest="keep_domid", action="store_true", help="ask for its id again")
     verb.add_argument(
         "--live",
@@ -143,15 +114,15 @@ def _migrate(verb: argparse.ArgumentParser) -> None:
         help="send its record by so many commands at once (default: %(default)s)",
     )
     policy.add_options(verb)
-    _has_step_timeout(verb)
-    _has_timeout(verb, "for all of it, up to where it may run there")
+    has_step_timeout(verb)
+    has_timeout(verb, "for all of it, up to where it may run there")
     verb.add_argument("domain", metavar="DOM", help="name or id")
     verb.add_argument("destination", metavar="HOST", help="as CMD takes it")
-    _ends(verb, _of("migration", "migrate"))
+    ends(verb, command("migration", "migrate"))
 
 
 def _receive(verb: argparse.ArgumentParser) -> None:
-    _has_flags(
+    has_flags(
         verb,
         e="leave no process to see to its reboots",
         p="leave it paused",
@@ -163,7 +134,7 @@ def _receive(verb: argparse.ArgumentParser) -> None:
         "--with",
         dest="features",
         metavar="FEATURE,…",
-        type=_of("migration", "features"),
+        type=command("migration", "features"),
         default=frozenset(),
         help="what the sender puts around the record, as --preflight offered it",
     )
@@ -183,34 +154,34 @@ def _receive(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--token",
         metavar="TOKEN",
-        type=_of("migration", "token"),
+        type=command("migration", "token"),
         help="what tells them from others",
     )
-    _has_timeout(verb, "for all of it, up to where it lives here")
-    _ends(verb, _of("migration", "migrate_receive"))
+    has_timeout(verb, "for all of it, up to where it lives here")
+    ends(verb, command("migration", "migrate_receive"))
 
 
 def _verify(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("file", metavar="FILE", type=Path, help='"-" is the standard input')
-    _ends(verb, commands.verify)
+    ends(verb, command("files", "verify"))
 
 
 def _inspect(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("file", metavar="FILE", type=Path, help='"-" is the standard input')
-    _ends(verb, commands.inspect)
+    ends(verb, command("files", "inspect"))
 
 
 def _devices(verb: argparse.ArgumentParser) -> None:
-    acts = verb.add_subparsers(metavar="ACT", required=True, parser_class=_Parser)
+    acts = verb.add_subparsers(metavar="ACT", required=True, parser_class=Parser)
     save = acts.add_parser("save", help="write it to a file, as QEMU has it")
     save.add_argument("domain", metavar="DOM", help="name or id")
     save.add_argument("file", metavar="FILE", type=Path)
-    _ends(save, commands.save_devices)
+    ends(save, command("devices", "save_devices"))
 
 
 def _status(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("domain", metavar="DOM", help="name or id")
-    _ends(verb, commands.status)
+    ends(verb, command("state", "status"))
 
 
 def _recover(verb: argparse.ArgumentParser) -> None:
@@ -227,73 +198,44 @@ def _recover(verb: argparse.ArgumentParser) -> None:
     lives.add_argument(
         "--stayed", dest="moved", action="store_false", help="it does not: let it go on here"
     )
-    _ends(verb, _of("recovery", "recover"))
+    ends(verb, command("recovery", "recover"))
 
 
 def _cancel(verb: argparse.ArgumentParser) -> None:
-    _has_timeout(verb, "for it to end")
+    has_timeout(verb, "for it to end")
     verb.add_argument("domain", metavar="DOM", help="name or id")
-    _ends(verb, _of("recovery", "cancel"))
+    ends(verb, command("recovery", "cancel"))
+
+
+def _save_all(verb: argparse.ArgumentParser) -> None:
+    ends(verb, command("all_domains", "save_all"))
+
+
+def _restore_all(verb: argparse.ArgumentParser) -> None:
+    ends(verb, command("all_domains", "restore_all"))
 
 
 def _lab(verb: argparse.ArgumentParser) -> None:
-    acts = verb.add_subparsers(metavar="ACT", required=True, parser_class=_Parser)
+    acts = verb.add_subparsers(metavar="ACT", required=True, parser_class=Parser)
     for name, run, text in (
-        ("up", _of("lab", "up"), "start a host in a folder"),
-        ("down", _of("lab", "down"), "end its domains and the host"),
+        ("up", command("lab", "up"), "start a host in a folder"),
+        ("down", command("lab", "down"), "end its domains and the host"),
     ):
         act = acts.add_parser(name, help=text)
         act.add_argument("folder", metavar="DIR", type=Path, nargs="?")
-        _ends(act, run)
+        ends(act, run)
     create = acts.add_parser("create", help="start a domain from an xl.cfg")
     create.add_argument("-p", dest="paused", action="store_true", help="leave it paused")
     create.add_argument("--kvm", action="store_true", help="run it on /dev/kvm, not emulated")
     create.add_argument("config", metavar="CFG", type=Path)
-    _ends(create, _of("lab", "create"))
-    _ends(acts.add_parser("list", help="the domains there are"), _of("lab", "list_domains"))
+    ends(create, command("lab", "create"))
+    ends(acts.add_parser("list", help="the domains there are"), command("lab", "list_domains"))
     for name, run, text in (
-        ("pause", _of("lab", "pause"), "hold a domain"),
-        ("unpause", _of("lab", "unpause"), "let a held domain run"),
-        ("console", _of("lab", "console"), "talk to its serial port (leave with Ctrl-])"),
-        ("destroy", _of("lab", "destroy"), "end a domain at once"),
+        ("pause", command("lab", "pause"), "hold a domain"),
+        ("unpause", command("lab", "unpause"), "let a held domain run"),
+        ("console", command("lab", "console"), "talk to its serial port (leave with Ctrl-])"),
+        ("destroy", command("lab", "destroy"), "end a domain at once"),
     ):
         act = acts.add_parser(name, help=text)
         act.add_argument("domain", metavar="NAME", help="name or id")
-        _ends(act, run)
-
-
-def _of(module: str, name: str) -> Callable[[Any], Any]:
-    """Return a command, or the type of an argument, of a module that is loaded by the call."""
-
-    def run(given: Any) -> Any:
-        return getattr(import_module(f"xenqemu.cli.{module}"), name)(given)
-
-    return run
-
-
-def _has_flags(verb: argparse.ArgumentParser, **letters: str) -> None:
-    """Give a command options of a letter, with what they mean; `options` holds those given."""
-    verb.set_defaults(options=[])
-    for letter, text in letters.items():
-        verb.add_argument(
-            f"-{letter}", dest="options", action="append_const", const=letter, help=text
-        )
-
-
-def _has_step_timeout(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument(
-        "--step-timeout",
-        type=_seconds,
-        metavar="SECONDS",
-        help="for the guest to take the request, and again to suspend (default: by the settings)",
-    )
-
-
-def _has_timeout(verb: argparse.ArgumentParser, what: str) -> None:
-    verb.add_argument("--timeout", type=_seconds, metavar="SECONDS", help=what)
-
-
-def _ends(verb: argparse.ArgumentParser, run: commands.Command) -> None:
-    """Give a command what all have: its function, and `--json`."""
-    verb.add_argument("--json", action="store_true", help="answer in JSON, for programs")
-    verb.set_defaults(run=run)
+        ends(act, run)

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import asdict
 
 from xenqemu.cli import show
-from xenqemu.cli.commands import host_of
+from xenqemu.cli.chosen import host_of
 from xenqemu.errors import Stranded, UsageError
 from xenqemu.operations.cancel import cancel as cancel_operation
 from xenqemu.operations.recover import Recovered

@@ -30,7 +30,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
+from pkgutil import get_data
 from typing import Any, NamedTuple
 
 SUBSECTION = 0x05
@@ -72,8 +72,7 @@ class _Place(NamedTuple):
 
 @cache
 def _table() -> dict[str, Any]:
-    file = resources.files(__package__).joinpath("qevm_layouts.json")
-    table: dict[str, Any] = json.loads(file.read_bytes())
+    table: dict[str, Any] = json.loads(get_data(__package__, "qevm_layouts.json") or b"")
     return table
 
 

@@ -27,10 +27,11 @@ def require_file(fd: int, mode: int) -> None:
 
 
 @contextmanager
-def memory_file() -> Iterator[int]:
-    """Open an empty memfd, which is O_RDWR."""
-    fd = os.memfd_create("device-state")
+def memory_file(content: bytes = b"") -> Iterator[int]:
+    """Open a memfd, which is O_RDWR and stands at its start."""
+    fd = os.memfd_create("xenqemu")
     try:
+        os.pwrite(fd, content, 0)
         yield fd
     finally:
         os.close(fd)

@@ -188,10 +188,8 @@ class DeviceModel:
 
     def load_state_bytes(self, state: bytes) -> None:
         """Load a state held in memory: `load_state` by way of a memfd."""
-        with memory_file() as memory:
-            os.pwrite(memory, state, 0)
-            with reopened(memory, os.O_RDONLY) as fd:
-                self.load_state(fd)
+        with memory_file(state) as memory, reopened(memory, os.O_RDONLY) as fd:
+            self.load_state(fd)
 
     def quit(self) -> None:
         """Ask QEMU to end, and leave; that it has ended is to be seen by its process."""

@@ -21,14 +21,14 @@ import select
 import signal
 import stat
 import subprocess
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import Literal
 
 from xenqemu.errors import Forbidden, HostError, HostTimeout
+from xenqemu.host.descriptors import memory_file
 from xenqemu.host.policy import Deadline
 from xenqemu.host.process import END_TIMEOUT, last_words
 from xenqemu.host.signals import undisturbed
@@ -115,9 +115,7 @@ def _require_trusted(path: Path) -> None:
 def _run(hook: Path, data: bytes, seconds: float) -> None:
     """Run one hook to its end; raise `HostError` with its words if it fails."""
     _require_trusted(hook)
-    with tempfile.TemporaryFile() as given:  # a hook need not read it, and it may be long
-        given.write(data)
-        given.seek(0)
+    with memory_file(data) as given:  # a hook need not read it, and it may be long
         said, status = _finished(hook, given, Deadline.after(seconds))
     if said is None:
         raise HostTimeout(f"{hook} was killed: it was not done within {seconds:g} s")
@@ -126,7 +124,7 @@ def _run(hook: Path, data: bytes, seconds: float) -> None:
         raise HostError(f"{hook} failed ({how}): {last_words(said)}")
 
 
-def _finished(hook: Path, given: IO[bytes], deadline: Deadline) -> tuple[bytes | None, int]:
+def _finished(hook: Path, given: int, deadline: Deadline) -> tuple[bytes | None, int]:
     """Return a hook's last words, None if it had to be killed, and its status."""
     with ExitStack() as ending:
         with undisturbed():  # Ctrl-C must not come between its start and our knowing of it
@@ -139,7 +137,7 @@ def _finished(hook: Path, given: IO[bytes], deadline: Deadline) -> tuple[bytes |
     return said, process.returncode
 
 
-def _started(hook: Path, given: IO[bytes]) -> subprocess.Popen[bytes]:
+def _started(hook: Path, given: int) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
             [hook],

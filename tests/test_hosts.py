@@ -1,11 +1,11 @@
-"""Which host words mean, and the functions that toolstacks call."""
+"""Which host words mean, and the settings."""
 
 from pathlib import Path
 
 import pytest
 
 from tests.lab.xenstored.running import running
-from xenqemu import toolstack
+from xenqemu import hosts
 from xenqemu.errors import HostError, UsageError
 from xenqemu.host import settings as settings_module
 from xenqemu.host.policy import Deadlines
@@ -16,7 +16,7 @@ from xenqemu.host.store import Store
 @pytest.fixture
 def capabilities(tmp_path, monkeypatch) -> Path:
     file = tmp_path / "capabilities"
-    monkeypatch.setattr(toolstack, "CAPABILITIES", file)
+    monkeypatch.setattr(hosts, "CAPABILITIES", file)
     return file
 
 
@@ -26,34 +26,34 @@ def capabilities(tmp_path, monkeypatch) -> Path:
 def test_dom0_is_what_controls_a_host(capabilities, text, dom0):
     if text is not None:
         capabilities.write_text(text)
-    assert toolstack.is_dom0() is dom0
+    assert hosts.is_dom0() is dom0
 
 
 @pytest.mark.parametrize("words", ["lab:/a/b", "lab:/a:b", "lab:rel"])
 def test_a_lab_of_its_own_folder(words):
     folder = Path(words.removeprefix("lab:")).absolute()
-    assert toolstack.open_host(words).folder == folder
+    assert hosts.open_host(words).folder == folder
 
 
 @pytest.mark.parametrize("words", ["lab", "lab:", "auto"])
 def test_the_lab_is_what_there_is_without_xen(capabilities, monkeypatch, words):
     monkeypatch.setenv("XENQEMU_LAB", "/some/lab")
-    assert toolstack.open_host(words).folder == Path("/some/lab")
+    assert hosts.open_host(words).folder == Path("/some/lab")
 
 
 def test_the_lab_is_in_memory_and_ours(monkeypatch):
     monkeypatch.delenv("XENQEMU_LAB", raising=False)
-    monkeypatch.setattr(toolstack.os, "geteuid", lambda: 1234)
-    assert toolstack.default_lab(Settings()) == Path("/dev/shm/xenqemu-lab-1234")
+    monkeypatch.setattr(hosts.os, "geteuid", lambda: 1234)
+    assert hosts.default_lab(Settings()) == Path("/dev/shm/xenqemu-lab-1234")
     monkeypatch.setattr(Path, "is_dir", lambda _path: False)
     monkeypatch.setattr("tempfile.gettempdir", lambda: "/some/tmp")
-    assert toolstack.default_lab(Settings()) == Path("/some/tmp/xenqemu-lab-1234")
+    assert hosts.default_lab(Settings()) == Path("/some/tmp/xenqemu-lab-1234")
 
 
 @pytest.mark.parametrize("words", ["moon", "", "labs", "xen:4", "Lab"])
 def test_other_words(capabilities, words):
     with pytest.raises(UsageError, match="is none of xen, lab, lab:DIR, auto"):
-        toolstack.open_host(words)
+        hosts.open_host(words)
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_settings_that_are_named_have_to_be_there(conf, tmp_path, monkeypatch):
         read_settings(tmp_path / "none")
     monkeypatch.setenv("XENQEMU_CONF", str(tmp_path / "none"))
     with pytest.raises(UsageError, match=why):
-        toolstack.open_host("lab")
+        hosts.open_host("lab")
     monkeypatch.delenv("XENQEMU_CONF")
     conf.mkdir()
     with pytest.raises(UsageError, match="conf: the settings cannot be read: Is a directory"):
@@ -97,54 +97,54 @@ def test_settings_that_are_named_have_to_be_there(conf, tmp_path, monkeypatch):
 def test_xendomains_says_what_the_settings_do_not(conf, tmp_path):
     old = tmp_path / "old"
     conf.write_text(f'xendomains = "{old}"')
-    assert toolstack.with_xendomains() == Settings(xendomains=old)
+    assert hosts.with_xendomains() == Settings(xendomains=old)
     old.write_text("XENDOMAINS_SAVE=/old\nXENDOMAINS_STOP_MAXWAIT=17")
-    found = toolstack.with_xendomains().save_all
+    found = hosts.with_xendomains().save_all
     assert (found.folder, found.deadline) == (Path("/old"), 17.0)
     conf.write_text(f'xendomains = "{old}"\nsave_all.folder = "/new"')
-    found = toolstack.with_xendomains().save_all
+    found = hosts.with_xendomains().save_all
     assert (found.folder, found.deadline) == (Path("/new"), 17.0)
     assert read_settings().save_all.deadline == 300.0
     conf.write_text('xendomains = ""')
-    assert toolstack.with_xendomains() == Settings(xendomains=None)
+    assert hosts.with_xendomains() == Settings(xendomains=None)
     conf.unlink()
-    assert toolstack.with_xendomains() == Settings()
+    assert hosts.with_xendomains() == Settings()
 
 
 def test_xendomains_that_cannot_be_read(conf, tmp_path):
     conf.write_text(f'xendomains = "{tmp_path}"')
     with pytest.raises(UsageError, match="the settings cannot be read: Is a directory"):
-        toolstack.with_xendomains()
+        hosts.with_xendomains()
     old = tmp_path / "old"
     old.write_text("XENDOMAINS_SAVE=$HOME")
     conf.write_text(f'xendomains = "{old}"')
     with pytest.raises(UsageError, match=f"^{old}: XENDOMAINS_SAVE: expected one word"):
-        toolstack.with_xendomains()
+        hosts.with_xendomains()
     assert read_settings().xendomains == old  # all other commands do not mind
 
 
 def test_settings_say_where_they_are_wrong(conf):
     conf.write_text("[save]\nverfy = true\n")
     with pytest.raises(UsageError, match=f"^{conf}: no key is 'save.verfy'; .* save.verify$"):
-        toolstack.open_host("lab")
+        hosts.open_host("lab")
 
 
 def test_a_host_is_as_the_settings_say(conf, monkeypatch):
     monkeypatch.delenv("XENQEMU_LAB", raising=False)
     conf.write_text('host = "lab"\nlab = "/other/lab"\ndeadlines.lab_lock = 3')
-    host = toolstack.open_host()
+    host = hosts.open_host()
     assert (host.folder, host.deadlines) == (Path("/other/lab"), Deadlines(lab_lock=3.0))
     hasty = Deadlines(lab_lock=1.0)
-    host = toolstack.open_host("lab:/third", deadlines=hasty)
+    host = hosts.open_host("lab:/third", deadlines=hasty)
     assert (host.folder, host.deadlines) == (Path("/third"), hasty)
-    host = toolstack.open_host(settings=Settings(host="lab:/fourth"))
+    host = hosts.open_host(settings=Settings(host="lab:/fourth"))
     assert (host.folder, host.deadlines) == (Path("/fourth"), Deadlines())
 
 
 def test_a_xen_host_is_where_the_settings_say(tmp_path):
     with running(tmp_path / "socket"):
         places = XenPlaces(tmp_path, tmp_path / "socket")
-        host = toolstack.open_host("xen", settings=Settings(xen=places))
+        host = hosts.open_host("xen", settings=Settings(xen=places))
         with host.store() as store:
             store.write("/a", "here")
         with Store(tmp_path / "socket") as store:
@@ -152,7 +152,7 @@ def test_a_xen_host_is_where_the_settings_say(tmp_path):
 
 
 def test_no_xen_here():
-    host = toolstack.open_host("xen")
+    host = hosts.open_host("xen")
     with pytest.raises(HostError, match="this machine does not run under Xen"):
         host.config(1)
     with pytest.raises(HostError, match="this machine does not run under Xen"):

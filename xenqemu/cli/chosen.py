@@ -1,0 +1,31 @@
+"""What commands make of what was chosen: a host, a guest's configuration."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from xenqemu.formats.domain_config import DomainConfig
+from xenqemu.host.domain import Host
+from xenqemu.host.settings import read_settings
+from xenqemu.hosts import open_host
+
+
+def host_of(chosen: argparse.Namespace, step: float | None = None) -> Host:
+    """Return the chosen host; a guest has `step` seconds for each step, if that is given."""
+    settings = read_settings(chosen.conf)
+    deadlines = settings.deadlines
+    if step is not None:
+        deadlines = replace(deadlines, acknowledge=step, suspend=step)
+    return open_host(chosen.host, deadlines=deadlines, settings=settings)
+
+
+def config_of(path: Path | None) -> DomainConfig | None:
+    """Return what an xl.cfg says, None for no file."""
+    if path is None:
+        return None
+    from xenqemu.formats.xlcfg import MAX_TEXT, GuestConfig  # noqa: PLC0415  seldom needed
+
+    with path.open("rb") as file:
+        return DomainConfig.from_guest(GuestConfig.from_cfg(file.read(MAX_TEXT + 1)))
