@@ -146,7 +146,7 @@ class Bed:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._end_machine()
+        self.switch_off()
         self._temporary.cleanup()
 
     # Commands
@@ -245,6 +245,12 @@ class Bed:
 
     # The machine
 
+    def switch_off(self) -> None:
+        """End it at once; its root disk forgets anyway, its logs stay for a while."""
+        self._machine.kill()
+        self._machine.wait(30)
+        self._wire.close()
+
     def listen(self, heard: Callable[[], bool], timeout: float) -> bool:
         """Take in what dom0 says until `heard`, at most `timeout` seconds; whether it was heard."""
         deadline = time.monotonic() + timeout
@@ -267,7 +273,7 @@ class Bed:
 
     def give_up(self, reason: str) -> BedError:
         """End the machine for good; the error that says why, with the end of its console."""
-        self._end_machine()
+        self.switch_off()
         logs = self.logs()
         shown = "\n".join(f"--- {name}\n{logs.get(name, '')}" for name in ("qemu", "console"))
         self.lost = f"the Xen {self.version} host is lost: {reason}\n{shown}"
@@ -307,11 +313,6 @@ class Bed:
                 pass_fds=[wire.fileno()],
                 env=os.environ | {"XENSTORED": xenstored},
             )
-
-    def _end_machine(self) -> None:
-        self._machine.kill()  # its root disk forgets anyway
-        self._machine.wait(30)
-        self._wire.close()
 
 
 def record(name: str) -> str:

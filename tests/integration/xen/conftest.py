@@ -1,6 +1,7 @@
 """The Xen hosts for the tests of this folder: booted once each, one after the other.
 
     def test_x(bed): ...                 runs on Xen 4.17 and on Xen 4.20
+    def test_y(boot): …boot("4.17")      boots hosts of its own
     @pytest.mark.parametrize("xen_host", ["4.20"], indirect=True)        on that one alone
 
 Every test begins on a host without guests.  When one fails, the host's logs are in its report.
@@ -11,6 +12,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pluggy
 import pytest
@@ -61,12 +63,32 @@ def bed(xen_host: Bed) -> Iterator[Bed]:
         xen_host.clean()
 
 
+class Boots(list[Bed]):
+    """The hosts that a test has booted, one after the other; they are kept for its report."""
+
+    def __call__(self, version: str, disk: Path | None = None) -> Bed:
+        """Boot a host, after the one before has been switched off."""
+        for bed in self:
+            bed.switch_off()
+        self.append(Bed(version, XENSTOREDS[version], disk).__enter__())
+        return self[-1]
+
+
+@pytest.fixture
+def boot() -> Iterator[Boots]:
+    """What boots hosts for this test alone."""
+    boots = Boots()
+    yield boots
+    for bed in boots:
+        bed.__exit__()
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Only one host runs at a time: its tests stand together, after all others."""
     items.sort(key=_host)
     for item in items:
-        if _host(item):
+        if item.get_closest_marker("xen"):
             item.add_marker(pytest.mark.flaky(reruns=1, only_rerun=[EmulatorError.__name__]))
             if item.get_closest_marker("timeout") is None:
                 item.add_marker(pytest.mark.timeout(TIMEOUT))
@@ -75,11 +97,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, pluggy.Result[None], None]:
     """Tell a failure of the emulator from one of ours."""
-    host = getattr(item, "funcargs", {}).get("xen_host")
-    mark = host.console() if host else ""
+    marks = {host: len(host.console()) for host in _hosts(item)}
     outcome = yield
-    if host and outcome.excinfo and EMULATOR_FAILED.search(host.console()[len(mark) :]):
+    said = [host.console()[marks.get(host, 0) :] for host in _hosts(item)]
+    if outcome.excinfo and any(map(EMULATOR_FAILED.search, said)):
         outcome.force_exception(EmulatorError(str(outcome.excinfo[1])))
+
+
+def _hosts(item: pytest.Item) -> list[Bed]:
+    """Return the hosts that a test has to do with."""
+    given = getattr(item, "funcargs", {})
+    return [*given.get("boot", ()), *(given[name] for name in ("xen_host",) if name in given)]
 
 
 def _host(item: pytest.Item) -> str:
@@ -93,8 +121,7 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pluggy.Result[pytest.TestReport], None]:
     """The host's logs in the report of a failed test."""
     report = (yield).get_result()
-    host = getattr(item, "funcargs", {}).get("xen_host")
-    if report.failed and host is not None:
+    for host in _hosts(item) if report.failed else ():
         report.sections += [(f"Xen {host.version}: {n}", text) for n, text in host.logs().items()]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.xen.bed import Bed, assert_goes_on, saved_ticks
+from tests.integration.xen.conftest import Boots
 
 pytestmark = [pytest.mark.xen, pytest.mark.timeout(900)]
 
@@ -22,7 +23,7 @@ def became(printed: str) -> dict[str, str]:
     return {each["name"]: each["outcome"] for each in told}
 
 
-def test_guests_outlive_a_reboot_of_their_host(tmp_path: Path) -> None:
+def test_guests_outlive_a_reboot_of_their_host(boot: Boots, tmp_path: Path) -> None:
     """Three are saved; the record of one is damaged then: two go on, and that one is told."""
     disk = tmp_path / "disk.img"
     with disk.open("wb") as image:
@@ -30,27 +31,27 @@ def test_guests_outlive_a_reboot_of_their_host(tmp_path: Path) -> None:
     subprocess.run(["mkfs.ext4", "-q", disk], check=True)
     mount = f"mkdir -p {RECORDS} && mount /dev/vdb {RECORDS} && rmdir {RECORDS}/lost+found"
 
-    with Bed("4.17", disk=disk) as bed:
-        bed.must(mount)
-        for name in GUESTS:
-            bed.restore(name)
-            bed.wait_ticks(name, beyond=saved_ticks(name))
-        said = bed.must(f"{XENQEMU} save-all --json", timeout=300)
-        assert became(said) == dict.fromkeys(GUESTS, "saved")
-        assert bed.must("xl list | wc -l") == "2\n"
-        assert bed.must(f"ls -A {RECORDS}").split() == sorted(GUESTS)
-        before = {name: bed.ticks(name) for name in GUESTS}
-        bed.must(f"truncate -s -4096 {RECORDS}/pv && umount {RECORDS}")
+    bed = boot("4.17", disk)
+    bed.must(mount)
+    for name in GUESTS:
+        bed.restore(name)
+        bed.wait_ticks(name, beyond=saved_ticks(name))
+    said = bed.must(f"{XENQEMU} save-all --json", timeout=300)
+    assert became(said) == dict.fromkeys(GUESTS, "saved")
+    assert bed.must("xl list | wc -l") == "2\n"
+    assert bed.must(f"ls -A {RECORDS}").split() == sorted(GUESTS)
+    before = {name: bed.ticks(name) for name in GUESTS}
+    bed.must(f"truncate -s -4096 {RECORDS}/pv && umount {RECORDS}")
 
-    with Bed("4.17", disk=disk) as bed:
-        bed.must(mount.partition(" && rmdir")[0])
-        done = bed.run(f"{XENQEMU} restore-all --json", timeout=300)
-        assert (done.rc, done.err) == (3, "xenqemu: not all is well, see above: pv\n")
-        assert became(done.out) == {"hvm": "restored", "pvh": "restored", "pv": "failed"}
-        for name in ("hvm", "pvh"):
-            assert_goes_on(before[name], bed.wait_ticks(name, beyond=before[name]))
-        assert bed.must(f"ls -A {RECORDS}") == "pv\n"
-        assert bed.run("xl domid pv").rc == 1
+    bed = boot("4.17", disk)
+    bed.must(mount.partition(" && rmdir")[0])
+    done = bed.run(f"{XENQEMU} restore-all --json", timeout=300)
+    assert (done.rc, done.err) == (3, "xenqemu: not all is well, see above: pv\n")
+    assert became(done.out) == {"hvm": "restored", "pvh": "restored", "pv": "failed"}
+    for name in ("hvm", "pvh"):
+        assert_goes_on(before[name], bed.wait_ticks(name, beyond=before[name]))
+    assert bed.must(f"ls -A {RECORDS}") == "pv\n"
+    assert bed.run("xl domid pv").rc == 1
 
 
 @pytest.mark.parametrize("xen_host", ["4.17"], indirect=True)
