@@ -45,6 +45,7 @@ def test_files_go_both_ways(bed: Bed) -> None:
     assert bed.get(bed.put("file", content)) == content
 
 
+@pytest.mark.parametrize("xen_host", ["4.17"], indirect=True)
 def test_guests_go_on_side_by_side(bed: Bed) -> None:
     for name in RECORDS:
         bed.restore(name)

@@ -67,7 +67,9 @@ def wait_works(bed: Bed, name: str, heard: int = 0) -> int:
     return heard + len(said)
 
 
-@pytest.mark.parametrize("kind", ["pvh", "pv"])
+@pytest.mark.parametrize(
+    ("xen_host", "kind"), [("4.17", "pvh"), ("4.17", "pv"), ("4.20", "pvh")], indirect=["xen_host"]
+)
 def test_a_guest_keeps_its_disk_and_its_network(bed: Bed, disk: str, kind: str) -> None:
     bed.must(f"xl create -q {linux(bed, 'web', kind, 5)}", timeout=180)
     heard = wait_works(bed, "web")
@@ -105,6 +107,7 @@ def firmware(bed: Bed, *devices: str) -> str:
     return bed.put("firmware.cfg", "\n".join([text, *devices]))
 
 
+@ON_417
 def test_an_emulated_card_has_both_its_ends(bed: Bed, disk: str) -> None:
     bed.must(f"cp /guests/disk.img {disk}")
     drive = f'disk = [ "format=raw,vdev=hda,access=rw,script={BLOCK},target={disk}" ]'
