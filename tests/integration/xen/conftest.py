@@ -38,7 +38,7 @@ class EmulatorError(Exception):
     Stock xl alone has been seen to meet it, at a save and a restore as well as at a migration: the
     guest goes on for seconds, then its vcpu has Xen's own registers, or cannot read its IDT.  Of
     guests that are merely left running, one is lost in some twenty minutes of theirs.  A test that
-    this happened to has said nothing and is run once more.  A guest that we have broken ends there
+    this happened to has said nothing and is run again.  A guest that we have broken ends there
     too, but every time.
     """
 
