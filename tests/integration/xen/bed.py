@@ -26,9 +26,6 @@ ROOT = Path(__file__).parents[3]
 SCRIPT = ROOT / "scripts/xenbed"
 GUESTS = ROOT / ".cache/xenbed/guests"
 
-RECORDS = ("hvm", "devices", "busy", "firmware", "pvh", "pv")
-"""The guests that `scripts/xenbed build` has saved; each domain has its record's name."""
-
 BOOT = 120.0
 """Seconds until dom0 must obey (it takes 10 to 30)."""
 GRACE = 30.0
@@ -199,7 +196,7 @@ class Bed:
     # Guests
 
     def restore(self, name: str, options: Sequence[str] = (), timeout: float = 120) -> int:
-        """Bring a guest of RECORDS back by the stock `xl restore`; its domid."""
+        """Bring back by stock `xl restore` what `scripts/xenbed build` has saved; its domid."""
         self.must(f"xl restore {shlex.join(options)} {record(name)}", timeout)
         return self.domid(name)
 
