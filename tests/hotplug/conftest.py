@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -103,7 +104,16 @@ class Libxl:
 
 
 @pytest.fixture
-def libxl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Libxl]:
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test beside this one plays libxl: loop devices are the kernel's, and marked by the paths
+    of their disks in xenstore, of which a real host has but one."""
+    with (tmp_path_factory.getbasetemp().parent / "hotplug.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture
+def libxl(alone: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Libxl]:
     """A host with two guests, 5 (web) and 6 (mail), and settings that give it locks of its own."""
     socket = tmp_path / "xenstored" / "socket"
     conf = tmp_path / "xenqemu.conf"
