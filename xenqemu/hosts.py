@@ -17,9 +17,10 @@ CAPABILITIES = Path("/proc/xen/capabilities")
 
 def with_xendomains(file: str | Path | None = None) -> Settings:
     """Return the settings for all guests at once: where `file` says nothing, xendomains does."""
-    old = read_settings(file).xendomains
+    settings = read_settings(file)
+    old = settings.xendomains
     if old is None or not old.exists():
-        return read_settings(file)
+        return settings
     try:
         with old.open("rb") as conf:
             text = conf.read(settings_format.MAX_TEXT + 1)

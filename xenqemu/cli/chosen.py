@@ -8,13 +8,18 @@ from pathlib import Path
 
 from xenqemu.formats.domain_config import DomainConfig
 from xenqemu.host.domain import Host
-from xenqemu.host.settings import read_settings
+from xenqemu.host.settings import Settings, read_settings
 from xenqemu.hosts import open_host
 
 
-def host_of(chosen: argparse.Namespace, step: float | None = None) -> Host:
-    """Return the chosen host; a guest has `step` seconds for each step, if that is given."""
-    settings = read_settings(chosen.conf)
+def host_of(
+    chosen: argparse.Namespace, step: float | None = None, settings: Settings | None = None
+) -> Host:
+    """Return the chosen host; a guest has `step` seconds for each step, if that is given.
+
+    The `settings` are those that are chosen, for who has read them already.
+    """
+    settings = settings or read_settings(chosen.conf)
     deadlines = settings.deadlines
     if step is not None:
         deadlines = replace(deadlines, acknowledge=step, suspend=step)

@@ -32,9 +32,9 @@ PASSED_ON = ("e", "p")
 
 def migrate(chosen: argparse.Namespace) -> None:
     """`xenqemu migrate [-s CMD] [-C CFG] [-e] [-p] [-D] [--max-freeze TIME] … DOM HOST`."""
-    host = host_of(chosen, chosen.step_timeout)
-    domid = domain.find(host, chosen.domain)
     settings = read_settings(chosen.conf)
+    host = host_of(chosen, chosen.step_timeout, settings)
+    domid = domain.find(host, chosen.domain)
     config = config_of(chosen.config)
     about = {"domid": domid, "name": domain.name_of(host, domid), "host": chosen.destination}
     with hooked(settings.hooks, "migrate", **about):
@@ -65,7 +65,8 @@ def migrate_receive(chosen: argparse.Namespace) -> None:
     """
     if bool(chosen.token) != bool(chosen.streams or chosen.stream):
         raise UsageError("--token goes with --streams or --stream, and only with them")
-    host = host_of(chosen)
+    settings = read_settings(chosen.conf)
+    host = host_of(chosen, settings=settings)
     if chosen.preflight:
         question = Question.parse(sys.stdin.buffer.read(MAX_JSON + 1))
         sys.stdout.write(answer(host, question).dump().decode())
@@ -84,7 +85,7 @@ def migrate_receive(chosen: argparse.Namespace) -> None:
             monitor="e" not in chosen.options,
             features=chosen.features,
             meeting=streams,
-            timeout=chosen.timeout or read_settings(chosen.conf).deadlines.operation,
+            timeout=chosen.timeout or settings.deadlines.operation,
         )
     _say(f"received domain {domid}")
 

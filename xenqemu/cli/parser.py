@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from xenqemu.cli import policy
@@ -51,8 +53,10 @@ def parser() -> argparse.ArgumentParser:
     verbs.add_parser("status", help="ask all parties about a domain", of=_status)
     verbs.add_parser("recover", help="end what a killed operation began", of=_recover)
     verbs.add_parser("cancel", help="end an operation that goes on", of=_cancel)
-    verbs.add_parser("save-all", help="save all domains, as before a shutdown", of=_save_all)
-    verbs.add_parser("restore-all", help="bring them all back, as after a boot", of=_restore_all)
+    verbs.add_parser("save-all", help="save all domains, as before a shutdown", of=_all("save_all"))
+    verbs.add_parser(
+        "restore-all", help="bring them all back, as after a boot", of=_all("restore_all")
+    )
     verbs.add_parser("lab", help="the embedded host", of=_lab)
     return top
 
@@ -207,12 +211,8 @@ def _cancel(verb: argparse.ArgumentParser) -> None:
     ends(verb, command("recovery", "cancel"))
 
 
-def _save_all(verb: argparse.ArgumentParser) -> None:
-    ends(verb, command("all_domains", "save_all"))
-
-
-def _restore_all(verb: argparse.ArgumentParser) -> None:
-    ends(verb, command("all_domains", "restore_all"))
+def _all(name: str) -> Callable[[argparse.ArgumentParser], None]:
+    return partial(ends, run=command("all_domains", name))
 
 
 def _lab(verb: argparse.ArgumentParser) -> None:

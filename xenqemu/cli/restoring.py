@@ -19,7 +19,7 @@ def restore(chosen: argparse.Namespace) -> None:
     settings = read_settings(chosen.conf)
     with hooked(settings.hooks, "restore", file=str(file)):
         done = restore_domain(
-            host_of(chosen),
+            host_of(chosen, settings=settings),
             file,
             paused=chosen.paused,
             config=config,

@@ -18,7 +18,7 @@ def save(chosen: argparse.Namespace) -> None:
     """`xenqemu save [-c|-p] [-D] [--live [--max-freeze TIME] …] DOM FILE [CFG]`."""
     precopy = live_policy(chosen)
     settings = read_settings(chosen.conf)
-    host = host_of(chosen, chosen.step_timeout)
+    host = host_of(chosen, chosen.step_timeout, settings)
     domid = domain.find(host, chosen.domain)
     config = config_of(chosen.config)
     about = {"domid": domid, "name": domain.name_of(host, domid), "file": str(chosen.file)}

@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from xenqemu.errors import UsageError
 
@@ -45,3 +46,12 @@ def reopened(memory: int, mode: int) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk; raise `OSError` where that fails."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -44,6 +44,7 @@ from typing import TYPE_CHECKING, Any
 
 from xenqemu.errors import HostError, InUse
 from xenqemu.host import lockfile
+from xenqemu.host.descriptors import sync_folder
 from xenqemu.host.policy import PATIENCE, Deadlines
 from xenqemu.host.process import boot_id
 
@@ -264,7 +265,7 @@ def _write(file: Path, lease: Lease | None) -> None:
             draft = file.with_name(f"{file.name}.new")  # nobody else's: we have the lock
             _write_private(draft, f"{json.dumps(asdict(lease), indent=1)}\n".encode())
             draft.rename(file)
-        _sync(file.parent)
+        sync_folder(file.parent)
     except OSError as error:
         raise HostError(f"{file}: {error.strerror}") from error
 
@@ -275,11 +276,3 @@ def _write_private(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -11,11 +11,12 @@ their guests too, and leaves alone what begins with a dot, as does what is being
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote
+
+from xenqemu.host.descriptors import sync_folder
 
 RAN = ".ran"
 
@@ -51,13 +52,13 @@ class Kept:
     def spend(self) -> None:
         """Note for good that the guest is let run: from then on its record is its past."""
         self.path.rename(self.ran)
-        _sync(self.folder)
+        sync_folder(self.folder)
 
     def take_back(self) -> None:
         """Note that it did not come to that; may be repeated."""
         if self.ran.exists():
             self.ran.rename(self.path)
-            _sync(self.folder)
+            sync_folder(self.folder)
 
 
 def saved(folder: Path, first: Iterable[str] = ()) -> list[Kept]:
@@ -77,11 +78,3 @@ def _files(folder: Path) -> list[str]:
     """Return the names of the files in a folder, which need not be there, in order."""
     found = folder.iterdir() if folder.is_dir() else ()
     return sorted(path.name for path in found if path.is_file())
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

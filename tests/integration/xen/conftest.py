@@ -108,7 +108,8 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, pluggy.Result[None
 def _hosts(item: pytest.Item) -> list[Bed]:
     """Return the hosts that a test has to do with."""
     given = getattr(item, "funcargs", {})
-    return [*given.get("boot", ()), *(given[name] for name in ("xen_host",) if name in given)]
+    shared = [given["xen_host"]] if "xen_host" in given else []
+    return [*given.get("boot", ()), *shared]
 
 
 def _host(item: pytest.Item) -> str:
