@@ -15,6 +15,9 @@ as_root() {
 # what tests of disks and network cards need, which are root's: loop devices, bridges, namespaces
 for_devices="util-linux mount e2fsprogs iproute2 openvswitch-switch"
 
+# what Xen hosts are made of and run in
+for_beds="mmdebstrap cpio busybox-static e2fsprogs kmod qemu-system-x86 binutils"
+
 # need_packages NAME...: install the Debian packages among these that are missing
 need_packages() {
     missing=

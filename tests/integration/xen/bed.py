@@ -204,6 +204,11 @@ class Bed:
         """The number of the domain of this name."""
         return int(self.must(f"xl domid {shlex.quote(name)}"))
 
+    def tell(self, name: str, words: str) -> None:
+        """Say a line to the guest on its PV console (scripts/xenbed.d/guest-init)."""
+        console = f"/local/domain/{self.domid(name)}/console/tty"
+        self.must(f'echo {shlex.quote(words)} >"$(xenstore-read {console})"')
+
     def ticks(self, name: str) -> list[Tick]:
         """All ticks of the guest since the test began.
 
