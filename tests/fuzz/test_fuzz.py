@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz.__main__ import TARGETS, table
+from tests.fuzz.__main__ import TARGETS, main, table
 from tests.fuzz.engine import VALUE, outcome
 from tests.fuzz.workers import Work
 
@@ -41,6 +41,13 @@ def test_damaged_samples_give_values_or_errors_that_say_what_is_wrong(capsys):
         if work.inputs >= 100:  # enough to tell that the damage is neither nothing nor too much
             assert work.outcomes[VALUE] < work.inputs or work.target.name in ONLY_VALUES
             assert VALUE in work.outcomes or work.target.name in ONLY_ERRORS
+
+
+@pytest.mark.long
+@pytest.mark.timeout(400)
+def test_a_minute_of_inputs_that_nobody_has_tried():
+    """What fails is printed with the command that gives it again."""
+    assert main(["60", "--jobs", "1"]) == 0
 
 
 @pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.name)

@@ -229,6 +229,16 @@ OPERATIONS = [
 ]
 
 
+ROWS = pytest.mark.parametrize(
+    "operation",
+    [
+        pytest.param(each, id=each.name, marks=[] if each in OPERATIONS[1::2] else pytest.mark.long)
+        for each in OPERATIONS
+    ],
+)
+"""Each kind of operation is in either half, with what fails in it in each way."""
+
+
 def count(operation: Operation, folder: Path) -> int:
     """Return how many calls the operation makes when none fails."""
     whole = operation.first(folder)
@@ -240,7 +250,7 @@ def count(operation: Operation, folder: Path) -> int:
 
 
 @pytest.mark.parametrize("how", SURVIVED, ids=lambda how: how.name)
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+@ROWS
 def test_every_call_fails(operation, how, tmp_path):
     wrong = []
     for at in range(count(operation, tmp_path / "whole")):
@@ -275,7 +285,7 @@ def judge(operation: Operation, run: Run, how: How, name: str) -> None:
 
 
 @pytest.mark.parametrize("how", KILLED, ids=lambda how: how.name)
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+@ROWS
 def test_process_is_killed_at_every_call(operation, how, tmp_path):
     wrong = []
     for at in range(count(operation, tmp_path / "whole")):

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.integration.lab.guests import CFG, Guest, Host, Seed, ticks, wait
+from tests.parts import shortened
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(400)]
 
@@ -87,6 +88,7 @@ def test_a_host_goes_down_and_comes_back(site: Site) -> None:
     assert_goes_on(site, said)
 
 
+@pytest.mark.long
 def test_a_record_is_damaged_in_between(site: Site) -> None:
     console = (site.guest.folder / "console.log").open("rb")
     site.run("save-all")
@@ -112,7 +114,7 @@ def test_who_is_left_alone_and_who_does_not_listen(site: Site) -> None:
     assert site.states() == {"mail": "running", "old": "running"}
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", shortened([signal.SIGTERM, signal.SIGINT], signal.SIGTERM))
 def test_an_interrupt_takes_back_what_goes_on(site: Site, number: int) -> None:
     site.set(save_all__parallel="1")
     process = site.start("save-all")
@@ -131,6 +133,7 @@ def test_an_interrupt_takes_back_what_goes_on(site: Site, number: int) -> None:
     assert set(states.values()) == {"running"}
 
 
+@pytest.mark.long
 def test_nobody_is_brought_back_twice(site: Site) -> None:
     """A restore-all that is killed, once when guests ran and once more on a host without them."""
     site.run("save-all")

@@ -25,6 +25,13 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
 MOMENTS = ("check done", "quiesce started", "quiesce done", "save progress", "verify started")
 LATER = ("verify done", "publish started", "publish done", "release started", "release done")
+KILLED = [
+    *((option, moment) for option in (None, "-c") for moment in (*MOMENTS, *LATER)),
+    *(("-p", moment) for moment in ("save progress", "release started", "publish started")),
+]
+"""Options of a save, and the moments when it is killed."""
+FIRST = [KILLED.index((None, moment)) for moment in ("save progress", "publish done")]
+"""Before its point of no return and behind it."""
 
 
 def at(host: Host, moment: str, act: str, *words: object, room: int = 1) -> Done:
@@ -61,8 +68,8 @@ def runs(host: Host, name: str) -> bool:
 @pytest.mark.parametrize(
     ("option", "moment"),
     [
-        *((option, moment) for option in (None, "-c") for moment in (*MOMENTS, *LATER)),
-        *(("-p", moment) for moment in ("save progress", "release started", "publish started")),
+        pytest.param(*row, marks=[] if number in FIRST else pytest.mark.long)
+        for number, row in enumerate(KILLED)
     ],
 )
 def test_save_is_killed_and_recovered(one, tiny, folder, option, moment):

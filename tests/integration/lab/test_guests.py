@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import soak
 from tests.formats.test_detect import oracle
 from tests.integration.lab.conftest import FILL
 from tests.integration.lab.guests import (
@@ -34,6 +35,7 @@ from tests.integration.lab.guests import (
     wait,
 )
 from tests.lab.xenstored.running import tool
+from tests.parts import shortened
 from xenqemu.host.device_model import DeviceModel
 from xenqemu.lab.machine import BELOW
 
@@ -151,15 +153,9 @@ def test_pause_and_unpause(guest, one):
     assert ticks(guest.said) > ticks(said)
 
 
+@pytest.mark.long
 def test_ten_times_there_and_back(guest, one, two, folder):
-    hosts = [two, one] * 5
-    for number, host in enumerate(hosts):
-        guest.wait_tick(1)
-        guest = guest.moved(host, folder / f"{number % 2}.save")
-    guest.wait_tick(3)
-    assert ticks(guest.said) > 13
-    assert two.empty()
-    assert [each["name"] for each in one.list()] == ["web"]
+    soak.lab(guest, (one, two), folder / "web.save", 10)
 
 
 def test_the_state_of_the_devices_alone(guest, one, folder):
@@ -208,7 +204,7 @@ def test_memory_above_the_pci_hole(big_seed, one):
     assert ticks(guest.said) >= ticks(big_seed.said) + 3
 
 
-@pytest.mark.parametrize("memory", [3072, 3080])
+@pytest.mark.parametrize("memory", shortened([3072, 3080], 3080))
 def test_sparse_memory_up_to_the_pci_hole_and_beyond(one, two, folder, memory):
     """Pages anywhere, put there while the guest stands still; its firmware leaves them alone."""
     size = memory * MIB
@@ -369,7 +365,7 @@ def started(host: Host, phase: str, *words: object) -> subprocess.Popen[str]:
     raise AssertionError(process.communicate())
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", shortened([signal.SIGTERM, signal.SIGINT], signal.SIGTERM))
 def test_a_save_that_is_interrupted(big_seed, one, folder, number):
     guest = big_seed.on(one)
     process = started(one, "save", "save", "--json", "big", folder / "big.save")

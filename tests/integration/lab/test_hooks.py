@@ -12,6 +12,16 @@ from tests.integration.lab.guests import CFG, Done, Host
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 
 
+SAYS_NO = pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("echo the backup runs >&2; exit 1", "exit status 1): the backup runs"),
+        pytest.param("sleep 60", "was killed: it was not done within 5 s", marks=pytest.mark.long),
+        pytest.param("kill -SEGV $$", "signal 11", marks=pytest.mark.long),
+    ],
+)
+
+
 @pytest.fixture
 def conf(folder: Path) -> Path:
     """Settings whose hooks are in a folder of the test's."""
@@ -29,14 +39,7 @@ def hook(conf: Path, moment: str, text: str) -> None:
     (place / "10-test").chmod(0o755)
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("echo the backup runs >&2; exit 1", "exit status 1): the backup runs"),
-        ("sleep 60", "was killed: it was not done within 5 s"),
-        ("kill -SEGV $$", "signal 11"),
-    ],
-)
+@SAYS_NO
 def test_hook_that_does_not_say_yes_forbids(one, firmware_record, conf, text, words):
     one.restore(firmware_record)
     hook(conf, "pre-save", text)
@@ -90,14 +93,7 @@ def everyone(one: Host, conf: Path) -> list[str]:
     return names
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("echo the backup runs >&2; exit 1", "exit status 1): the backup runs"),
-        ("sleep 60", "was killed: it was not done within 5 s"),
-        ("kill -SEGV $$", "signal 11"),
-    ],
-)
+@SAYS_NO
 def test_a_hook_that_does_not_say_yes_keeps_one_guest_as_it_is(one, conf, everyone, text, words):
     """It is neither saved nor shut down, and the others do not feel it; so in a restore."""
     hook(conf, "pre-save", f"{ONLY}\n{text}")

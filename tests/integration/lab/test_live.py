@@ -13,6 +13,7 @@ import pytest
 from tests.integration.lab.guests import Guest, Host, Seed, assert_same_memory, pages
 from tests.integration.lab.test_failures import at
 from tests.integration.moments import DIE
+from tests.parts import shortened
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(400)]
 
@@ -36,8 +37,11 @@ def rounds(out: str) -> list[dict[str, Any]]:
 
 def test_a_guest_goes_on_here_and_from_its_record(busy, one, two, folder):
     told = rounds(one.must("save", "-c", "--json", *ROUNDS, busy.name, folder / "record"))
-    assert [each["number"] for each in told] == list(range(1, 10))
-    assert all(each["pages"] for each in told[1:])
+    assert [each["number"] for each in told] == list(range(1, len(told) + 1))
+    assert (
+        2 < len(told) <= 9
+    )  # fewer where it was still all the same, without a processor to run on
+    assert all(each["pages"] for each in told[1:-1])
     busy.wait_rewritten()
     assert one.run("verify", folder / "record").code == 0
     there = two.restore(folder / "record")
@@ -45,7 +49,9 @@ def test_a_guest_goes_on_here_and_from_its_record(busy, one, two, folder):
     busy.wait_rewritten()
 
 
-@pytest.mark.parametrize("options", [[], ["--compact"]], ids=["as it is", "compacted"])
+@pytest.mark.parametrize(
+    "options", shortened([[], ["--compact"]], ["--compact"]), ids=["as it is", "compacted"]
+)
 def test_the_record_has_the_memory_as_it_was_frozen(busy, one, two, folder, options):
     record = folder / "record"
     one.must("save", "-p", *ROUNDS, *options, busy.name, record)
@@ -56,6 +62,7 @@ def test_the_record_has_the_memory_as_it_was_frozen(busy, one, two, folder, opti
     two.restore(record).wait_rewritten(4)
 
 
+@pytest.mark.long
 def test_a_guest_that_never_settles_is_left_alone_if_that_is_wanted(busy, one, folder):
     options = ("--live", "--max-freeze", "0", "--give-up", "--rounds", "3")
     done = one.run("save", *options, busy.name, folder / "record")
@@ -76,6 +83,7 @@ def test_a_live_save_that_is_killed(busy, one, folder):
     busy.wait_rewritten()
 
 
+@pytest.mark.long
 def test_the_bandwidth_is_not_exceeded(busy, one, folder):
     """But after the freeze: what is measured are the rounds before."""
     limit = 64 << 20

@@ -68,8 +68,11 @@ def ends(
 
 @pytest.mark.parametrize(
     "options",
-    [(), ("--streams", 3), ("--streams", 3, "--compress")],
-    ids=["one stream", "streams", "packed streams"],
+    [
+        pytest.param((), id="one stream"),
+        pytest.param(("--streams", 3), id="streams", marks=pytest.mark.long),
+        pytest.param(("--streams", 3, "--compress"), id="packed streams"),
+    ],
 )
 def test_over_ssh(ends, seed: Seed, folder: Path, options):
     here, there = ends
@@ -270,6 +273,7 @@ def break_off(tiny: Guest, one: Host, two: Host, folder: Path) -> Callable[..., 
     return run
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("act", ACTS)
 @pytest.mark.parametrize("back", CUTS_BACK.values(), ids=CUTS_BACK.keys())
 def test_cut_off_at_every_answer(break_off, back: int, act: str):
@@ -281,6 +285,7 @@ def test_cut_off_at_every_answer(break_off, back: int, act: str):
     broken.settle()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("act", ACTS)
 def test_cut_off_at_random_places_of_the_record(break_off, one: Host, folder: Path, act: str):
     size = record_size(one, folder)
@@ -293,6 +298,7 @@ def test_cut_off_at_random_places_of_the_record(break_off, one: Host, folder: Pa
         broken.settle()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("act", ACTS)
 def test_one_of_the_streams_is_cut_off(break_off, one: Host, two: Host, folder: Path, act: str):
     """Before its first byte, or at a random place of its share."""
@@ -327,6 +333,7 @@ def test_streams_to_one_that_does_not_know_them(guest: Guest, two: Host, folder:
     assert_goes_on(moved(guest, two, *words))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("behind", [0, 1, 43])
 def test_cut_off_before_the_last_word_is_whole(break_off, one: Host, folder: Path, behind: int):
     """The sender cannot know that its word was lost on the way; the receiver never has it."""

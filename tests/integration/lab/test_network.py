@@ -100,6 +100,7 @@ def ports(network: str) -> list[str]:
     return [name for name in (re.split("[ @]", line)[0] for line in lines) if name != "uplink"]
 
 
+@pytest.mark.long
 def test_guests_reach_each_other_wherever_they_are(hosts, folder):
     one, two = hosts
     web = boot(one, "web", "raw", "ip=192.0.2.5/24 reach=192.0.2.6 disk=/dev/sda", folder)

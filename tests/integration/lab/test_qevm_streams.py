@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.formats.qevm_oracle import as_tuples, cuts_by_footers
+from tests.parts import shortened
 from xenqemu.formats import qevm
 from xenqemu.formats.qevm_header import pack_header
 
@@ -115,7 +116,7 @@ def qemu(
         started.socket.close()
 
 
-@pytest.mark.parametrize("name", MACHINES)
+@pytest.mark.parametrize("name", shortened(MACHINES, "as xenfv, 4 vcpus", "pc, scsi and virtio"))
 def test_streams_split_where_the_footers_are(name: str, tmp_path: Path) -> None:
     program = "qemu-system-i386" if name.startswith("32") else "qemu-system-x86_64"
     with qemu(*MACHINES[name], program=program) as machine:

@@ -12,11 +12,13 @@ import pytest
 from tests.integration.lab import test_migration as migration
 from tests.integration.lab.guests import CFG, Guest, Host, Seed
 from tests.integration.lab.test_migration import assert_goes_on, moved, receiver, running
+from tests.parts import shortened
 from xenqemu.host import lease
 
 pytestmark = pytest.mark.lab
 
 UUID = "9233e52c-49ca-454f-96be-f53e22f3994d"
+STREAMS = ("--streams", "2")
 DISK = CFG.format(name="tiny", memory=16) + f'uuid = "{UUID}"\n'
 
 break_off = migration.break_off
@@ -61,7 +63,7 @@ def assert_settled(image: Path, hosts: tuple[Host, Host]) -> None:
     }
 
 
-@pytest.mark.parametrize("options", [(), ("--no-live",), ("--streams", "2")], ids=" ".join)
+@pytest.mark.parametrize("options", shortened([(), ("--no-live",), STREAMS], STREAMS), ids=" ".join)
 def test_there_and_back(devices_seed: Seed, one: Host, two: Host, room: Path, options):
     images = [room / "hda.raw", room / "sdb.qcow2"]
     guest = devices_seed.on(one)
@@ -81,7 +83,7 @@ def test_a_guest_that_stays_paused_there_has_its_disk(tiny: Guest, image, one: H
     assert_settled(image, (one, two))
 
 
-@pytest.mark.parametrize("act", migration.ACTS)
+@pytest.mark.parametrize("act", shortened(migration.ACTS, "cut"))
 @pytest.mark.parametrize("back", migration.CUTS_BACK.values(), ids=migration.CUTS_BACK.keys())
 def test_cut_off_at_every_answer(break_off, image: Path, hosts: tuple[Host, Host], back, act):
     broken = break_off(act, back=back)
@@ -91,7 +93,7 @@ def test_cut_off_at_every_answer(break_off, image: Path, hosts: tuple[Host, Host
     assert_settled(image, hosts)
 
 
-@pytest.mark.parametrize("behind", [-4096, -1, 0, 43])
+@pytest.mark.parametrize("behind", shortened([-4096, -1, 0, 43], 0))
 def test_cut_off_before_the_last_word(
     break_off, image: Path, hosts: tuple[Host, Host], folder: Path, behind: int
 ):

@@ -1,32 +1,29 @@
-"""The Xen hosts for the tests of this folder: booted once each, one after the other.
+"""The Xen hosts for the tests of this folder: each worker boots one at a time, and keeps it.
 
     def test_x(bed): ...                 runs on Xen 4.17 and on Xen 4.20
     def test_y(boot): …boot("4.17")      boots hosts of its own
-    @pytest.mark.parametrize("xen_host", ["4.20"], indirect=True)        on that one alone
+    @ON_417, @ON_420                     on that one alone
 
 Every test begins on a host without guests.  When one fails, the host's logs are in its report.
 """
 
 from __future__ import annotations
 
+import functools
 import re
-import time
-from collections.abc import Generator, Iterator
+import subprocess
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pluggy
 import pytest
 
-from tests.integration.xen.bed import Bed
-
-XENSTOREDS = {"4.17": "oxenstored", "4.20": "xenstored"}
-"""The hosts, and which of Xen's two stores each runs: Debian's default, and the one in C."""
+from tests.integration.xen.bed import SCRIPT, Bed
+from tests.integration.xen.hosts import XENSTOREDS, on
+from tests.parts import HOST, host_of
 
 TIMEOUT = 300
 """Seconds for a test that does not say otherwise."""
-
-booted = pytest.StashKey[list[str]]()
-
 
 EMULATOR_FAILED = re.compile(r"Triple fault - invoking HVM shutdown action")
 """What Xen's console says of a guest whose vcpu came to its end."""
@@ -43,22 +40,17 @@ class EmulatorError(Exception):
     """
 
 
-@pytest.fixture(scope="session", params=XENSTOREDS)
+@pytest.fixture(scope="session", params=on(*XENSTOREDS))
 def xen_host(request: pytest.FixtureRequest) -> Iterator[Bed]:
     """A running host; use `bed`."""
     with Bed(request.param, XENSTOREDS[request.param]) as bed:
-        began = time.monotonic()
-        for _ in range(5):
-            bed.must("true")
-        each = (time.monotonic() - began) / 5 * 1000
-        line = f"Xen {bed.version}: up in {bed.boot_seconds:.1f} s, a command takes {each:.0f} ms"
-        request.config.stash.setdefault(booted, []).append(line)
         yield bed
 
 
 @pytest.fixture
-def bed(xen_host: Bed) -> Iterator[Bed]:
+def bed(xen_host: Bed, record_property: Callable[[str, object], None]) -> Iterator[Bed]:
     """A host without guests."""
+    record_property(HOST, f"Xen {xen_host.version}, up in {xen_host.boot_seconds:.0f} s")
     yield xen_host
     if not xen_host.lost:
         xen_host.clean()
@@ -84,15 +76,26 @@ def boot() -> Iterator[Boots]:
         bed.__exit__()
 
 
-@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Only one host runs at a time: its tests stand together, after all others."""
-    items.sort(key=_host)
+    """A test that the emulation spoilt is run again, and each has its time."""
     for item in items:
         if item.get_closest_marker("xen"):
             item.add_marker(pytest.mark.flaky(reruns=3, only_rerun=[EmulatorError.__name__]))
             if item.get_closest_marker("timeout") is None:
                 item.add_marker(pytest.mark.timeout(TIMEOUT))
+
+
+@pytest.hookimpl(hookwrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None]:
+    """Make the host, or wait until scripts/test has made it, before the test's time begins."""
+    if item.get_closest_marker("xen"):
+        build("all" if item.get_closest_marker("long") else host_of(item.nodeid))
+    yield
+
+
+@functools.cache
+def build(version: str) -> None:
+    subprocess.run([SCRIPT, "build", version], check=True)
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -112,11 +115,6 @@ def _hosts(item: pytest.Item) -> list[Bed]:
     return [*given.get("boot", ()), *shared]
 
 
-def _host(item: pytest.Item) -> str:
-    callspec = getattr(item, "callspec", None)
-    return str(callspec.params.get("xen_host", "")) if callspec else ""
-
-
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item,
@@ -125,11 +123,3 @@ def pytest_runtest_makereport(
     report = (yield).get_result()
     for host in _hosts(item) if report.failed else ():
         report.sections += [(f"Xen {host.version}: {n}", text) for n, text in host.logs().items()]
-
-
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    """How fast the hosts were."""
-    for line in config.stash.get(booted, []):
-        terminalreporter.write_line(line)

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from tests.integration.xen.bed import ROOT, Bed, assert_goes_on, record, saved_ticks
+from tests.integration.xen.hosts import ON_417
 
 pytestmark = pytest.mark.xen
 
@@ -45,7 +46,8 @@ def test_files_go_both_ways(bed: Bed) -> None:
     assert bed.get(bed.put("file", content)) == content
 
 
-@pytest.mark.parametrize("xen_host", ["4.17"], indirect=True)
+@ON_417
+@pytest.mark.long
 def test_guests_go_on_side_by_side(bed: Bed) -> None:
     """One of each kind, together for as short as may be: see conftest.EmulatorError."""
     kinds = ("hvm", "firmware", "pvh", "pv")
@@ -59,12 +61,14 @@ def test_guests_go_on_side_by_side(bed: Bed) -> None:
             assert abs(after[-1].time - int(bed.must("date +%s"))) <= 3
 
 
-@pytest.mark.parametrize("xen_host", ["4.17"], indirect=True)
+@ON_417
+@pytest.mark.long
 def test_xen_accepts_the_records(bed: Bed) -> None:
     for name in ("firmware", "pv"):
         bed.must(f"verify-stream-v2 -f xl -i {record(name)}", timeout=120)
 
 
+@pytest.mark.long
 def test_cleaning_leaves_an_idle_host(bed: Bed) -> None:
     process = bed.start("sleep 100")
     bed.restore("pv")

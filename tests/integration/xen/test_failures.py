@@ -11,9 +11,9 @@ import pytest
 
 from tests.integration.moments import DIE, PROGRAM
 from tests.integration.xen.bed import Bed, Result
-from tests.integration.xen.test_save_restore import FILE, ON_417, XENQEMU, begin, goes_on
+from tests.integration.xen.hosts import FILE, ON_417, XENQEMU, begin, goes_on
 
-pytestmark = [pytest.mark.xen, ON_417, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.xen, pytest.mark.long, ON_417, pytest.mark.timeout(900)]
 
 MOMENTS = ("quiesce started", "quiesce done", "save progress", "verify started", "publish started")
 
@@ -29,16 +29,21 @@ def listed(bed: Bed) -> str:
     return bed.must("xl list | tail -n +3")
 
 
+def is_killed_and_recovered(bed: Bed, moment: str) -> None:
+    """Kill a save at a moment before its point of no return; `recover` has the guest run on."""
+    before = bed.ticks("pvh")
+    assert at(bed, moment, DIE, "save", "pvh", FILE).rc == -9
+    told = bed.must(f"{XENQEMU} recover pvh", timeout=120)
+    assert re.search(r"the save of domain \d+ \(pvh\) to \S+, interrupted in its \w+, is", told)
+    assert "taken back" in told, told
+    goes_on(bed, "pvh", before)
+    assert bed.must("ls -A /tmp; ls -A /run/xenqemu") == "lock\n"
+
+
 def test_xenqemu_is_killed_at_every_phase(bed: Bed) -> None:
     begin(bed, "pvh")
     for moment in MOMENTS:
-        before = bed.ticks("pvh")
-        assert at(bed, moment, DIE, "save", "pvh", FILE).rc == -9
-        told = bed.must(f"{XENQEMU} recover pvh", timeout=120)
-        assert re.search(r"the save of domain \d+ \(pvh\) to \S+, interrupted in its \w+, is", told)
-        assert "taken back" in told, told
-        goes_on(bed, "pvh", before)
-        assert bed.must("ls -A /tmp; ls -A /run/xenqemu") == "lock\n"
+        is_killed_and_recovered(bed, moment)
     before = bed.ticks("pvh")
     assert at(bed, "release started", DIE, "save", "pvh", FILE).rc == -9
     assert "pvh" in listed(bed)

@@ -9,11 +9,10 @@ from collections.abc import Iterator
 import pytest
 
 from tests.integration.xen.bed import ROOT, Bed, assert_goes_on
+from tests.integration.xen.hosts import ON_417, ON_420, XENQEMU
 
-pytestmark = [pytest.mark.xen, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.xen, pytest.mark.long, pytest.mark.timeout(900)]
 
-XENQEMU = "python3 -m xenqemu"
-ON_417 = pytest.mark.parametrize("xen_host", ["4.17"], indirect=True)
 DOM0 = "10.9.0.1"
 WORDS = "this is the disk"
 BLOCK = "/src/hotplug/xenqemu-block"
@@ -67,10 +66,8 @@ def wait_works(bed: Bed, name: str, heard: int = 0) -> int:
     return heard + len(said)
 
 
-@pytest.mark.parametrize(
-    ("xen_host", "kind"), [("4.17", "pvh"), ("4.17", "pv"), ("4.20", "pvh")], indirect=["xen_host"]
-)
-def test_a_guest_keeps_its_disk_and_its_network(bed: Bed, disk: str, kind: str) -> None:
+def keeps_its_disk_and_its_network(bed: Bed, disk: str, kind: str) -> None:
+    """Move a guest by xl and by us; after each move it reads its disk and reaches dom0."""
     bed.must(f"xl create -q {linux(bed, 'web', kind, 5)}", timeout=180)
     heard = wait_works(bed, "web")
     holder = json.loads(bed.must(f"cat {disk}.xenqemu-lease"))["holder"]
@@ -99,6 +96,16 @@ def test_a_guest_keeps_its_disk_and_its_network(bed: Bed, disk: str, kind: str) 
     assert len(bed.must("losetup -l -n").splitlines()) == 1
     bed.must("xl destroy web", timeout=60)
     assert bed.must(f"ls {disk}*") == f"{disk}\n"
+
+
+@ON_417
+def test_a_pv_guest_keeps_its_disk_and_its_network(bed: Bed, disk: str) -> None:
+    keeps_its_disk_and_its_network(bed, disk, "pv")
+
+
+@ON_420
+def test_a_guest_keeps_its_disk_and_its_network_on_the_newest_xen(bed: Bed, disk: str) -> None:
+    keeps_its_disk_and_its_network(bed, disk, "pvh")
 
 
 def firmware(bed: Bed, *devices: str) -> str:

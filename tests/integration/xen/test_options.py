@@ -7,9 +7,9 @@ import json
 import pytest
 
 from tests.integration.xen.bed import ROOT, Bed
-from tests.integration.xen.test_save_restore import FILE, ON_417, XENQEMU, begin, goes_on
+from tests.integration.xen.hosts import FILE, ON_417, XENQEMU, begin, goes_on
 
-pytestmark = pytest.mark.xen
+pytestmark = [pytest.mark.xen, pytest.mark.long]
 
 SAME_ID_AT_ONCE = "LIBXL_DOMID_REUSE_TIMEOUT=0"
 """libxl keeps an id from new domains for a minute after its last one ended."""

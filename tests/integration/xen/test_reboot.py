@@ -10,8 +10,9 @@ import pytest
 
 from tests.integration.xen.bed import Bed, assert_goes_on, saved_ticks
 from tests.integration.xen.conftest import Boots
+from tests.integration.xen.hosts import ON_417
 
-pytestmark = [pytest.mark.xen, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.xen, pytest.mark.long, pytest.mark.timeout(900)]
 
 XENQEMU = "python3 -m xenqemu --host xen"
 GUESTS = ("hvm", "pvh", "pv")
@@ -54,7 +55,7 @@ def test_guests_outlive_a_reboot_of_their_host(boot: Boots, tmp_path: Path) -> N
     assert bed.run("xl domid pv").rc == 1
 
 
-@pytest.mark.parametrize("xen_host", ["4.17"], indirect=True)
+@ON_417
 def test_guests_are_left_alone_or_shut_down_as_the_settings_say(bed: Bed) -> None:
     for name in ("hvm", "pvh", "pv"):
         bed.restore(name)

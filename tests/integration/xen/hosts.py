@@ -1,0 +1,42 @@
+"""Which hosts a test runs on, and how its guests begin and go on there."""
+
+from __future__ import annotations
+
+import pytest
+from _pytest.mark.structures import ParameterSet
+
+from tests.integration.xen.bed import Bed, Tick, assert_goes_on, saved_ticks
+
+XENSTOREDS = {"4.17": "oxenstored", "4.20": "xenstored"}
+"""The hosts, and which of Xen's two stores each runs: Debian's default, and the one in C."""
+
+XENQEMU = "python3 -m xenqemu"
+HELPER = "LIBXL_SAVE_HELPER=/src/hotplug/libxl-save-helper"
+FILE = "/tmp/guest.save"
+GUESTS = ("hvm", "firmware", "pvh", "pv")
+
+
+def on(*versions: str) -> list[ParameterSet]:
+    """Return hosts as parameters; the newer Xen is not for each change."""
+    return [
+        pytest.param(each, marks=[] if each == "4.17" else pytest.mark.long) for each in versions
+    ]
+
+
+ON_417 = pytest.mark.parametrize("xen_host", on("4.17"), indirect=True)
+ON_420 = pytest.mark.parametrize("xen_host", on("4.20"), indirect=True)
+
+
+def goes_on(bed: Bed, name: str, before: list[Tick]) -> list[Tick]:
+    """Wait for more of a guest: the same memory, no tick lost, its clock right."""
+    after = bed.wait_ticks(name, beyond=before)
+    assert_goes_on(before, after)
+    if name != "firmware":
+        assert abs(after[-1].time - int(bed.must("date +%s"))) <= 3
+    return after
+
+
+def begin(bed: Bed, name: str) -> list[Tick]:
+    """Bring a guest back from the build's record; what it has said since."""
+    bed.restore(name)
+    return goes_on(bed, name, saved_ticks(name))
