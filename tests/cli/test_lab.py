@@ -35,7 +35,7 @@ def folder(place, run) -> Iterator[Path]:
     lab = place / "lab"
     assert run("lab", "up", lab) == Done(0, f"the lab host is up: --host lab:{lab}\n", "")
     yield lab
-    run("lab", "down", lab)
+    assert run("lab", "down", lab).code == 0
 
 
 @pytest.fixture
@@ -69,6 +69,7 @@ def test_the_host_is_as_the_settings_say(run, folder, ended, place, monkeypatch)
     assert run("status", "small") == Done(
         64, "", f"xenqemu: {conf}: no key is 'hosd'; the nearest is host\n"
     )
+    monkeypatch.undo()
 
 
 def test_the_deadlines_of_a_save(place):
