@@ -25,7 +25,7 @@ from tests.parts import HOST, host_of
 TIMEOUT = 300
 """Seconds for a test that does not say otherwise."""
 
-EMULATOR_FAILED = re.compile(r"Triple fault - invoking HVM shutdown action")
+EMULATOR_FAILED = re.compile(r"^.*Triple fault - invoking HVM shutdown action.*$", re.MULTILINE)
 """What Xen's console says of a guest whose vcpu came to its end."""
 
 
@@ -103,9 +103,9 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, pluggy.Result[None
     """Tell a failure of the emulator from one of ours."""
     marks = {host: len(host.console()) for host in _hosts(item)}
     outcome = yield
-    said = [host.console()[marks.get(host, 0) :] for host in _hosts(item)]
-    if outcome.excinfo and any(map(EMULATOR_FAILED.search, said)):
-        outcome.force_exception(EmulatorError(str(outcome.excinfo[1])))
+    said = "".join(host.console()[marks.get(host, 0) :] for host in _hosts(item))
+    if outcome.excinfo and (found := EMULATOR_FAILED.search(said)):
+        outcome.force_exception(EmulatorError(f"{found[0].strip()}\n{outcome.excinfo[1]}"))
 
 
 def _hosts(item: pytest.Item) -> list[Bed]:
