@@ -96,11 +96,13 @@ def restore_copy(bed: Bed, name: str, new: str) -> None:
 def watch(bed: Bed, seconds: float) -> float:
     """Leave the guests alone; return for how many seconds of a guest they ran."""
     lived = 0.0
-    end = time.monotonic() + seconds
-    while (left := end - time.monotonic()) > 0:
-        step = min(left, 10)
-        time.sleep(step)
-        lived += step * (len(bed.must("xl list", timeout=120).splitlines()) - 2)
+    now = time.monotonic()
+    end = now + seconds
+    while now < end:
+        time.sleep(min(end - now, 10))
+        guests = len(bed.must("xl list", timeout=120).splitlines()) - 2
+        before, now = now, time.monotonic()
+        lived += (now - before) * guests
     return lived
 
 
