@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -23,6 +24,7 @@ settings.load_profile("here")
 # A shell that runs us in the background has us, and all that we start, ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+XEN_WORKERS = 2
 BEFORE = "XENQEMU_TEST_PARTS"
 """Names the file where scripts/test notes what it did before, as lines of "SECONDS PART"."""
 
@@ -30,12 +32,19 @@ BEFORE = "XENQEMU_TEST_PARTS"
 class Sharing(LoadScopeScheduling):  # type: ignore[misc]
     """Deals the tests out to the workers in their order, by files; the lab's one by one.
 
-    A worker boots the Xen host that its tests want, so those on one version stay together.
+    A worker boots the Xen host that its tests want, so those on one version stay together.  Two
+    workers have Xen hosts, for there are two processors; the others have the other tests.
     """
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
         return nodeid if part_of(nodeid) == "lab" else f"{file} {host_of(nodeid)}"
+
+    def _assign_work_unit(self, node: WorkerController) -> None:
+        if self.nodes.index(node) >= XEN_WORKERS:
+            other = (scope for scope in self.workqueue if part_of(scope) != "Xen")
+            self.workqueue.move_to_end(next(other, next(iter(self.workqueue))), last=False)
+        super()._assign_work_unit(node)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Sharing:
