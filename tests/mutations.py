@@ -35,10 +35,11 @@ LIMIT, WHOLE_LIMIT = 1800.0, 7200.0
 """Seconds for the likely tests of one fault, and for many tests."""
 
 WHOLE = ("-n", "2", "tests")
-PASSED, FAILED, INTERRUPTED, NO_TESTS = 0, 1, 2, 5
-"""What pytest ends with."""
+PASSED, NO_TESTS = 0, 5
+HOW = {1: "", 2: ", interrupted", None: " by its time limit"}
+"""What pytest ends with where nothing fails, and where something does; None if it does not end."""
 
-AT_IMPORT = ("during collection", "ImportError while loading conftest")
+AT_IMPORT = ("error during collection", "ImportError while loading conftest")
 """What it says where a test cannot be imported."""
 
 NODE = re.compile(r"^(?:FAILED|ERROR) (tests/.*?)(?: - .*)?$", re.MULTILINE)
@@ -208,12 +209,12 @@ class Mutation(NamedTuple):
 
     def likely(self, tree: Path) -> list[str]:
         """Return those of `tests` that this tree has."""
-        parts = [(test, *test.partition("::")[::2]) for test in self.tests]
-        return [
-            test
-            for test, path, name in parts
-            if (tree / path).exists() and f"def {name}" in (tree / path).read_text()
-        ]
+        found = []
+        for test in self.tests:
+            path, name, *_ = re.split(r"::|\[", f"{test}::")
+            if (tree / path).exists() and f"def {name}" in (tree / path).read_text():
+                found.append(test)
+        return found
 
 
 MUTATIONS = tuple(map(Mutation.of, TABLE.strip("\n").split("\n\n")))
@@ -292,16 +293,15 @@ def _finder(pristine: Path, mutation: Mutation, words: Sequence[str], whole: boo
         likely = mutation.likely(tree)
         for tests, limit in [(likely, LIMIT)] * bool(likely) + [(WHOLE, WHOLE_LIMIT)] * whole:
             status, said = _run(tree, [*words, *tests], limit)
-            if status is None:
-                return "by its time limit"
+            if status in (PASSED, NO_TESTS):
+                continue
             node = NODE.search(said)
             by = node[1][:SHOWN] if node else "pytest"
             if any(words in said for words in AT_IMPORT):
                 return f"{by} at import"
-            if status in (FAILED, INTERRUPTED):
-                return by
-            if status not in (PASSED, NO_TESTS):
+            if status not in HOW:
                 sys.exit(f"{said}\n{mutation.name}: pytest ends with {status}")
+            return by + HOW[status]
     return ""
 
 
