@@ -25,6 +25,9 @@ settings.load_profile("here")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 XEN_WORKERS = 2
+BY_FILE = ("tests/integration/lab/test_network.py",)
+"""Files of the lab whose tests share network namespaces, which are the machine's."""
+
 BEFORE = "XENQEMU_TEST_PARTS"
 """Names the file where scripts/test notes what it did before, as lines of "SECONDS PART"."""
 
@@ -38,7 +41,8 @@ class Sharing(LoadScopeScheduling):  # type: ignore[misc]
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return nodeid if part_of(nodeid) == "lab" else f"{file} {host_of(nodeid)}"
+        alone = part_of(nodeid) == "lab" and file not in BY_FILE
+        return nodeid if alone else f"{file} {host_of(nodeid)}"
 
     def _assign_work_unit(self, node: WorkerController) -> None:
         if self.nodes.index(node) >= XEN_WORKERS:

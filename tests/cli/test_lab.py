@@ -35,7 +35,7 @@ def folder(place, run) -> Iterator[Path]:
     lab = place / "lab"
     assert run("lab", "up", lab) == Done(0, f"the lab host is up: --host lab:{lab}\n", "")
     yield lab
-    assert run("lab", "down", lab).code == 0
+    run("lab", "down", lab)
 
 
 @pytest.fixture
