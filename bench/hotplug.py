@@ -22,9 +22,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from xenqemu.host import lease, loop
-from xenqemu.host.store import Store
-from xenqemu.lab.host import Lab
+from xenqemu.host.disk import lease
+from xenqemu.host.xenstore.store import Store
+from xenqemu.lab.lab_host import Lab
+from xenqemu.system import loop_devices
 
 SCRIPTS = {
     "Xen's": Path("/etc/xen/scripts/block"),
@@ -118,10 +119,10 @@ def check(store: Store, paths: list[str], images: list[Path]) -> None:
         require(status == "connected", f"{path}: {status}")
 
 
-def loops(image: Path) -> list[loop.Loop]:
+def loops(image: Path) -> list[loop_devices.Loop]:
     """Return the loop devices that are bound to a file."""
     file = image.stat()
-    return [each for each in loop.bound() if each.file == (file.st_dev, file.st_ino)]
+    return [each for each in loop_devices.bound() if each.file == (file.st_dev, file.st_ino)]
 
 
 def require(right: bool, words: str) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from save_restore import boot, hosts, run, timed
 
-from xenqemu.lab.host import Lab
+from xenqemu.lab.lab_host import Lab
 
 SETTLE = 3.0
 """Seconds until the guest has seen its RTC change twice."""

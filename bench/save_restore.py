@@ -23,10 +23,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from xenqemu.formats.sink import Sink
-from xenqemu.formats.source import Source
-from xenqemu.host.ram_file import RamFile
-from xenqemu.lab.host import Lab
+from xenqemu.formats.stream.sink import Sink
+from xenqemu.formats.stream.source import Source
+from xenqemu.lab.lab_host import Lab
+from xenqemu.lab.ram_file import RamFile
 
 ROOT = Path(__file__).parent.parent
 GUEST = ROOT / ".cache" / "guest"

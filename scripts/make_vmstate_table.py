@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Make xenqemu/formats/qevm_layouts.json: how many bytes each QEMU device writes.
+"""Make xenqemu/formats/device_state/layouts.json: how many bytes each QEMU device writes.
 
 Usage: make_vmstate_table.py [--merge] [--qemu BINARY]... OUTPUT
 
@@ -8,7 +8,7 @@ file.  Plain QEMU ends such a stream with a description of every field it wrote;
 from there.  Subsections that no machine wrote come from `-dump-vmstate`, which names them all, and
 from `BY_HAND` where their size cannot be read off.  `--merge` keeps what OUTPUT already knows, so
 that the tables of several QEMU versions come together.  Xen's own QEMU is a 32-bit one, so both
-are asked.  The language of the patterns is that of xenqemu/formats/qevm_layout.py.
+are asked.  The language of the patterns is that of xenqemu/formats/device_state/layouts.py.
 """
 
 from __future__ import annotations

@@ -48,75 +48,76 @@ SHOWN = 120
 
 TABLE = r"""
 an xl config may reach four bytes beyond its data
-xenqemu/formats/xl.py | tests/formats/test_xl.py
+xenqemu/formats/stream/xl.py | tests/unit/formats/stream/test_xl.py
 -            left = len(data) - CONFIG_LEN.size
 +            left = len(data)
 
 the guest's clock is written in the wrong byte order
-xenqemu/formats/libxc_records.py | tests/formats/test_libxc.py
+xenqemu/formats/stream/libxc_records.py | tests/unit/formats/stream/test_libxc.py
 -TSC_INFO = struct.Struct("<IIQII")
 +TSC_INFO = struct.Struct(">IIQII")
 
 pages of zeros are lost when a record is compacted
-xenqemu/formats/superseded.py | tests/formats/test_superseded.py
+xenqemu/formats/stream/superseded.py | tests/unit/formats/stream/test_superseded.py
 -        last = self._left if run.has_data else 0
 +        last = self._left
 
 sections are certain though a guest has planted too many headers
-xenqemu/formats/qevm_cuts.py | tests/formats/test_qevm.py
+xenqemu/formats/device_state/section_search.py
+| tests/unit/formats/device_state/test_device_stream.py
 -        choice = self.crowded or len(shapes) + len(whole) > 1 or bool(reach.ends)
 +        choice = len(shapes) + len(whole) > 1 or bool(reach.ends)
 
 a receiver that gave up is believed to have started the guest
-xenqemu/formats/handshake.py | tests/formats/test_handshake.py
+xenqemu/formats/migration/handshake.py | tests/unit/formats/migration/test_handshake.py
 -    State.GIVEN_UP: {Message.FAILED: State.FAILED},
 +    State.GIVEN_UP: {Message.STARTED: State.MOVED, Message.FAILED: State.FAILED},
 
 a deadline of nan seconds is taken, and never passes
-xenqemu/formats/settings.py | tests/formats/test_settings.py
+xenqemu/settings/toml_values.py | tests/unit/settings/test_toml_values.py
 -    if not 0 < value <= MAX_SECONDS:  # which no nan is
 +    if value <= 0 or value > MAX_SECONDS:
 
 the folder is not synced once the record has its name
-xenqemu/host/staging.py | tests/host/test_staging.py
+xenqemu/system/staged_file.py | tests/unit/system/test_staged_file.py
 -            self._rename(self._temporary, self._name)
 -            os.fsync(self._folder)
 +            self._rename(self._temporary, self._name)
 
 a change of xenstore that is given up is committed
-xenqemu/host/store.py | tests/host/test_store.py
+xenqemu/host/xenstore/store.py | tests/unit/host/xenstore/test_store.py
 -            link.take_back(Op.TRANSACTION_END, b"F\0", "giving up a transaction", tx_id)
 +            link.take_back(Op.TRANSACTION_END, b"T\0", "giving up a transaction", tx_id)
 
 a host that came up anew takes the disk of a guest that may have moved
-xenqemu/host/lease.py | tests/host/test_lease.py
+xenqemu/host/disk/lease.py | tests/unit/host/disk/test_lease.py
 -    if lease.heir and (lease.holder.boot != who.boot or lease.heir.vm != who.vm):
 +    if lease.heir and (lease.holder.boot != who.boot and lease.heir.vm != who.vm):
 
 what a killed process wrote of a line runs into the next one of its journal
-xenqemu/host/ledger.py | tests/host/test_ledger.py
+xenqemu/operations/journal/log.py | tests/unit/operations/journal/test_log.py
 -        return Found(path, About(**first), tuple(rest), len(text) - len(cut_off), busy)
 +        return Found(path, About(**first), tuple(rest), len(text), busy)
 
 a page that becomes zeros in a later round keeps its old contents
-xenqemu/host/xen/logged_pages.py | tests/host/xen/test_live_memory.py
+xenqemu/host/xen/memory/logged_pages.py | tests/unit/host/xen/memory/test_live_memory.py
 -        self._elide_zeros = False
 -        return written
 +        return written
 
 Ctrl-C leaves the request to suspend in xenstore
-xenqemu/host/xen/trigger.py | tests/host/xen/test_trigger.py
+xenqemu/host/xen/suspend_request.py | tests/unit/host/xen/test_suspend_request.py
 -        except BaseException as error:  # an interrupted wait must not leave the request either
 +        except HostError as error:
 
 a QEMU that was not yet noted when its maker was killed is left running
-xenqemu/host/plain_qemu.py
+xenqemu/lab/plain_qemu.py
 | tests/integration/lab/test_failures.py::test_restore_is_killed_before_qemu_is_noted
 -        pids = [pid for pid, words in commands() if any(memory in word for word in words)]
 +        pids = [pid for pid, words in commands() if memory in words]
 
 a record is read back before it is on the disk
-xenqemu/operations/suspend.py | tests/operations/test_suspend.py
+xenqemu/operations/save.py | tests/unit/operations/test_save.py
 -        draft.sync()
 -        with draft.reopen() as record:
 -            return verify(record, read_all=True)
@@ -124,7 +125,7 @@ xenqemu/operations/suspend.py | tests/operations/test_suspend.py
 +            return verify(record, read_all=True)
 
 a record is spent only once its guest was let run
-xenqemu/operations/restore.py | tests/operations/test_restore_all.py
+xenqemu/operations/restore.py | tests/unit/operations/test_restore_all.py
 -                    before_run()
 -                    _let_run(host, domid, used.uuid, job)
 +                    _let_run(host, domid, used.uuid, job)
@@ -132,7 +133,7 @@ xenqemu/operations/restore.py | tests/operations/test_restore_all.py
 
 no answer to GO is taken for a guest that stayed
 xenqemu/operations/migrate.py
-| tests/operations/test_moves.py::test_every_call_of_either_side_fails[plain-REFUSED]
+| tests/unit/operations/test_moves.py::test_every_call_of_either_side_fails[plain-REFUSED]
 -        peer.say(Message.GO)
 -    except HostError:  # it was not told
 -        guest.job.resolve(passed=False)
@@ -145,8 +146,8 @@ xenqemu/operations/migrate.py
 +        raise
 
 a domain is renamed before it is noted how that is undone
-xenqemu/operations/guest.py
-| tests/operations/test_moves.py::test_every_call_of_either_side_fails[plain-REFUSED]
+xenqemu/operations/outgoing_guest.py
+| tests/unit/operations/test_moves.py::test_every_call_of_either_side_fails[plain-REFUSED]
 -        self.job.undo(steps.rename(*self.who, new, old))
 -        self.host.rename(self.domid, old, new)
 +        self.host.rename(self.domid, old, new)
@@ -154,28 +155,28 @@ xenqemu/operations/guest.py
 
 recover --stayed lets a second copy run beside the first
 xenqemu/operations/recover.py
-| tests/operations/test_moves.py::test_recover_does_not_believe_that_a_guest_stayed_which_runs_here
+| tests/unit/operations/test_moves.py::test_recover_does_not_believe_that_a_guest_stayed
 -        _require_no_copy(host, found.about)
 +        pass
 
 a node of xenstore that came or went is no conflict
-xenqemu/lab/xenstored/transaction.py | tests/lab/xenstored/test_tree.py
+xenqemu/lab/xenstored/transaction.py | tests/unit/lab/xenstored/test_tree.py
 -    return (then and then.generation) != (now and now.generation)
 +    return bool(then and now and then.generation != now.generation)
 
 the second disk of a guest is on the second bus
-xenqemu/lab/machine.py | tests/lab/test_machine.py
+xenqemu/lab/command_line.py | tests/unit/lab/test_command_line.py
 -            ide = f"bus=ide.{unit // 2},unit={unit % 2}"
 +            ide = f"bus=ide.{unit % 2},unit={unit // 2}"
 
 memory above the PCI hole is saved as if it lay in it
-xenqemu/lab/site.py
+xenqemu/lab/domain_builder.py
 | tests/integration/lab/test_guests.py::test_sparse_memory_up_to_the_pci_hole_and_beyond
 -        below = min(memory, BELOW)
 +        below = memory
 
 a guest may write a disk that another one reads
-xenqemu/hotplug/sharing.py | tests/hotplug/test_block.py
+xenqemu/hotplug/sharing.py | tests/unit/hotplug/test_block.py
 -        if (writes or user.writes) and theirs and not ours & theirs:
 +        if (writes and user.writes) and theirs and not ours & theirs:
 """

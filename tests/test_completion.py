@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.xenstored.running import running
+from tests.doubles.xenstored import running
 from xenqemu.cli.parser import parser
-from xenqemu.host.store import Store
+from xenqemu.host.xenstore.store import Store
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "make_completion.py"
 PATIENCE = 60.0

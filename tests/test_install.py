@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.as_root import as_root
-from tests.formats import golden
+from tests.golden import records
 from xenqemu.errors import HostError
-from xenqemu.host.hooks import Hooks
-from xenqemu.host.settings import Settings
+from xenqemu.settings.hooks import Hooks
+from xenqemu.settings.xenqemu_conf import Settings
 
 ROOT = Path(__file__).parents[1]
 INSTALL = ROOT / "scripts" / "install"
@@ -276,7 +276,7 @@ def libvirt(installed, tmp_path):
 
 def test_libvirt_starts_no_guest_beside_its_record(libvirt, tmp_path):
     record = tmp_path / "web"
-    record.write_bytes(golden.record("vga.save"))
+    record.write_bytes(records.record("vga.save"))
     done = libvirt("web", "prepare", "begin", "-")
     assert done.returncode == 1
     first, second = done.stderr.decode().splitlines()

@@ -1,7 +1,7 @@
 """Suspend, restore and migrate Xen domains together with their device models.
 
 For toolstacks: `suspend`, `restore`, `migrate`, `verify`, `status`, `recover`, `cancel` and
-`open_host` (module `toolstack`).
+`open_host` (module `api`).
 They are loaded when they are first asked for, so that a program that needs one floor of this
 package, such as the save helper that libxl waits for, does not load them all.
 """
@@ -12,16 +12,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from xenqemu.api import cancel as cancel
+    from xenqemu.api import migrate as migrate
+    from xenqemu.api import recover as recover
+    from xenqemu.api import restore as restore
+    from xenqemu.api import status as status
+    from xenqemu.api import suspend as suspend
+    from xenqemu.api import verify as verify
+    from xenqemu.choose_host import open_host as open_host
     from xenqemu.host.precopy import Precopy as Precopy
-    from xenqemu.hosts import open_host as open_host
-    from xenqemu.operations.suspend import After as After
-    from xenqemu.toolstack import cancel as cancel
-    from xenqemu.toolstack import migrate as migrate
-    from xenqemu.toolstack import recover as recover
-    from xenqemu.toolstack import restore as restore
-    from xenqemu.toolstack import status as status
-    from xenqemu.toolstack import suspend as suspend
-    from xenqemu.toolstack import verify as verify
+    from xenqemu.operations.save import After as After
 
 __all__ = [
     "After",
@@ -40,4 +40,4 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module("xenqemu.toolstack"), name)
+    return getattr(import_module("xenqemu.api"), name)

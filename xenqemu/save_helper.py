@@ -22,17 +22,17 @@ from pathlib import Path
 from typing import NoReturn
 
 from xenqemu.errors import HostTimeout, HypervisorError, ReplyLost, XenqemuError
-from xenqemu.formats import helper_messages as messages
-from xenqemu.formats.helper_dialects import DEBUG, LIVE, SAVE, Call, Dialect, parse_arguments
-from xenqemu.formats.helper_messages import ANSWER, ERROR, INFO, NO_ERRNO, Message
-from xenqemu.formats.libxc_records import PAGE_SIZE
-from xenqemu.formats.sink import Sink
-from xenqemu.host.hypervisor import GuestMemory, Live, Progress
+from xenqemu.formats.helper import messages
+from xenqemu.formats.helper.dialects import DEBUG, LIVE, SAVE, Call, Dialect, parse_arguments
+from xenqemu.formats.helper.messages import ANSWER, ERROR, INFO, NO_ERRNO, Message
+from xenqemu.formats.stream.libxc_records import PAGE_SIZE
+from xenqemu.formats.stream.sink import Sink
 from xenqemu.host.precopy import Precopy
+from xenqemu.host.protocol import GuestMemory, Live, Progress
 from xenqemu.host.xen.control import Control
-from xenqemu.host.xen.helper_process import own_environment, own_helper
 from xenqemu.host.xen.library import Xen, running_version
-from xenqemu.host.xen.memory import HvmMemory
+from xenqemu.host.xen.memory.helper_process import own_environment, own_helper
+from xenqemu.host.xen.memory.hvm_memory import HvmMemory
 from xenqemu.host.xen.releases import RELEASES, Version
 
 CONTEXT = "xenqemu"

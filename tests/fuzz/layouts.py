@@ -12,9 +12,14 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from xenqemu import formats
-from xenqemu.formats import qevm
-from xenqemu.formats.qevm_layout import CAPABILITY_MSIX, PCI_CAPABILITIES, PCI_CONFIG, SUBSECTION
+from xenqemu.formats import device_state
+from xenqemu.formats.device_state import device_stream
+from xenqemu.formats.device_state.layouts import (
+    CAPABILITY_MSIX,
+    PCI_CAPABILITIES,
+    PCI_CONFIG,
+    SUBSECTION,
+)
 
 CAPABILITY_AT = 0x40
 VECTORS = 3
@@ -23,7 +28,7 @@ VECTORS = 3
 @cache
 def _table() -> dict[str, Any]:
     table: dict[str, Any] = json.loads(
-        resources.files(formats).joinpath("qevm_layouts.json").read_bytes()
+        resources.files(device_state).joinpath("layouts.json").read_bytes()
     )
     return table
 
@@ -34,9 +39,11 @@ def streams() -> Iterator[bytes]:
         for version, patterns in versions.items():
             for pattern in patterns:
                 path = "0000:00:05.0/" if "@config" in pattern else ""
-                section = qevm.Section(1, f"{path}{device}", 0, int(version), filled(pattern))
-                port = qevm.Section(9, "port92", 0, 1, b"\1")
-                yield qevm.write([section, port])
+                section = device_stream.Section(
+                    1, f"{path}{device}", 0, int(version), filled(pattern)
+                )
+                port = device_stream.Section(9, "port92", 0, 1, b"\1")
+                yield device_stream.write([section, port])
 
 
 def filled(pattern: list[Any]) -> bytes:

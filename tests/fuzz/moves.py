@@ -8,26 +8,26 @@ from functools import cache
 from random import Random
 from typing import BinaryIO
 
-from tests.formats.strategies import Dribble
-from tests.formats.test_preflight import PAIRS
-from tests.formats.test_wrapping import wrapped as wrap
-from tests.formats.test_xl_tables import INFO, LIST
 from tests.fuzz import noise
 from tests.fuzz.engine import Target
 from tests.fuzz.pieces import Language, Piece, Pieces, pool
 from tests.fuzz.targets import certain, either_way
 from tests.fuzz.texts import WORDS, json_changed, lines_split
 from tests.fuzz.wires import cut
+from tests.property.strategies import Dribble
+from tests.unit.formats.config.test_xl_tables import INFO, LIST
+from tests.unit.formats.migration.test_preflight_messages import PAIRS
+from tests.unit.formats.migration.test_wrapping import wrapped as wrap
 from xenqemu.errors import BadRecord, ProtocolError
-from xenqemu.formats import xl_tables
-from xenqemu.formats.cpu_features import lacking
-from xenqemu.formats.handshake import WORDS as SAID
-from xenqemu.formats.handshake import Handshake, Message, Role
-from xenqemu.formats.preflight import Answer, Question
-from xenqemu.formats.source import Source
-from xenqemu.formats.streams import SIZE as CHUNK_SIZE
-from xenqemu.formats.streams import Gathered
-from xenqemu.formats.wrapping import BLOCK, DIGEST, ZSTD, Unwrapper
+from xenqemu.formats.config import xl_tables
+from xenqemu.formats.migration.cpu_features import lacking
+from xenqemu.formats.migration.handshake import WORDS as SAID
+from xenqemu.formats.migration.handshake import Handshake, Message, Role
+from xenqemu.formats.migration.preflight_messages import Answer, Question
+from xenqemu.formats.migration.stream_chunks import SIZE as CHUNK_SIZE
+from xenqemu.formats.migration.stream_chunks import Gathered
+from xenqemu.formats.migration.wrapping import BLOCK, DIGEST, ZSTD, Unwrapper
+from xenqemu.formats.stream.source import Source
 
 FEATURES = (frozenset({DIGEST}), frozenset({ZSTD}), frozenset({DIGEST, ZSTD}))
 SIZE = 3000

@@ -29,29 +29,30 @@ from tests.fuzz.texts import CFG, LINES
 from xenqemu.cli import files
 from xenqemu.cli.show import printable
 from xenqemu.errors import FormatError, HostError, UsageError
-from xenqemu.formats import settings, xendomains
-from xenqemu.formats.domain_config import DomainConfig
-from xenqemu.formats.helper_dialects import DIALECTS
-from xenqemu.formats.helper_messages import Suspend, SwitchQemuLogdirty
-from xenqemu.formats.source import Source
+from xenqemu.formats.config.domain_config import DomainConfig
+from xenqemu.formats.helper.dialects import DIALECTS
+from xenqemu.formats.helper.messages import Suspend, SwitchQemuLogdirty
+from xenqemu.formats.stream.source import Source
 from xenqemu.formats.xenstore import HEADER
-from xenqemu.host import domain, emulator
-from xenqemu.host.domain import Needs, collected
-from xenqemu.host.ledger import Ledger
-from xenqemu.host.policy import Deadlines
-from xenqemu.host.ram_file import RamFile
-from xenqemu.host.settings import Settings
-from xenqemu.host.store import Store
-from xenqemu.host.xen import admission as xen_admission
-from xenqemu.host.xen.save_helper import Conversation
+from xenqemu.host import domain_state
+from xenqemu.host.party_deadlines import Deadlines
+from xenqemu.host.protocol import Needs, collected
+from xenqemu.host.qemu import emulator
+from xenqemu.host.xen import requirements as xen_admission
+from xenqemu.host.xen.memory.helper_memory import Conversation
+from xenqemu.host.xenstore.store import Store
 from xenqemu.lab import admission as lab_admission
-from xenqemu.lab.xenstored import wire
+from xenqemu.lab.ram_file import RamFile
+from xenqemu.lab.xenstored import xs_wire
 from xenqemu.lab.xenstored.client import Client
 from xenqemu.lab.xenstored.daemon import Daemon
-from xenqemu.operations.image import read_record
+from xenqemu.operations.journal.log import Ledger
+from xenqemu.operations.journal.story import Role, Story
 from xenqemu.operations.restore import restore
-from xenqemu.operations.story import Role, Story
+from xenqemu.operations.save_file import read_record
 from xenqemu.operations.verify import verify
+from xenqemu.settings import toml_values, xendomains
+from xenqemu.settings.xenqemu_conf import Settings
 
 XENS = ((4, 13), (4, 17), (4, 20))
 RAM, BELOW = 5 << 30, 4 << 30
@@ -102,7 +103,7 @@ class Doors:
     kind = "none"
 
     def __init__(self, folder: str) -> None:
-        self.ledger = Ledger(Path(folder) / "operations")
+        self.journals = Path(folder) / "operations"
 
     def admit(self, needs: Needs) -> None:
         with mock.patch.multiple(emulator, machines=_machines, devices=_devices):
@@ -156,7 +157,7 @@ def left_over(data: bytes) -> None:
 
 
 def configured(data: bytes) -> None:
-    settings.read(data, Settings(), "xenqemu.conf")
+    toml_values.read(data, Settings(), "xenqemu.conf")
 
 
 def configured_for_xendomains(data: bytes) -> None:
@@ -182,9 +183,9 @@ def served(data: bytes) -> None:
     daemon, client = Daemon(), Client()
     daemon.clients.append(client)
     inbox = bytearray(data)
-    while not client.paused and (request := wire.take(inbox)) is not None:
+    while not client.paused and (request := xs_wire.take(inbox)) is not None:
         daemon.handle(client, request)
-    while (answer := certain(wire.take, client.outbox)) is not None:
+    while (answer := certain(xs_wire.take, client.outbox)) is not None:
         assert answer.op < 24
     assert not client.outbox
 
@@ -210,7 +211,7 @@ def _asked(store: Store) -> None:
     store.permissions("/tool")
     store.domain_path(1)
     store.atomically(lambda nodes: nodes.write("/tool", "x"))
-    domain.find(SimpleNamespace(store=lambda: contextlib.nullcontext(store)), "guest")
+    domain_state.find(SimpleNamespace(store=lambda: contextlib.nullcontext(store)), "guest")
 
 
 def _answer(listener: socket.socket, data: bytes) -> None:
@@ -230,7 +231,7 @@ def _request(connection: socket.socket) -> None:
     """Take a request, or what comes of one before silence or the end."""
     inbox = bytearray()
     with contextlib.suppress(TimeoutError):
-        while wire.take(inbox) is None and (piece := connection.recv(1 << 16)):
+        while xs_wire.take(inbox) is None and (piece := connection.recv(1 << 16)):
             inbox += piece
 
 

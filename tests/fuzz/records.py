@@ -20,13 +20,19 @@ from random import Random
 from tests.fuzz import noise, samples, texts
 from tests.fuzz.noise import Mutator
 from tests.fuzz.pieces import Language, Piece, Pieces, one_of, pool
-from xenqemu.formats import hvm, libxc_order, libxl_records, qevm, record, xl
-from xenqemu.formats.detect import Walk
-from xenqemu.formats.libxc_records import OptionalRecord
-from xenqemu.formats.libxl_records import EMULATOR
-from xenqemu.formats.page_data import COUNT, PageData
-from xenqemu.formats.qevm_header import FOOTER_SIZE, header_at, pack_footer, pack_header
-from xenqemu.formats.source import Source
+from xenqemu.formats.device_state import device_stream
+from xenqemu.formats.device_state.section_header import (
+    FOOTER_SIZE,
+    header_at,
+    pack_footer,
+    pack_header,
+)
+from xenqemu.formats.stream import framing, hvm_context, libxc_order, libxl_records, xl
+from xenqemu.formats.stream.detect import Walk
+from xenqemu.formats.stream.libxc_records import OptionalRecord
+from xenqemu.formats.stream.libxl_records import EMULATOR
+from xenqemu.formats.stream.page_data import COUNT, PageData
+from xenqemu.formats.stream.source import Source
 
 MOST_PAGES = 16
 """Pages that an edit of PAGE_DATA brings along at most."""
@@ -43,16 +49,16 @@ def split(data: bytes) -> Pieces:
 
 def framed(edit: Mutator, *, before: int = 0) -> Mutator:
     """Return a mutator of records that edits the body, but for `before` bytes of it."""
-    start = record.HEADER.size + before
+    start = framing.HEADER.size + before
 
     def edited(chance: Random, data: bytes) -> bytes:
         if len(data) < start:
             return noise.changed(chance, data)
-        kind, length = record.HEADER.unpack_from(data)
-        body = edit(chance, data[start : record.HEADER.size + length])
-        body = data[record.HEADER.size : start] + body
-        head = record.HEADER.pack(kind, len(body))
-        return head + body + bytes(record.padding(len(body)))
+        kind, length = framing.HEADER.unpack_from(data)
+        body = edit(chance, data[start : framing.HEADER.size + length])
+        body = data[framing.HEADER.size : start] + body
+        head = framing.HEADER.pack(kind, len(body))
+        return head + body + bytes(framing.padding(len(body)))
 
     return one_of(edited, edited, edited, noise.head, noise.changed)
 
@@ -106,29 +112,34 @@ def table(head: int, width: int) -> Mutator:
 @lru_cache(64)
 def hvm_split(data: bytes) -> Pieces:
     """Cut the body of a HVM_CONTEXT into its records, END among them."""
-    found = (*hvm.parse(data).records, hvm.SaveRecord(hvm.END, 0, b""))
-    return tuple(Piece(hvm.NAMES.get(each.typecode, ""), _hvm_bytes(each)) for each in found)
+    found = (*hvm_context.parse(data).records, hvm_context.SaveRecord(hvm_context.END, 0, b""))
+    return tuple(
+        Piece(hvm_context.NAMES.get(each.typecode, ""), _hvm_bytes(each)) for each in found
+    )
 
 
-def _hvm_bytes(each: hvm.SaveRecord) -> bytes:
-    return hvm.DESCRIPTOR.pack(each.typecode, each.instance, len(each.data)) + each.data
+def _hvm_bytes(each: hvm_context.SaveRecord) -> bytes:
+    return hvm_context.DESCRIPTOR.pack(each.typecode, each.instance, len(each.data)) + each.data
 
 
 def hvm_record(chance: Random, data: bytes) -> bytes:
     """Edit the data behind a descriptor, and mend its length."""
-    size = hvm.DESCRIPTOR.size
+    size = hvm_context.DESCRIPTOR.size
     if len(data) < size:
         return data
-    code, instance, _ = hvm.DESCRIPTOR.unpack_from(data)
+    code, instance, _ = hvm_context.DESCRIPTOR.unpack_from(data)
     if chance.random() < 0.3:
         instance = noise.boundary(chance, 16, instance)
     body = noise.changed(chance, data[size:])
-    return hvm.DESCRIPTOR.pack(code, instance, len(body)) + body
+    return hvm_context.DESCRIPTOR.pack(code, instance, len(body)) + body
 
 
 HVM = Language(
     hvm_split,
-    {name: one_of(hvm_record, hvm_record, noise.head) for name in ("", *hvm.NAMES.values())},
+    {
+        name: one_of(hvm_record, hvm_record, noise.head)
+        for name in ("", *hvm_context.NAMES.values())
+    },
     pool(samples.contexts, hvm_split),
 )
 
@@ -139,7 +150,7 @@ HVM = Language(
 @lru_cache(64)
 def qevm_split(data: bytes) -> Pieces:
     """Cut a stream of device state into its header, its sections and the rest."""
-    state = qevm.read(data)
+    state = device_stream.read(data)
     places = [section.offset for section in state.sections]
     end = len(data) - len(state.trailing) - 1
     bounds = [0, *places, end, len(data)] if places else [0, end, len(data)]
@@ -201,4 +212,4 @@ RECORDS = Language(
 
 def stream_changed(chance: Random, data: bytes) -> bytes:
     """Edit a record, or device state that stands alone."""
-    return (QEVM if data.startswith(qevm.MAGIC) else RECORDS).changed(chance, data)
+    return (QEVM if data.startswith(device_stream.MAGIC) else RECORDS).changed(chance, data)

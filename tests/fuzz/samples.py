@@ -12,22 +12,23 @@ import re
 from dataclasses import asdict
 from functools import cache
 
-from tests.formats import golden
-from tests.formats import strategies as made
+from tests.doubles import fake_host
 from tests.fuzz import layouts
-from tests.operations import fakes
-from xenqemu.formats import libxc, libxl, page_data, qevm, xl
-from xenqemu.formats.detect import Kind, Trailing, Walk
-from xenqemu.formats.domain_config import DomainConfig
-from xenqemu.formats.page_data import XALLOC, PageData
-from xenqemu.formats.record import write_record
-from xenqemu.formats.sink import Sink
-from xenqemu.formats.source import Source
-from xenqemu.formats.value import Value
-from xenqemu.host.ledger import About
-from xenqemu.operations import steps
-from xenqemu.operations.steps import Commit
-from xenqemu.operations.story import COMMITTED, Role
+from tests.golden import records as golden
+from tests.property import strategies as made
+from xenqemu.formats.config.domain_config import DomainConfig
+from xenqemu.formats.device_state import device_stream
+from xenqemu.formats.stream import libxc, libxl, page_data, xl
+from xenqemu.formats.stream.detect import Kind, Trailing, Walk
+from xenqemu.formats.stream.framing import write_record
+from xenqemu.formats.stream.page_data import XALLOC, PageData
+from xenqemu.formats.stream.sink import Sink
+from xenqemu.formats.stream.source import Source
+from xenqemu.formats.stream.value import Value
+from xenqemu.operations.journal import steps
+from xenqemu.operations.journal.log import About
+from xenqemu.operations.journal.steps import Commit
+from xenqemu.operations.journal.story import COMMITTED, Role
 
 MOST_STATE = 5000
 """Bytes of one device's state that is kept."""
@@ -43,19 +44,27 @@ MACHINE = "pc-i440fx-7.2"
 def records() -> tuple[bytes, ...]:
     """Xen's own records shrunk, and made ones of each kind of guest and stream."""
     real = tuple(shrunk(golden.record(name)) for name in golden.RECORDS)
-    xenstore = (made.XENSTORE, *fakes.DEVICES)
-    pv = (fakes.config("pv"), made.PV_STEPS, fakes.DEVICES[1:], made.PV_DOMAIN)
-    mixed = (*made.HVM_STEPS[:3], made.MIXED, *fakes.STEPS[3:4], made.OPTIONAL, *fakes.STEPS[4:])
+    xenstore = (made.XENSTORE, *fake_host.DEVICES)
+    pv = (fake_host.config("pv"), made.PV_STEPS, fake_host.DEVICES[1:], made.PV_DOMAIN)
+    mixed = (
+        *made.HVM_STEPS[:3],
+        made.MIXED,
+        *fake_host.STEPS[3:4],
+        made.OPTIONAL,
+        *fake_host.STEPS[4:],
+    )
     return (
         *real,
-        fakes.record(),
-        fakes.record(steps=mixed, after=xenstore) + b"behind",
-        fakes.record(*pv),
+        fake_host.record(),
+        fake_host.record(steps=mixed, after=xenstore) + b"behind",
+        fake_host.record(*pv),
         lab_record(),
-        fakes.checkpointed(2),
-        made.checkpointed(2, colo=True).replace(_record(made.EMULATOR), _record(fakes.DEVICES[0])),
-        made.stream(fakes.STEPS, xenstore),
-        made.image(fakes.STEPS),
+        fake_host.checkpointed(2),
+        made.checkpointed(2, colo=True).replace(
+            _record(made.EMULATOR), _record(fake_host.DEVICES[0])
+        ),
+        made.stream(fake_host.STEPS, xenstore),
+        made.image(fake_host.STEPS),
         made.image(made.PV_STEPS_V2, made.PV_DOMAIN, 2),
     )
 
@@ -95,8 +104,8 @@ def _page_record(pages: PageData, data: bytes) -> bytes:
 
 def without_big(stream: bytes) -> bytes:
     """Return device state without the devices that have much of it."""
-    state = qevm.read(stream)
-    return qevm.write([s for s in state.sections if s.length < MOST_STATE], state.footers)
+    state = device_stream.read(stream)
+    return device_stream.write([s for s in state.sections if s.length < MOST_STATE], state.footers)
 
 
 @cache
@@ -131,13 +140,13 @@ def contexts() -> tuple[bytes, ...]:
 def lab_record() -> bytes:
     """A guest of the lab: no HVM_CONTEXT, its vcpus are among the devices."""
     stream = without_big(golden.record("virtio-with-footers.qevm"))
-    cpus = sum(section.idstr == "cpu" for section in qevm.read(stream).sections)
-    config = fakes.config(vcpus=cpus, host="lab", machine=MACHINE, accel="tcg")
+    cpus = sum(section.idstr == "cpu" for section in device_stream.read(stream).sections)
+    config = fake_host.config(vcpus=cpus, host="lab", machine=MACHINE, accel="tcg")
     hvm = {"vga": {"kind": "std"}, "serial_list": ["pty", "null"]}
     disks = [{"pdev_path": "/dev/null", "vdev": "hda", "format": "raw", "readwrite": 1}]
     tree = {**config.tree, "b_info": {**config.tree["b_info"], "type.hvm": hvm}, "disks": disks}
     device = libxl.EmulatorContext(2, 0, stream)
-    return fakes.record(DomainConfig(tree), made.LAB_STEPS, (device, libxl.End()))
+    return fake_host.record(DomainConfig(tree), made.LAB_STEPS, (device, libxl.End()))
 
 
 @cache
@@ -185,15 +194,15 @@ def configs() -> tuple[bytes, ...]:
     return (
         *_files("domain_config", "[!l]*.json"),
         *_files("xlcfg", "*.json"),
-        fakes.config(a=[1]).dump(),
+        fake_host.config(a=[1]).dump(),
     )
 
 
 @cache
 def ledgers() -> tuple[bytes, ...]:
     """What a save that was killed behind its point of no return has left in the ledger."""
-    uuid = fakes.config().uuid
-    about = About("save", 3, fakes.NAME, uuid, "/var/lib/xen/save/guest", 5, 7, 1.5)
+    uuid = fake_host.config().uuid
+    about = About("save", 3, fake_host.NAME, uuid, "/var/lib/xen/save/guest", 5, 7, 1.5)
     undo = {"role": Role.UNDO.value, "step": steps.resume(3, uuid).line()}
     commit = Commit(
         steps.has_run(3, uuid), "the record is the guest now", (steps.unpause(3, uuid),)

@@ -7,22 +7,23 @@ from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, TypeVar
 from zlib import crc32
 
-from tests.formats.strategies import Dribble, outcome
 from tests.fuzz import noise, samples, wires
 from tests.fuzz.engine import Target
 from tests.fuzz.records import HVM, QEVM, RECORDS, framed, page_entries, xl_fields, xl_header
 from tests.fuzz.texts import CFG, cfg_set, json_changed, spec_changed
+from tests.property.strategies import Dribble, outcome
 from xenqemu.errors import FormatError
-from xenqemu.formats import hvm, libxc, libxl, page_data, qevm, record, value, xl
-from xenqemu.formats.detect import Walk
-from xenqemu.formats.domain_config import DomainConfig
-from xenqemu.formats.domain_json import check, dumped, loaded
-from xenqemu.formats.helper_dialects import DIALECTS, parse_arguments
-from xenqemu.formats.page_data import PageData
-from xenqemu.formats.record import Record
-from xenqemu.formats.source import Source
-from xenqemu.formats.value import Value
-from xenqemu.formats.xlcfg import GuestConfig, Settings, parse_disk, parse_nic
+from xenqemu.formats.config.domain_config import DomainConfig
+from xenqemu.formats.config.libxl_json import check, dumped, loaded
+from xenqemu.formats.config.xl_cfg import GuestConfig, Settings, parse_disk, parse_nic
+from xenqemu.formats.device_state import device_stream
+from xenqemu.formats.helper.dialects import DIALECTS, parse_arguments
+from xenqemu.formats.stream import framing, hvm_context, libxc, libxl, page_data, value, xl
+from xenqemu.formats.stream.detect import Walk
+from xenqemu.formats.stream.framing import Record
+from xenqemu.formats.stream.page_data import PageData
+from xenqemu.formats.stream.source import Source
+from xenqemu.formats.stream.value import Value
 
 T = TypeVar("T")
 
@@ -98,25 +99,25 @@ def libxc_read(file: BinaryIO) -> list[Record]:
 @either_way
 def pages_read(file: BinaryIO) -> PageData:
     source = Source(file)
-    pages = page_data.read(source, record.read_header(source, "libxc"))
+    pages = page_data.read(source, framing.read_header(source, "libxc"))
     take(pages, source)
     return pages
 
 
-def hvm_read(data: bytes) -> hvm.SavedContext:
-    context = hvm.parse(data)
+def hvm_read(data: bytes) -> hvm_context.SavedContext:
+    context = hvm_context.parse(data)
     assert context.pack() == data
     return certain(lambda: (context, context.header, context.vcpus, context.cpus))
 
 
 @either_way
-def device_state(file: BinaryIO) -> qevm.DeviceState:
-    return qevm.read(Source(file))
+def device_state(file: BinaryIO) -> device_stream.DeviceState:
+    return device_stream.read(Source(file))
 
 
 def device_state_and_back(data: bytes) -> None:
     state = device_state(data)
-    assert certain(qevm.write, state.sections, state.footers) + state.trailing == data
+    assert certain(device_stream.write, state.sections, state.footers) + state.trailing == data
     assert all(0 <= doubt.offset < doubt.end <= len(data) for doubt in state.ambiguities)
 
 

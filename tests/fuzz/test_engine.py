@@ -12,8 +12,8 @@ from tests.fuzz.engine import Failure, Target, judge, outcome
 from tests.fuzz.limits import TooSlow, limited
 from tests.fuzz.noise import changed
 from xenqemu.errors import BadRecord, HostError
-from xenqemu.formats import xl
-from xenqemu.formats.source import Source
+from xenqemu.formats.stream import xl
+from xenqemu.formats.stream.source import Source
 
 MIB = 1 << 20
 
@@ -60,7 +60,7 @@ def test_a_failure_is_known_by_the_line_of_ours_that_it_was_met_in():
     run = target(lambda data: xl.read(Source(None)))
     one, other = judge(run, 1), judge(run, 2)
     assert one.where == other.where
-    assert one.where.startswith("AttributeError /formats/source.py:")
+    assert one.where.startswith("AttributeError /formats/stream/source.py:")
     assert judge(target(raiser(KeyError())), 1).where == "KeyError nowhere in xenqemu"
 
 

@@ -9,8 +9,8 @@ import pytest
 from tests.fuzz import noise, records, samples, texts, wires
 from tests.fuzz.__main__ import TARGETS
 from tests.fuzz.pieces import MOST, Language, Piece
-from xenqemu.formats import hvm, xl
-from xenqemu.formats.record import HEADER, padding
+from xenqemu.formats.stream import hvm_context, xl
+from xenqemu.formats.stream.framing import HEADER, padding
 
 NOISE = [
     *(noise.cut, noise.dropped, noise.repeated, noise.swapped, noise.flipped, noise.special),
@@ -122,7 +122,9 @@ def test_hvm_records_keep_their_lengths():
     piece = records.hvm_split(blob)[1]
     for seed in SEEDS:
         data = records.hvm_record(Random(seed), piece.data)
-        assert hvm.DESCRIPTOR.unpack_from(data)[2] == len(data) - hvm.DESCRIPTOR.size
+        assert (
+            hvm_context.DESCRIPTOR.unpack_from(data)[2] == len(data) - hvm_context.DESCRIPTOR.size
+        )
 
 
 def test_json_that_is_edited_is_mostly_json():

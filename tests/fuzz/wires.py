@@ -6,14 +6,14 @@ from collections.abc import Iterable
 from functools import cache
 from random import Random
 
-from tests.formats.test_helper_messages import STREAM
 from tests.fuzz import noise
 from tests.fuzz.noise import Mutator
 from tests.fuzz.pieces import Language, Piece, Pieces, one_of, pool
 from tests.fuzz.texts import words_changed
+from tests.unit.formats.helper.test_messages import STREAM
 from xenqemu.errors import BadRecord
-from xenqemu.formats.helper_dialects import DIALECTS, RESTORE, SAVE, Dialect
-from xenqemu.formats.helper_messages import (
+from xenqemu.formats.helper.dialects import DIALECTS, RESTORE, SAVE, Dialect
+from xenqemu.formats.helper.messages import (
     ERROR,
     LENGTH,
     NUMBER,
@@ -25,7 +25,7 @@ from xenqemu.formats.helper_messages import (
     SwitchQemuLogdirty,
 )
 from xenqemu.formats.xenstore import HEADER, Op
-from xenqemu.lab.xenstored import wire
+from xenqemu.lab.xenstored import xs_wire
 
 # The sound ones.
 
@@ -81,11 +81,11 @@ def requests() -> tuple[bytes, ...]:
         (Op.UNWATCH, b"/local\0token\0"),
     ]
     inside = [
-        wire.Message(Op.TRANSACTION_START, 0, 0, b"\0"),
-        wire.Message(Op.WRITE, 1, 1, b"a\0b"),
-        wire.Message(Op.TRANSACTION_END, 2, 1, b"T\0"),
+        xs_wire.Message(Op.TRANSACTION_START, 0, 0, b"\0"),
+        xs_wire.Message(Op.WRITE, 1, 1, b"a\0b"),
+        xs_wire.Message(Op.TRANSACTION_END, 2, 1, b"T\0"),
     ]
-    numbered = (wire.Message(op, at, 0, said) for at, (op, said) in enumerate(plain))
+    numbered = (xs_wire.Message(op, at, 0, said) for at, (op, said) in enumerate(plain))
     return _packed(numbered), _packed(inside)
 
 
@@ -105,11 +105,11 @@ def replies() -> tuple[bytes, ...]:
         (Op.READ, 0, b"guest"),
     ]
     return (
-        _packed(wire.Message(op, at, tx, said) for at, (op, tx, said) in enumerate(answers, 1)),
+        _packed(xs_wire.Message(op, at, tx, said) for at, (op, tx, said) in enumerate(answers, 1)),
     )
 
 
-def _packed(messages: Iterable[wire.Message]) -> bytes:
+def _packed(messages: Iterable[xs_wire.Message]) -> bytes:
     return b"".join(message.pack() for message in messages)
 
 

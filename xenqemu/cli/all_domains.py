@@ -8,14 +8,14 @@ import sys
 from contextlib import suppress
 from functools import partial
 
+from xenqemu.choose_host import open_host, with_xendomains
 from xenqemu.cli import show
 from xenqemu.cli.hooked import hooked
 from xenqemu.errors import HostError
-from xenqemu.host.guest_files import own_choices
-from xenqemu.hosts import open_host, with_xendomains
 from xenqemu.operations import restore_all as restoring
 from xenqemu.operations import save_all as saving
 from xenqemu.operations.outcome import How, Outcome
+from xenqemu.settings.guest_choices import own_choices
 
 
 def save_all(chosen: argparse.Namespace) -> None:

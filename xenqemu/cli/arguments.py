@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from xenqemu.errors import UsageError
-from xenqemu.formats.settings import MAX_SECONDS
+from xenqemu.settings.toml_values import MAX_SECONDS
 
 
 class Parser(argparse.ArgumentParser):

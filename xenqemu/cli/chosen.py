@@ -6,10 +6,10 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from xenqemu.formats.domain_config import DomainConfig
-from xenqemu.host.domain import Host
-from xenqemu.host.settings import Settings, read_settings
-from xenqemu.hosts import open_host
+from xenqemu.choose_host import open_host
+from xenqemu.formats.config.domain_config import DomainConfig
+from xenqemu.host.protocol import Host
+from xenqemu.settings.xenqemu_conf import Settings, read_settings
 
 
 def host_of(
@@ -30,7 +30,7 @@ def config_of(path: Path | None) -> DomainConfig | None:
     """Return what an xl.cfg says, None for no file."""
     if path is None:
         return None
-    from xenqemu.formats.xlcfg import MAX_TEXT, GuestConfig  # noqa: PLC0415  seldom needed
+    from xenqemu.formats.config.xl_cfg import MAX_TEXT, GuestConfig  # noqa: PLC0415  seldom needed
 
     with path.open("rb") as file:
         return DomainConfig.from_guest(GuestConfig.from_cfg(file.read(MAX_TEXT + 1)))

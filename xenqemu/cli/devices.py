@@ -7,14 +7,14 @@ import json
 
 from xenqemu.cli import report, show
 from xenqemu.cli.chosen import host_of
-from xenqemu.host import domain
-from xenqemu.operations.devices import save_devices as save_device_state
+from xenqemu.host import domain_state
+from xenqemu.operations.save_devices import save_devices as save_device_state
 
 
 def save_devices(chosen: argparse.Namespace) -> None:
     """`xenqemu devices save DOM FILE`."""
     host = host_of(chosen)
-    domid = domain.find(host, chosen.domain)
+    domid = domain_state.find(host, chosen.domain)
     found = save_device_state(host, domid, chosen.file)
     if chosen.json:
         show.line(json.dumps({"saved": str(chosen.file), "domid": domid, "size": found.size}))

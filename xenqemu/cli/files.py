@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from xenqemu.cli import report, show
-from xenqemu.formats.source import Source
-from xenqemu.operations.outline import outline
+from xenqemu.formats.stream.source import Source
+from xenqemu.operations.inspect import outline
 from xenqemu.operations.verify import verify as verify_file
 
 

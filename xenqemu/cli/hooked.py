@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from xenqemu.cli.show import printable
-from xenqemu.host.hooks import Act, Hooks
+from xenqemu.settings.hooks import Act, Hooks
 
 
 @contextmanager

@@ -5,20 +5,20 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from xenqemu.choose_host import open_host
 from xenqemu.cli import show
 from xenqemu.cli.state import state_fields
 from xenqemu.errors import HostError, UsageError
-from xenqemu.formats.domain_config import DomainConfig
-from xenqemu.formats.xlcfg import MAX_TEXT, GuestConfig
-from xenqemu.host import domain
-from xenqemu.host.domain import Needs
-from xenqemu.host.ram_file import IMAGE_VERSION
-from xenqemu.host.settings import read_settings
-from xenqemu.hosts import open_host
+from xenqemu.formats.config.domain_config import DomainConfig
+from xenqemu.formats.config.xl_cfg import MAX_TEXT, GuestConfig
+from xenqemu.host import domain_state
+from xenqemu.host.protocol import Needs
 from xenqemu.lab import admission
+from xenqemu.lab.command_line import Hardware
 from xenqemu.lab.console import attach
-from xenqemu.lab.host import Lab
-from xenqemu.lab.machine import Hardware
+from xenqemu.lab.lab_host import Lab
+from xenqemu.lab.ram_file import IMAGE_VERSION
+from xenqemu.settings.xenqemu_conf import read_settings
 
 
 def up(chosen: argparse.Namespace) -> None:
@@ -55,7 +55,7 @@ def create(chosen: argparse.Namespace) -> None:
     if not chosen.paused:
         lab.hypervisor.unpause(domid)
     if chosen.json:
-        show.as_json(state_fields(domain.state(lab, domid)))
+        show.as_json(state_fields(domain_state.state(lab, domid)))
     else:
         ignored = f"; ignored: {', '.join(guest.unknown)}" if guest.unknown else ""
         show.line(f"created {config.name}: domain {domid}{ignored}")
@@ -79,19 +79,19 @@ def list_domains(chosen: argparse.Namespace) -> None:
 def pause(chosen: argparse.Namespace) -> None:
     """`xenqemu lab pause NAME`."""
     lab = _chosen(chosen)
-    lab.hypervisor.pause(domain.find(lab, chosen.domain))
+    lab.hypervisor.pause(domain_state.find(lab, chosen.domain))
 
 
 def unpause(chosen: argparse.Namespace) -> None:
     """`xenqemu lab unpause NAME`."""
     lab = _chosen(chosen)
-    lab.hypervisor.unpause(domain.find(lab, chosen.domain))
+    lab.hypervisor.unpause(domain_state.find(lab, chosen.domain))
 
 
 def console(chosen: argparse.Namespace) -> None:
     """`xenqemu lab console NAME`."""
     lab = _chosen(chosen)
-    domid = domain.find(lab, chosen.domain)
+    domid = domain_state.find(lab, chosen.domain)
     with lab.store() as store:
         tty = store.read(f"/local/domain/{domid}/serial/0/tty")
     if not tty:
@@ -102,7 +102,7 @@ def console(chosen: argparse.Namespace) -> None:
 def destroy(chosen: argparse.Namespace) -> None:
     """`xenqemu lab destroy NAME`."""
     lab = _chosen(chosen)
-    lab.destroy(domain.find(lab, chosen.domain))
+    lab.destroy(domain_state.find(lab, chosen.domain))
 
 
 def _named(chosen: argparse.Namespace) -> Lab:

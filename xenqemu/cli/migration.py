@@ -9,22 +9,22 @@ import signal
 import sys
 from contextlib import AbstractContextManager, nullcontext
 
-from xenqemu.cli import policy, show
+from xenqemu.cli import precopy_options, show
 from xenqemu.cli.chosen import config_of, host_of
 from xenqemu.cli.hooked import hooked
 from xenqemu.errors import UsageError
-from xenqemu.formats import wrapping
-from xenqemu.formats.preflight import MAX_JSON, Question
-from xenqemu.formats.streams import READY
-from xenqemu.host import domain
-from xenqemu.host.domain import Host
-from xenqemu.host.meeting import DIGITS, Meeting, joined, meeting
-from xenqemu.host.peer import sender_at_standard_streams
-from xenqemu.host.route import Route
-from xenqemu.host.settings import read_settings
+from xenqemu.formats.migration import wrapping
+from xenqemu.formats.migration.preflight_messages import MAX_JSON, Question
+from xenqemu.formats.migration.stream_chunks import READY
+from xenqemu.host import domain_state
+from xenqemu.host.peer.peer import sender_at_standard_streams
+from xenqemu.host.peer.rendezvous import DIGITS, Meeting, joined, meeting
+from xenqemu.host.peer.route import Route
+from xenqemu.host.protocol import Host
 from xenqemu.operations.migrate import migrate as migrate_domain
 from xenqemu.operations.preflight import answer
 from xenqemu.operations.receive import receive
+from xenqemu.settings.xenqemu_conf import read_settings
 
 PASSED_ON = ("e", "p")
 """Options that are the receiver's, as with xl."""
@@ -34,9 +34,9 @@ def migrate(chosen: argparse.Namespace) -> None:
     """`xenqemu migrate [-s CMD] [-C CFG] [-e] [-p] [-D] [--max-freeze TIME] … DOM HOST`."""
     settings = read_settings(chosen.conf)
     host = host_of(chosen, chosen.step_timeout, settings)
-    domid = domain.find(host, chosen.domain)
+    domid = domain_state.find(host, chosen.domain)
     config = config_of(chosen.config)
-    about = {"domid": domid, "name": domain.name_of(host, domid), "host": chosen.destination}
+    about = {"domid": domid, "name": domain_state.name_of(host, domid), "host": chosen.destination}
     with hooked(settings.hooks, "migrate", **about):
         migrate_domain(
             host,
@@ -47,7 +47,7 @@ def migrate(chosen: argparse.Namespace) -> None:
             keep_domid=chosen.keep_domid,
             compress=chosen.compress,
             streams=chosen.streams,
-            precopy=policy.policy(chosen) if chosen.live else None,
+            precopy=precopy_options.policy(chosen) if chosen.live else None,
             timeout=chosen.timeout or settings.deadlines.operation,
             observe=show.observer(as_lines_of_json=chosen.json),
             listener=_say,
@@ -72,7 +72,7 @@ def migrate_receive(chosen: argparse.Namespace) -> None:
         sys.stdout.write(answer(host, question).dump().decode())
         return
     if chosen.stream:
-        with joined(host.ledger, chosen.token, chosen.stream, host.deadlines):
+        with joined(host.journals, chosen.token, chosen.stream, host.deadlines):
             sys.stdout.write(READY.decode())
             sys.stdout.flush()
         return
@@ -93,7 +93,7 @@ def migrate_receive(chosen: argparse.Namespace) -> None:
 def _met(chosen: argparse.Namespace, host: Host) -> AbstractContextManager[Meeting | None]:
     """Return where all streams of the record meet, if it comes by several."""
     if chosen.streams:
-        return meeting(host.ledger, chosen.token, chosen.streams, host.deadlines)
+        return meeting(host.journals, chosen.token, chosen.streams, host.deadlines)
     return nullcontext()
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from xenqemu.cli import policy
+from xenqemu.cli import precopy_options
 from xenqemu.cli.arguments import (
     OneOrTwo,
     Parser,
@@ -19,7 +19,7 @@ from xenqemu.cli.arguments import (
     has_step_timeout,
     has_timeout,
 )
-from xenqemu.formats.streams import MOST
+from xenqemu.formats.migration.stream_chunks import MOST
 from xenqemu.version import VERSION
 
 
@@ -66,7 +66,7 @@ def _save(verb: argparse.ArgumentParser) -> None:
     after.add_argument("-c", dest="checkpoint", action="store_true", help="let it run on")
     after.add_argument("-p", dest="paused", action="store_true", help="leave it paused")
     verb.add_argument("--live", action="store_true", help="let it run while it is saved")
-    policy.add_options(verb)
+    precopy_options.add_options(verb)
     verb.add_argument(
         "--compact", action="store_true", help="write what was written twice but once, at the end"
     )
@@ -113,11 +113,11 @@ def _migrate(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--streams",
         metavar="N",
-        type=policy.number(1, MOST),
+        type=precopy_options.number(1, MOST),
         default=1,
         help="send its record by so many commands at once (default: %(default)s)",
     )
-    policy.add_options(verb)
+    precopy_options.add_options(verb)
     has_step_timeout(verb)
     has_timeout(verb, "for all of it, up to where it may run there")
     verb.add_argument("domain", metavar="DOM", help="name or id")
@@ -146,13 +146,13 @@ def _receive(verb: argparse.ArgumentParser) -> None:
     which.add_argument(
         "--streams",
         metavar="N",
-        type=policy.number(2, MOST),
+        type=precopy_options.number(2, MOST),
         help="take the record from so many commands, which have the same token",
     )
     which.add_argument(
         "--stream",
         metavar="N",
-        type=policy.number(1, MOST - 1),
+        type=precopy_options.number(1, MOST - 1),
         help="be one of the others of these, counted from 1",
     )
     verb.add_argument(

@@ -7,10 +7,10 @@ from dataclasses import asdict
 from typing import Any
 
 from xenqemu.cli.show import MIB, line
-from xenqemu.formats.domain_config import DomainConfig
-from xenqemu.formats.libxc_records import PAGE_SIZE
-from xenqemu.formats.qevm import DeviceState
-from xenqemu.operations.outline import Entry, Outline
+from xenqemu.formats.config.domain_config import DomainConfig
+from xenqemu.formats.device_state.device_stream import DeviceState
+from xenqemu.formats.stream.libxc_records import PAGE_SIZE
+from xenqemu.operations.inspect import Entry, Outline
 
 DEPTH = {"xl": 0, "libxl": 1, "libxc": 2}
 

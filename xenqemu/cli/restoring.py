@@ -8,8 +8,8 @@ import json
 from xenqemu.cli import show
 from xenqemu.cli.chosen import config_of, host_of
 from xenqemu.cli.hooked import hooked
-from xenqemu.host.settings import read_settings
 from xenqemu.operations.restore import restore as restore_domain
+from xenqemu.settings.xenqemu_conf import read_settings
 
 
 def restore(chosen: argparse.Namespace) -> None:

@@ -8,10 +8,10 @@ import json
 from xenqemu.cli import report, show
 from xenqemu.cli.chosen import config_of, host_of
 from xenqemu.cli.hooked import hooked
-from xenqemu.cli.policy import live_policy
-from xenqemu.host import domain
-from xenqemu.host.settings import read_settings
-from xenqemu.operations.suspend import After, suspend
+from xenqemu.cli.precopy_options import live_policy
+from xenqemu.host import domain_state
+from xenqemu.operations.save import After, suspend
+from xenqemu.settings.xenqemu_conf import read_settings
 
 
 def save(chosen: argparse.Namespace) -> None:
@@ -19,9 +19,9 @@ def save(chosen: argparse.Namespace) -> None:
     precopy = live_policy(chosen)
     settings = read_settings(chosen.conf)
     host = host_of(chosen, chosen.step_timeout, settings)
-    domid = domain.find(host, chosen.domain)
+    domid = domain_state.find(host, chosen.domain)
     config = config_of(chosen.config)
-    about = {"domid": domid, "name": domain.name_of(host, domid), "file": str(chosen.file)}
+    about = {"domid": domid, "name": domain_state.name_of(host, domid), "file": str(chosen.file)}
     watch = show.Stopwatch(show.observer(as_lines_of_json=chosen.json))
     with hooked(settings.hooks, "save", **about):
         found = suspend(

@@ -7,14 +7,14 @@ from dataclasses import asdict
 
 from xenqemu.cli import show
 from xenqemu.cli.chosen import host_of
-from xenqemu.host import domain
+from xenqemu.host import domain_state
 from xenqemu.operations.recover import unfinished
 
 
 def status(chosen: argparse.Namespace) -> None:
     """`xenqemu status DOM`."""
     host = host_of(chosen)
-    now = domain.state(host, domain.find(host, chosen.domain))
+    now = domain_state.state(host, domain_state.find(host, chosen.domain))
     operations = unfinished(host, str(now.domid), now.name)
     if chosen.json:
         fields = [{**asdict(each.about), "goes_on": each.busy} for each in operations]
@@ -26,7 +26,7 @@ def status(chosen: argparse.Namespace) -> None:
         show.line(f"the {each.about} {how} ({each.about.who})")
 
 
-def state_fields(now: domain.DomainState) -> dict[str, object]:
+def state_fields(now: domain_state.DomainState) -> dict[str, object]:
     """Return what all parties say of a domain, for a program."""
     info = now.info
     return {

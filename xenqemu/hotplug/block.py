@@ -21,12 +21,13 @@ from functools import partial
 from pathlib import Path
 
 from xenqemu.errors import HostError, UsageError
-from xenqemu.host import lease, loop
-from xenqemu.host.backing import Backing
-from xenqemu.host.lease import Party
-from xenqemu.host.undo import unless_failing
+from xenqemu.host.disk import lease
+from xenqemu.host.disk.backing import Backing
+from xenqemu.host.disk.lease import Party
 from xenqemu.hotplug import sharing
 from xenqemu.hotplug.contract import Act, Backend, Device, serve
+from xenqemu.system import loop_devices
+from xenqemu.system.undo import unless_failing
 
 _DEV = Path("/dev")
 """Where params that are no whole path are looked for."""
@@ -64,9 +65,9 @@ def add(backend: Backend) -> None:
 
 def remove(backend: Backend) -> None:
     """Disconnect a disk; nothing where that was done already, or never came about."""
-    for device in loop.bound():
+    for device in loop_devices.bound():
         if device.tag == backend.device.path:
-            loop.detach(device.path)
+            loop_devices.detach(device.path)
     disk = _DEV / backend.text("params")
     if _writes(backend) and not disk.is_block_device():
         with _alone_on(backend, Backing.of(disk)) if disk.is_file() else nullcontext():
@@ -80,7 +81,7 @@ def _add_file(backend: Backend, file: Path, *, writes: bool) -> None:
     tag = backend.device.path
     with (
         _leased(backend, file) if writes else nullcontext(),
-        loop.attached(file, tag, writable=writes) as device,
+        loop_devices.attached(file, tag, writable=writes) as device,
     ):
         backend.connect({"node": str(device.path), **_device_nodes(device.path)})
 

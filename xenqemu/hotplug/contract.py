@@ -27,11 +27,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from xenqemu.errors import HostError, HostTimeout, InUse, UsageError, XenqemuError
-from xenqemu.host import lockfile
-from xenqemu.host.naming import INCOMING
-from xenqemu.host.process import Process
-from xenqemu.host.settings import DEFAULTS, Settings, read_settings
-from xenqemu.host.store import Store, Transaction
+from xenqemu.host.xenstore.names import INCOMING
+from xenqemu.host.xenstore.store import Store, Transaction
+from xenqemu.settings.xenqemu_conf import DEFAULTS, Settings, read_settings
+from xenqemu.system import lock_file
+from xenqemu.system.process import Process
 
 LIMIT = 32.0
 """Seconds since our start until we give up; libxl's LIBXL_HOTPLUG_TIMEOUT is 40."""
@@ -95,7 +95,7 @@ class Backend:
         self.device = device
         self.store = store
         self.deadlines = settings.deadlines
-        self._locks = settings.xen.ledger / "hotplug"
+        self._locks = settings.xen.journals / "hotplug"
 
     @property
     def there(self) -> bool:
@@ -126,7 +126,7 @@ class Backend:
     def locked(self, name: str) -> Iterator[None]:
         """Hold one of the scripts' locks for the block; `HostTimeout` if another does for long."""
         self._locks.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with lockfile.held(self._locks / f"{name}.lock", LOCK_TIMEOUT):
+        with lock_file.held(self._locks / f"{name}.lock", LOCK_TIMEOUT):
             yield
 
     def connect(self, values: Mapping[str, str]) -> None:

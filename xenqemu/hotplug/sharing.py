@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xenqemu.errors import HostError, InUse
-from xenqemu.host.backing import Backing
-from xenqemu.host.store import Store
+from xenqemu.host.disk.backing import Backing
+from xenqemu.host.xenstore.store import Store
 from xenqemu.hotplug.contract import Device
 
 KINDS = ("vbd", "vbd3", "qdisk")

@@ -2,7 +2,7 @@
 
 ::
 
-    bridge       where it goes, in the words of `xenqemu.host.ports`
+    bridge       where it goes, in the words of `xenqemu.host.network.ports`
     gatewaydev   if there is one, it is routed, to the networks that `ip` lists
     ip           the guest's networks and addresses, separated by spaces
     mac          the guest's address; the host's end has one of its own
@@ -23,11 +23,12 @@ from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 
 from xenqemu.errors import HostError, UsageError
-from xenqemu.host import links, ports
-from xenqemu.host.announce import Address
-from xenqemu.host.ports import Port, Routed
-from xenqemu.host.undo import unless_failing
+from xenqemu.host.network import ports
+from xenqemu.host.network.arp import Address
+from xenqemu.host.network.ports import Port, Routed
 from xenqemu.hotplug.contract import Act, Backend, Device, serve
+from xenqemu.system import links
+from xenqemu.system.undo import unless_failing
 
 Interface = IPv4Interface | IPv6Interface
 

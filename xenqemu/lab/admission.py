@@ -9,10 +9,10 @@ from itertools import pairwise
 from pathlib import Path
 
 from xenqemu.errors import HostError, Unsupported
-from xenqemu.formats.domain_config import DomainConfig
-from xenqemu.host import emulator
-from xenqemu.lab import disks, network
-from xenqemu.lab.machine import QEMU, Hardware, Place, command
+from xenqemu.formats.config.domain_config import DomainConfig
+from xenqemu.host.qemu import emulator
+from xenqemu.lab import disks, taps
+from xenqemu.lab.command_line import QEMU, Hardware, Place, command
 
 MEMORY_UNIT = 8
 """KiB; QEMU rounds RAM up to that, and then finds the file of it too small."""
@@ -37,7 +37,7 @@ def check(config: DomainConfig) -> None:
     for path in _files(config):
         if not os.access(path, os.R_OK):
             raise HostError(f"{config.name} needs {path}, which cannot be read")
-    network.check(config)
+    taps.check(config)
 
 
 def check_devices(config: DomainConfig) -> None:

@@ -1,7 +1,7 @@
 """The disk images of the lab's guests: who may have one, on this host and beside others.
 
 The rules are those of a Xen host's block script: a guest that writes a disk has it alone, and has
-its lease (`xenqemu.host.lease`) as long as its QEMU runs.
+its lease (`xenqemu.host.disk.lease`) as long as its QEMU runs.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from xenqemu.errors import InUse
-from xenqemu.formats.domain_config import Disk, DomainConfig
-from xenqemu.host import lease
-from xenqemu.host.backing import Backing
-from xenqemu.host.lease import Party
-from xenqemu.host.naming import INCOMING
-from xenqemu.host.policy import PATIENCE, Deadlines
+from xenqemu.formats.config.domain_config import Disk, DomainConfig
+from xenqemu.host.disk import lease
+from xenqemu.host.disk.backing import Backing
+from xenqemu.host.disk.lease import Party
+from xenqemu.host.party_deadlines import PATIENCE, Deadlines
+from xenqemu.host.xenstore.names import INCOMING
 
 Domain = tuple[str, DomainConfig]
 """The id of a domain, and what it was made from."""

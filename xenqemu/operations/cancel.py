@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 
 from xenqemu.errors import HostError, HostTimeout
-from xenqemu.host.domain import Host
-from xenqemu.host.ledger import Found
-from xenqemu.host.policy import patiently
+from xenqemu.host.protocol import Host
+from xenqemu.operations.journal.log import Found, Ledger
 from xenqemu.operations.recover import unfinished
+from xenqemu.system.cancellation import patiently
 
 PAUSE = 0.05
 """Seconds between two looks whether the operation has ended."""
@@ -25,7 +25,7 @@ def cancel(host: Host, who: str, timeout: float) -> list[Found]:
     if not going_on:
         raise HostError(f"nothing goes on on {who}")
     for each in going_on:
-        host.ledger.cancel(each)
+        Ledger(host.journals).cancel(each)
 
     def ended(pause: float) -> bool:
         numbers = {each.path for each in unfinished(host, who) if each.busy}

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from typing import BinaryIO
 
-from xenqemu.formats.detect import Walk
-from xenqemu.formats.libxc import PageData
-from xenqemu.formats.page_data import write
-from xenqemu.formats.sink import Sink
-from xenqemu.formats.source import Source
-from xenqemu.formats.superseded import Latest
-from xenqemu.host.hypervisor import Progress
+from xenqemu.formats.stream.detect import Walk
+from xenqemu.formats.stream.libxc import PageData
+from xenqemu.formats.stream.page_data import write
+from xenqemu.formats.stream.sink import Sink
+from xenqemu.formats.stream.source import Source
+from xenqemu.formats.stream.superseded import Latest
+from xenqemu.host.protocol import Progress
 
 
 def compact(record: BinaryIO, out: BinaryIO, progress: Progress) -> None:

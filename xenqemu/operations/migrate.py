@@ -11,21 +11,22 @@ import math
 from contextlib import ExitStack
 
 from xenqemu.errors import HostError
-from xenqemu.formats.domain_config import DomainConfig
-from xenqemu.formats.handshake import Message
-from xenqemu.formats.wrapping import Wrapper
-from xenqemu.host.domain import Host
-from xenqemu.host.ledger import About
-from xenqemu.host.naming import AWAY
-from xenqemu.host.peer import Peer, receiver_by
+from xenqemu.formats.config.domain_config import DomainConfig
+from xenqemu.formats.migration.handshake import Message
+from xenqemu.formats.migration.wrapping import Wrapper
+from xenqemu.host.peer.command import Listener, unheard
+from xenqemu.host.peer.extra_streams import streams_by
+from xenqemu.host.peer.peer import Peer, receiver_by
+from xenqemu.host.peer.route import Route
 from xenqemu.host.precopy import Precopy
-from xenqemu.host.route import Route
-from xenqemu.host.streams import streams_by
-from xenqemu.host.transport import Listener, unheard
-from xenqemu.operations import leases, steps
+from xenqemu.host.protocol import Host
+from xenqemu.host.xenstore.names import AWAY
+from xenqemu.operations import guest_leases
 from xenqemu.operations.events import Observer, Phase, unobserved
-from xenqemu.operations.guest import UNKNOWN_CHANGES, Guest
-from xenqemu.operations.journal import Journal, begin
+from xenqemu.operations.journal import steps
+from xenqemu.operations.journal.log import About
+from xenqemu.operations.journal.operation import Journal, begin
+from xenqemu.operations.outgoing_guest import UNKNOWN_CHANGES, Guest
 from xenqemu.operations.preflight import Errand, agree
 
 
@@ -69,7 +70,7 @@ def migrate(
                 job.note(f"{UNKNOWN_CHANGES}: it stands still for all of its move")
             errand = Errand(host.needs(domid, config), route, options, compress, streams)
             agreed = agree(host, errand, listener)
-            images = leases.images(own)
+            images = guest_leases.images(own)
         with receiver_by(agreed.rune, listener, host.deadlines) as peer, ExitStack() as stack:
             with job.phase(Phase.CONNECT):
                 peer.hear()

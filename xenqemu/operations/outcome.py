@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from xenqemu.host.hooks import Act
+from xenqemu.settings.hooks import Act
 
 
 class How(Enum):

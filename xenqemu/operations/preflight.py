@@ -6,21 +6,18 @@ what they can, if they can be had.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from xenqemu.errors import FormatError, HostError, ProtocolError, UsageError, XenqemuError
-from xenqemu.formats import wrapping
-from xenqemu.formats.domain_config import DomainConfig
-from xenqemu.formats.preflight import MAX_JSON, Answer, Question
-from xenqemu.formats.streams import MOST, STREAMS
-from xenqemu.formats.wrapping import DIGEST, ZSTD
-from xenqemu.formats.xl_tables import Listed, domains, numbers
-from xenqemu.host.domain import Host, Needs, collected
-from xenqemu.host.meeting import new_token
-from xenqemu.host.route import XENQEMU, XL, Route
-from xenqemu.host.transport import NOT_FOUND, Listener, ask
-from xenqemu.host.xen import admission
+from xenqemu.errors import FormatError, HostError, ProtocolError, UsageError
+from xenqemu.formats.migration import wrapping
+from xenqemu.formats.migration.preflight_messages import MAX_JSON, Answer, Question
+from xenqemu.formats.migration.stream_chunks import MOST, STREAMS
+from xenqemu.formats.migration.wrapping import DIGEST, ZSTD
+from xenqemu.host.peer.command import NOT_FOUND, Listener, ask
+from xenqemu.host.peer.rendezvous import new_token
+from xenqemu.host.peer.route import XENQEMU, XL, Route
+from xenqemu.host.protocol import Host, Needs
 
 SHOWN = 80
 """Bytes that an error repeats of what came in place of an answer."""
@@ -116,40 +113,15 @@ def _parsed(data: bytes) -> Answer:
 
 
 def _by_xl(host: Host, errand: Errand, listener: Listener) -> Agreement:
-    _refuse(errand, map(str, _objections_by_xl(host, errand, listener)))
-    return Agreement(errand.route.receiver(XL, *errand.options))
-
-
-def _objections_by_xl(host: Host, errand: Errand, listener: Listener) -> Iterator[XenqemuError]:
-    """Give the reasons against that host which xl's lists tell, as far as they can be had."""
-
     def told(*words: str) -> str:
         if not errand.route.command:
             return ""
         said = ask(errand.route.run(XL, *words), b"", MAX_JSON, listener, host.deadlines)
         return said.data.decode(errors="replace") if said.status == 0 else ""
 
-    needs, facts, listed = errand.needs, numbers(told("info")), list(domains(told("list", "-v")))
-    checks = []
-    if {"xen_major", "xen_minor"} <= facts.keys():
-        version = facts["xen_major"], facts["xen_minor"]
-        checks.append(lambda: admission.check(needs, version))
-    dom0 = [each.memory for each in listed if each.domid == 0]
-    if dom0 and "free_memory" in facts:
-        room = facts["free_memory"] << 20, dom0[0] << 20
-        checks.append(lambda: admission.check_memory(needs.config, *room))
-    checks.append(lambda: _require_free(needs.config, listed))
-    return collected(checks)
-
-
-def _require_free(config: DomainConfig, listed: Iterable[Listed]) -> None:
-    """Raise `HostError` if there is a domain of this name or uuid.
-
-    One of both may be the guest itself, which moves within its host: xl's last renaming will tell.
-    """
-    for name, domid, uuid, _memory in listed:
-        if (name == config.name) != (uuid == config.uuid.lower()):
-            raise HostError(f"domain {domid} ({name}) has the name or the uuid of {config.name}")
+    objections = host.objections_elsewhere(errand.needs, told("info"), told("list", "-v"))
+    _refuse(errand, map(str, objections))
+    return Agreement(errand.route.receiver(XL, *errand.options))
 
 
 _ASK = {XENQEMU: _by_xenqemu, XL: _by_xl}

@@ -12,19 +12,21 @@ from contextlib import suppress
 from functools import partial
 
 from xenqemu.errors import HostError
-from xenqemu.formats.domain_config import DomainConfig
-from xenqemu.formats.handshake import Message, State
-from xenqemu.formats.wrapping import Unwrapper
-from xenqemu.host.domain import BuildOptions, Host, Needs, require_running
-from xenqemu.host.ledger import About
-from xenqemu.host.meeting import Meeting
-from xenqemu.host.naming import INCOMING
-from xenqemu.host.peer import Peer
-from xenqemu.operations import leases, steps
+from xenqemu.formats.config.domain_config import DomainConfig
+from xenqemu.formats.migration.handshake import Message, State
+from xenqemu.formats.migration.wrapping import Unwrapper
+from xenqemu.host.domain_state import require_running
+from xenqemu.host.peer.peer import Peer
+from xenqemu.host.peer.rendezvous import Meeting
+from xenqemu.host.protocol import BuildOptions, Host, Needs
+from xenqemu.host.xenstore.names import INCOMING
+from xenqemu.operations import guest_leases
 from xenqemu.operations.events import Observer, Phase, unobserved
-from xenqemu.operations.image import config_ahead
-from xenqemu.operations.journal import Journal, begin
-from xenqemu.operations.steps import Commit
+from xenqemu.operations.journal import steps
+from xenqemu.operations.journal.log import About
+from xenqemu.operations.journal.operation import Journal, begin
+from xenqemu.operations.journal.steps import Commit
+from xenqemu.operations.save_file import config_ahead
 
 WAITS = (State.RECEIVED, State.CLEARED)
 """Where the sender waits for what becomes of its guest."""
@@ -104,9 +106,9 @@ def _let_live(host: Host, domid: int, config: DomainConfig, job: Journal, *, pau
     job.undo(steps.rename(domid, uuid, name, coming))
     rename = partial(host.rename, domid, coming, name)
     meaning = f"domain {domid} may live already: it is the guest now"
-    images = leases.images(config)
+    images = guest_leases.images(config)
     then = (steps.keep_disks(uuid, images),) if images else ()
-    leases.claim(host, uuid, images)  # destroying the copy gives them back
+    guest_leases.claim(host, uuid, images)  # destroying the copy gives them back
     if paused:
         job.commit(rename, Commit(steps.called(domid, uuid, name), meaning, then))
         return

@@ -10,13 +10,13 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from xenqemu.errors import HostError
-from xenqemu.host.domain import Host, state
-from xenqemu.host.hypervisor import RunState
-from xenqemu.host.ledger import About, Found
-from xenqemu.operations import leases
-from xenqemu.operations.account import Account
+from xenqemu.host.domain_state import state
+from xenqemu.host.protocol import Host, RunState
+from xenqemu.operations import guest_leases
 from xenqemu.operations.events import Observer, unobserved
-from xenqemu.operations.story import Story
+from xenqemu.operations.journal.account import Account
+from xenqemu.operations.journal.log import About, Found, Ledger
+from xenqemu.operations.journal.story import Story
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def recover(
     of which nobody here can tell how it ended is left as it is, unless the leases of the guest's
     disks tell, or somebody has looked at both copies and says whether the guest has `moved`.
     """
-    found = host.ledger.found()
+    found = Ledger(host.journals).found()
     busy = [each.about for each in found if each.busy]
     return [
         _end(host, each, observe, moved)
@@ -62,7 +62,11 @@ def recover(
 
 def unfinished(host: Host, *names: str) -> list[Found]:
     """Return the operations that go on or were left on a domain of any of these names or ids."""
-    return [each for each in host.ledger.found() if any(is_on(each.about, who) for who in names)]
+    return [
+        each
+        for each in Ledger(host.journals).found()
+        if any(is_on(each.about, who) for who in names)
+    ]
 
 
 def is_on(about: About, who: str) -> bool:
@@ -72,13 +76,13 @@ def is_on(about: About, who: str) -> bool:
 
 def _end(host: Host, found: Found, observe: Observer, moved: bool | None) -> Recovered:
     story = Story.of(found)
-    if story.doubt and leases.moved(host, found.about.uuid, story.images):
+    if story.doubt and guest_leases.moved(host, found.about.uuid, story.images):
         if moved is False:
             raise HostError(f"another host has the disks of {found.about.name}: it has moved")
         moved = True
     if story.doubt and moved is False:
         _require_no_copy(host, found.about)
-    with closing(host.ledger.adopt(found)) as entry:
+    with closing(Ledger(host.journals).adopt(found)) as entry:
         account = Account(host, entry, observe, story)
         cause = HostError(f"the process of the {found.about} is gone")
         trouble = account.recover(cause, moved=moved)

@@ -14,16 +14,17 @@ from pathlib import Path
 from typing import BinaryIO
 
 from xenqemu.errors import Unsupported, UsageError
-from xenqemu.formats import xl
-from xenqemu.formats.detect import Kind, detect
-from xenqemu.formats.domain_config import DomainConfig
-from xenqemu.formats.source import Source
-from xenqemu.host.domain import BuildOptions, Host, Needs, require_running
-from xenqemu.host.ledger import About
-from xenqemu.operations import steps
+from xenqemu.formats.config.domain_config import DomainConfig
+from xenqemu.formats.stream import xl
+from xenqemu.formats.stream.detect import Kind, detect
+from xenqemu.formats.stream.source import Source
+from xenqemu.host.domain_state import require_running
+from xenqemu.host.protocol import BuildOptions, Host, Needs
 from xenqemu.operations.events import Observer, Phase, unobserved
-from xenqemu.operations.journal import Journal, begin
-from xenqemu.operations.outline import Outline
+from xenqemu.operations.inspect import Outline
+from xenqemu.operations.journal import steps
+from xenqemu.operations.journal.log import About
+from xenqemu.operations.journal.operation import Journal, begin
 from xenqemu.operations.verify import verify
 
 

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xenqemu.errors import Forbidden, HostError, PastReturn, XenqemuError
-from xenqemu.host.domain import Host, find, state
-from xenqemu.host.policy import Deadline
-from xenqemu.host.settings import RestoreAll
+from xenqemu.host.domain_state import find, state
+from xenqemu.host.protocol import Host
 from xenqemu.operations.outcome import Around, How, Outcome, Teller, nothing_around, words
-from xenqemu.operations.records import Kept, saved, spent
 from xenqemu.operations.restore import restore
+from xenqemu.operations.saved_guests import Kept, saved, spent
+from xenqemu.settings.xenqemu_conf import RestoreAll
+from xenqemu.system.deadline import Deadline
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,16 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from xenqemu.errors import Forbidden, HostError, HostTimeout, PastReturn, XenqemuError
-from xenqemu.host.domain import Host, state
-from xenqemu.host.guest_files import Choice
-from xenqemu.host.hypervisor import RunState
-from xenqemu.host.policy import SLICE, Deadline, patiently
-from xenqemu.host.settings import SaveAll
+from xenqemu.host.domain_state import state
+from xenqemu.host.protocol import Host, RunState
+from xenqemu.operations.journal.log import Ledger
 from xenqemu.operations.outcome import Around, How, Outcome, Teller, nothing_around, words
-from xenqemu.operations.records import Kept
-from xenqemu.operations.suspend import suspend
+from xenqemu.operations.save import suspend
+from xenqemu.operations.saved_guests import Kept
+from xenqemu.settings.guest_choices import Choice
+from xenqemu.settings.xenqemu_conf import SaveAll
+from xenqemu.system.cancellation import SLICE, patiently
+from xenqemu.system.deadline import Deadline
 
 ENDED = (RunState.SHUTDOWN, RunState.CRASHED, RunState.DYING)
 """Of guests that run no more, and of which nothing can be saved."""
@@ -147,9 +149,9 @@ def _all(
 
 def _cancel_own(host: Host) -> None:
     """Ask the operations of this process to end; each does so in order."""
-    for found in host.ledger.found():
+    for found in Ledger(host.journals).found():
         if found.busy and found.about.pid == os.getpid():
-            host.ledger.cancel(found)
+            Ledger(host.journals).cancel(found)
 
 
 class _Stopping:

@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import BinaryIO
 
 from xenqemu.errors import BadRecord
-from xenqemu.formats.domain_config import DomainConfig
-from xenqemu.formats.libxc import DomainHeader
-from xenqemu.formats.libxc_order import X86_HVM
-from xenqemu.formats.source import Source
-from xenqemu.operations.outline import Outline, outline
+from xenqemu.formats.config.domain_config import DomainConfig
+from xenqemu.formats.stream.libxc import DomainHeader
+from xenqemu.formats.stream.libxc_order import X86_HVM
+from xenqemu.formats.stream.source import Source
+from xenqemu.operations.inspect import Outline, outline
 
 LAB = "lab"
 """What `DomainConfig.extra["host"]` says of a guest of the lab, whose CPU is in QEMU's state."""

@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from xenqemu.formats.detect import Walk
-from xenqemu.formats.page_data import XALLOC, PageData
-from xenqemu.formats.source import Source
-from xenqemu.host.plain_qemu import Machine
-from xenqemu.lab.host import Lab
+from xenqemu.formats.stream.detect import Walk
+from xenqemu.formats.stream.page_data import XALLOC, PageData
+from xenqemu.formats.stream.source import Source
+from xenqemu.lab.lab_host import Lab
+from xenqemu.lab.plain_qemu import Machine
 
 PATIENCE = 180.0
 """Seconds to wait for what takes a few on a machine that has nothing else to do."""

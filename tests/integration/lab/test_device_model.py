@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.device_model_suite import Suite
+from tests.doubles.qemu.device_model_suite import Suite
 from tests.integration.lab.qemu import MEMORY, Qemu, plain_qemu
 from xenqemu.errors import DeviceModelError
-from xenqemu.host.device_model import DeviceModel
+from xenqemu.host.qemu.device_model import DeviceModel
 
 pytestmark = pytest.mark.lab
 

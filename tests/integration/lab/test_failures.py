@@ -114,7 +114,7 @@ def test_restore_is_killed_and_recovered(one, firmware_record, moment):
 
 def test_restore_is_killed_before_qemu_is_noted(one, firmware_record):
     """The domain's process is found though nobody wrote down which it is."""
-    patch = "import xenqemu.lab.site as site; site.Site._note = lambda *_: " + DIE
+    patch = "import xenqemu.lab.domain_builder as site; site.Site._note = lambda *_: " + DIE
     killed = at(one, "check done", patch, "restore", firmware_record)
     assert killed.code == -signal.SIGKILL
     (domain,) = one.lab.guests.iterdir()
@@ -166,8 +166,8 @@ def test_linux_guest_goes_on_after_a_killed_save(guest, folder):
 @pytest.mark.parametrize("how", ["cancel", "TERM", "INT"])
 def test_a_save_is_cancelled(one, tiny, folder, how):
     seen = folder / "seen"
-    act = f"open({str(seen)!r}, 'w').close(); import time; from xenqemu.host.policy import *; "
-    act += "patiently(lambda s: time.sleep(s), 30)"
+    act = f"open({str(seen)!r}, 'w').close(); import time; "
+    act += "from xenqemu.system.cancellation import *; patiently(lambda s: time.sleep(s), 30)"
     command = [sys.executable, "-c", PROGRAM, "save progress", act, "--host", one.option]
     command += ["save", "tiny", str(folder / "record")]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as saving:
@@ -220,7 +220,7 @@ def test_two_restores_at_once(one, firmware_record):
 
 
 def test_a_guest_that_is_destroyed_while_it_is_saved(one, tiny, folder):
-    act = "from pathlib import Path; from xenqemu.lab.host import Lab; "
+    act = "from pathlib import Path; from xenqemu.lab.lab_host import Lab; "
     act += f"Lab(Path({str(one.lab.folder)!r})).destroy({tiny.domid})"
     done = at(one, "quiesce done", act, "save", "tiny", folder / "record")
     assert done.code == 11
@@ -339,7 +339,7 @@ def test_disk_that_is_too_small_by_each_megabyte(one, filled, folder):
 
 
 FILL = """
-import xenqemu.host.room
+import xenqemu.system.free_space
 with open({path!r}, "wb") as filler:
     try:
         filler.write(bytes({bytes}))
@@ -349,7 +349,7 @@ with open({path!r}, "wb") as filler:
 """
 """Somebody else fills the disk when the check is over."""
 
-NO_RESERVING = "import xenqemu.host.staging as staging; staging.reserve = lambda *_: None\n"
+NO_RESERVING = "import xenqemu.system.staged_file as staging; staging.reserve = lambda *_: None\n"
 """As on a file system whose room goes to somebody else meanwhile."""
 
 

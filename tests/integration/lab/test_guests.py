@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from tests import soak
-from tests.formats.test_detect import oracle
+from tests.doubles.xenstored import tool
 from tests.integration.lab.conftest import FILL
 from tests.integration.lab.guests import (
     CFG,
@@ -34,10 +34,10 @@ from tests.integration.lab.guests import (
     ticks,
     wait,
 )
-from tests.lab.xenstored.running import tool
 from tests.parts import shortened
-from xenqemu.host.device_model import DeviceModel
-from xenqemu.lab.machine import BELOW
+from tests.unit.formats.stream.test_detect import oracle
+from xenqemu.host.qemu.device_model import DeviceModel
+from xenqemu.lab.command_line import BELOW
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(400)]
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.lab.guests import CFG, KERNEL, TICK, Guest, Host, wait
-from xenqemu.host import lease
+from xenqemu.host.disk import lease
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(400)]
 

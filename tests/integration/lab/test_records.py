@@ -15,15 +15,15 @@ from typing import Any
 
 import pytest
 
-from tests.formats import golden
+from tests.golden import records
 from tests.integration.lab.guests import CFG, LINUX, PATIENCE, PROGRAM, ticks
 from tests.parts import shortened
-from xenqemu.formats import xl
-from xenqemu.formats.detect import Walk
-from xenqemu.formats.domain_config import DomainConfig
-from xenqemu.formats.record import Record
-from xenqemu.formats.sink import Sink
-from xenqemu.formats.source import Source
+from xenqemu.formats.config.domain_config import DomainConfig
+from xenqemu.formats.stream import xl
+from xenqemu.formats.stream.detect import Walk
+from xenqemu.formats.stream.framing import Record
+from xenqemu.formats.stream.sink import Sink
+from xenqemu.formats.stream.source import Source
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(400)]
 
@@ -293,9 +293,9 @@ def test_a_state_that_qemu_does_not_take(one, folder, tiny):
 
 
 def test_a_record_of_xen_is_not_for_the_lab(one, folder):
-    for name in golden.SAVES:
+    for name in records.SAVES:
         file = folder / name
-        file.write_bytes(golden.record(name))
+        file.write_bytes(records.record(name))
         done = one.run("restore", file)
         assert (done.code, done.out) == (3, "")
         assert "is a guest of Xen: the lab cannot run it" in done.err

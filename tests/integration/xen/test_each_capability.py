@@ -9,7 +9,7 @@ import re
 
 import pytest
 
-from tests.formats import golden
+from tests.golden import records
 from tests.integration.xen.bed import Bed
 from tests.integration.xen.hosts import ON_417, XENQEMU, begin
 from tests.integration.xen.test_failures import is_killed_and_recovered
@@ -46,7 +46,7 @@ def test_a_guest_keeps_its_disk_and_its_network(bed: Bed, disk: str) -> None:
 
 
 def test_older_host_refuses_records_of_a_newer_one(bed: Bed) -> None:
-    record = bed.put("newer.save", golden.record("hvm-xen4.20.save"))
+    record = bed.put("newer.save", records.record("hvm-xen4.20.save"))
     done = bed.run(f"{XENQEMU} restore {record}", timeout=60)
     assert done.rc == 2
     assert "HVM_CONTEXT LAPIC" in done.err

@@ -108,7 +108,7 @@ def test_the_guest_stands_still_for_a_shorter_time(busy: Bed) -> None:
 LOG = """
 import sys
 from xenqemu.host.xen.control import Control
-from xenqemu.host.xen.dirty_log import ENABLE_LOGDIRTY, DirtyLog
+from xenqemu.host.xen.memory.dirty_log import ENABLE_LOGDIRTY, DirtyLog
 from xenqemu.host.xen.library import Xen
 domid = int(sys.argv[1])
 with Xen() as xen:
@@ -184,17 +184,17 @@ def test_a_guest_without_a_device_model(bed: Bed) -> None:
 
 OWN = """
 import sys
-from xenqemu.formats.helper_dialects import dialect_of
-from xenqemu.host import domain
-from xenqemu.host.hypervisor import Live
+from xenqemu.formats.helper.dialects import dialect_of
+from xenqemu.host import domain_state
+from xenqemu.host.protocol import Live
 from xenqemu.host.precopy import Precopy
-from xenqemu.host.xen.helper_process import own_helper
-from xenqemu.host.xen.host import XenHost
+from xenqemu.host.xen.memory.helper_process import own_helper
+from xenqemu.host.xen.xen_host import XenHost
 from xenqemu.host.xen.library import running_version
-from xenqemu.host.xen.save_helper import HelperMemory
-from xenqemu.operations.image import write_record
+from xenqemu.host.xen.memory.helper_memory import HelperMemory
+from xenqemu.operations.save_file import write_record
 host = XenHost()
-domid = domain.find(host, "pvh")
+domid = domain_state.find(host, "pvh")
 version = running_version()
 memory = HelperMemory(
     domid,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests import soak
-from tests.formats import golden
+from tests.golden import records
 from tests.integration.xen.bed import Bed
 from tests.integration.xen.conftest import Boots
 from tests.integration.xen.hosts import (
@@ -195,7 +195,7 @@ def test_newer_host_takes_records_of_an_older_one(boot: Boots, tmp_path: Path) -
 
 @ON_417
 def test_what_libxl_and_qemu_say_of_a_failed_restore(bed: Bed) -> None:
-    data = bytearray(golden.record("hvm.save"))
+    data = bytearray(records.record("hvm.save"))
     at = data.rindex(b"\x03fdc") + 1  # a device that this machine does not have
     data[at : at + 3] = b"xyz"
     record = bed.put("damaged.save", bytes(data))

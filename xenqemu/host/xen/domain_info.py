@@ -19,8 +19,8 @@ import struct
 from dataclasses import dataclass
 from uuid import UUID
 
-from xenqemu.formats.libxc_records import PAGE_SIZE
-from xenqemu.host.hypervisor import DomainInfo, RunState
+from xenqemu.formats.stream.libxc_records import PAGE_SIZE
+from xenqemu.host.protocol import DomainInfo, RunState
 
 LAYOUT = struct.Struct("<HHI7QIII16s")
 

@@ -7,17 +7,18 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from xenqemu.errors import HypervisorError
-from xenqemu.host.hypervisor import DomainInfo, GuestMemory, RunState
-from xenqemu.host.policy import PATIENCE, Deadlines
-from xenqemu.host.store import Store
-from xenqemu.host.xen import dirty_log, trigger
+from xenqemu.host.party_deadlines import PATIENCE, Deadlines
+from xenqemu.host.protocol import DomainInfo, GuestMemory, RunState
+from xenqemu.host.xen import suspend_request
 from xenqemu.host.xen.control import Control
-from xenqemu.host.xen.dirty_log import DirtyLog
 from xenqemu.host.xen.library import Xen
-from xenqemu.host.xen.memory import HvmMemory
+from xenqemu.host.xen.memory import dirty_log
+from xenqemu.host.xen.memory.dirty_log import DirtyLog
+from xenqemu.host.xen.memory.hvm_memory import HvmMemory
+from xenqemu.host.xenstore.store import Store
 
 if TYPE_CHECKING:
-    from xenqemu.host.device_model import DeviceModel
+    from xenqemu.host.qemu.device_model import DeviceModel
 
 
 class XenHypervisor:
@@ -53,12 +54,12 @@ class XenHypervisor:
     def suspend(self, domid: int) -> None:
         """Make a running guest suspend; raises what `trigger.suspend` does."""
         with self._store() as store:
-            trigger.suspend(self._control, store, domid, self._deadlines)
+            suspend_request.suspend(self._control, store, domid, self._deadlines)
 
     def settle(self, domid: int) -> None:
         """Take back a request to suspend that was left, and wait a while for a late guest."""
         with self._store() as store:
-            trigger.settle(self._control, store, domid, self._deadlines)
+            suspend_request.settle(self._control, store, domid, self._deadlines)
 
     def resume(self, domid: int) -> None:
         """Let a suspended guest go on where it was; nothing if it runs or is held.

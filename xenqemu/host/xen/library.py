@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from xenqemu.errors import HostError, HypervisorError
-from xenqemu.formats.libxc_records import PAGE_SIZE
+from xenqemu.formats.stream.libxc_records import PAGE_SIZE
 from xenqemu.host.xen.releases import Version, dotted, release
 
 SYSFS = Path("/sys/hypervisor")

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from xenqemu.errors import StoreError, XenqemuError
-from xenqemu.lab.xenstored import state
+from xenqemu.lab.xenstored import kept_state
 from xenqemu.lab.xenstored.daemon import Daemon
+from xenqemu.lab.xenstored.event_loop import Server
 from xenqemu.lab.xenstored.listener import listening
-from xenqemu.lab.xenstored.server import Server
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _serve(path: Path, pid_file: Path | None, state_file: Path | None) -> None:
     daemon = Daemon()
     if state_file is not None:
-        state.load(daemon, state_file)
+        kept_state.load(daemon, state_file)
     with (
         contextlib.closing(Server(daemon, state_file)) as server,
         _stopped_by_signals(server),

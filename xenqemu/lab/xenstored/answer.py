@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from xenqemu.lab.xenstored import wire
+from xenqemu.lab.xenstored import xs_wire
 from xenqemu.lab.xenstored.tree import Change
-from xenqemu.lab.xenstored.wire import Message
+from xenqemu.lab.xenstored.xs_wire import Message
 
-OK = wire.join("OK")
+OK = xs_wire.join("OK")
 
 
 @dataclass(frozen=True)

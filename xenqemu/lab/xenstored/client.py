@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 from xenqemu.errors import StoreError
 from xenqemu.formats.xenstore import Op
-from xenqemu.lab.xenstored import paths, wire
+from xenqemu.lab.xenstored import paths, xs_wire
 from xenqemu.lab.xenstored.transaction import Transaction
 from xenqemu.lab.xenstored.tree import Change, Tree
-from xenqemu.lab.xenstored.wire import Message
+from xenqemu.lab.xenstored.xs_wire import Message
 
 WATCHES_MAX = 128
 TRANSACTIONS_MAX = 10
@@ -38,7 +38,7 @@ class Watch:
     def event(self, path: str) -> Message:
         """Return the WATCH_EVENT for a change of `path`."""
         shown = path[len(paths.HOME) + 1 :] if self.relative else path
-        return Message(Op.WATCH_EVENT, 0, 0, wire.join(shown) + self.token + b"\0")
+        return Message(Op.WATCH_EVENT, 0, 0, xs_wire.join(shown) + self.token + b"\0")
 
 
 @dataclass(eq=False)

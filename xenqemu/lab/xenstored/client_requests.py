@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 from xenqemu.errors import StoreError
 from xenqemu.formats.xenstore import Op
-from xenqemu.lab.xenstored import wire
+from xenqemu.lab.xenstored import xs_wire
 from xenqemu.lab.xenstored.answer import Answer
 from xenqemu.lab.xenstored.client import Client
 from xenqemu.lab.xenstored.tree import Tree
-from xenqemu.lab.xenstored.wire import Message
+from xenqemu.lab.xenstored.xs_wire import Message
 
 
 def watch(client: Client, _live: Tree, request: Message) -> Answer:
@@ -35,7 +35,7 @@ def start_transaction(client: Client, live: Tree, request: Message) -> Answer:
     """TRANSACTION_START | -> id|."""
     if request.tx_id:
         raise StoreError("transactions do not nest", "EBUSY")
-    return Answer(wire.join(str(client.start_transaction(live))))
+    return Answer(xs_wire.join(str(client.start_transaction(live))))
 
 
 def end_transaction(client: Client, live: Tree, request: Message) -> Answer:
@@ -57,7 +57,7 @@ HANDLERS: dict[int, Callable[[Client, Tree, Message], Answer]] = {
 
 
 def _path_and_token(payload: bytes) -> tuple[str, bytes]:
-    pieces = wire.split(payload)
+    pieces = xs_wire.split(payload)
     if len(pieces) < 2:
         raise StoreError("a watch needs a path and a token", "EINVAL")
-    return wire.text(pieces[0]), pieces[1]
+    return xs_wire.text(pieces[0]), pieces[1]

@@ -13,7 +13,7 @@ from xenqemu.lab.xenstored.answer import Answer
 from xenqemu.lab.xenstored.client import Client
 from xenqemu.lab.xenstored.domains import Domains
 from xenqemu.lab.xenstored.tree import Tree
-from xenqemu.lab.xenstored.wire import Message
+from xenqemu.lab.xenstored.xs_wire import Message
 
 
 class Daemon:

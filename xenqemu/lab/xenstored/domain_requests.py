@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 from xenqemu.errors import StoreError
 from xenqemu.formats.xenstore import Op
-from xenqemu.lab.xenstored import paths, wire
+from xenqemu.lab.xenstored import paths, xs_wire
 from xenqemu.lab.xenstored.answer import Answer
 from xenqemu.lab.xenstored.domains import Domains
 from xenqemu.lab.xenstored.tree import Change, Tree
-from xenqemu.lab.xenstored.wire import number
+from xenqemu.lab.xenstored.xs_wire import number
 
 HELP = "help\t\nshutdown\t<domid>\n"
 
@@ -20,7 +20,7 @@ _RELEASED = Change(paths.RELEASE, exact=True)
 
 def introduce(domains: Domains, _live: Tree, payload: bytes) -> Answer:
     """INTRODUCE domid|gfn|evtchn|; there is no page to map and no port to bind."""
-    domid, _gfn, port = wire.words(payload, 3)[:3]
+    domid, _gfn, port = xs_wire.words(payload, 3)[:3]
     if not number(port):
         raise StoreError("port 0 is not an event channel", "EINVAL")
     return Answer(changes=[_INTRODUCED] if domains.introduce(number(domid)) else [])
@@ -41,17 +41,17 @@ def resume(domains: Domains, _live: Tree, payload: bytes) -> Answer:
 
 def get_domain_path(_domains: Domains, _live: Tree, payload: bytes) -> Answer:
     """GET_DOMAIN_PATH domid| -> path|."""
-    return Answer(wire.join(f"/local/domain/{_domid(payload)}"))
+    return Answer(xs_wire.join(f"/local/domain/{_domid(payload)}"))
 
 
 def is_domain_introduced(domains: Domains, _live: Tree, payload: bytes) -> Answer:
     """IS_DOMAIN_INTRODUCED domid| -> T| or F|."""
-    return Answer(wire.join("T" if domains.introduced(_domid(payload)) else "F"))
+    return Answer(xs_wire.join("T" if domains.introduced(_domid(payload)) else "F"))
 
 
 def set_target(domains: Domains, _live: Tree, payload: bytes) -> Answer:
     """SET_TARGET domid|tdomid|: grants what every connection here may do anyway."""
-    for domid in wire.words(payload, 2)[:2]:
+    for domid in xs_wire.words(payload, 2)[:2]:
         if not domains.introduced(number(domid)):
             raise StoreError(f"domain {domid} was not introduced", "ENOENT")
     return Answer()
@@ -59,9 +59,9 @@ def set_target(domains: Domains, _live: Tree, payload: bytes) -> Answer:
 
 def control(domains: Domains, _live: Tree, payload: bytes) -> Answer:
     """CONTROL help| -> text|, CONTROL shutdown|domid|."""
-    command = wire.words(payload, 1)
+    command = xs_wire.words(payload, 1)
     if command == ["help"]:
-        return Answer(wire.join(HELP))
+        return Answer(xs_wire.join(HELP))
     if len(command) != 2 or command[0] != "shutdown":
         raise StoreError(f"no control command {command}", "EINVAL")
     return Answer(changes=[_RELEASED] if domains.shut_down(number(command[1])) else [])
@@ -79,5 +79,5 @@ HANDLERS: dict[int, Callable[[Domains, Tree, bytes], Answer]] = {
 
 
 def _domid(payload: bytes) -> int:
-    (domid,) = wire.words(payload, 1, 1)
+    (domid,) = xs_wire.words(payload, 1, 1)
     return number(domid)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from xenqemu.errors import StoreError
 from xenqemu.formats.xenstore import PAYLOAD_MAX, Op
-from xenqemu.lab.xenstored import paths, wire
+from xenqemu.lab.xenstored import paths, xs_wire
 from xenqemu.lab.xenstored.answer import Answer
 from xenqemu.lab.xenstored.tree import Node, Tree
 
@@ -18,16 +18,16 @@ def read(tree: Tree, payload: bytes) -> Answer:
 
 def directory(tree: Tree, payload: bytes) -> Answer:
     """DIRECTORY path| -> name|*."""
-    return Answer(wire.join(*_node(tree, payload).children))
+    return Answer(xs_wire.join(*_node(tree, payload).children))
 
 
 def directory_part(tree: Tree, payload: bytes) -> Answer:
     """DIRECTORY_PART path|offset| -> generation|name|*; an empty name ends the list."""
-    path, offset = wire.words(payload, 2, 2)
-    start = wire.number(offset)
+    path, offset = xs_wire.words(payload, 2, 2)
+    start = xs_wire.number(offset)
     node = tree.node(paths.canonical(path))
-    generation = wire.join(str(node.generation))
-    names = wire.join(*node.children)
+    generation = xs_wire.join(str(node.generation))
+    names = xs_wire.join(*node.children)
     part = names[start : start + PAYLOAD_MAX - len(generation) - 1]
     if start + len(part) >= len(names):
         return Answer(generation + part + b"\0")
@@ -36,7 +36,7 @@ def directory_part(tree: Tree, payload: bytes) -> Answer:
 
 def get_permissions(tree: Tree, payload: bytes) -> Answer:
     """GET_PERMS path| -> permission|+."""
-    return Answer(wire.join(*_node(tree, payload).permissions))
+    return Answer(xs_wire.join(*_node(tree, payload).permissions))
 
 
 def write(tree: Tree, payload: bytes) -> Answer:
@@ -44,7 +44,7 @@ def write(tree: Tree, payload: bytes) -> Answer:
     path, end, value = payload.partition(b"\0")
     if not end:
         raise StoreError("a path without its end", "EINVAL")
-    return Answer(changes=tree.edit(Tree.write, paths.canonical(wire.text(path)), value))
+    return Answer(changes=tree.edit(Tree.write, paths.canonical(xs_wire.text(path)), value))
 
 
 def mkdir(tree: Tree, payload: bytes) -> Answer:
@@ -59,7 +59,7 @@ def remove(tree: Tree, payload: bytes) -> Answer:
 
 def set_permissions(tree: Tree, payload: bytes) -> Answer:
     """SET_PERMS path|permission|+."""
-    path, *permissions = wire.words(payload, 2)
+    path, *permissions = xs_wire.words(payload, 2)
     return Answer(changes=tree.edit(Tree.set_permissions, paths.canonical(path), permissions))
 
 
@@ -76,7 +76,7 @@ HANDLERS: dict[int, Callable[[Tree, bytes], Answer]] = {
 
 
 def _path(payload: bytes) -> str:
-    (path,) = wire.words(payload, 1, 1)
+    (path,) = xs_wire.words(payload, 1, 1)
     return paths.canonical(path)
 
 

@@ -1,0 +1,209 @@
+"""verify and inspect: of real records, of layers cut out of them, of damage, from a pipe."""
+
+import os
+import re
+import threading
+
+import pytest
+
+from tests.golden import records
+from tests.property import strategies as made
+from tests.unit.cli.conftest import spawn
+from xenqemu.formats.stream import libxl
+from xenqemu.formats.stream.detect import Walk
+from xenqemu.formats.stream.source import Source
+
+VGA_HEAD = """\
+      OFFSET         SIZE  RECORD
+         0x0         1733  xl header
+       0x6c5           16    libxl header
+       0x6d5            8    libxl LIBXC_CONTEXT
+       0x6dd           24      libxc image header  version 3
+       0x6f5           16      libxc domain header  x86 HVM, Xen 4.17
+       0x705         1232      libxc X86_CPUID_POLICY  51 leaves
+       0xbd5           40      libxc X86_MSR_POLICY
+       0xbfd            8      libxc STATIC_DATA_END
+       0xc05     42237888      libxc PAGE_DATA x 1020
+   0x2848bc5           32      libxc X86_TSC_INFO  mode 0, 2596140 kHz
+   0x2848be5         5488      libxc HVM_CONTEXT  5480 bytes of Xen's state
+   0x284a155          208      libxc HVM_PARAMS  12 parameters
+   0x284a225            8      libxc END
+   0x284a22d       209216    libxl EMULATOR_CONTEXT  209197 bytes of device state
+   0x287d36d            8    libxl END
+
+name     vga
+uuid     18be6b66-e6e1-11f1-bc13-830b39936407
+type     hvm
+config   32 MiB, 2 vcpus
+disk     hda /tmp/disk.img raw rw
+nic      00:16:3e:00:00:01 e1000 xenbr0
+memory   8268 pages (32 MiB), 1036212 holes
+vcpu 0   rip 0x978 cr3 0x0 efer 0x0
+
+      OFFSET       LENGTH  VERSION  DEVICE
+         0x8           24        2  timer
+"""
+VGA = "xl, 42455925 bytes; hvm guest vga; 8268 pages (32 MiB), 1036212 holes; 29 devices"
+
+
+def parts(name: str) -> dict[str, bytes]:
+    """Return the layers of a record, each as a stream of its own."""
+    data = records.record(name)
+    found = {record.name: record for record in Walk(Source.of(data))}
+    begin = {record.name: record.offset for record in Walk(Source.of(data)) if record.offset}
+    emulator = found["EMULATOR_CONTEXT"]
+    image_end = emulator.offset
+    return {
+        "libxl": data[1733:],
+        "libxc": data[begin["image header"] : image_end],
+        "device state": emulator.value.state,
+    }
+
+
+def test_inspect_shows_all_layers(run, saved):
+    done = run("inspect", saved)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith(VGA_HEAD)
+    lines = done.out.splitlines()
+    assert lines[-1].split() == ["0x288b", "198785", "2", "0000:00:04.0/e1000"]
+    assert sum(" 0000:" in line for line in lines) == 9
+
+
+def test_inspect_as_json(run, saved):
+    found = run("inspect", "--json", saved).json
+    assert list(found) == [
+        *("kind", "size", "trailing", "checkpoints", "records", "config", "image", "vcpus"),
+        *("devices", "ambiguities"),
+    ]
+    assert (found["kind"], found["size"], found["trailing"], found["checkpoints"]) == (
+        *("xl", 42455925),
+        *(0, 0),
+    )
+    assert found["records"][8] == {
+        "layer": "libxc",
+        "name": "PAGE_DATA",
+        "offset": 0xC05,
+        "size": 42237888,
+        "count": 1020,
+        "text": "",
+    }
+    assert found["config"]["c_info"]["name"] == "vga"
+    assert found["image"]["pages"] == {"data": 8268, "zero": 0, "other": 1036212}
+    assert (found["image"]["version"], found["image"]["xen_minor"]) == (3, 17)
+    assert len(found["image"]["hvm_params"]) == 12
+    assert found["vcpus"]["0"]["rip"] == 0x978
+    assert found["ambiguities"] == []
+    (e1000,) = (each for each in found["devices"] if each["idstr"].endswith("/e1000"))
+    assert e1000 == {
+        "id": e1000["id"],
+        "idstr": "0000:00:04.0/e1000",
+        "instance_id": 0,
+        "version_id": 2,
+        "offset": 0x288B,
+        "length": 198785,
+        "certain": True,
+    }
+
+
+def test_verify(run, saved):
+    assert run("verify", saved) == (0, f"{saved}: sound; {VGA}\n", "")
+    found = run("verify", "--json", saved).json
+    assert found.pop("sound") is True
+    assert found == run("inspect", "--json", saved).json
+
+
+@pytest.mark.parametrize("name", records.RECORDS)
+def test_every_real_record_is_sound(run, tmp_path, name):
+    file = tmp_path / name
+    file.write_bytes(records.record(name))
+    done = run("verify", file)
+    assert done.code == 0
+    assert re.fullmatch(rf"{file}: sound; xl, \d+ bytes; hvm guest \w+; .*\n", done.out)
+    assert ("44 bytes after END" in done.out) == (name == records.MIGRATION)
+
+
+@pytest.mark.parametrize(
+    ("layer", "summary"),
+    [
+        ("libxl", "libxl, 42454192 bytes; 8268 pages (32 MiB), 1036212 holes; 29 devices"),
+        ("libxc", "libxc, 42244944 bytes; 8268 pages (32 MiB), 1036212 holes"),
+        ("device state", "device state, 209197 bytes; 29 devices"),
+    ],
+)
+def test_layers_cut_out_of_a_record(run, tmp_path, layer, summary):
+    file = tmp_path / "layer"
+    file.write_bytes(parts("vga.save")[layer])
+    assert run("verify", file).out == f"{file}: sound; {summary}\n"
+    shown = run("inspect", file).out
+    assert "xl header" not in shown.replace("libxl header", "")
+    assert ("e1000" in shown) == (layer != "libxc")
+    assert run("inspect", "--json", file).json["kind"] == layer.replace(" ", "_")
+
+
+def test_from_a_pipe(saved):
+    done = spawn("verify", "-", data=saved.read_bytes())
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"-: sound; {VGA}\n".encode(), b"")
+    done = spawn("inspect", "-", data=saved.read_bytes())
+    assert done.stdout.decode().startswith(VGA_HEAD)
+
+
+def test_from_a_fifo(run, tmp_path, saved):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    writer = threading.Thread(target=lambda: fifo.write_bytes(saved.read_bytes()))
+    writer.start()
+    done = run("verify", fifo)
+    writer.join(60)
+    assert done == (0, f"{fifo}: sound; {VGA}\n", "")
+
+
+def damaged(data: bytes, at: int, put: bytes) -> bytes:
+    return data[:at] + put + data[at + len(put) :]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda data: data[:-4], "at offset 0x287d36d: expected 8 bytes, got 4 and then"),
+        (lambda data: data[:50000], "expected 4096 bytes, got "),
+        (lambda data: b"", "stream at offset 0x0: expected one of XL, LIBXL"),
+        (lambda data: b"not a record at all", "stream at offset 0x0: expected one of XL"),
+        (lambda data: damaged(data, 0xC05, b"\x77\0\0\0"), "libxc record at offset 0xc05"),
+        (lambda data: damaged(data, 0x100, b"\0"), "xl header at offset 0x34: expected a config"),
+    ],
+)
+def test_damage(run, tmp_path, saved, damage, message):
+    file = tmp_path / "damaged"
+    file.write_bytes(damage(saved.read_bytes()))
+    done = run("verify", file)
+    assert run("inspect", file) == done
+    assert (done.code, done.out) == (2, "")
+    assert re.match(r"xenqemu: .* at offset 0x[0-9a-f]+: expected .*, got .*\n", done.err)
+    if len(file.read_bytes()) != 50000:
+        assert message in done.err
+
+
+@pytest.mark.parametrize(
+    ("name", "why"), [("missing", "No such file or directory"), ("", "Is a directory")]
+)
+def test_what_cannot_be_read(run, tmp_path, name, why):
+    file = tmp_path / name
+    assert run("verify", file) == (1, "", f"xenqemu: {file}: {why}\n")
+
+
+def test_a_remus_file_is_told_as_such(run, tmp_path):
+    file = tmp_path / "remus"
+    devices = b"QEVM\0\0\0\3\0\0\0\0\0\0"  # none, and what follows their end
+    file.write_bytes(made.checkpointed(3).replace(made.EMULATOR.state, devices))
+    done = run("inspect", "--json", file)
+    assert (done.code, done.json["kind"], done.json["checkpoints"]) == (0, "libxl", 3)
+
+
+def test_uncertain_devices_and_ids_of_their_own(run, tmp_path):
+    stream = made.stream(after=(libxl.EmulatorContext(1, 0, b"of another kind"), libxl.End()))
+    file = tmp_path / "traditional"
+    file.write_bytes(stream)
+    done = run("inspect", file)
+    assert done.code == 0
+    assert "EMULATOR_CONTEXT  15 bytes of device state" in done.out
+    assert "DEVICE" not in done.out

@@ -1,0 +1,203 @@
+"""Exit codes and last words: each error's own, none where the reader left, 130 for signals."""
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.doubles.fake_host import config, record
+from tests.unit.cli.conftest import PROGRAM, spawn
+from xenqemu import errors
+from xenqemu.cli import files
+from xenqemu.errors import XenqemuError
+
+KINDS = [getattr(errors, name) for name in errors.__all__]
+
+
+def make(kind: type[XenqemuError]) -> XenqemuError:
+    if issubclass(kind, errors.FormatError):
+        return kind("record", 16, "this", "that")
+    if issubclass(kind, errors.OperationError):
+        return kind("went wrong", "save")
+    return kind("went wrong")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_error_has_its_exit_code(run, monkeypatch, kind):
+    error = make(kind)
+
+    def fails(_chosen):
+        raise error
+
+    monkeypatch.setattr(files, "verify", fails)
+    assert run("verify", "x") == (kind.exit_code, "", f"xenqemu: {error}\n")
+
+
+def test_errors_of_the_system(run, monkeypatch):
+    def fails(_chosen):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files, "verify", fails)
+    assert run("verify", "x") == (1, "", "xenqemu: [Errno 28] No space left on device\n")
+
+
+def test_an_interrupt_tells_what_it_left(run, monkeypatch):
+    def interrupted(_chosen):
+        error = KeyboardInterrupt()
+        error.add_note("the guest is as it was")
+        raise error
+
+    monkeypatch.setattr(files, "verify", interrupted)
+    assert run("verify", "x") == (130, "", "xenqemu: interrupted; the guest is as it was\n")
+
+
+def test_errors_do_not_steer_the_terminal(run, tmp_path):
+    name = tmp_path / "a\x1b]0;title\x07"
+    done = run("verify", name)
+    assert (done.code, done.out) == (1, "")
+    assert done.err == f"xenqemu: {tmp_path}/a\\x1b]0;title\\x07: No such file or directory\n"
+
+
+def test_a_name_that_the_terminal_cannot_show(tmp_path):
+    file = tmp_path / "file"
+    file.write_bytes(record(config().with_name("домен")))
+    done = spawn("verify", file, environment={"PYTHONIOENCODING": "ascii"})
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert rb"guest \u0434\u043e\u043c\u0435\u043d;" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ((), "the following arguments are required: COMMAND"),
+        (("fly",), "invalid choice: 'fly'"),
+        (("save", "one"), "the following arguments are required: FILE"),
+        (("save", "-c", "-p", "one", "file"), "not allowed with argument -c"),
+        (
+            ("save", "--step-timeout", "0", "one", "file"),
+            "--step-timeout: '0' is no number from 0 to 86400",
+        ),
+        (("save", "--step-timeout", "nan", "one", "file"), "'nan' is no number from 0 to 86400"),
+        (("save", "--step-timeout", "1s", "one", "file"), "'1s' is no number from 0 to 86400"),
+        (("restore", "cfg", "file", "more"), "unrecognized arguments: more"),
+        (("verify",), "the following arguments are required: FILE"),
+        (("verify", "--fast", "x"), "unrecognized arguments: --fast"),
+        (("lab",), "the following arguments are required: ACT"),
+        (("lab", "create"), "the following arguments are required: CFG"),
+        (("devices", "save", "x"), "the following arguments are required: FILE"),
+        (("--host", "xen", "lab", "list"), "host xen is no lab"),
+        (("--host", "moon", "status", "x"), "'moon' is none of xen, lab, lab:DIR"),
+    ],
+)
+def test_usage(run, words, why):
+    done = run(*words)
+    assert (done.code, done.out) == (64, "")
+    assert done.err.startswith("xenqemu: ")
+    assert why in done.err
+    assert ("\nusage: xenqemu" in done.err) == ("--host" not in words)
+
+
+def test_the_module_is_the_program():
+    done = spawn("--version")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.startswith(b"xenqemu 0.")
+    installed = subprocess.run(
+        [Path(sys.executable).with_name("xenqemu"), "--version"],
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    assert installed.stdout == done.stdout
+    assert spawn("verify", "/nowhere").returncode == 1
+    assert spawn("fly").returncode == 64
+
+
+def test_help_names_the_commands():
+    done = spawn("--help")
+    assert done.returncode == 0
+    for verb in (b"save", b"restore", b"verify", b"inspect", b"devices", b"status", b"lab"):
+        assert b"\n    " + verb in done.stdout
+
+
+def test_a_reader_that_leaves_hears_no_complaint(saved):
+    command = [*PROGRAM, "inspect", "--json", str(saved)]
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)  # holds less than there is to show
+    with subprocess.Popen(command, stdout=writer, stderr=subprocess.PIPE) as shown:
+        os.close(writer)
+        assert os.read(reader, 1) == b"{"
+        os.close(reader)
+        assert shown.stderr.read() == b""
+    assert shown.returncode == 1
+
+
+def test_output_that_cannot_be_written(saved):
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [*PROGRAM, "inspect", saved], stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr == b"xenqemu: [Errno 28] No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("closed", "words", "code"),
+    [
+        ("<&-", "verify {}", 0),
+        (">&-", "verify {}", 0),
+        ("2>&-", "verify {}", 0),
+        ("2>&-", "verify /nowhere", 1),
+        (">&-", "lab list", 3),
+        ("<&-", "verify -", 1),
+    ],
+)
+def test_started_without_a_standard_stream(saved, tmp_path, closed, words, code):
+    command = f'exec "$0" -m xenqemu {words.format(saved)} {closed}'
+    done = subprocess.run(
+        ["/bin/sh", "-c", command, sys.executable],
+        capture_output=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "XENQEMU_LAB": str(tmp_path)},
+    )
+    assert done.returncode == code
+    assert b"Traceback" not in done.stderr
+
+
+SIGNALS_AS_AT_A_TERMINAL = ("env", "--default-signal=HUP")
+"""nohup has the tests ignore it, and so all that they start."""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signals_end_it_in_order(number, tmp_path):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    command = [*SIGNALS_AS_AT_A_TERMINAL, *PROGRAM, "verify", fifo]
+    waiting = subprocess.Popen(command, stderr=subprocess.PIPE)
+    writer = os.open(fifo, os.O_WRONLY)  # it is there once it has opened the other end
+    try:
+        time.sleep(0.2)
+        waiting.send_signal(number)
+        _, words = waiting.communicate(timeout=60)
+    finally:
+        os.close(writer)
+    assert (waiting.returncode, words) == (130, b"xenqemu: interrupted\n")
+
+
+def test_a_hangup_that_is_ignored_stays_so(tmp_path):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    command = ["env", "--ignore-signal=HUP", *PROGRAM, "verify", fifo]
+    waiting = subprocess.Popen(command, stderr=subprocess.PIPE)
+    writer = os.open(fifo, os.O_WRONLY)
+    time.sleep(0.2)
+    waiting.send_signal(signal.SIGHUP)
+    os.close(writer)
+    _, words = waiting.communicate(timeout=60)
+    assert waiting.returncode == 2
+    assert words.startswith(b"xenqemu: stream at offset 0x0: expected one of XL")

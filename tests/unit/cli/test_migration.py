@@ -1,0 +1,219 @@
+"""The commands of a move: what they pass on, what stays off the wire, what an order to end does."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import struct
+import subprocess
+
+import pytest
+
+from tests.doubles.lab import config
+from tests.golden import records
+from tests.unit.cli.conftest import PROGRAM, spawn
+from xenqemu.cli import migration
+from xenqemu.formats.migration.handshake import WORDS, Message
+from xenqemu.formats.migration.preflight_messages import Answer, Question
+from xenqemu.formats.migration.stream_chunks import READY
+from xenqemu.host import domain_state
+from xenqemu.host.peer.route import Route
+from xenqemu.host.precopy import Precopy
+from xenqemu.lab.lab_host import Lab
+from xenqemu.operations.journal.log import Ledger
+from xenqemu.version import VERSION
+
+BANNER = WORDS[Message.BANNER][1]
+TOKEN = "0123abcd"
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch):
+    """What `migrate` asks of the operation, where there is a domain 5."""
+    seen = []
+
+    def migrate_domain(host, domid, route, **options):
+        seen.append((domid, route, options))
+        options["listener"]("said \x1b there")
+
+    monkeypatch.setattr(migration, "migrate_domain", migrate_domain)
+    monkeypatch.setattr(domain_state, "find", lambda _host, who: {"web": 5}[who])
+    monkeypatch.setattr(domain_state, "name_of", lambda _host, _domid: "web")
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("words", "route", "options"),
+    [
+        (("web", "there"), Route("there", "ssh"), {}),
+        (("-s", "ssh -p 2", "web", "there"), Route("there", "ssh -p 2"), {}),
+        (("-s", "", "web", "nc there 9"), Route("nc there 9", ""), {}),
+        (("-e", "-p", "web", "there"), Route("there"), {"options": ("-e", "-p")}),
+        (("-p", "-D", "web", "there"), Route("there"), {"options": ("-p",), "keep_domid": True}),
+        (("--live", "web", "there"), Route("there"), {"precopy": Precopy()}),
+        (("--no-live", "web", "there"), Route("there"), {"precopy": None}),
+        (("--rounds", "2", "web", "there"), Route("there"), {"precopy": Precopy(rounds=2)}),
+        (("--compress", "web", "there"), Route("there"), {"compress": True}),
+        (("--streams", "4", "web", "there"), Route("there"), {"streams": 4}),
+        (("--timeout", "9", "web", "there"), Route("there"), {"timeout": 9.0}),
+    ],
+)
+def test_what_is_asked_for(run, asked, words, route, options):
+    done = run("--host", "lab:/nowhere", "migrate", *words)
+    assert (done.code, done.err) == (0, "said \\x1b there\n")
+    assert done.out == f"migrated web to {route.host}\n"
+    ((domid, found, given),) = asked
+    assert (domid, found) == (5, route)
+    plain = {
+        "options": (),
+        "config": None,
+        "keep_domid": False,
+        "compress": False,
+        "streams": 1,
+        "precopy": Precopy(),
+    }
+    assert {key: given[key] for key in plain | options} == plain | options
+
+
+def test_a_config_of_its_own_and_an_answer_for_programs(run, asked, tmp_path):
+    cfg = tmp_path / "cfg"
+    cfg.write_text('name = "other"\ntype = "hvm"\n')
+    done = run("--host", "lab:/nowhere", "migrate", "--json", "-C", cfg, "web", "there")
+    assert json.loads(done.out.splitlines()[-1]) == {"migrated": "web", "to": "there"}
+    assert asked[0][2]["config"].name == "other"
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("migrate", "web"), "the following arguments are required: HOST"),
+        (("migrate-receive", "-r"), "unrecognized arguments: -r"),
+        (("migrate-receive", "--colo"), "unrecognized arguments: --colo"),
+        (("migrate-receive", "--with", "digest,magic"), "--with digest,magic: magic is not known"),
+        (("migrate", "--streams", "0", "web", "there"), "'0' is no number from 1 to 16"),
+        (("migrate", "--streams", "17", "web", "there"), "'17' is no number from 1 to 16"),
+        (("migrate-receive", "--streams", "1"), "'1' is no number from 2 to 16"),
+        (("migrate-receive", "--stream", "16"), "'16' is no number from 1 to 15"),
+        (("migrate-receive", "--stream", "²"), "'²' is no number from 1 to 15"),
+        (("migrate-receive", "--streams", "2"), "--token goes with --streams or --stream"),
+        (("migrate-receive", "--stream", "1"), "--token goes with --streams or --stream"),
+        (("migrate-receive", "--token", TOKEN), "--token goes with --streams or --stream"),
+        (("migrate-receive", "--token", "0123abcd/"), "--token 0123abcd/: expected 8 hexadecimal"),
+        (("migrate-receive", "--token", "../../ab"), "--token ../../ab: expected 8 hexadecimal"),
+        (("migrate-receive", "--token", "0123ABCD"), "--token 0123ABCD: expected 8 hexadecimal"),
+        (("migrate-receive", "--streams", "2", "--stream", "1"), "not allowed with argument"),
+        (("recover", "--moved"), "--moved and --stayed are about one domain: name it"),
+        (("recover", "--moved", "--stayed", "web"), "not allowed with argument --moved"),
+    ],
+)
+def test_usage(run, words, why):
+    done = run("--host", "lab:/nowhere", *words)
+    assert (done.code, done.out) == (64, "")
+    assert why in done.err
+
+
+@pytest.fixture
+def host(tmp_path_factory):
+    lab = Lab(tmp_path_factory.mktemp("l"))
+    lab.folder.chmod(0o700)
+    lab.up()
+    yield lab
+    lab.down()
+
+
+def on(lab: Lab, *words: str) -> tuple[str, ...]:
+    return ("--host", f"lab:{lab.folder}", "migrate-receive", *words)
+
+
+def test_preflight(host):
+    question = Question(config().with_extra({}), "xen:there", 3)
+    done = spawn(*on(host, "--preflight"), data=question.dump())
+    assert (done.returncode, done.stderr) == (0, b"")
+    answer = Answer.parse(done.stdout)
+    assert answer.xenqemu == VERSION
+    assert "small is a guest of Xen: the lab cannot run it" in answer.objections
+
+
+@pytest.mark.parametrize("data", [b"", b"hello", b"{}", b"[" * 99999])
+def test_preflight_of_nothing(host, data):
+    done = spawn(*on(host, "--preflight"), data=data)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.startswith(b"xenqemu: preflight question")
+
+
+RECEIVED = {
+    "nothing": (b"", 2, "xl header at offset 0x0: expected 48 bytes, got 0 and then the end"),
+    "no record": (b"hello" * 99, 2, "xl header at offset 0x0: expected the magic"),
+    "a guest of Xen": (records.record("hvm.save"), 3, "is a guest of Xen: the lab cannot run it"),
+    "half a header": (records.record("hvm.save")[:60], 2, "xl optional data at offset 0x30"),
+}
+
+
+@pytest.mark.parametrize(("data", "code", "why"), RECEIVED.values(), ids=RECEIVED.keys())
+@pytest.mark.parametrize("options", [(), ("-e", "-p", "-d", "-F")], ids=["plain", "options"])
+def test_what_is_no_guest_for_us(host, data, code, why, options):
+    """The banner is all that goes out; the reason is said aside."""
+    done = spawn(*on(host, *options), data=data)
+    assert (done.returncode, done.stdout) == (code, BANNER)
+    assert why in done.stderr.decode()
+    assert host.domains() == []
+    assert Ledger(host.journals).found() == []
+
+
+def test_what_comes_by_two_streams(host):
+    """A second command with the same token gives its input to the first, and tells how it went."""
+    pipe = subprocess.PIPE
+    receiver = subprocess.Popen(
+        [*PROGRAM, *on(host, "--streams", "2", "--token", TOKEN)],
+        **dict.fromkeys(("stdin", "stdout", "stderr"), pipe),
+    )
+    assert receiver.stdout.read(len(BANNER)) == BANNER
+    joining = [*PROGRAM, *on(host, "--stream", "1", "--token", TOKEN)]
+    with subprocess.Popen(joining, stdin=pipe, stdout=pipe, stderr=pipe) as stream:
+        assert stream.stdout.read(len(READY)) == READY
+        receiver.stdin.write(struct.pack("<I", 5) + records.record("hvm.save")[:5])
+        receiver.stdin.flush()
+        stream.stdin.write(struct.pack("<I", 55) + b"not what follows" * 4)
+        stream.stdin.flush()
+        _, words = receiver.communicate(timeout=60)
+        assert receiver.returncode == 2
+        assert b"xl header at offset 0x0: expected the magic" in words
+        assert stream.communicate(timeout=60) == (b"", b"xenqemu: the receiver has given up\n")
+        assert stream.returncode == 3
+    assert [path.name for path in (host.folder / "operations").iterdir()] == ["lock"]
+
+
+def test_a_stream_to_nobody(host):
+    done = spawn(*on(host, "--stream", "1", "--token", TOKEN), data=b"")
+    assert (done.returncode, done.stdout) == (3, b"")
+    assert done.stderr.startswith(b"xenqemu: there is no receiver for stream 1: ")
+
+
+def test_a_sender_that_is_gone(host):
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [*PROGRAM, *on(host)],
+        stdin=subprocess.DEVNULL,
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        timeout=60,
+        check=False,
+    )
+    os.close(writing)
+    assert done.returncode == 3
+    assert done.stderr == b"xenqemu: telling it the banner: the other host hung up\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_what_ends_a_receiver_is_that_its_sender_hangs_up(host, number):
+    pipe = subprocess.PIPE
+    receiver = subprocess.Popen([*PROGRAM, *on(host)], stdin=pipe, stdout=pipe, stderr=pipe)
+    assert receiver.stdout.read(len(BANNER)) == BANNER
+    receiver.send_signal(number)
+    with pytest.raises(subprocess.TimeoutExpired):
+        receiver.wait(0.5)
+    _, words = receiver.communicate(timeout=60)
+    assert receiver.returncode == 2
+    assert b"and then the end" in words

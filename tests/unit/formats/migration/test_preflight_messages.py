@@ -1,0 +1,143 @@
+"""What one xenqemu asks another: values and bytes, both ways."""
+
+import json
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.property.strategies import CPUID, cpuid_policy, outcome
+from xenqemu.errors import BadRecord, FormatError, TooBig
+from xenqemu.formats.config.domain_config import DomainConfig
+from xenqemu.formats.config.libxl_json import MAX_JSON
+from xenqemu.formats.migration.preflight_messages import Answer, Question
+
+CONFIG = DomainConfig(
+    {
+        "c_info": {"type": "hvm", "name": "guest", "uuid": "9233e52c-49ca-454f-96be-f53e22f3994d"},
+        "b_info": {"max_vcpus": 2, "max_memkb": 131072},
+    }
+)
+
+PAIRS = {
+    "the least": (
+        Question(CONFIG, "lab:here", 3, xenqemu="0.1.0"),
+        b'{"xenqemu": "0.1.0", "host": "lab:here", "config": '
+        + json.dumps(CONFIG.tree).encode()
+        + b', "image": 3}\n',
+    ),
+    "all": (
+        Question(
+            CONFIG,
+            "xen:1",
+            2,
+            {2: 1032, 5: 24},
+            CPUID.leaves,
+            "9.9",
+        ),
+        b'{"xenqemu": "9.9", "host": "xen:1", "config": '
+        + json.dumps(CONFIG.tree).encode()
+        + b', "image": 2, "context": {"2": 1032, "5": 24}, "cpuid": '
+        b'"00000000ffffffff0d000000020000000300000004000000"}\n',
+    ),
+    "yes": (Answer(xenqemu="0.1.0"), b'{"xenqemu": "0.1.0"}\n'),
+    "no": (
+        Answer(("zstd", "digest"), ("no room", "é"), "1"),
+        b'{"xenqemu": "1", "features": ["zstd", "digest"], "objections": ["no room", "\\u00e9"]}\n',
+    ),
+}
+VALUES = [value for value, _ in PAIRS.values()]
+
+
+@pytest.mark.parametrize(("value", "data"), PAIRS.values(), ids=PAIRS.keys())
+def test_a_value_and_its_bytes(value, data):
+    assert value.dump() == data
+    assert type(value).parse(data) == value
+
+
+@pytest.mark.parametrize(("value", "data"), PAIRS.values(), ids=PAIRS.keys())
+def test_cut_at_every_offset(value, data):
+    for cut in range(len(data) - 1):
+        assert isinstance(outcome(type(value).parse, data[:cut]), BadRecord), cut
+    assert type(value).parse(data[:-1]) == value  # only the line's end is missing
+
+
+@pytest.mark.parametrize("value", VALUES, ids=PAIRS.keys())
+def test_keys_of_a_newer_one_are_passed_over(value):
+    fields = json.loads(value.dump()) | {"later": {"more": [1]}}
+    assert type(value).parse(json.dumps(fields).encode()) == value
+
+
+BAD = [
+    (Question, {"host": 7}, "preflight question host.* expected a string"),
+    (Question, {"host": ""}, "preflight question host.* a string that is not empty"),
+    (Question, {"config": {"c_info": {}}}, "domain config"),
+    (Question, {"config": []}, "preflight question config.* expected an object, got an array"),
+    (Question, {"image": -1}, "preflight question image.* expected an integer"),
+    (Question, {"context": {"x": 1}}, "preflight question context x.* expected a typecode"),
+    (Question, {"context": {"1234567": 1}}, "expected a typecode"),
+    (Question, {"context": {"²": 1}}, "expected a typecode"),
+    (Question, {"context": {"2": "1"}}, "preflight question context 2.* expected an integer"),
+    (Question, {"cpuid": "0g"}, "preflight question cpuid.* expected hexadecimal digits, got '0g'"),
+    (Question, {"cpuid": "00" * 23}, "preflight question cpuid.* entries of 24 bytes"),
+    (Question, {"xenqemu": None}, "preflight question xenqemu"),
+    (Answer, {"xenqemu": None}, "preflight answer xenqemu"),
+    (Answer, {"features": "zstd"}, "preflight answer features.* expected an array"),
+    (Answer, {"objections": [1]}, "preflight answer objections.* an array of strings"),
+]
+
+
+@pytest.mark.parametrize(("kind", "change", "why"), BAD)
+def test_what_makes_no_sense_is_refused_by_its_place(kind, change, why):
+    good = PAIRS["all" if kind is Question else "no"][1]
+    with pytest.raises(BadRecord, match=why):
+        kind.parse(json.dumps(json.loads(good) | change).encode())
+
+
+@pytest.mark.parametrize("kind", [Question, Answer])
+def test_what_is_no_object_is_refused(kind):
+    name = f"preflight {kind.__name__.lower()}"
+    for data in (b"", b"[]", b"null", b"Welcome to Debian\n{}", b"\xff", b'{"a": 1, "a": 2}'):
+        with pytest.raises(BadRecord, match=re.escape(name)):
+            kind.parse(data)
+    for data in (b" " * (MAX_JSON + 1), b"[" * 100_000):
+        with pytest.raises(TooBig, match=re.escape(name)):
+            kind.parse(data)
+
+
+@given(
+    policy=cpuid_policy,
+    context=st.dictionaries(st.integers(0, 65535), st.integers(1, 2**31 - 1), max_size=20),
+    host=st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1),
+)
+def test_any_question_comes_back(policy, context, host):
+    value = Question(CONFIG, host, 3, context, policy.leaves, "8.0")
+    assert Question.parse(value.dump()) == value
+
+
+texts = st.lists(st.text(st.characters(codec="utf-8")), max_size=5).map(tuple)
+
+
+@given(features=texts, objections=texts)
+def test_any_answer_comes_back(features, objections):
+    assert Answer.parse(Answer(features, objections).dump()) == Answer(features, objections)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=10,
+)
+
+
+@given(st.dictionaries(st.sampled_from(list(json.loads(PAIRS["all"][1]))), json_values))
+def test_any_fields_are_a_question_or_a_format_error(fields):
+    given_ = json.loads(PAIRS["all"][1]) | fields
+    found = outcome(Question.parse, json.dumps(given_).encode())
+    assert isinstance(found, Question | FormatError)
+
+
+@given(st.binary(max_size=100))
+def test_any_bytes_are_an_answer_or_a_format_error(data):
+    assert isinstance(outcome(Answer.parse, data), Answer | FormatError)

@@ -1,0 +1,182 @@
+"""A live save that a helper does: scripted helpers say what Xen's own do (seen on Xen 4.17)."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.doubles.xen.helper_peer import write_peer
+from xenqemu.errors import HypervisorError, NotConverged
+from xenqemu.formats.helper.dialects import DIALECTS
+from xenqemu.formats.stream.sink import Sink
+from xenqemu.host.memory import live
+from xenqemu.host.precopy import Precopy, Round
+from xenqemu.host.protocol import Live
+from xenqemu.host.xen.memory.helper_memory import HelperMemory
+
+PAGE = 4096
+
+ROUNDS = """
+    import fcntl, termios
+    def drained(fd=io_fd):
+        unread = bytearray(b"some")
+        while any(unread): fcntl.ioctl(fd, termios.FIONREAD, unread)
+    log(1, 0, "starting save")
+    frames(0, 0, "Start of stream")
+    frames(0, 1000, "Frames iteration 0"); image(b"a" * 40000)
+    drained(); frames(1000, 1000, "Frames iteration 0")
+    frames(0, {changed}, "Frames iteration 1"); drained(1); image(b"b" * 8000)
+    drained(); frames({changed}, {changed}, "Frames iteration 1")
+    say(3)
+    if not answer():
+        log(8, 0xffffffff, "save callback suspend() failed: 0")
+        open({marker!r}, "w").close()
+        complete(-1, 0); sys.exit()
+    frames(0, 0, "Domain now suspended")
+    frames(0, 7, "Frames iteration 2"); image(b"c" * 300); frames(7, 7, "Frames iteration 2")
+    image(" ".join(arguments[2:]).encode())
+    complete()
+"""
+
+
+class Seen:
+    """What a live save told, and asked for."""
+
+    def __init__(self) -> None:
+        self.rounds: list[Round] = []
+        self.progress: list[tuple[int, int]] = []
+        self.freezes = 0
+
+    def freeze(self) -> None:
+        self.freezes += 1
+
+    def save(
+        self,
+        memory: HelperMemory,
+        precopy: Precopy | None = None,
+        freeze: Callable[[], None] | None = None,
+    ) -> bytes:
+        file = io.BytesIO()
+        how = Live(precopy or Precopy(), freeze or self.freeze, self.rounds.append)
+        memory.save_live(Sink(file), lambda *told: self.progress.append(told), how)
+        return file.getvalue()
+
+
+@pytest.fixture
+def marker(tmp_path: Path) -> Path:
+    """A file that the helper makes once it has put things in order."""
+    return tmp_path / "in order"
+
+
+@pytest.fixture
+def memory(tmp_path: Path, marker: Path) -> Callable[..., HelperMemory]:
+    """Make the memory of domain 7, in whose second round so many pages changed."""
+
+    def make(changed: int = 20, body: str = ROUNDS) -> HelperMemory:
+        script = body.replace("{changed}", str(changed)).replace("{marker!r}", repr(str(marker)))
+        path = write_peer(tmp_path / "peer", script)
+        return HelperMemory(
+            7, path, DIALECTS[-1], lambda: False, pages=lambda: 0, logs=lambda: True
+        )
+
+    return make
+
+
+def test_the_rounds_of_libxc(memory: Callable[..., HelperMemory]) -> None:
+    seen = Seen()
+    image = seen.save(memory())
+    assert image == b"a" * 40000 + b"b" * 8000 + b"c" * 300 + b"-1 7 1 136 0"
+    assert seen.freezes == 1
+    assert [(r.number, r.pages, r.size, r.changed) for r in seen.rounds] == [
+        (1, 1000, 40000, 20),
+        (2, 20, 8000, 20),
+        (3, 7, 300 + len(b"-1 7 1 136 0"), 0),
+    ]
+    assert seen.progress[:2] == [(0, 1000 * PAGE), (1000 * PAGE, 1000 * PAGE)]
+    assert seen.progress[-1] == (7 * PAGE, 7 * PAGE)
+
+
+@pytest.mark.parametrize(
+    ("changed", "precopy", "freezes"),
+    [
+        (50, Precopy(), 1),
+        (51, Precopy(), 1),
+        (51, Precopy(give_up=True), 0),
+        (50, Precopy(give_up=True), 1),
+        (51, Precopy(max_freeze=60.0, give_up=True), 1),
+        (51, Precopy(max_freeze=0.0, give_up=True), 0),
+        (51, Precopy(max_freeze=0.0), 1),
+    ],
+)
+def test_the_policy_at_the_end(
+    memory: Callable[..., HelperMemory],
+    marker: Path,
+    changed: int,
+    precopy: Precopy,
+    freezes: int,
+) -> None:
+    seen = Seen()
+    if freezes:
+        seen.save(memory(changed), precopy)
+    else:
+        with pytest.raises(NotConverged, match=f"after 2 rounds {changed} pages had changed again"):
+            seen.save(memory(changed), precopy)
+        assert marker.exists()
+    assert seen.freezes == freezes
+
+
+@pytest.mark.parametrize("error", [HypervisorError, KeyboardInterrupt])
+def test_a_guest_that_cannot_be_frozen(
+    memory: Callable[..., HelperMemory], marker: Path, error: type[BaseException]
+) -> None:
+    """The helper is told so, and ends the dirty log, before the error is raised."""
+
+    def freeze() -> None:
+        raise error("no")
+
+    with pytest.raises(error, match="no"):
+        Seen().save(memory(), freeze=freeze)
+    assert marker.exists()
+
+
+def test_a_helper_that_fails_by_itself(memory: Callable[..., HelperMemory]) -> None:
+    with pytest.raises(HypervisorError, match="Failed to enable logdirty"):
+        Seen().save(
+            memory(body='log(8, 0xffffffff, "Failed to enable logdirty"); complete(-1, 22)')
+        )
+
+
+TERMINATED = """
+    def stop(*_signal):
+        open({marker!r}, "w").close()
+        os._exit(0)
+    signal.signal(signal.SIGTERM, stop)
+    frames(0, 1000, "Frames iteration 0")
+    try:
+        while True: image(bytes(5000))
+    except BrokenPipeError:
+        os._exit(1)
+"""
+
+
+def test_a_helper_that_is_not_wanted_any_more_is_told_before_its_pipe_is_closed(
+    memory: Callable[..., HelperMemory], marker: Path
+) -> None:
+    how = Live(Precopy(), lambda: None, lambda _round: None)
+    with open("/dev/full", "wb", buffering=0) as full, pytest.raises(OSError, match="No space"):
+        memory(body=TERMINATED).save_live(Sink(full), lambda _done, _total: None, how)
+    assert marker.exists()
+
+
+def test_the_bandwidth_is_kept_until_the_freeze(
+    memory: Callable[..., HelperMemory], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(live, "patiently", lambda _wait, seconds: waits.append(seconds))
+    seen = Seen()
+    seen.save(memory(), Precopy(bandwidth=1), freeze=lambda: waits.append(-1.0))
+    assert sum(waits[: waits.index(-1.0)]) > 40000
+    assert waits[-1] == -1.0

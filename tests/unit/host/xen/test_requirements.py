@@ -1,0 +1,152 @@
+"""What a Xen host says of a guest that is to come to it."""
+
+import pytest
+
+from tests.property.strategies import CPUID
+from xenqemu.errors import HostError, Unsupported
+from xenqemu.formats.config.domain_config import DomainConfig
+from xenqemu.formats.config.xl_cfg import GuestConfig
+from xenqemu.host.protocol import Needs, collected
+from xenqemu.host.qemu import emulator
+from xenqemu.host.xen import requirements
+
+GIB = 1 << 30
+
+
+def config(text="", kind="hvm"):
+    return DomainConfig.from_guest(GuestConfig.from_cfg(f'name = "g"\ntype = "{kind}"\n{text}'))
+
+
+NEEDS = Needs(config(), 3)
+
+
+def test_a_guest_that_can_come():
+    requirements.check(NEEDS, (4, 17))
+    requirements.check(Needs(config(), 3, {5: 24, 2: 9999}), (4, 17))
+    requirements.check(Needs(config(), 3, {5: 32}), (4, 18))
+
+
+def test_a_guest_of_the_lab():
+    with pytest.raises(HostError, match="g is a guest of the lab"):
+        requirements.check(Needs(config().with_extra({"host": "lab"}), 3), (4, 17))
+
+
+def test_an_image_of_a_newer_xen():
+    with pytest.raises(Unsupported, match="version 2 at most, for Xen 4.13, got 3"):
+        requirements.check(NEEDS, (4, 13))
+
+
+def test_a_context_of_a_newer_xen():
+    with pytest.raises(Unsupported, match="HVM_CONTEXT LAPIC .*at most 24 .* 4.17, got 32, as a"):
+        requirements.check(Needs(config(), 3, {2: 1, 5: 32}), (4, 17))
+
+
+@pytest.mark.parametrize(
+    ("disk", "why"),
+    [
+        ("/nowhere/a.img,raw,xvda,w", "g needs /nowhere/a.img as xvda: it cannot be read"),
+        ("/dev/null,raw,xvda,w", ""),
+        ("backend=storage,vdev=xvda,target=/nowhere/a.img", ""),
+        (",,hdc,cdrom", ""),
+    ],
+)
+def test_disks(disk, why):
+    found = [str(error) for error in collected([lambda: check_disk(disk)])]
+    assert found == ([why] if why else [])
+
+
+def check_disk(disk):
+    requirements.check_disks(config(f'disk = ["{disk}"]'))
+
+
+@pytest.mark.parametrize(
+    ("vif", "why"),
+    [
+        ("bridge=xenbr0", ""),
+        ("bridge=xenbr1", "g needs the bridge xenbr1: there is none"),
+        ("bridge=eth0", "g needs the bridge eth0: there is none"),
+        ("bridge=ovs1,script=vif-openvswitch", ""),
+        ("bridge=xenbr1,backend=net", ""),
+    ],
+)
+def test_bridges(vif, why, tmp_path, monkeypatch):
+    (tmp_path / "xenbr0" / "bridge").mkdir(parents=True)
+    (tmp_path / "eth0").mkdir()
+    monkeypatch.setattr(requirements, "NETWORK", tmp_path)
+    guest = config(f'vif = ["{vif}"]')
+    found = [str(error) for error in collected([lambda: requirements.check_bridges(guest)])]
+    assert found == ([why] if why else [])
+
+
+@pytest.mark.parametrize(("free", "dom0"), [(GIB, 0), (0, GIB + (128 << 20)), (GIB // 2, GIB)])
+def test_memory_that_is_enough(free, dom0):
+    requirements.check_memory(config("memory = 1024"), free, dom0)
+
+
+def test_memory_that_is_not_enough():
+    words = "g needs 1024 MiB: 100 MiB are free, and dom0 could give 800 more"
+    with pytest.raises(HostError, match=words):
+        requirements.check_memory(config("memory = 1024"), 100 << 20, 928 << 20)
+    with pytest.raises(HostError, match="dom0 could give 0 more"):
+        requirements.check_memory(config("memory = 1024"), 100 << 20, 64 << 20)
+
+
+def test_cpu():
+    (leaf,) = CPUID.leaves
+    told = leaf._replace(leaf=7, subleaf=0, a=0, b=1 << 16, c=7, d=1)
+    requirements.check_cpu(Needs(config(), 3), ())
+    requirements.check_cpu(Needs(config(), 3, cpuid=(told,)), (told,))
+    words = r"g was told of CPU features that are not here: CPUID 7.0 ebx bit 16, .* and 1 more$"
+    with pytest.raises(HostError, match=words):
+        requirements.check_cpu(Needs(config(), 3, cpuid=(told,)), ())
+
+
+@pytest.fixture
+def qemu(tmp_path, monkeypatch):
+    """A QEMU that knows two devices."""
+    program = tmp_path / "qemu"
+    text = 'Network devices:\nname "e1000", bus PCI, alias "e1000-82540em"\nname "cirrus-vga"'
+    program.write_text(f"#!/bin/sh\n[ \"$*\" = '-device help' ] && echo '{text}'\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(requirements, "QEMUS", ("/nowhere/{}", str(program)))
+    return program
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", ""),
+        ('vif = ["model=e1000"]', ""),
+        ('vif = ["model=virtio"]', ""),
+        ('vif = ["type=vif"]', ""),
+        ('vif = [""]', "has no device rtl8139, which g needs"),
+        ('vif = ["model=e1000e"]', "has no device e1000e, which g needs"),
+        ('vga = "stdvga"', "has no device VGA, which g needs"),
+        ('vga = "none"', ""),
+    ],
+)
+def test_devices(qemu, text, why):
+    found = [str(error) for error in collected([lambda: check_devices(config(text))])]
+    assert found == ([f"{qemu} {why}"] if why else [])
+
+
+def check_devices(guest):
+    requirements.check_devices(guest, (4, 17))
+
+
+def test_guests_without_qemu_and_hosts_whose_qemu_is_elsewhere(qemu, monkeypatch):
+    check_devices(config('kernel = "/vmlinuz"\nvif = [""]', "pvh"))
+    monkeypatch.setattr(requirements, "QEMUS", ())
+    check_devices(config('vga = "stdvga"'))
+
+
+def test_a_qemu_that_tells_nothing(qemu):
+    qemu.write_text("#!/bin/sh\necho 'no such library' >&2; exit 127\n")
+    with pytest.raises(HostError, match="does not list its devices: no such library"):
+        check_devices(config())
+
+
+def test_real_qemu_knows_its_devices():
+    known = emulator.devices("qemu-system-x86_64")
+    assert {"e1000", "rtl8139", "VGA", "cirrus-vga", "ide-hd", "lsi53c895a"} < known
+    assert "pc" in emulator.machines("qemu-system-x86_64").values()

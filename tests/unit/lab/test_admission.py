@@ -1,0 +1,189 @@
+"""What the lab refuses before it builds anything."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.doubles.lab import config
+from xenqemu.errors import BadRecord, HostError, Unsupported, UsageError
+from xenqemu.formats.config.domain_config import OURS, DomainConfig
+from xenqemu.formats.config.xl_cfg import GuestConfig
+from xenqemu.host.qemu import emulator
+from xenqemu.lab import admission
+from xenqemu.lab.command_line import QEMU
+
+GREETING = '{"QMP": {"version": {}, "capabilities": []}}'
+MACHINES = (
+    '{"return": [{"name": "pc-i440fx-7.2", "alias": "pc", "cpu-max": 255}, {"name": "none"}]}'
+)
+
+
+@pytest.fixture
+def knows_machines(fake_qemu):
+    fake_qemu(f"cat >/dev/null; echo '{GREETING}'; echo '{{\"return\": {{}}}}'; echo '{MACHINES}'")
+
+
+def changed(**b_info: object) -> DomainConfig:
+    tree = config().tree
+    return DomainConfig({**tree, "b_info": {**tree["b_info"], **b_info}})
+
+
+def test_a_guest_that_can_run_is_admitted(knows_machines, tmp_path):
+    kernel = tmp_path / "kernel"
+    kernel.touch()
+    admission.check(config(f'kernel = "{kernel}"\ndisk = ["{kernel},raw,hda,w", ",,hdc,cdrom"]'))
+
+
+def test_what_qemu_lists(knows_machines):
+    assert emulator.machines(QEMU) == {"pc-i440fx-7.2": "pc", "none": ""}
+    assert admission.default_machine() == "pc-i440fx-7.2"
+
+
+def test_a_guest_of_xen(fake_qemu):
+    fake_qemu("exit 9")
+    xens = DomainConfig.from_guest(GuestConfig.from_cfg('name = "x"\ntype = "hvm"'))
+    with pytest.raises(HostError, match="x is a guest of Xen: the lab cannot run it"):
+        admission.check(xens)
+
+
+@pytest.mark.parametrize("kind", ["pv", "pvh"])
+def test_a_guest_of_another_type(kind):
+    tree = config().tree
+    other = DomainConfig({**tree, "c_info": {**tree["c_info"], "type": kind}})
+    with pytest.raises(Unsupported, match=f"expected a guest of type hvm, got {kind}"):
+        admission.check(other)
+
+
+@pytest.mark.parametrize("memory", [0, 1, 8196, 1 << 43 | 4])
+def test_memory_that_qemu_would_round(memory):
+    with pytest.raises(Unsupported, match=f"expected memory in multiples of 8 KiB, got {memory}"):
+        admission.check(changed(max_memkb=memory))
+
+
+def test_devices_that_qemu_has_no_words_for():
+    with pytest.raises(UsageError, match="vga='qxl'"):
+        admission.check(config('vga = "qxl"'))
+    with pytest.raises(UsageError, match="vdev='sdz'"):
+        admission.check(config('disk = ["/dev/null,raw,sdz,w"]'))
+
+
+def test_no_hardware():
+    with pytest.raises(BadRecord, match="machine and accel"):
+        admission.check(DomainConfig({**config().tree, OURS: {"host": "lab"}}))
+
+
+def test_a_machine_of_another_qemu(knows_machines):
+    with pytest.raises(HostError, match="has no machine pc-i440fx-99.1, which small needs"):
+        admission.check(config(machine="pc-i440fx-99.1"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'kernel = "/nowhere/vmlinuz"',
+        'kernel = "/dev/null"\nramdisk = "/nowhere/vmlinuz"',
+        'disk = ["/dev/null,raw,hda,w", "/nowhere/vmlinuz,raw,hdb,w"]',
+    ],
+)
+def test_files_that_are_not_there(knows_machines, text):
+    with pytest.raises(HostError, match="small needs /nowhere/vmlinuz, which cannot be read"):
+        admission.check(config(text))
+
+
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [
+        ("echo broken >&2; exit 1", "does not list its machines: broken"),
+        (f"echo '{GREETING}'", "does not list its machines: $"),
+        (f"echo '{GREETING}'; echo '{{\"return\": {{}}}}'", "does not list its machines"),
+        ("echo '{\"return\": {}}'; echo '{\"return\": []}'", "does not list its machines"),
+        ("echo hello", "does not list its machines"),
+        ("echo '[]'", "does not list its machines"),
+        (r"printf '\377\n'", "does not list its machines"),
+        ("exec sleep 60", "cannot ask .* timed out"),
+    ],
+)
+def test_a_qemu_that_answers_otherwise(fake_qemu, monkeypatch, script, why):
+    monkeypatch.setattr(emulator, "QUESTION_TIMEOUT", 0.5 if "sleep" in script else 20)
+    fake_qemu(script)
+    with pytest.raises(HostError, match=why):
+        emulator.machines(QEMU)
+
+
+def test_no_qemu(place, monkeypatch):
+    monkeypatch.setenv("PATH", str(place))
+    with pytest.raises(
+        HostError, match="cannot ask qemu-system-x86_64 for its machines: .*No such"
+    ):
+        emulator.machines(QEMU)
+
+
+def test_a_qemu_without_a_pc(fake_qemu):
+    machines = '{"return": [{"name": "none"}, {"name": "q35", "alias": "pc-like"}]}'
+    fake_qemu(f"echo '{GREETING}'; echo '{{\"return\": {{}}}}'; echo '{machines}'")
+    with pytest.raises(HostError, match="has no machine pc$"):
+        admission.default_machine()
+
+
+def put(guests: Path, domid: int, text: str) -> None:
+    folder = guests / str(domid)
+    folder.mkdir()
+    (folder / "config.json").write_bytes(config(text).dump())
+
+
+OTHER = "0000abcd-0000-0000-0000-00000000000f"
+
+
+def test_names_and_uuids_are_there_once(tmp_path):
+    admission.check_free(config(), tmp_path)
+    put(tmp_path, 3, f'name = "other"\nuuid = "{OTHER}"')
+    (tmp_path / "4").mkdir()  # one whose maker died at once
+    (tmp_path / "5").mkdir()
+    (tmp_path / "5" / "config.json").symlink_to("nowhere")  # one that ends while we look
+    admission.check_free(config(), tmp_path)
+    with pytest.raises(HostError, match="domain 3 is named other already"):
+        admission.check_free(config('name = "other"'), tmp_path)
+    with pytest.raises(HostError, match=rf"domain 3 \(other\) has uuid {OTHER}"):
+        admission.check_free(config(f'uuid = "{OTHER}"'), tmp_path)
+    upper = config()
+    tree = {**upper.tree, "c_info": {**upper.tree["c_info"], "uuid": OTHER.upper()}}
+    with pytest.raises(HostError, match="has uuid"):
+        admission.check_free(DomainConfig(tree), tmp_path)
+
+
+DEVICES = 'name "ide-hd", bus IDE\nname "rtl8139", bus PCI'
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", ""),
+        ('vif = [""]', ""),
+        ('disk = ["/dev/null,raw,hda,w"]', ""),
+        ('vif = ["model=e1000"]', "no device e1000, which small needs"),
+        ('disk = ["/dev/null,raw,sda,w"]', "no device lsi53c895a, which small needs"),
+    ],
+)
+def test_devices_that_qemu_has(fake_qemu, text, why):
+    fake_qemu(f"echo '{DEVICES}'")
+    if not why:
+        admission.check_devices(config(text))
+        return
+    with pytest.raises(HostError, match=why):
+        admission.check_devices(config(text))
+
+
+def test_room_for_the_memory(tmp_path):
+    admission.check_room(config(), tmp_path)
+    with pytest.raises(HostError, match=f"small needs 1048576 MiB: {tmp_path} has .* MiB free"):
+        admission.check_room(config("memory = 1048576"), tmp_path)
+
+
+@pytest.mark.lab
+def test_qemu_of_this_machine():
+    machines = emulator.machines(QEMU)
+    assert machines["none"] == ""
+    default = admission.default_machine()
+    assert default.startswith("pc-i440fx-")
+    assert machines[default] == "pc"
+    admission.check(config(machine=default))

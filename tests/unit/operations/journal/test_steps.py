@@ -1,0 +1,338 @@
+"""Acts that may come again, or with nothing to take back: on one guest, in each state."""
+
+import json
+
+import pytest
+
+from tests.doubles.fake_host import Guest, World
+from xenqemu.errors import HostError, HypervisorError, InUse
+from xenqemu.host.disk import lease
+from xenqemu.host.disk.lease import Party
+from xenqemu.host.protocol import DomainInfo, MaySuspendYet, RunState
+from xenqemu.operations.journal import steps
+from xenqemu.operations.journal.steps import Commit, Overtaken, Step
+from xenqemu.system.staged_file import Traces, staged
+
+UUID = World().guests[1].config.uuid
+ELSEWHERE = Party("elsewhere", "boot", UUID)
+OTHER = "11111111-e6df-11f1-a061-0df29b9903a9"
+ON_A_GUEST = {
+    "resume": steps.resume,
+    "settle": steps.settle,
+    "watch": steps.watch,
+    "restart": steps.restart,
+    "stop dirty log": steps.stop_dirty_log,
+    "unpause": steps.unpause,
+    "rename": lambda domid, uuid: steps.rename(domid, uuid, "sample--new", "sample"),
+}
+"""Those that take back what was done to a guest that is there."""
+
+
+@pytest.fixture
+def world():
+    return World()
+
+
+@pytest.fixture
+def guest(world):
+    """A guest that an operation has brought to a stop."""
+    found = world.guests[1]
+    found.suspended, found.devices_run = True, False
+    return found
+
+
+def perform(world, step):
+    """Do a step as whoever recovers does it."""
+    Step.of(json.loads(json.dumps(step.line()))).perform(world.host)
+
+
+def acts(world):
+    return [name for name in world.calls if "info" not in name and not name.startswith("store.")]
+
+
+# What takes back.
+
+
+@pytest.mark.parametrize("name", ON_A_GUEST)
+def test_nothing_is_taken_back_that_did_not_happen(world, name):
+    for _again in range(2):
+        perform(world, ON_A_GUEST[name](1, UUID))
+        assert world.running() == [1]
+        assert world.guests[1].config.name == "sample"
+    assert world.broken == []
+
+
+@pytest.mark.parametrize("name", ON_A_GUEST)
+def test_domain_that_is_gone_is_left_alone(world, name):
+    with pytest.raises(Overtaken, match="^domain 2 is gone: it was destroyed, or ended, meanwhile"):
+        perform(world, ON_A_GUEST[name](2, UUID))
+    assert acts(world) == []
+
+
+@pytest.mark.parametrize("name", ON_A_GUEST)
+def test_another_domain_that_has_the_id_is_left_alone(world, name):
+    with pytest.raises(Overtaken, match="domain 1 is gone"):
+        perform(world, ON_A_GUEST[name](1, OTHER))
+    assert acts(world) == []
+
+
+@pytest.mark.parametrize("name", ON_A_GUEST)
+def test_domain_that_is_dying_is_gone(world, monkeypatch, name):
+    dying = DomainInfo(1, UUID, RunState.DYING, 4096, 1)
+    monkeypatch.setattr(world.host.hypervisor, "info", lambda domid: dying)
+    with pytest.raises(Overtaken, match="domain 1 is gone"):
+        perform(world, ON_A_GUEST[name](1, UUID))
+    assert acts(world) == []
+
+
+@pytest.mark.parametrize("name", ON_A_GUEST)
+def test_uuids_are_the_same_in_capitals(world, name):
+    perform(world, ON_A_GUEST[name](1, UUID.upper()))
+
+
+@pytest.mark.parametrize("name", ON_A_GUEST)
+def test_hypervisor_that_cannot_tell_has_nothing_done(world, monkeypatch, name):
+    def refuse(_domid):
+        raise HypervisorError("Xen does not answer")
+
+    monkeypatch.setattr(world.host.hypervisor, "info", refuse)
+    with pytest.raises(HypervisorError, match="does not answer"):
+        perform(world, ON_A_GUEST[name](1, UUID))
+    assert acts(world) == []
+
+
+def test_resume(world, guest):
+    for _again in range(2):
+        perform(world, steps.resume(1, UUID))
+        assert not guest.suspended
+    assert not guest.devices_run  # that is another step
+
+
+def test_restart(world, guest):
+    for _again in range(2):
+        perform(world, steps.restart(1, UUID))
+        assert guest.devices_run
+    assert guest.suspended
+    assert world.broken == []
+
+
+def test_restart_of_a_guest_without_a_device_model(world, guest):
+    world.has_device_model = False
+    perform(world, steps.restart(1, UUID))
+    assert acts(world) == []
+
+
+def test_unpause(world):
+    world.guests[1].held = True
+    for _again in range(2):
+        perform(world, steps.unpause(1, UUID))
+        assert world.running() == [1]
+
+
+def test_rename(world):
+    world.guests[1].config = world.guests[1].config.with_name("sample--new")
+    for _again in range(2):
+        perform(world, steps.rename(1, UUID, "sample--new", "sample"))
+        assert world.guests[1].config.name == "sample"
+    with pytest.raises(HostError, match="cannot call domain 1"):
+        perform(world, steps.rename(1, UUID, "one", "two"))
+
+
+def suspends_late(world, monkeypatch, *, suspends=True):
+    """Have the guest suspend while it is waited for, or not."""
+
+    def settle(domid):
+        world.calls.append("hypervisor.settle")
+        world.guests[domid].suspended = suspends
+        if not suspends:
+            raise MaySuspendYet("it may suspend yet")
+
+    monkeypatch.setattr(world.host.hypervisor, "settle", settle)
+
+
+@pytest.mark.parametrize("step", [steps.settle, steps.watch])
+def test_guest_that_suspends_late_goes_on(world, monkeypatch, step):
+    suspends_late(world, monkeypatch)
+    for _again in range(2):
+        perform(world, step(1, UUID))
+        assert world.running() == [1]
+    assert acts(world) == ["hypervisor.settle", "hypervisor.resume"] * 2
+
+
+def test_guest_that_does_not_suspend_yet(world, monkeypatch):
+    suspends_late(world, monkeypatch, suspends=False)
+    with pytest.raises(MaySuspendYet):
+        perform(world, steps.settle(1, UUID))
+    perform(world, steps.watch(1, UUID))  # that is what was to be expected
+    assert acts(world) == ["hypervisor.settle"] * 2
+    assert world.running() == [1]
+
+
+# What ends.
+
+
+def test_destroy(world, guest):
+    for _again in range(2):
+        perform(world, steps.destroy(1, UUID))
+        assert world.guests == {}
+
+
+@pytest.mark.parametrize("state", [{"held": True}, {"crashed": True}])
+def test_destroy_what_stands_still_in_any_way(world, state):
+    vars(world.guests[1]).update(state)
+    perform(world, steps.destroy(1, UUID.upper()))
+    assert world.guests == {}
+
+
+def test_destroy_spares_what_runs(world):
+    with pytest.raises(Overtaken, match="^domain 1 runs: somebody has let it go on$"):
+        perform(world, steps.destroy(1, UUID))
+    assert world.running() == [1]
+
+
+def test_destroy_spares_another_domain(world, guest):
+    perform(world, steps.destroy(1, OTHER))
+    assert list(world.guests) == [1]
+
+
+def test_sweep(world):
+    world.guests[1].config = world.guests[1].config.with_name("another")
+    for _built in range(2):
+        world.add(Guest(Guest.running().config, {}, held=True))
+    for _again in range(2):
+        perform(world, steps.sweep("sample", UUID))
+        assert list(world.guests) == [1]
+
+
+def test_sweep_spares_what_runs(world):
+    with pytest.raises(Overtaken, match="domain 1 runs"):
+        perform(world, steps.sweep("sample", UUID))
+    assert world.running() == [1]
+
+
+def test_sweep_of_what_is_half_made(world, monkeypatch):
+    """xenstore knows of it, the hypervisor does not: any more, or yet."""
+    monkeypatch.setattr(world.host.hypervisor, "info", lambda domid: None)
+    perform(world, steps.sweep("sample", UUID))
+    assert world.guests == {}
+
+
+def test_clear(world, tmp_path):
+    (tmp_path / ".draft").write_bytes(b"")
+    (tmp_path / "record").write_bytes(b"")
+    for _again in range(2):
+        perform(world, steps.clear(Traces(str(tmp_path / "record"), ".draft")))
+        assert [path.name for path in tmp_path.iterdir()] == ["record"]
+    assert world.calls == []
+
+
+# Questions.
+
+
+def passed(world, question):
+    line = Commit(question, "it is the guest now").line()
+    return Commit.of(json.loads(json.dumps(line))).passed(world.host)
+
+
+def test_question_that_nobody_here_can_answer(world):
+    assert passed(world, None) is False
+
+
+def test_published(world, tmp_path):
+    with staged(tmp_path / "record") as draft:
+        draft.create()
+        question = steps.published(draft)
+        assert passed(world, question) is False
+        draft.publish()
+        assert passed(world, question) is True
+    (tmp_path / "record").rename(tmp_path / "elsewhere")
+    assert passed(world, question) is False
+    (tmp_path / "record").write_bytes(b"another")
+    assert passed(world, question) is False
+
+
+@pytest.mark.parametrize(
+    ("state", "has"),
+    [
+        ({}, True),
+        ({"held": True}, False),
+        ({"suspended": True}, False),
+        ({"held": True, "devices_run": False}, False),
+        ({"crashed": True}, True),
+    ],
+)
+def test_has_run(world, state, has):
+    vars(world.guests[1]).update(state)
+    assert passed(world, steps.has_run(1, UUID)) is has
+
+
+def test_domain_that_is_gone_has_not_run(world):
+    assert passed(world, steps.has_run(2, UUID)) is False
+    assert passed(world, steps.has_run(1, OTHER)) is False
+
+
+@pytest.mark.parametrize("domid", [1, 2])
+def test_where_a_party_cannot_tell_it_may_have_run(world, monkeypatch, domid):
+    def refuse(_domid):
+        raise HypervisorError("Xen does not answer")
+
+    monkeypatch.setattr(world.host.hypervisor, "info", refuse)
+    assert passed(world, steps.has_run(domid, UUID)) is True
+
+
+def test_called(world):
+    assert passed(world, steps.called(1, UUID, "sample")) is True
+    assert passed(world, steps.called(1, UUID, "other")) is False
+    with pytest.raises(Overtaken):
+        passed(world, steps.called(1, OTHER, "sample"))
+
+
+# Disks.
+
+
+@pytest.fixture
+def shared(world):
+    """An image of the guest, which another host is the heir of."""
+    lease.take(world.image, world.host.party(UUID))
+    lease.take(world.image, ELSEWHERE, incoming=True)
+    return world.image
+
+
+def keep(world, image):
+    perform(world, steps.keep_disks(UUID, [str(image)]))
+
+
+def test_disks_of_a_guest_that_stays(world, shared):
+    for _again in range(2):
+        keep(world, shared)
+        found = lease.held(shared)
+        assert (found.holder.host, found.heir) == (str(world.folder), None)
+    shared.with_name(f"{shared.name}.xenqemu-lease").unlink()
+    keep(world, shared)
+    assert lease.held(shared) is None
+
+
+def test_disks_that_another_host_has_are_left_alone(world, shared):
+    lease.claim(shared, ELSEWHERE)
+    lease.settle(shared, ELSEWHERE)
+    with pytest.raises(InUse, match=f"{shared} is held by domain {UUID} on host elsewhere since"):
+        keep(world, shared)
+    assert lease.held(shared).holder.host == "elsewhere"
+
+
+# Lines.
+
+
+@pytest.mark.parametrize("act", [*steps._ACTS, *steps._QUESTIONS])
+def test_every_act_says_what_it_is_in_plain_values(act, tmp_path):
+    with staged(tmp_path / "record") as draft:
+        draft.create()
+        made = [
+            *(make(1, UUID) for make in ON_A_GUEST.values()),
+            *(steps.destroy(1, UUID), steps.sweep("sample", UUID), steps.clear(draft.traces)),
+            steps.keep_disks(UUID, ("/disk.img",)),
+            *(steps.published(draft), steps.has_run(1, UUID), steps.called(1, UUID, "sample")),
+        ]
+    (step,) = [step for step in made if step.act == act]
+    assert Step.of(json.loads(json.dumps(step.line()))) == step
+    assert step.what or act in steps._QUESTIONS

@@ -1,0 +1,89 @@
+"""A record written anew: the same guest, each page once; what needs nothing stays as it was."""
+
+import io
+
+import pytest
+
+from tests.doubles.fake_host import DEVICES, STEPS, record
+from tests.golden import records
+from tests.property import strategies as made
+from xenqemu.formats.stream import libxc
+from xenqemu.formats.stream.detect import Walk
+from xenqemu.formats.stream.page_data import PageData
+from xenqemu.formats.stream.source import Source
+from xenqemu.operations.compact import compact
+from xenqemu.operations.verify import verify
+
+ONE, TWO = b"1" * 4096, b"2" * 4096
+
+
+@pytest.fixture
+def compacted(tmp_path):
+    """Return what a record becomes, and what was told of it meanwhile."""
+
+    def run(data):
+        (tmp_path / "whole").write_bytes(data)
+        told = []
+        with (
+            (tmp_path / "whole").open("rb") as whole,
+            (tmp_path / "less").open("wb", buffering=0) as less,
+        ):
+            compact(whole, less, lambda *step: told.append(step))
+        return (tmp_path / "less").read_bytes(), told
+
+    return run
+
+
+def test_pages_that_were_replaced_are_gone(compacted):
+    head, tail = STEPS[:3], STEPS[4:]
+    rounds = [
+        (PageData.of([5, 6, 9]), [ONE * 3]),
+        (PageData.of([6, 7]), [TWO * 2]),
+        (PageData.of([7]), [ONE]),
+    ]
+    less = [(PageData.of([5, 9]), [ONE * 2]), (PageData.of([6]), [TWO]), rounds[2]]
+    data = record(steps=(*head, *rounds, *tail))
+    smaller, told = compacted(data)
+    assert smaller == record(steps=(*head, *less, *tail))
+    assert told[-1] == (len(data), len(data))
+    assert verify(io.BytesIO(smaller)).pages.data == 4
+
+
+def test_a_record_of_which_nothing_is_left(compacted):
+    head, tail = STEPS[:3], STEPS[4:]
+    again = (PageData.of([5, 6, 7]), [TWO * 3])
+    data = record(steps=(*head, (PageData.of([6]), [ONE]), again, *tail))
+    assert compacted(data)[0] == record(steps=(*head, again, *tail))
+
+
+@pytest.mark.parametrize("name", ["vga.save", "hvm.save"])
+def test_a_record_of_xls_that_holds_nothing_twice_stays_as_it_is(compacted, name):
+    data = records.record(name)
+    assert compacted(data)[0] == data
+
+
+def test_what_xl_sent_of_a_running_guest(compacted):
+    data = records.record("hvm-migrate.stream")
+    smaller, _ = compacted(data)
+    assert memory(smaller) == memory(data)
+    found = verify(io.BytesIO(smaller)).pages
+    assert found.data == len(memory(data)) < verify(io.BytesIO(data)).pages.data
+
+
+def memory(data):
+    """Return the pages that a record ends with."""
+    pages = {}
+
+    def take(table, source):
+        for run in table.runs():
+            for pfn in range(run.pfn, run.pfn + run.pages * run.has_data):
+                pages[pfn] = source.exact(4096, "a page")
+
+    for _ in Walk(Source.of(data), take):
+        pass
+    return pages
+
+
+def test_a_lab_record(compacted):
+    data = record(steps=(*made.LAB_STEPS[:-1], libxc.End()), after=DEVICES)
+    assert compacted(data)[0] == data

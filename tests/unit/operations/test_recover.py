@@ -1,0 +1,188 @@
+"""What recover does with which operations, and what it says; test_faults has it do everything."""
+
+import pytest
+
+from tests.doubles.fake_host import World, device_state
+from xenqemu.errors import HostError
+from xenqemu.operations.events import Kind, Phase
+from xenqemu.operations.journal import steps
+from xenqemu.operations.journal.log import About, Ledger
+from xenqemu.operations.journal.operation import Journal, begin
+from xenqemu.operations.recover import recover, unfinished
+from xenqemu.operations.restore import restore
+from xenqemu.operations.save import After, suspend
+
+UUID = World().guests[1].config.uuid
+
+
+@pytest.fixture
+def world():
+    return World()
+
+
+def killed(world, path, phase, after=After.DESTROY, kind=Kind.STARTED):
+    """Save a guest in a process that is killed at the beginning of a phase."""
+
+    def observe(event):
+        if (event.phase, event.kind) == (phase, kind):
+            world._die()
+
+    assert world.outlive(lambda: suspend(world.host, 1, path, after=after, observe=observe))
+
+
+def test_nothing_is_left(world):
+    assert recover(world.host) == []
+
+
+LINE = '{"verb": "save", "domid": 1, "name": "n", "uuid": "u", "file": "f", "pid": 2, SINCE}\n'
+ABOUT = LINE.replace("SINCE", '"started": 3, "since": 1.5')
+UNDO = ABOUT + '{"register": 1, "role": "undo", "step": STEP}\n'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("\n", "{}\n", "[]\n", "7\n", "[" * 100_000 + "\n", LINE.replace("SINCE", "7: 7")),
+        *(ABOUT.replace('"n"', "5"), ABOUT.replace("1.5", '"now"'), ABOUT.replace("2", "2.5")),
+        *(ABOUT + line for line in ("[]\n", '{"phase": 5}\n', '{"done": 1}\n', '{"commit": {}}\n')),
+        UNDO.replace("STEP", "{}"),
+        UNDO.replace("STEP", '{"act": "fly", "what": "", "arguments": {}}'),
+        UNDO.replace("STEP", '{"act": [], "what": "", "arguments": {}}'),
+        UNDO.replace("STEP", '{"act": "resume", "what": "", "arguments": {"domid": 1}}'),
+        UNDO.replace("STEP", '{"act": "resume", "what": "", "arguments": "none"}'),
+    ],
+)
+def test_damaged_file_is_an_error(world, text):
+    begin(world.host, About("save", 1, "n", "u", "f")).close()  # makes the folder
+    (world.folder / "operations" / "1.op").write_text(text)
+    with pytest.raises(HostError, match="is damaged"):
+        recover(world.host)
+
+
+def test_interrupted_save_is_taken_back(world, tmp_path):
+    killed(world, tmp_path / "record", Phase.SAVE)
+    assert world.running() == []
+    assert [entry.suffix for entry in tmp_path.iterdir()] != []
+    events = []
+    (done,) = recover(world.host, observe=events.append)
+    assert (done.phase, done.finished, done.meaning, done.trouble) == ("save", False, "", ())
+    assert str(done.about) == f"save of domain 1 (sample) to {tmp_path}/record"
+    assert done.state == "hypervisor: running; name in xenstore: sample; device model: running"
+    assert [event.text for event in events if event.kind is Kind.DONE] == [
+        "restart the device model",
+        "resume the guest",
+        *[event.text for event in events if event.text.startswith("clear .record")][:1],
+    ]
+    assert list(tmp_path.iterdir()) == []
+    assert world.running() == [1]
+
+
+def test_save_that_had_passed_its_point_of_no_return_is_finished(world, tmp_path):
+    killed(world, tmp_path / "record", Phase.RELEASE)
+    (done,) = recover(world.host)
+    assert done.finished
+    assert done.meaning == f"the record {tmp_path}/record is the guest now"
+    assert done.state == "hypervisor: no such domain; name in xenstore: none"
+    assert world.guests == {}
+    assert world.running() == [] != [restore(world.host, tmp_path / "record").domid]
+
+
+def test_guest_that_somebody_has_let_go_on_is_not_destroyed(world, tmp_path):
+    killed(world, tmp_path / "record", Phase.RELEASE)
+    world.guests[1].suspended = False
+    world.guests[1].devices_run = True
+    (done,) = recover(world.host)
+    assert done.trouble == ("could not destroy domain 1: domain 1 runs: somebody has let it go on",)
+    assert done.whole
+    assert world.running() == [1]
+    assert Ledger(world.host.journals).found() == []
+
+
+def test_guest_that_is_gone_is_not_missed(world, tmp_path):
+    killed(world, tmp_path / "record", Phase.SAVE)
+    del world.guests[1]
+    (done,) = recover(world.host)
+    gone = "domain 1 is gone: it was destroyed, or ended, meanwhile"
+    assert done.trouble == (
+        f"could not restart the device model: {gone}",
+        f"could not resume the guest: {gone}",
+    )
+    assert done.whole
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_domain_of_the_same_id_is_left_alone(world, tmp_path):
+    killed(world, tmp_path / "record", Phase.SAVE)
+    tree = {**world.guests[1].config.tree}
+    tree["c_info"] = {**tree["c_info"], "uuid": "11111111-e6df-11f1-a061-0df29b9903a9"}
+    world.guests[1].config = type(world.guests[1].config)(tree)
+    assert world.guests[1].suspended
+    (done,) = recover(world.host)
+    assert all("is gone" in trouble for trouble in done.trouble)
+    assert world.guests[1].suspended
+
+
+def test_what_cannot_be_done_stays_to_be_done(world, tmp_path, monkeypatch):
+    killed(world, tmp_path / "record", Phase.SAVE)
+
+    def refuse(domid):
+        raise HostError("Xen refuses")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.host.hypervisor, "resume", refuse)
+        (done,) = recover(world.host)
+    assert done.trouble == ("could not resume the guest: Xen refuses",)
+    assert not done.whole
+    (done,) = recover(world.host)
+    assert done.whole
+    assert world.running() == [1]
+
+
+def test_new_operation_names_recover(world, tmp_path):
+    killed(world, tmp_path / "record", Phase.SAVE)
+    with pytest.raises(HostError, match="left unfinished .process .*: xenqemu recover sample"):
+        suspend(world.host, 1, tmp_path / "second")
+
+
+def test_only_what_is_asked_for(world, tmp_path):
+    killed(world, tmp_path / "record", Phase.SAVE)
+    assert recover(world.host, "other") == []
+    assert [each.about.domid for each in unfinished(world.host, "sample")] == [1]
+    assert unfinished(world.host, "2") == []
+    (done,) = recover(world.host, "1")
+    assert done.whole
+
+
+def test_what_goes_on_is_left_alone(world):
+    about = About("save", 1, "sample", UUID, "/record")
+    with Journal(world.host, begin(world.host, about)) as job:
+        job.undo(steps.resume(1, UUID))
+        assert recover(world.host) == []
+    assert world.calls == []
+
+
+def test_what_was_left_waits_for_what_goes_on_with_the_same_guest(world):
+    about = About("save", 1, "sample", UUID, "/record")
+    entry = begin(world.host, about)
+    job = Journal(world.host, entry)
+    job.undo(steps.settle(1, UUID))
+    entry.unfinished = True
+    entry.close()
+    with Journal(world.host, begin(world.host, about)):  # takes it over
+        assert [found.busy for found in Ledger(world.host.journals).found()] == [True]
+        assert recover(world.host) == []
+
+
+def test_recovery_that_is_killed_is_recovered(world, tmp_path):
+    killed(world, tmp_path / "record", Phase.SAVE)
+
+    def observe(event):
+        if event.kind is Kind.DONE:
+            world._die()
+
+    assert world.outlive(lambda: recover(world.host, observe=observe))
+    (done,) = recover(world.host)
+    assert done.whole
+    assert world.running() == [1]
+    assert world.guests[1].tick == 41
+    assert device_state(41)

@@ -1,0 +1,322 @@
+"""A suspend: what is done in which order, what becomes of the guest, what the record holds."""
+
+import stat
+
+import pytest
+
+from tests.doubles.fake_host import NAME, Guest, World, config, device_state, loaded
+from xenqemu.errors import BadRecord, HostError, HostTimeout, RolledBack, UsageError
+from xenqemu.host.protocol import MaySuspendYet
+from xenqemu.operations.events import Event, Kind, Phase
+from xenqemu.operations.journal.log import Ledger
+from xenqemu.operations.recover import recover
+from xenqemu.operations.save import After, suspend
+
+QUIESCE = ["hypervisor.suspend", "device_model.stop", "device_model.save"]
+PUBLISH = ["os.fsync", "os.rename", "os.fsync"]
+GO_ON = ["device_model.cont", "hypervisor.resume"]
+VERIFY = ["os.fsync"]
+ORDER = {
+    After.DESTROY: [*QUIESCE, "memory.save", *VERIFY, *PUBLISH, "host.destroy"],
+    After.CONTINUE: [*QUIESCE, "memory.save", *GO_ON, *VERIFY, *PUBLISH],
+    After.PAUSE: [*QUIESCE, "memory.save", "hypervisor.pause", *GO_ON, *VERIFY, *PUBLISH],
+}
+
+
+@pytest.fixture
+def world():
+    return World()
+
+
+def save(world, path, after=After.DESTROY):
+    with world.watching():
+        return suspend(world.host, 1, path, after=after, observe=world.observe)
+
+
+@pytest.mark.parametrize("after", After)
+def test_order_of_acts(world, tmp_path, after):
+    save(world, tmp_path / "record", after)
+    assert world.acts() == ORDER[after]
+    assert world.broken == []
+
+
+@pytest.mark.parametrize("after", After)
+def test_record_holds_the_guest_as_it_stood(world, tmp_path, after):
+    guest = world.guests[1]
+    found = save(world, tmp_path / "record", after)
+    copy = loaded(tmp_path / "record")
+    assert (copy.config, copy.pages, copy.tick) == (guest.config, guest.pages, guest.tick)
+    assert found.config == guest.config
+    assert found.pages.data == len(guest.pages)
+    assert found.size == (tmp_path / "record").stat().st_size
+    assert stat.S_IMODE((tmp_path / "record").stat().st_mode) == 0o600
+    assert [entry.name for entry in tmp_path.iterdir()] == ["record"]
+
+
+def test_what_becomes_of_the_guest(tmp_path):
+    found = {}
+    for after in After:
+        world = World()
+        save(world, tmp_path / "record", after)
+        guest = world.guests.get(1)
+        found[after] = guest and (guest.runs, guest.run_state.value, guest.devices_run)
+    assert found == {
+        After.DESTROY: None,
+        After.CONTINUE: (True, "running", True),
+        After.PAUSE: (False, "paused", True),
+    }
+
+
+def test_nothing_changes_before_all_has_been_asked(world, tmp_path):
+    save(world, tmp_path / "record")
+    first = world.calls.index("hypervisor.suspend")
+    asked = {"device_model.status", "device_model.blockers", "hypervisor.info", "store.read"}
+    assert asked < set(world.calls[:first])
+    assert not set(world.acts()) & set(world.calls[:first])
+
+
+def test_guest_without_a_device_model(world, tmp_path):
+    world.has_device_model = False
+    world.guests[1].config = config("pvh")
+    found = save(world, tmp_path / "record", After.CONTINUE)
+    assert world.acts() == [
+        *("hypervisor.suspend", "memory.save", "hypervisor.resume"),
+        *VERIFY,
+        *PUBLISH,
+    ]
+    assert not found.has_device_state
+    assert world.guests[1].runs
+
+
+def test_phases_and_progress(world, tmp_path):
+    save(world, tmp_path / "record")
+    told = [(event.phase, event.kind) for event in world.events if event.kind is not Kind.PROGRESS]
+    phases = (*(Phase.CHECK, Phase.QUIESCE, Phase.SAVE, Phase.VERIFY, Phase.PUBLISH), Phase.RELEASE)
+    assert told == [(phase, kind) for phase in phases for kind in (Kind.STARTED, Kind.DONE)]
+    progress = [event for event in world.events if event.kind is Kind.PROGRESS]
+    assert progress == [
+        Event(Phase.SAVE, Kind.PROGRESS, 5 * 4096, 10 * 4096),
+        Event(Phase.SAVE, Kind.PROGRESS, 10 * 4096, 10 * 4096),
+    ]
+
+
+def refused(world, path, error, match, after=After.DESTROY):
+    """Assert that a save is refused before anything is touched."""
+    with pytest.raises(error, match=match):
+        save(world, path, after)
+    assert world.acts() == []
+    assert world.broken == []
+
+
+def test_no_such_domain(tmp_path):
+    refused(World(guests={}), tmp_path / "record", HostError, "there is no domain 1")
+
+
+@pytest.mark.parametrize(
+    ("state", "match"),
+    [
+        ({"held": True}, "domain 1 is not running .hypervisor: paused"),
+        ({"crashed": True}, "hypervisor: crashed"),
+        ({"suspended": True}, f"hypervisor: suspended; name in xenstore: {NAME}"),
+        ({"devices_run": False}, "device model: paused"),
+    ],
+)
+def test_guest_that_does_not_run(world, tmp_path, state, match):
+    vars(world.guests[1]).update(state)
+    refused(world, tmp_path / "record", HostError, match)
+    assert vars(world.guests[1]).items() >= state.items()
+
+
+def test_device_that_cannot_be_saved(world, tmp_path):
+    world.blockers = ["nvme is not migratable", "another"]
+    match = "the device model of domain 1 cannot be saved: nvme is not migratable"
+    refused(world, tmp_path / "record", HostError, match)
+    assert world.guests[1].runs
+
+
+def test_place_that_takes_no_file(world, tmp_path):
+    refused(world, tmp_path / "no" / "record", HostError, "cannot open the folder")
+    refused(world, tmp_path, UsageError, "exists and is a folder")
+
+
+@pytest.mark.parametrize("older", [None, b"older"])
+@pytest.mark.parametrize("after", After)
+def test_record_that_does_not_verify_costs_the_record_only(world, tmp_path, after, older):
+    if older:
+        (tmp_path / "record").write_bytes(older)
+    world.guests[1].pages.pop(0xFEFFC)
+    with pytest.raises(RolledBack, match="STORE_PFN among the pages") as caught:
+        save(world, tmp_path / "record", after)
+    assert isinstance(caught.value.__cause__, BadRecord)
+    assert caught.value.phase == "verify"
+    assert str(caught.value).startswith("save of domain 1 (sample) failed (verify): ")
+    assert world.guests[1].runs
+    assert [entry.read_bytes() for entry in tmp_path.iterdir()] == ([older] if older else [])
+
+
+def test_undo_is_in_reverse(world, tmp_path):
+    world.guests[1].pages.pop(0xFEFFC)
+    with pytest.raises(RolledBack):
+        save(world, tmp_path / "record")
+    assert world.acts() == [*QUIESCE, "memory.save", *VERIFY, *GO_ON]
+
+
+def test_undo_of_a_pause(world, tmp_path):
+    world.guests[1].pages.pop(0xFEFFC)
+    with pytest.raises(RolledBack):
+        save(world, tmp_path / "record", After.PAUSE)
+    assert world.acts()[-1] == "hypervisor.unpause"
+
+
+def test_observer_that_goes_away_strands_nobody(world, tmp_path):
+    def watch(event):
+        if event.kind is Kind.PROGRESS or event.phase is Phase.UNDO:
+            raise BrokenPipeError("nobody reads")
+
+    with pytest.raises(RolledBack, match="nobody reads; the guest is as it was"):
+        suspend(world.host, 1, tmp_path / "record", observe=watch)
+    assert world.guests[1].runs
+    assert not any(tmp_path.iterdir())
+
+
+def test_first_error_stays_the_one_shown(world, tmp_path):
+    world.guests[1].pages.pop(0xFEFFC)
+
+    def watch(event):
+        if event.kind is Kind.FAILED:
+            raise BrokenPipeError("nobody reads")
+
+    with pytest.raises(RolledBack) as caught:
+        suspend(world.host, 1, tmp_path / "record", observe=watch)
+    assert isinstance(caught.value.__cause__, BadRecord)
+    assert caught.value.__cause__.__notes__ == ["could not tell of it: nobody reads"]
+    assert world.guests[1].runs
+
+
+def test_state_is_the_one_of_the_moment(tmp_path):
+    world = World({1: Guest.running(tick=7)})
+    found = save(world, tmp_path / "record", After.CONTINUE)
+    assert found.devices.sections[0].data == (7).to_bytes(8, "big") + bytes(16)
+    assert device_state(7) in (tmp_path / "record").read_bytes()
+
+
+def test_given_config_replaces_the_guests_own_but_for_what_is_ours(world, tmp_path):
+    given = config(vcpus=2).with_name("other")
+    found = suspend(world.host, 1, tmp_path / "record", config=given, after=After.CONTINUE)
+    assert found.config == given.with_extra(world.guests[1].config.extra)
+
+
+@pytest.mark.parametrize(("keep", "domid"), [(False, 0), (True, 1)])
+def test_record_asks_for_the_same_id_if_told(world, tmp_path, keep, domid):
+    found = suspend(world.host, 1, tmp_path / "record", keep_domid=keep, after=After.CONTINUE)
+    assert found.config.domid == domid
+
+
+# Guests that suspend late, or may.
+
+
+def late(world, monkeypatch, *, withdrawn, suspends):
+    """Have the guest not suspend in time, but afterwards, if `suspends`."""
+    guest = world.guests[1]
+
+    def suspend(domid):
+        world.call("hypervisor.suspend", lambda: None)
+        raise MaySuspendYet("domain 1 did not suspend", withdrawn=withdrawn)
+
+    def settle(domid):
+        world.call("hypervisor.settle", lambda: setattr(guest, "suspended", suspends))
+        if not suspends:
+            raise MaySuspendYet("it may suspend yet")
+
+    monkeypatch.setattr(world.host.hypervisor, "suspend", suspend)
+    monkeypatch.setattr(world.host.hypervisor, "settle", settle)
+
+
+@pytest.mark.parametrize("withdrawn", [True, False])
+def test_guest_that_suspends_late_is_resumed(world, tmp_path, monkeypatch, withdrawn):
+    late(world, monkeypatch, withdrawn=withdrawn, suspends=True)
+    with pytest.raises(RolledBack, match="domain 1 did not suspend; the guest is as it was"):
+        save(world, tmp_path / "record")
+    acts = [name for name in world.calls if name.startswith("hypervisor.") and "info" not in name]
+    resume = ["hypervisor.resume"] * 2  # the second time, there is nothing to do
+    assert acts == ["hypervisor.memory", "hypervisor.suspend", "hypervisor.settle", *resume]
+    assert world.running() == [1]
+    assert Ledger(world.host.journals).found() == []
+
+
+def test_guest_whose_request_was_taken_back_is_not_waited_for_again(world, tmp_path, monkeypatch):
+    late(world, monkeypatch, withdrawn=True, suspends=False)
+    with pytest.raises(RolledBack) as caught:
+        save(world, tmp_path / "record")
+    assert not hasattr(caught.value.__cause__, "__notes__")
+    assert Ledger(world.host.journals).found() == []
+
+
+def test_guest_that_may_suspend_yet_is_kept_in_mind(world, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        late(world, patch, withdrawn=False, suspends=False)
+        with pytest.raises(RolledBack) as caught:
+            save(world, tmp_path / "record")
+        assert caught.value.__cause__.__notes__ == ["it may suspend yet"]
+        (left,) = Ledger(world.host.journals).found()
+        assert not left.busy
+    world.guests[1].suspended = True  # now it does
+    with pytest.raises(HostError, match="was left unfinished .*: xenqemu recover sample"):
+        save(world, tmp_path / "record")
+    assert recover(world.host)[0].whole
+    assert save(world, tmp_path / "record").size
+
+
+def test_guest_that_suspended_later_is_recovered(world, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        late(world, patch, withdrawn=False, suspends=False)
+        with pytest.raises(RolledBack):
+            save(world, tmp_path / "record")
+    world.guests[1].suspended = True
+    (done,) = recover(world.host)
+    assert (done.trouble, done.whole) == ((), True)
+    assert world.running() == [1]
+    assert Ledger(world.host.journals).found() == []
+
+
+def test_guest_in_the_hands_of_another(world, tmp_path):
+    world.rivals = ["process 77 (xl save sample /tmp/x)"]
+    match = "domain 1 is in the hands of process 77 .xl save sample /tmp/x."
+    refused(world, tmp_path / "record", HostError, match)
+
+
+def test_too_little_room_is_refused_with_both_numbers(world, tmp_path, monkeypatch):
+    huge = 1 << 60
+    monkeypatch.setattr("tests.doubles.fake_host.Memory.room", lambda self: huge)
+    match = rf"{tmp_path}: 115\d+ bytes have to be free for the record, \d+ are \("
+    refused(world, tmp_path / "record", HostError, match)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_record_that_is_not_to_be_read_back(world, tmp_path):
+    world.guests[1].pages.pop(0xFEFFC)  # which would be seen
+    with world.watching():
+        found = suspend(world.host, 1, tmp_path / "record", check=False)
+    assert world.acts() == [*QUIESCE, "memory.save", *PUBLISH, "host.destroy"]
+    assert found.size == (tmp_path / "record").stat().st_size
+
+
+def test_all_of_it_has_a_deadline(world, tmp_path):
+    with pytest.raises(HostTimeout, match="all of it was to take 1e-09 s at most"):
+        suspend(world.host, 1, tmp_path / "record", timeout=1e-9)
+    assert world.acts() == []
+
+
+def test_second_save_is_told_of_the_first(world, tmp_path):
+    told = []
+
+    def observe(event):
+        if event == Event(Phase.SAVE, Kind.STARTED):
+            with pytest.raises(HostError) as caught:
+                suspend(world.host, 1, tmp_path / "second")
+            told.append(str(caught.value))
+
+    suspend(world.host, 1, tmp_path / "first", observe=observe)
+    (words,) = told
+    assert words.startswith(f"the save of domain 1 (sample) to {tmp_path}/first goes on (process ")
+    assert not (tmp_path / "second").exists()

@@ -1,0 +1,269 @@
+"""All guests before a shutdown: who is saved, who is shut down, who is left, and who is told."""
+
+import os
+import signal
+import stat
+import threading
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.doubles import fake_host
+from tests.doubles.fake_host import Fault, Guest, How, World, config, loaded
+from xenqemu.errors import Forbidden, HostError
+from xenqemu.operations import save_all as module
+from xenqemu.operations.outcome import Outcome, nothing_around
+from xenqemu.operations.save_all import save_all
+from xenqemu.operations.saved_guests import saved
+from xenqemu.settings.guest_choices import Choice
+from xenqemu.settings.xenqemu_conf import SaveAll
+
+
+def guest(name: str, **state: object) -> Guest:
+    uuid = f"00000000-0000-0000-0000-{sum(name.encode()):012}"
+    return replace(Guest.running(what=config(name=name, uuid=uuid)), **state)
+
+
+class Everyone:
+    """A world of guests, and what becomes of them."""
+
+    def __init__(self, folder: Path, **guests: dict[str, object]) -> None:
+        there = {n: guest(name, **state) for n, (name, state) in enumerate(guests.items(), 1)}
+        self.world = World(guests=there)
+        self.plan = SaveAll(folder=folder, parallel=1, shutdown_deadline=0.3)
+        self.told: list[Outcome] = []
+
+    def save(self, own=None, check=True, around=nothing_around, **plan: object) -> dict[str, str]:
+        """Return what became of each, in a few words."""
+        chosen = replace(self.plan, **plan)
+        save_all(
+            lambda: self.world.host,
+            chosen,
+            own or {},
+            self.told.append,
+            check=check,
+            around=around,
+        )
+        assert self.world.broken == []
+        return {outcome.name: outcome.how.value for outcome in self.told}
+
+    def text(self, name: str) -> str:
+        (text,) = [outcome.text for outcome in self.told if outcome.name == name]
+        return text
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "not" / "there" / "yet"
+
+
+def test_all_are_saved(folder):
+    everyone = Everyone(folder, web={}, mail={}, old={"tick": 7})
+    assert everyone.save() == {"web": "saved", "mail": "saved", "old": "saved"}
+    assert everyone.world.guests == {}
+    assert [kept.name for kept in saved(folder)] == ["mail", "old", "web"]
+    assert loaded(folder / "old").tick == 7
+    assert everyone.text("web") == f"to {folder}/web"
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
+
+
+def test_no_guests(folder):
+    assert Everyone(folder).save() == {}
+
+
+def test_guests_that_ended_are_nobodys_concern(folder):
+    assert Everyone(folder, web={"down": True}, mail={"crashed": True}).save() == {}
+
+
+@pytest.mark.parametrize(
+    ("plan", "own", "became"),
+    [
+        ({}, {"b": Choice.SHUT_DOWN}, ("saved", "shut down", "saved")),
+        ({}, {"b": Choice.LEAVE, "a": Choice.SAVE}, ("saved", "left alone", "saved")),
+        ({"leave": ("a",), "shut_down": ("b", "x")}, {}, ("left alone", "shut down", "saved")),
+        ({"leave": ("a",)}, {"a": Choice.SHUT_DOWN}, ("left alone", "saved", "saved")),
+        ({"shut_down": ("a",)}, {"a": Choice.SAVE}, ("shut down", "saved", "saved")),
+        ({"save": False}, {}, ("shut down", "shut down", "shut down")),
+        (
+            {"save": False, "leave": ("a",)},
+            {"b": Choice.SAVE, "c": Choice.LEAVE},
+            ("left alone", "shut down", "left alone"),
+        ),
+    ],
+)
+def test_choices(folder, plan, own, became):
+    everyone = Everyone(folder, a={}, b={}, c={})
+    assert tuple(everyone.save(own, **plan)[name] for name in "abc") == became
+    left = [guest.config.name for guest in everyone.world.guests.values() if guest.runs]
+    assert left == [name for name, what in zip("abc", became, strict=True) if what == "left alone"]
+
+
+def test_what_cannot_be_saved_is_shut_down(folder):
+    everyone = Everyone(folder, a={}, b={})
+    everyone.world.blockers = ["nvme"]
+    assert everyone.save() == {"a": "shut down", "b": "shut down"}
+    assert "it could not be saved: the device model of domain 1" in everyone.text("a")
+    assert not list(folder.iterdir())
+
+
+def test_what_neither_can_be_saved_nor_listens_is_told(folder):
+    everyone = Everyone(folder, a={"obeys": False}, b={})
+    everyone.world.blockers = ["nvme"]
+    assert everyone.save() == {"a": "failed", "b": "shut down"}
+    assert everyone.text("a").startswith("it could not be saved: ")
+    assert everyone.text("a").endswith("; it has not shut down within 0.3 s")
+
+
+def test_a_paused_guest_is_told(folder):
+    everyone = Everyone(folder, a={"held": True}, b={})
+    assert everyone.save() == {"a": "failed", "b": "saved"}
+    assert "it could not be saved: domain 1 is not running" in everyone.text("a")
+    assert "; it could not be shut down: it does not run (hypervisor: paused" in everyone.text("a")
+    assert everyone.world.guests[1].held
+
+
+class Doorkeeper:
+    """What is around each act: notes it, and forbids it for the guests that it is told."""
+
+    def __init__(self, *forbidden: str) -> None:
+        self.forbidden = forbidden
+        self.seen: list[object] = []
+
+    @contextmanager
+    def __call__(self, act, /, **about):
+        self.seen.append((act, about))
+        if Path(about["file"]).name in self.forbidden:
+            raise Forbidden("the backup runs")
+        try:
+            yield
+        except HostError as error:
+            error.add_note("told")
+            raise
+
+
+def test_whose_save_is_forbidden_is_left_alone(folder):
+    everyone = Everyone(folder, a={}, b={})
+    around = Doorkeeper("a")
+    assert everyone.save(around=around) == {"a": "forbidden", "b": "saved"}
+    assert everyone.text("a") == "the backup runs; it is left alone"
+    assert [guest.runs for guest in everyone.world.guests.values()] == [True]
+    assert [path.name for path in folder.iterdir()] == ["b"]
+    assert around.seen == [
+        ("save", {"domid": domid, "name": name, "file": f"{folder}/{name}"})
+        for domid, name in ((1, "a"), (2, "b"))
+    ]
+
+
+def test_nothing_is_around_what_is_not_saved(folder):
+    everyone = Everyone(folder, a={}, b={})
+    around = Doorkeeper()
+    everyone.save(leave=("a",), shut_down=("b",), around=around)
+    Everyone(folder, c={}).save(deadline=1e-9, around=around)
+    assert around.seen == []
+
+
+def test_what_is_around_a_save_sees_it_fail(folder):
+    everyone = Everyone(folder, a={})
+    everyone.world.blockers = ["nvme"]
+    assert everyone.save(around=Doorkeeper()) == {"a": "shut down"}
+    assert everyone.text("a").endswith("; told")
+
+
+def test_time_for_all_of_them(folder):
+    everyone = Everyone(folder, a={}, b={}, c={})
+    assert everyone.save(deadline=1e-9) == {"a": "shut down", "b": "shut down", "c": "shut down"}
+    assert everyone.text("c") == "it could not be saved: all of them were to take 1e-09 s at most"
+    assert not folder.exists()
+
+
+def test_a_record_that_is_there_survives_a_save_that_fails(folder):
+    folder.mkdir(parents=True)
+    (folder / "a").write_text("older")
+    everyone = Everyone(folder, a={})
+    everyone.world.blockers = ["nvme"]
+    everyone.save()
+    assert (folder / "a").read_text() == "older"
+
+
+def calls(folder) -> int:
+    everyone = Everyone(folder / "probe", a={}, b={})
+    everyone.save()
+    return len(everyone.world.calls)
+
+
+@pytest.mark.parametrize("how", [How.REFUSED, How.LOST])
+def test_whatever_fails_once_costs_one_guest_at_most(folder, how):
+    """Each is saved, or shut down, or told; never none of it, and never two of it."""
+    for at in range(calls(folder)):
+        everyone = Everyone(folder / f"{how.name}{at}", a={}, b={})
+        everyone.world.fault = Fault(at, how)
+        if at == 0:  # which guests there are
+            with pytest.raises(HostError, match=r"host\.domids failed"):
+                everyone.save()
+            continue
+        became = everyone.save()
+        assert sorted(became) == ["a", "b"], everyone.world.calls[at]
+        for name, domid in (("a", 1), ("b", 2)):
+            there = everyone.world.guests.get(domid)
+            record = everyone.plan.folder / name
+            if became[name] == "saved":
+                assert there is None
+                assert loaded(record).tick == 41
+            elif became[name] == "shut down":
+                assert there.down
+                assert not record.exists()
+        assert list(became.values()).count("saved") >= 1
+
+
+def test_an_interrupt_takes_back_what_goes_on(folder, monkeypatch):
+    everyone = Everyone(folder, a={}, b={})
+    really = module.suspend
+    begun = threading.Event()
+
+    def slowly(host, domid, path, **options):
+        def observe(event):
+            if event.total:  # memory is being written
+                begun.set()
+                ended.wait(20)
+
+        return really(host, domid, path, observe=observe, **options)
+
+    def interrupt():
+        begun.wait(20)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        while not list((everyone.world.folder / "operations").glob("*.cancel")):
+            pass
+        ended.set()
+
+    ended = threading.Event()
+    monkeypatch.setattr(module, "suspend", slowly)
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        everyone.save()
+    thread.join(20)
+    assert everyone.told == []
+    assert [guest.runs for guest in everyone.world.guests.values()] == [True, True]
+    assert list(folder.iterdir()) == []
+    assert os.listdir(everyone.world.folder / "operations") == ["lock"]  # noqa: PTH208
+
+
+def test_a_guest_without_a_name_in_xenstore(folder, monkeypatch):
+    everyone = Everyone(folder, a={}, b={})
+    monkeypatch.setattr(fake_host.Store, "read", lambda _store, _path: None)
+    assert everyone.save(leave=("b",)) == {"a": "saved", "b": "left alone"}
+
+
+def test_a_guest_without_any_name(folder, monkeypatch):
+    everyone = Everyone(folder, a={}, b={})
+
+    def nobody_knows(_host, _domid):
+        raise HostError("xl list -l does not list it")
+
+    monkeypatch.setattr(fake_host.Store, "read", lambda _store, _path: None)
+    monkeypatch.setattr(fake_host.Host, "config", nobody_knows)
+    assert everyone.save() == {"1": "shut down", "2": "shut down"}
+    assert everyone.text("2") == "it could not be saved: xl list -l does not list it"

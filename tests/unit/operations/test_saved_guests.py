@@ -1,0 +1,60 @@
+"""Where the records of all guests lie, and under which names."""
+
+import pytest
+
+from xenqemu.operations.saved_guests import Kept, saved, spent
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("web", "web"),
+        ("web.1", "web.1"),
+        ("mail box", "mail box"),
+        ("a/b", "a%2Fb"),
+        ("..", "%2E."),
+        (".web", "%2Eweb"),
+        ("100%", "100%25"),
+        ("über", "%C3%BCber"),
+        ("\udcff", "%FF"),
+        ("a\nb", "a%0Ab"),
+    ],
+)
+def test_a_record_has_its_guests_name(tmp_path, name, file):
+    kept = Kept.of(tmp_path, name)
+    assert (kept.file, kept.name) == (file, name)
+    kept.path.touch()
+    assert saved(tmp_path) == [kept]
+    assert kept.path.parent == kept.ran.parent == tmp_path
+
+
+def test_a_record_that_somebody_else_named(tmp_path):
+    (tmp_path / "a+b (1)").touch()
+    (kept,) = saved(tmp_path)
+    assert (kept.path, kept.name) == (tmp_path / "a+b (1)", "a+b (1)")
+
+
+def test_the_order_is_as_chosen_then_by_name(tmp_path):
+    for name in ("d", "b", "a", "c"):
+        (tmp_path / name).touch()
+    assert [kept.name for kept in saved(tmp_path, ["c", "nobody", "b"])] == ["c", "b", "a", "d"]
+
+
+def test_only_files_count(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / ".web.xenqemu-0123").touch()
+    assert (saved(tmp_path), spent(tmp_path)) == ([], [])
+    assert (saved(tmp_path / "none"), spent(tmp_path / "none")) == ([], [])
+
+
+def test_a_record_is_spent_and_taken_back(tmp_path):
+    kept = Kept.of(tmp_path, ".x/y")
+    kept.path.write_text("record")
+    kept.take_back()
+    kept.spend()
+    assert (saved(tmp_path), spent(tmp_path)) == ([], [kept])
+    assert kept.ran.read_text() == "record"
+    kept.take_back()
+    kept.take_back()
+    assert (saved(tmp_path), spent(tmp_path)) == ([kept], [])
+    assert kept.path.read_text() == "record"

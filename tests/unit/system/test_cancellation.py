@@ -1,0 +1,220 @@
+"""Deadlines and retries."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+
+import pytest
+
+from xenqemu.errors import Cancelled, HostTimeout, StoreError
+from xenqemu.host.party_deadlines import Deadlines
+from xenqemu.host.xenstore.store import CONFLICT
+from xenqemu.system.cancellation import (
+    SLICE,
+    UNATTENDED,
+    Attention,
+    allowed,
+    attend,
+    attended,
+    patiently,
+)
+from xenqemu.system.deadline import Deadline, within
+from xenqemu.system.retry import Retry
+
+
+def test_a_deadline_to_come_and_one_gone() -> None:
+    assert 9 < Deadline.after(10).left <= 10
+    assert not Deadline.after(10).passed
+    assert Deadline.after(-1).left == 0.0
+    assert Deadline.after(0).passed
+
+
+def test_a_deadline_without_end() -> None:
+    assert Deadline(math.inf).left == math.inf
+    assert not Deadline(math.inf).passed
+
+
+def test_deadlines_have_names() -> None:
+    with pytest.raises(TypeError, match="positional"):
+        Deadlines(1.0)  # type: ignore[misc]
+
+
+def test_a_conflict_is_tried_again() -> None:
+    tries = iter([StoreError("busy", "EAGAIN"), StoreError("busy", "EAGAIN"), None])
+
+    def act() -> str:
+        error = next(tries)
+        if error:
+            raise error
+        return "done"
+
+    assert CONFLICT(act) == "done"
+    assert next(tries, "none left") == "none left"
+
+
+@pytest.mark.parametrize("error", [StoreError("no", "ENOENT"), ValueError("no")])
+def test_another_error_is_not(error: Exception) -> None:
+    calls = []
+
+    def act() -> None:
+        calls.append(1)
+        raise error
+
+    with pytest.raises(type(error)) as raised:
+        CONFLICT(act)
+    assert raised.value is error
+    assert calls == [1]
+
+
+def test_the_last_error_is_raised_and_policies_nest() -> None:
+    twice = Retry(lambda error: isinstance(error, OSError), attempts=2, seconds=20, pause=0.01)
+    calls = []
+
+    def inner() -> None:
+        calls.append(len(calls))
+        raise OSError(len(calls))
+
+    with pytest.raises(OSError, match=r"^4$"):
+        twice(lambda: twice(inner))
+    assert calls == [0, 1, 2, 3]
+
+
+def test_within_returns_and_raises_what_the_call_does() -> None:
+    assert within(5, "adding", lambda: 1 + 1) == 2
+    with pytest.raises(ZeroDivisionError):
+        within(5, "dividing", lambda: 1 // 0)
+    with pytest.raises(TimeoutError, match="its own"):
+        within(5, "waiting", lambda: _raise(TimeoutError("its own")))
+
+
+def test_within_does_not_wait_longer() -> None:
+    gate = threading.Event()
+    start = time.monotonic()
+    with pytest.raises(HostTimeout, match=r"^a nap: not done within 0\.1 s$"):
+        within(0.1, "a nap", lambda: gate.wait(20))
+    assert time.monotonic() - start < 5
+    gate.set()
+
+
+def test_within_has_a_thread_that_is_not_attended() -> None:
+    with attended(Attention(lambda: _raise(Cancelled("cancelled")))):
+        within(5, "attending", attend)
+
+
+# Waits that are part of an operation.
+
+
+class Wait:
+    """A wait that answers what it is told, and notes for how long it was asked to wait."""
+
+    def __init__(self, *answers: object, takes: float = 0.0) -> None:
+        self.answers = list(answers)
+        self.asked: list[float] = []
+        self._takes = takes
+
+    def __call__(self, seconds: float) -> object:
+        self.asked.append(seconds)
+        time.sleep(min(seconds, self._takes))
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+
+def counted() -> tuple[Attention, list[int]]:
+    """Return what attends a wait, and notes each look."""
+    looks: list[int] = []
+    return Attention(lambda: looks.append(len(looks))), looks
+
+
+def test_a_wait_returns_what_it_was_for() -> None:
+    attention, looks = counted()
+    wait = Wait("", None, [], "done")
+    with attended(attention):
+        assert patiently(wait, 20) == "done"
+    assert len(wait.asked) == 4
+    assert looks == [0, 1, 2]  # between, neither before nor behind
+
+
+def test_a_long_wait_is_cut_into_slices() -> None:
+    wait = Wait(False, False, True)
+    patiently(wait, 3600)
+    assert wait.asked == [SLICE] * 3
+    wait = Wait(True)
+    assert patiently(wait, math.inf)
+    assert wait.asked == [SLICE]
+
+
+def test_a_wait_in_vain_returns_its_last_answer_in_time() -> None:
+    wait = Wait(False, 0, [], takes=0.04)
+    start = time.monotonic()
+    assert patiently(wait, 0.1) == []
+    assert 0.1 <= time.monotonic() - start < 5
+    assert 0 < wait.asked[0] <= 0.1
+    assert wait.asked == sorted(wait.asked, reverse=True)  # never for longer than is left
+
+
+def test_a_wait_of_no_time_looks_once_and_is_not_attended() -> None:
+    for answer in (True, False):
+        wait = Wait(answer)
+        with attended(Attention(lambda: pytest.fail("it was attended"))):
+            assert patiently(wait, 0) is answer
+        assert wait.asked == [0.0]
+
+
+def test_a_wait_ends_when_its_operation_is_to_end() -> None:
+    wait = Wait(False)
+    with pytest.raises(Cancelled), attended(Attention(lambda: _raise(Cancelled("cancelled")))):
+        patiently(wait, 3600)
+    assert len(wait.asked) == 1
+
+
+def test_attention_nests_and_ends_with_its_block() -> None:
+    attend()  # nobody is there to end anything
+    outer, inner = counted(), counted()
+    with attended(outer[0]):
+        with pytest.raises(ZeroDivisionError), attended(inner[0]):
+            attend()
+            raise ZeroDivisionError
+        attend()
+        attend()
+    attend()
+    assert (len(outer[1]), len(inner[1])) == (2, 1)
+
+
+def test_threads_do_not_see_each_others_attention() -> None:
+    looks: list[str] = []
+    both = threading.Barrier(2)
+
+    def work(name: str, attention: Attention) -> None:
+        attend()
+        with attended(attention):
+            both.wait(20)
+            attend()
+            both.wait(20)
+        attend()
+
+    def named(name: str) -> threading.Thread:
+        return threading.Thread(target=work, args=(name, Attention(lambda: looks.append(name))))
+
+    threads = [named("one"), named("two")]
+    with attended(Attention(lambda: looks.append("main"))):
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(20)
+    assert sorted(looks) == ["one", "two"]
+
+
+def test_an_operation_allows_no_more_than_it_has_left() -> None:
+    assert UNATTENDED.deadline.left == math.inf
+    assert allowed(60) == 60
+    with attended(Attention(deadline=Deadline.after(10))):
+        assert 9 < allowed(60) <= 10
+        assert allowed(5) == 5
+        with attended(Attention(deadline=Deadline.after(-1))):
+            assert allowed(5) == 0
+    assert allowed(60) == 60
+
+
+def _raise(error: Exception) -> None:
+    raise error

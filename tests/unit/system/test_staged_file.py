@@ -1,0 +1,374 @@
+"""A draft is whole under its final name or not there at all, whatever fails on the way."""
+
+import errno
+import io
+import itertools
+import os
+import signal
+import stat
+from pathlib import Path
+
+import pytest
+
+from tests.doubles.file_systems import disk, tmpfs
+from xenqemu.errors import HostError, UsageError
+from xenqemu.system import staged_file
+from xenqemu.system.staged_file import Identity, Traces, staged
+
+
+def names(folder):
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+def test_published_file_is_whole_private_and_alone(tmp_path):
+    with staged(tmp_path / "guest") as draft:
+        draft.create()
+        draft.file.write(b"whole")
+        draft.sync()
+        assert "guest" not in names(tmp_path)
+        with draft.reopen() as reader:
+            assert reader.read() == b"whole"
+        draft.publish()
+    assert names(tmp_path) == ["guest"]
+    assert (tmp_path / "guest").read_bytes() == b"whole"
+    assert stat.S_IMODE((tmp_path / "guest").stat().st_mode) == 0o600
+
+
+def test_unpublished_file_leaves_nothing(tmp_path):
+    with staged(tmp_path / "guest") as draft:
+        draft.create()
+        draft.file.write(b"half")
+    assert names(tmp_path) == []
+
+
+def test_error_inside_leaves_the_older_file(tmp_path):
+    (tmp_path / "guest").write_bytes(b"older")
+    with pytest.raises(ZeroDivisionError), staged(tmp_path / "guest") as draft:
+        draft.create()
+        draft.file.write(b"half")
+        raise ZeroDivisionError
+    assert names(tmp_path) == ["guest"]
+    assert (tmp_path / "guest").read_bytes() == b"older"
+
+
+def test_publishing_replaces_the_older_file(tmp_path):
+    (tmp_path / "guest").write_bytes(b"older")
+    with staged(tmp_path / "guest") as draft:
+        draft.create()
+        draft.file.write(b"newer")
+        draft.publish()
+    assert names(tmp_path) == ["guest"]
+    assert (tmp_path / "guest").read_bytes() == b"newer"
+
+
+@pytest.mark.parametrize("older", [b"older", None])
+@pytest.mark.parametrize("fails", ["fsync of the file", "link", "rename", "fsync of the folder"])
+def test_failure_to_publish_puts_all_back(tmp_path, monkeypatch, older, fails):
+    if older:
+        (tmp_path / "guest").write_bytes(older)
+
+    def failing(call, when):
+        real = getattr(os, call)
+
+        def act(*args, **kwargs):
+            if when(*args):
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return real(*args, **kwargs)
+
+        monkeypatch.setattr(staged_file.os, call, act)
+
+    with staged(tmp_path / "guest") as draft:
+        draft.create()
+        draft.file.write(b"newer")
+        file = draft.file.fileno()
+        match fails:
+            case "fsync of the file":
+                failing("fsync", lambda fd: fd == file)
+            case "fsync of the folder":
+                failing("fsync", lambda fd: fd != file)
+            case "rename":
+                failing("rename", lambda old, new: new == "guest" and not old.endswith("older"))
+            case "link":
+                failing("link", lambda *_: True)
+        with pytest.raises(OSError, match="Input/output error"):
+            draft.publish()
+        monkeypatch.undo()
+    assert names(tmp_path) == (["guest"] if older else [])
+    if older:
+        assert (tmp_path / "guest").read_bytes() == older
+
+
+@pytest.mark.parametrize("older", [b"older", None])
+def test_a_file_system_without_hard_links(tmp_path, monkeypatch, older):
+    """As FAT: an older file is not replaced, which shows before anything is written."""
+
+    def link(*_names, **_folders):
+        if older:
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+        raise FileNotFoundError  # the system looks for the file first
+
+    monkeypatch.setattr(staged_file.os, "link", link)
+    path = tmp_path / "guest"
+    if older is None:
+        with staged(path) as draft:
+            draft.create()
+            draft.publish()
+        assert names(tmp_path) == ["guest"]
+        return
+    path.write_bytes(older)
+    why = f"^{path} is there, and cannot be kept .*: Operation not permitted; .*no hard links"
+    with pytest.raises(HostError, match=why), staged(path) as draft:
+        draft.create()
+    assert names(tmp_path) == ["guest"]
+    assert path.read_bytes() == older
+
+
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        (lambda path: path.mkdir(), "a folder"),
+        (lambda path: path.symlink_to("elsewhere"), "a symbolic link"),
+        (os.mkfifo, "a FIFO"),
+    ],
+)
+def test_special_targets_are_refused(tmp_path, make, what):
+    make(tmp_path / "guest")
+    with pytest.raises(UsageError, match=what), staged(tmp_path / "guest"):
+        pytest.fail("it was opened")
+
+
+def test_device_is_refused():
+    with pytest.raises(UsageError, match="a device"), staged(Path("/dev/full")):
+        pytest.fail("it was opened")
+
+
+def test_missing_folder(tmp_path):
+    with pytest.raises(HostError, match="cannot open the folder .*No such file"):
+        with staged(tmp_path / "no" / "guest"):
+            pytest.fail("it was opened")
+
+
+@pytest.mark.parametrize("path", ["/", "."])
+def test_path_without_a_name(path):
+    with pytest.raises(UsageError, match="does not name a file"), staged(Path(path)):
+        pytest.fail("it was opened")
+
+
+def test_folder_that_takes_no_files():
+    with pytest.raises(HostError, match="cannot create a file in /proc"):
+        with staged(Path("/proc/guest")) as draft:
+            draft.create()
+
+
+def test_name_as_long_as_the_file_system_takes(tmp_path):
+    name = "g" * 255
+    with staged(tmp_path / name) as draft:
+        draft.create()
+        draft.publish()
+    assert names(tmp_path) == [name]
+
+
+def test_nothing_is_made_before_it_is_asked_for(tmp_path):
+    with staged(tmp_path / "guest") as draft:
+        assert names(tmp_path) == []
+        assert draft.traces == Traces(str(tmp_path / "guest"), draft.traces.temporary)
+
+
+def test_failure_to_close_puts_all_back(tmp_path):
+    """A file system over a network tells only then that it could not write."""
+
+    class Unclosable(io.FileIO):
+        def close(self):
+            was_open = not self.closed
+            super().close()
+            if was_open:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    (tmp_path / "guest").write_bytes(b"older")
+    with pytest.raises(OSError, match="Input/output error"), staged(tmp_path / "guest") as draft:
+        draft.create()
+        draft.file = Unclosable(os.dup(draft.file.fileno()), "r+")
+        draft.file.write(b"newer")
+        draft.publish()
+    assert names(tmp_path) == ["guest"]
+    assert (tmp_path / "guest").read_bytes() == b"older"
+
+
+# Room.
+
+
+def used(file):
+    return os.fstat(file.fileno()).st_blocks * 512
+
+
+@pytest.mark.parametrize("kind", ["tmpfs", "ext4"])
+def test_room_that_is_left_over_is_given_back(kind):
+    size = 2 << 20
+    with tmpfs(size) if kind == "tmpfs" else disk(kind, size) as folder:
+        with staged(folder / "guest") as draft:
+            draft.create()
+            draft.reserve(512 << 10)
+            assert used(draft.file) >= 512 << 10
+            draft.file.write(b"x" * 5000)
+            draft.sync()
+            assert used(draft.file) <= 8192
+            assert draft.file.tell() == 5000
+            draft.publish()
+        assert (folder / "guest").read_bytes() == b"x" * 5000
+
+
+def test_too_little_room(tmp_path):
+    with tmpfs(1 << 20) as folder, staged(folder / "guest") as draft:
+        draft.create()
+        with pytest.raises(HostError, match=f"^{folder}: 2097152 bytes have .*, 1048576 are"):
+            draft.reserve(2 << 20)
+
+
+# Which file a file is.
+
+
+def test_identity_goes_with_the_file_not_with_its_name(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.write_bytes(b"")
+    identity = Identity.of(one.stat())
+    assert identity.is_at(str(one))
+    assert not identity.is_at(str(two))
+    one.rename(two)
+    assert not identity.is_at(str(one))
+    assert identity.is_at(str(two))
+    one.symlink_to(two)
+    assert not identity.is_at(str(one))
+    one.unlink()
+    one.hardlink_to(two)
+    assert identity.is_at(str(one))
+    two.unlink()
+    two.write_bytes(b"")
+    assert not identity.is_at(str(two))
+
+
+def test_identity_is_looked_for_in_a_folder(tmp_path):
+    (tmp_path / "one").write_bytes(b"")
+    identity = Identity.of((tmp_path / "one").stat())
+    folder = os.open(tmp_path, os.O_RDONLY)
+    assert identity.is_at("one", folder)
+    assert not identity.is_at("two", folder)
+    os.close(folder)
+
+
+def test_identity_that_cannot_be_seen(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(NotADirectoryError):
+        Identity(1, 1).is_at(str(tmp_path / "file" / "one"))
+
+
+# What a killed process leaves.
+
+
+@pytest.mark.parametrize(
+    ("left", "stays"),
+    [
+        ([".draft"], []),
+        ([".draft.older", "guest"], ["guest"]),
+        ([".draft", ".draft.older", "guest"], ["guest"]),
+        (["guest"], ["guest"]),
+        ([], []),
+        ([".draft", ".other", ".draft.older.older"], [".draft.older.older", ".other"]),
+    ],
+)
+def test_traces_are_cleared_away(tmp_path, left, stays):
+    for name in left:
+        (tmp_path / name).write_bytes(b"")
+    for _again in range(2):
+        Traces(str(tmp_path / "guest"), ".draft").clear()
+        assert names(tmp_path) == stays
+
+
+def test_traces_of_a_folder_that_is_gone(tmp_path):
+    Traces(str(tmp_path / "gone" / "guest"), ".draft").clear()
+
+
+def test_traces_that_cannot_be_cleared_away(tmp_path):
+    """A folder that cannot be opened is not gone, nor is the guest's memory in it."""
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(HostError, match="cannot open the folder .*/loop: Too many levels"):
+        Traces(str(tmp_path / "loop" / "guest"), ".draft").clear()
+    (tmp_path / ".draft").mkdir()
+    with pytest.raises(OSError, match="Is a directory"):
+        Traces(str(tmp_path / "guest"), ".draft").clear()
+
+
+CALLS = ("ftruncate", "fsync", "link", "rename", "unlink", "stat")
+
+
+def killed_at(number, draft, monkeypatch, *, afterwards, unsynced):
+    """Write and publish in a process that is killed at a system call; return whether it was."""
+    pid = os.fork()
+    if not pid:
+        try:
+            draft.create()
+            draft.file.write(b"newer" * 1000)
+            if unsynced:
+                refuse_to_sync_folders(monkeypatch)
+            die_at(number, monkeypatch, afterwards=afterwards)
+            draft.publish()
+            draft.close()
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(pid, 0)
+    return os.WIFSIGNALED(status)
+
+
+def refuse_to_sync_folders(monkeypatch):
+    really = os.fsync
+
+    def fsync(fd):
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        really(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+
+
+def die_at(number, monkeypatch, *, afterwards):
+    count = itertools.count()
+
+    def deadly(call):
+        real = getattr(os, call)
+
+        def act(*args, **kwargs):
+            last = next(count) == number
+            if last and not afterwards:
+                os.kill(os.getpid(), signal.SIGKILL)
+            try:
+                return real(*args, **kwargs)
+            finally:
+                if last:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        return act
+
+    for call in CALLS:
+        monkeypatch.setattr(os, call, deadly(call))
+
+
+@pytest.mark.parametrize("unsynced", [False, True], ids=["synced", "folder not synced"])
+@pytest.mark.parametrize("afterwards", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("older", [b"older", None])
+def test_killed_at_any_call_of_publish(tmp_path, monkeypatch, older, afterwards, unsynced):
+    path = tmp_path / "guest"
+    newer = b"newer" * 1000
+    seen = []
+    for number in itertools.count():
+        path.unlink(missing_ok=True)
+        if older:
+            path.write_bytes(older)
+        with staged(path) as draft:
+            killed = killed_at(number, draft, monkeypatch, afterwards=afterwards, unsynced=unsynced)
+            draft.traces.clear()
+            assert names(tmp_path) in ([["guest"]] if older else [["guest"], []])
+            seen.append(path.read_bytes() if path.exists() else None)
+            assert seen[-1] in (older, newer)
+        if not killed:
+            break
+    assert number > len(CALLS)
+    assert {older, newer} == set(seen)

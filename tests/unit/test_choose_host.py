@@ -1,0 +1,160 @@
+"""Which host words mean, and the settings."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.doubles.xenstored import running
+from xenqemu import choose_host
+from xenqemu.errors import HostError, UsageError
+from xenqemu.host.party_deadlines import Deadlines
+from xenqemu.host.xen.places import XenPlaces
+from xenqemu.host.xenstore.store import Store
+from xenqemu.settings import xenqemu_conf as settings_module
+from xenqemu.settings.xenqemu_conf import Settings, read_settings
+
+
+@pytest.fixture
+def capabilities(tmp_path, monkeypatch) -> Path:
+    file = tmp_path / "capabilities"
+    monkeypatch.setattr(choose_host, "CAPABILITIES", file)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("text", "dom0"), [("control_d\n", True), ("", False), ("\n", False), (None, False)]
+)
+def test_dom0_is_what_controls_a_host(capabilities, text, dom0):
+    if text is not None:
+        capabilities.write_text(text)
+    assert choose_host.is_dom0() is dom0
+
+
+@pytest.mark.parametrize("words", ["lab:/a/b", "lab:/a:b", "lab:rel"])
+def test_a_lab_of_its_own_folder(words):
+    folder = Path(words.removeprefix("lab:")).absolute()
+    assert choose_host.open_host(words).folder == folder
+
+
+@pytest.mark.parametrize("words", ["lab", "lab:", "auto"])
+def test_the_lab_is_what_there_is_without_xen(capabilities, monkeypatch, words):
+    monkeypatch.setenv("XENQEMU_LAB", "/some/lab")
+    assert choose_host.open_host(words).folder == Path("/some/lab")
+
+
+def test_the_lab_is_in_memory_and_ours(monkeypatch):
+    monkeypatch.delenv("XENQEMU_LAB", raising=False)
+    monkeypatch.setattr(choose_host.os, "geteuid", lambda: 1234)
+    assert choose_host.default_lab(Settings()) == Path("/dev/shm/xenqemu-lab-1234")
+    monkeypatch.setattr(Path, "is_dir", lambda _path: False)
+    monkeypatch.setattr("tempfile.gettempdir", lambda: "/some/tmp")
+    assert choose_host.default_lab(Settings()) == Path("/some/tmp/xenqemu-lab-1234")
+
+
+@pytest.mark.parametrize("words", ["moon", "", "labs", "xen:4", "Lab"])
+def test_other_words(capabilities, words):
+    with pytest.raises(UsageError, match="is none of xen, lab, lab:DIR, auto"):
+        choose_host.open_host(words)
+
+
+@pytest.fixture
+def conf(tmp_path, monkeypatch) -> Path:
+    """Where the host's settings are looked for; there are none yet."""
+    file = tmp_path / "xenqemu.conf"
+    monkeypatch.setattr(settings_module, "CONF", file)
+    monkeypatch.delenv("XENQEMU_CONF", raising=False)
+    return file
+
+
+def test_settings_need_not_be_there(conf):
+    assert read_settings() == Settings()
+    conf.write_text("save.verify = false")
+    assert read_settings().save.verify is False
+
+
+def test_settings_that_are_named_come_first(conf, tmp_path, monkeypatch):
+    conf.write_text('host = "xen"')
+    other, third = tmp_path / "other", tmp_path / "third"
+    other.write_text('host = "lab"')
+    third.write_text('host = "lab:/third"')
+    monkeypatch.setenv("XENQEMU_CONF", str(other))
+    assert read_settings().host == "lab"
+    assert read_settings(third).host == "lab:/third"
+
+
+def test_settings_that_are_named_have_to_be_there(conf, tmp_path, monkeypatch):
+    why = "none: the settings cannot be read: No such file or directory"
+    with pytest.raises(UsageError, match=why):
+        read_settings(tmp_path / "none")
+    monkeypatch.setenv("XENQEMU_CONF", str(tmp_path / "none"))
+    with pytest.raises(UsageError, match=why):
+        choose_host.open_host("lab")
+    monkeypatch.delenv("XENQEMU_CONF")
+    conf.mkdir()
+    with pytest.raises(UsageError, match="conf: the settings cannot be read: Is a directory"):
+        read_settings()
+
+
+def test_xendomains_says_what_the_settings_do_not(conf, tmp_path):
+    old = tmp_path / "old"
+    conf.write_text(f'xendomains = "{old}"')
+    assert choose_host.with_xendomains() == Settings(xendomains=old)
+    old.write_text("XENDOMAINS_SAVE=/old\nXENDOMAINS_STOP_MAXWAIT=17")
+    found = choose_host.with_xendomains().save_all
+    assert (found.folder, found.deadline) == (Path("/old"), 17.0)
+    conf.write_text(f'xendomains = "{old}"\nsave_all.folder = "/new"')
+    found = choose_host.with_xendomains().save_all
+    assert (found.folder, found.deadline) == (Path("/new"), 17.0)
+    assert read_settings().save_all.deadline == 300.0
+    conf.write_text('xendomains = ""')
+    assert choose_host.with_xendomains() == Settings(xendomains=None)
+    conf.unlink()
+    assert choose_host.with_xendomains() == Settings()
+
+
+def test_xendomains_that_cannot_be_read(conf, tmp_path):
+    conf.write_text(f'xendomains = "{tmp_path}"')
+    with pytest.raises(UsageError, match="the settings cannot be read: Is a directory"):
+        choose_host.with_xendomains()
+    old = tmp_path / "old"
+    old.write_text("XENDOMAINS_SAVE=$HOME")
+    conf.write_text(f'xendomains = "{old}"')
+    with pytest.raises(UsageError, match=f"^{old}: XENDOMAINS_SAVE: expected one word"):
+        choose_host.with_xendomains()
+    assert read_settings().xendomains == old  # all other commands do not mind
+
+
+def test_settings_say_where_they_are_wrong(conf):
+    conf.write_text("[save]\nverfy = true\n")
+    with pytest.raises(UsageError, match=f"^{conf}: no key is 'save.verfy'; .* save.verify$"):
+        choose_host.open_host("lab")
+
+
+def test_a_host_is_as_the_settings_say(conf, monkeypatch):
+    monkeypatch.delenv("XENQEMU_LAB", raising=False)
+    conf.write_text('host = "lab"\nlab = "/other/lab"\ndeadlines.lab_lock = 3')
+    host = choose_host.open_host()
+    assert (host.folder, host.deadlines) == (Path("/other/lab"), Deadlines(lab_lock=3.0))
+    hasty = Deadlines(lab_lock=1.0)
+    host = choose_host.open_host("lab:/third", deadlines=hasty)
+    assert (host.folder, host.deadlines) == (Path("/third"), hasty)
+    host = choose_host.open_host(settings=Settings(host="lab:/fourth"))
+    assert (host.folder, host.deadlines) == (Path("/fourth"), Deadlines())
+
+
+def test_a_xen_host_is_where_the_settings_say(tmp_path):
+    with running(tmp_path / "socket"):
+        places = XenPlaces(tmp_path, tmp_path / "socket")
+        host = choose_host.open_host("xen", settings=Settings(xen=places))
+        with host.store() as store:
+            store.write("/a", "here")
+        with Store(tmp_path / "socket") as store:
+            assert store.read("/a") == "here"
+
+
+def test_no_xen_here():
+    host = choose_host.open_host("xen")
+    with pytest.raises(HostError, match="this machine does not run under Xen"):
+        host.config(1)
+    with pytest.raises(HostError, match="this machine does not run under Xen"):
+        host.hypervisor.info(1)

@@ -1,0 +1,78 @@
+"""Which host is worked on: this machine's Xen, or a lab in a folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from xenqemu.errors import UsageError
+from xenqemu.host.party_deadlines import Deadlines
+from xenqemu.host.protocol import Host
+from xenqemu.settings import toml_values as settings_format
+from xenqemu.settings.xenqemu_conf import Settings, after_xendomains, read_settings
+
+CAPABILITIES = Path("/proc/xen/capabilities")
+"""Holds "control_d" in a domain that controls its host."""
+
+
+def with_xendomains(file: str | Path | None = None) -> Settings:
+    """Return the settings for all guests at once: where `file` says nothing, xendomains does."""
+    settings = read_settings(file)
+    old = settings.xendomains
+    if old is None or not old.exists():
+        return settings
+    try:
+        with old.open("rb") as conf:
+            text = conf.read(settings_format.MAX_TEXT + 1)
+    except OSError as error:
+        raise UsageError(f"{old}: the settings cannot be read: {error.strerror}") from error
+    return read_settings(file, after_xendomains(text, str(old)))
+
+
+def open_host(
+    words: str | None = None,
+    *,
+    deadlines: Deadlines | None = None,
+    settings: Settings | None = None,
+) -> Host:
+    """Return the host that `words` name: "xen", "lab", "lab:DIR", or "auto" for what is there.
+
+    What is not given is as in `settings`, by default those of the file.  Raises `UsageError` for
+    other words; whether the host is there shows when it is asked.
+    """
+    settings = settings or read_settings()
+    deadlines = deadlines or settings.deadlines
+    words = settings.host if words is None else words
+    # Each host is loaded only where it is worked on: loading costs more than many an act.
+    kind, _, folder = words.partition(":")
+    if words == "auto":
+        kind = "xen" if is_dom0() else "lab"
+    if kind == "lab":
+        from xenqemu.lab.lab_host import Lab  # noqa: PLC0415
+
+        return Lab(Path(folder) if folder else default_lab(settings), deadlines=deadlines)
+    if kind == "xen" and not folder:
+        from xenqemu.host.xen.xen_host import XenHost  # noqa: PLC0415
+
+        return XenHost(deadlines=deadlines, places=settings.xen)
+    raise UsageError(f"host {words!r} is none of xen, lab, lab:DIR, auto")
+
+
+def is_dom0() -> bool:
+    """Tell whether this machine is the control domain of a Xen host."""
+    try:
+        return "control_d" in CAPABILITIES.read_text()
+    except OSError:
+        return False
+
+
+def default_lab(settings: Settings) -> Path:
+    """Return the lab's folder: $XENQEMU_LAB, or that of the settings, or our own in memory."""
+    named = os.environ.get("XENQEMU_LAB") or settings.lab
+    if named:
+        return Path(named)
+    import tempfile  # noqa: PLC0415  seldom needed, and slow to load
+
+    memory = Path("/dev/shm")  # `Lab.up` refuses a folder that is not ours alone
+    base = memory if memory.is_dir() else Path(tempfile.gettempdir())
+    return base / f"xenqemu-lab-{os.geteuid()}"

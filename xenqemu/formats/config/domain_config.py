@@ -1,0 +1,272 @@
+r"""The libxl_domain_config of a domain, as the JSON that libxl writes and reads.
+
+::
+
+    {
+        "c_info": { "type": "hvm" | "pv" | "pvh", "name", "domid", "uuid", … },
+        "b_info": { "max_vcpus", "avail_vcpus": [ … ], "max_memkb", "target_memkb", …,
+                    "type.hvm": { … } },
+        "disks":  [ { "pdev_path", "vdev", "backend", "format", "readwrite", … }, … ],
+        "nics":   [ { "devid", "model", "mac", "bridge", "nictype", … }, … ],
+        "on_reboot": …,
+        "xenqemu": { … }                 ours; libxl looks keys up by name and never sees it
+    }
+
+Keys stand in the order of libxl_types.idl; what has its default value is left out.  The object
+is kept whole, so that a writer gives back what a reader took, byte for byte: yajl's beautified
+form (libxl of Xen 4.20 and before), four spaces a level, an empty line in empty objects and
+arrays, \u001F for control characters, LF at the end.  Inside a save file a NUL follows, which
+xl counts; `DomainConfig.parse` takes the bytes with or without it, `dump` leaves it to xl's layer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from xenqemu.formats.config.domain_devices import (
+    DEFBOOL_WORDS,
+    DISK,
+    NIC,
+    Disk,
+    Nic,
+    present,
+    read,
+    written,
+)
+from xenqemu.formats.config.libxl_json import MAX_JSON, RECORD, U32, Section, check, dumped, loaded
+
+if TYPE_CHECKING:
+    from xenqemu.formats.config.xl_cfg import GuestConfig
+
+__all__ = ["DEFAULT_MIB", "MAX_JSON", "MAX_VCPUS", "OURS", "UUID", "Disk", "DomainConfig", "Nic"]
+
+MAX_KB = 1 << 44
+MAX_VCPUS = 8192
+"""MAX_VIRT_CPUS of Xen's public headers."""
+
+DEFAULT_MIB = 32
+"""What libxl gives a guest whose configuration has neither memory nor maxmem."""
+
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
+OURS = "xenqemu"
+"""The top-level key that is not libxl's."""
+
+_TYPES = ("hvm", "pv", "pvh")
+
+
+@dataclass(frozen=True)
+class DomainConfig:
+    """A libxl_domain_config: `tree` is the whole JSON object, the properties are views of it.
+
+    It cannot be made of an object whose views have wrong types: `BadRecord` says which.  Nor of
+    text with NUL or half a surrogate pair, or of more than 32 levels (`TooBig`).
+    """
+
+    tree: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        check(self.tree, 0)
+        for view in _VIEWS:
+            getattr(self, view)
+
+    @classmethod
+    def parse(cls, data: bytes) -> DomainConfig:
+        """Read the JSON of one domain, with or without the NUL that ends it in a save file.
+
+        Raises `TooBig` above 1 MiB or 32 levels, else `BadRecord`: bad UTF-8 or JSON, a key that
+        occurs twice, NaN, no c_info or b_info, wrong types.
+        """
+        return cls(Section.of(RECORD, loaded(data.removesuffix(b"\0"))).fields)
+
+    @classmethod
+    def from_guest(cls, guest: GuestConfig, extra: Mapping[str, Any] | None = None) -> DomainConfig:
+        """Return what `xl create` would make of the same configuration, and `extra` beside it.
+
+        `extra` (JSON's types only) stands under the key "xenqemu", which libxl ignores.
+        """
+        tree = {
+            "c_info": {
+                "type": guest.type,
+                "name": guest.name,
+                "uuid": guest.uuid,
+                "run_hotplug_scripts": "True",
+            },
+            "b_info": _build_info(guest),
+            "disks": [written(DISK, disk) for disk in guest.disks] or None,
+            "nics": [written(NIC, nic) for nic in guest.nics] or None,
+            **_actions(guest),
+            OURS: dict(extra) if extra else None,
+        }
+        return cls(present(tree))
+
+    def dump(self) -> bytes:
+        """Return the JSON as libxl's writer lays it out, with its LF and without a NUL."""
+        return f"{dumped(self.tree)}\n".encode()
+
+    @property
+    def _c_info(self) -> Section:
+        return Section.of(RECORD, self.tree).section("c_info")
+
+    @property
+    def _b_info(self) -> Section:
+        return Section.of(RECORD, self.tree).section("b_info")
+
+    @property
+    def _hvm(self) -> Section:
+        return self._b_info.optional("type.hvm")
+
+    @property
+    def name(self) -> str:
+        """The domain's name."""
+        return self._c_info.required("name")
+
+    @property
+    def uuid(self) -> str:
+        """The domain's UUID, 36 characters."""
+        value = self._c_info.required("uuid")
+        if not UUID.fullmatch(value):
+            raise self._c_info.wrong("uuid", "a UUID", value)
+        return value
+
+    @property
+    def domid(self) -> int:
+        """The id that a restore asks for: 0 is any, and so is 0xffffffff in what xl lists."""
+        return self._c_info.number("domid", U32) or 0
+
+    @property
+    def type(self) -> str:
+        """The kind of guest: "hvm", "pv" or "pvh"."""
+        return str(self._c_info.choice("type", _TYPES))
+
+    @property
+    def max_vcpus(self) -> int:
+        """The number of vcpus the guest can have."""
+        return self._b_info.number("max_vcpus", MAX_VCPUS) or 1
+
+    @property
+    def max_memkb(self) -> int:
+        """The memory the guest can have, in KiB."""
+        value = self._b_info.number("max_memkb", MAX_KB)
+        return DEFAULT_MIB * 1024 if value is None else value
+
+    @property
+    def target_memkb(self) -> int:
+        """The memory the guest is to balloon to, in KiB."""
+        value = self._b_info.number("target_memkb", MAX_KB)
+        return self.max_memkb if value is None else value
+
+    @property
+    def kernel(self) -> str | None:
+        """The path of a kernel to boot directly."""
+        return self._b_info.text("kernel")
+
+    @property
+    def ramdisk(self) -> str | None:
+        """The path of that kernel's initial ramdisk."""
+        return self._b_info.text("ramdisk")
+
+    @property
+    def cmdline(self) -> str | None:
+        """That kernel's command line."""
+        return self._b_info.text("cmdline")
+
+    @property
+    def vga(self) -> str:
+        """The emulated adapter: "std", "cirrus", "none" or "qxl"; libxl's default is cirrus."""
+        if self.type != "hvm":
+            return "none"
+        kind = self._hvm.optional("vga").text("kind")
+        return "cirrus" if kind in (None, "unknown") else str(kind)
+
+    @property
+    def serial(self) -> tuple[str, ...]:
+        """The emulated serial ports, each in QEMU's words; xl wrote one as `serial` alone."""
+        one = self._hvm.text("serial")
+        return self._hvm.texts("serial_list") if one is None else (one,)
+
+    @property
+    def disks(self) -> tuple[Disk, ...]:
+        """The disks, in the order they stand in."""
+        sections = Section.of(RECORD, self.tree).sections("disks")
+        return tuple(Disk(**read(DISK, section)) for section in sections)
+
+    @property
+    def nics(self) -> tuple[Nic, ...]:
+        """The network interfaces, in the order they stand in."""
+        sections = Section.of(RECORD, self.tree).sections("nics")
+        return tuple(Nic(**read(NIC, section)) for section in sections)
+
+    @property
+    def extra(self) -> Mapping[str, Any]:
+        """What xenqemu keeps here for itself; empty in a configuration of libxl's alone."""
+        return Section.of(f"{RECORD} {OURS}", self.tree.get(OURS, {})).fields
+
+    def with_extra(self, extra: Mapping[str, Any]) -> DomainConfig:
+        """Return the same configuration with something else kept for xenqemu; nothing if empty."""
+        tree = {key: value for key, value in self.tree.items() if key != OURS}
+        return DomainConfig({**tree, OURS: dict(extra)} if extra else tree)
+
+    def with_name(self, name: str) -> DomainConfig:
+        """Return the same configuration under another name."""
+        return self._with_c_info({**self._c_info.fields, "name": name})
+
+    def with_domid(self, domid: int) -> DomainConfig:
+        """Return the same configuration asking for `domid`; 0 asks for any, by saying nothing."""
+        fields = [(key, value) for key, value in self._c_info.fields.items() if key != "domid"]
+        if domid:
+            after_name = [key for key, _ in fields].index("name") + 1
+            fields.insert(after_name, ("domid", domid))
+        return self._with_c_info(dict(fields))
+
+    def _with_c_info(self, c_info: dict[str, Any]) -> DomainConfig:
+        return DomainConfig({**self.tree, "c_info": c_info})
+
+
+_VIEWS = tuple(name for name, view in vars(DomainConfig).items() if isinstance(view, property))
+
+
+def _actions(guest: GuestConfig) -> dict[str, str]:
+    names = ("on_poweroff", "on_reboot", "on_watchdog", "on_crash", "on_soft_reset")
+    actions = {name: getattr(guest, name) for name in names}
+    return {name: action for name, action in actions.items() if action != "destroy"}
+
+
+def _build_info(guest: GuestConfig) -> dict[str, Any]:
+    kind = _hvm(guest) if guest.type == "hvm" else {}
+    return present(
+        {
+            "max_vcpus": guest.maxvcpus,
+            "avail_vcpus": list(range(guest.vcpus)),
+            "tsc_mode": None if guest.tsc_mode == "default" else guest.tsc_mode,
+            "max_memkb": guest.maxmem * 1024,
+            "target_memkb": guest.memory * 1024,
+            "device_model_version": guest.device_model_version,
+            "sched_params": {},
+            "claim_mode": "True",
+            "kernel": guest.kernel,
+            "cmdline": guest.cmdline,
+            "ramdisk": guest.ramdisk,
+            f"type.{guest.type}": kind,
+            "arch_arm": {},
+            "arch_x86": {},
+        }
+    )
+
+
+def _hvm(guest: GuestConfig) -> dict[str, Any]:
+    return present(
+        {
+            "vga": present({"kind": guest.vga}),
+            "vnc": present({"enable": DEFBOOL_WORDS[guest.vnc]}),
+            "sdl": present({"enable": DEFBOOL_WORDS[guest.sdl]}),
+            "spice": {},
+            "boot": guest.boot,
+            "usb": DEFBOOL_WORDS[guest.usb],
+            "usbdevice_list": list(guest.usbdevice) or None,
+            "serial_list": list(guest.serial) or None,
+            "rdm": {},
+        }
+    )

@@ -1,0 +1,134 @@
+"""Disks and nics, as libxl_device_disk and libxl_device_nic stand in JSON (libxl_types.idl)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from xenqemu.formats.config.libxl_json import U31, U32, U64, Section
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A disk as a spec of xl-disk-configuration(5) or a libxl_device_disk names it.
+
+    `target` is the backing file or device, `backend` the driver domain, None where libxl decides.
+    """
+
+    target: str | None
+    vdev: str
+    format: str = "raw"
+    readwrite: bool = True
+    backendtype: str | None = None
+    script: str | None = None
+    cdrom: bool = False
+    removable: bool = False
+    backend: str | None = None
+    direct_io_safe: bool = False
+    discard: bool | None = None
+
+
+@dataclass(frozen=True)
+class Nic:
+    """A network interface as a spec of xl-network-configuration(5) or a libxl_device_nic names it.
+
+    `nictype` is "vif_ioemu" (emulated and PV), "vif" (PV only) or None where libxl decides; the
+    rate is `rate_bytes_per_interval` in each `rate_interval_usecs` microseconds.
+    """
+
+    devid: int | None = None
+    mac: str | None = None
+    bridge: str | None = None
+    model: str | None = None
+    nictype: str | None = None
+    script: str | None = None
+    ip: str | None = None
+    ifname: str | None = None
+    mtu: int | None = None
+    gatewaydev: str | None = None
+    backend: str | None = None
+    rate_bytes_per_interval: int | None = None
+    rate_interval_usecs: int | None = None
+
+
+class Field(NamedTuple):
+    """How an attribute stands in JSON: `write` returns None for what is left out."""
+
+    key: str
+    attribute: str
+    read: Callable[[Section, str], Any]
+    write: Callable[[Any], Any]
+
+
+def _text(key: str, attribute: str = "") -> Field:
+    return Field(key, attribute or key, Section.text, lambda value: value)
+
+
+def _number(key: str, high: int) -> Field:
+    return Field(key, key, lambda section, key: section.number(key, high), lambda value: value)
+
+
+def _bit(key: str, attribute: str) -> Field:
+    def read(section: Section, key: str) -> bool:
+        return bool(section.number(key, U31))
+
+    return Field(key, attribute, read, lambda value: 1 if value else None)
+
+
+DEFBOOL = {None: None, "<default>": None, "True": True, "False": False}
+DEFBOOL_WORDS = {None: None, True: "True", False: "False"}
+
+DISK = (
+    _text("backend_domname", "backend"),
+    _text("pdev_path", "target"),
+    Field("vdev", "vdev", Section.required, lambda value: value),
+    _text("backend", "backendtype"),
+    Field("format", "format", lambda s, key: s.text(key) or "unknown", lambda value: value),
+    _text("script"),
+    _bit("removable", "removable"),
+    _bit("readwrite", "readwrite"),
+    _bit("is_cdrom", "cdrom"),
+    Field(
+        "direct_io_safe",
+        "direct_io_safe",
+        lambda s, key: s.choice(key, {None: False, False: False, True: True}),
+        lambda value: True if value else None,
+    ),
+    Field(
+        "discard_enable",
+        "discard",
+        lambda s, key: s.choice(key, DEFBOOL),
+        DEFBOOL_WORDS.get,
+    ),
+)
+NIC = (
+    _text("backend_domname", "backend"),
+    _number("devid", U31),
+    _number("mtu", U31),
+    _text("model"),
+    _text("mac"),
+    _text("ip"),
+    _text("bridge"),
+    _text("ifname"),
+    _text("script"),
+    _text("nictype"),
+    _number("rate_bytes_per_interval", U64),
+    _number("rate_interval_usecs", U32),
+    _text("gatewaydev"),
+)
+
+
+def read(fields: tuple[Field, ...], section: Section) -> dict[str, Any]:
+    """Return the attributes of the device that `section` is."""
+    return {field.attribute: field.read(section, field.key) for field in fields}
+
+
+def written(fields: tuple[Field, ...], device: object) -> dict[str, Any]:
+    """Return the JSON object of a device, without what has its default."""
+    return present({f.key: f.write(getattr(device, f.attribute)) for f in fields})
+
+
+def present(fields: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what is None."""
+    return {key: value for key, value in fields.items() if value is not None}

@@ -1,0 +1,1 @@
+"""QEMU's stream: the state of its devices, as xen-save-devices-state writes it."""

@@ -1,0 +1,1 @@
+"""What libxl and its save helper say to each other."""

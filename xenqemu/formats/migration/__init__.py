@@ -1,0 +1,1 @@
+"""What two hosts say to each other while a domain migrates."""

@@ -1,0 +1,62 @@
+"""What a guest was told of its CPU that another CPU policy lacks.
+
+A guest that was told of a feature goes on using it: on a host without it, it crashes, though Xen
+lets it be built.  The features stand in these words of the CPUID leaves, one a bit:
+
+::
+
+    1             ecx edx         basic
+    7.0 7.1 7.2   eax ebx ecx edx structured extended
+    d.1           eax             XSAVE
+    80000001      ecx edx         extended
+    80000007 edx  80000008 ebx  80000021 eax
+
+Source: xen/include/public/arch-x86/cpufeatureset.h.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from xenqemu.formats.stream.libxc_records import CpuidLeaf
+
+NO_SUBLEAF = 0xFFFFFFFF
+"""The subleaf of a leaf that has none."""
+
+REGISTERS = ("eax", "ebx", "ecx", "edx")
+
+WORDS = (
+    *((1, NO_SUBLEAF, register) for register in ("ecx", "edx")),
+    *((7, 0, register) for register in ("ebx", "ecx", "edx")),
+    *((7, 1, register) for register in REGISTERS),
+    (7, 2, "edx"),
+    (0xD, 1, "eax"),
+    *((0x80000001, NO_SUBLEAF, register) for register in ("ecx", "edx")),
+    (0x80000007, NO_SUBLEAF, "edx"),
+    (0x80000008, NO_SUBLEAF, "ebx"),
+    (0x80000021, NO_SUBLEAF, "eax"),
+)
+"""Leaf, subleaf and register of each word of features."""
+
+
+SHARED = {(0x80000001, NO_SUBLEAF, "edx"): 0x0183F3FF}
+"""Bits that repeat those of leaf 1 edx where the guest's CPU is AMD's, and in no policy of a host
+(CPUID_COMMON_1D_FEATURES)."""
+
+
+def lacking(guest: Iterable[CpuidLeaf], host: Iterable[CpuidLeaf]) -> Iterator[str]:
+    """Yield each feature of the guest's that the host's policy lacks, as "7.0 ebx bit 16"."""
+    told, had = _words(guest), _words(host)
+    for word in WORDS:
+        gone = told.get(word, 0) & ~had.get(word, 0) & ~SHARED.get(word, 0)
+        leaf, subleaf, register = word
+        place = f"{leaf:x}" if subleaf == NO_SUBLEAF else f"{leaf:x}.{subleaf:x}"
+        yield from (f"{place} {register} bit {bit}" for bit in range(32) if gone >> bit & 1)
+
+
+def _words(leaves: Iterable[CpuidLeaf]) -> dict[tuple[int, int, str], int]:
+    return {
+        (leaf.leaf, leaf.subleaf, register): value
+        for leaf in leaves
+        for register, value in zip(REGISTERS, leaf[2:], strict=True)
+    }

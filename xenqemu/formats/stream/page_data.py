@@ -1,0 +1,177 @@
+"""The PAGE_DATA record of libxc: guest pages, which are never held here.
+
+::
+
+    u32 count (1 or more)   u32 0
+    u64 entry[count]        bits 63-60 type, 59-52 zero, 51-0 pfn
+    4096 bytes for each entry that has data, in their order
+
+    type  0       ordinary page                      data
+          1-4     L1-L4 page table (PV)              data
+          9-C     the same, pinned                   data
+          D       broken: not populated              -
+          E       populate, say nothing of contents  -
+          F       a hole                             -
+          5-8     illegal
+
+Writers put at most 1024 entries in a record; readers know no bound but that of all records.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+from xenqemu.errors import BadRecord
+from xenqemu.formats.stream.framing import HEADER, RecordHeader
+from xenqemu.formats.stream.libxc_records import PAGE_SIZE, RECORD_LIMIT
+from xenqemu.formats.stream.sink import Sink
+from xenqemu.formats.stream.source import Source, bounded
+
+WHERE = "libxc PAGE_DATA"
+COUNT = struct.Struct("<II")
+ENTRY = struct.Struct("<Q")
+TYPE_SHIFT = 60
+PFN_MASK = (1 << 52) - 1
+
+BROKEN = 0xD << TYPE_SHIFT
+XALLOC = 0xE << TYPE_SHIFT
+XTAB = 0xF << TYPE_SHIFT
+"""An entry is one of these (or a page table's type, or 0) and a pfn, or-ed."""
+
+WITHOUT_DATA = b"\xd0\xe0\xf0"
+LEGAL = bytes(kind << 4 for kind in range(16) if kind not in range(5, 9))
+LOW_NIBBLE = bytes(range(16))
+_OF_ONE_TYPE = re.compile(rb"(.)\1*+", re.DOTALL)
+
+
+class Run(NamedTuple):
+    """`pages` consecutive pages from `pfn` on, all of one type (as in an entry: shifted)."""
+
+    type: int
+    pfn: int
+    pages: int
+
+    @property
+    def has_data(self) -> bool:
+        """Whether the pages of this run stand in the record."""
+        return self.type < BROKEN
+
+
+@dataclass(frozen=True)
+class PageData:
+    """Which pages a record holds: `table` are its entries, 8 bytes each, as in the record."""
+
+    TYPE: ClassVar[int] = 0x01
+    NAME: ClassVar[str] = "PAGE_DATA"
+    table: bytes
+
+    @classmethod
+    def of(cls, entries: Sequence[int]) -> PageData:
+        """Return the value for `entries` (u64: type << 60 | pfn)."""
+        return cls(struct.pack(f"<{len(entries)}Q", *entries))
+
+    @property
+    def count(self) -> int:
+        """How many entries there are."""
+        return len(self.table) // ENTRY.size
+
+    @property
+    def data_size(self) -> int:
+        """Bytes of pages that follow the entries."""
+        # The type stands in the last byte of each entry; a loop over them would cost more
+        # than copying the pages.
+        return PAGE_SIZE * len(self.table[7::8].translate(None, WITHOUT_DATA))
+
+    @property
+    def body_size(self) -> int:
+        """Bytes of the whole body."""
+        return COUNT.size + len(self.table) + self.data_size
+
+    def entries(self) -> Iterator[int]:
+        """Yield the entries (u64: type << 60 | pfn)."""
+        for (entry,) in ENTRY.iter_unpack(self.table):
+            yield entry
+
+    def runs(self) -> Iterator[Run]:
+        """Yield the entries as runs of consecutive pfns of one type."""
+        for span in _OF_ONE_TYPE.finditer(self.table[7::8]):
+            yield from _runs(self.table[span.start() * ENTRY.size : span.end() * ENTRY.size])
+
+    def check(self, offset: int) -> None:
+        """Raise `BadRecord` for an entry that is illegal; `offset` is that of the first one."""
+        if not self.table or len(self.table) % ENTRY.size:
+            got = f"{len(self.table)} bytes"
+            raise BadRecord(WHERE, offset, "one or more entries of 8 bytes", got)
+        types, reserved = self.table[7::8], self.table[6::8]
+        if types.translate(None, LEGAL) or reserved.translate(None, LOW_NIBBLE):
+            at, entry = next(self._illegal())
+            expected = "a type of 0-4 or 9-F and bits 52-59 zero"
+            raise BadRecord(WHERE, offset + at, expected, f"{entry:#018x}")
+
+    def _illegal(self) -> Iterator[tuple[int, int]]:
+        for index, entry in enumerate(self.entries()):
+            if entry >> TYPE_SHIFT in range(5, 9) or entry >> 52 & 0xFF:
+                yield index * ENTRY.size, entry
+
+
+def read(source: Source, header: RecordHeader) -> PageData:
+    """Read count and entries; `source` is left at the first page (there is no padding)."""
+    bounded(header.length, RECORD_LIMIT, WHERE, header.offset + 4, "a length")
+    if header.length < COUNT.size:
+        expected = f"a body of {COUNT.size} bytes or more"
+        raise BadRecord(WHERE, header.offset + 4, expected, str(header.length))
+    offset = source.offset
+    count, reserved = COUNT.unpack(source.exact(COUNT.size, WHERE))
+    if reserved:
+        raise BadRecord(WHERE, offset + 4, "zero in a reserved field", f"{reserved:#x}")
+    bounded(count, (header.length - COUNT.size) // ENTRY.size, WHERE, offset, "a count")
+    pages = PageData(source.exact(count * ENTRY.size, WHERE))
+    pages.check(offset + COUNT.size)
+    if pages.body_size != header.length:
+        expected = f"a body of {pages.body_size} bytes for these entries"
+        raise BadRecord(WHERE, header.offset + 4, expected, str(header.length))
+    return pages
+
+
+def write(sink: Sink, pages: PageData, buffers: Sequence[bytes | bytearray | memoryview]) -> None:
+    """Write the record: `buffers` are the pages that have data, in order, in any pieces of bytes.
+
+    Nothing is joined; it is one system call where `sink` is a file and the pieces are few.
+    Raises `BadRecord` or `TooBig` before anything is written.
+    """
+    pages.check(sink.offset + HEADER.size + COUNT.size)
+    length = bounded(pages.body_size, RECORD_LIMIT, WHERE, sink.offset, "a length")
+    given = sum(len(buffer) for buffer in buffers)
+    if given != pages.data_size:
+        raise BadRecord(WHERE, sink.offset, f"{pages.data_size} bytes of pages", str(given))
+    head = HEADER.pack(PageData.TYPE, length) + COUNT.pack(pages.count, 0) + pages.table
+    sink.writev([head, *buffers])
+
+
+def skip(pages: PageData, source: Source) -> None:
+    """Pass over the pages, without reading them where the source is a file."""
+    source.skip(pages.data_size, WHERE)
+
+
+def _runs(table: bytes) -> Iterator[Run]:
+    """Yield the runs of one or more entries of one type; most often it is one, seen at a look."""
+    (first,), (last,) = ENTRY.unpack_from(table), ENTRY.unpack_from(table, len(table) - ENTRY.size)
+    count = len(table) // ENTRY.size
+    if last - first == count - 1 and table == struct.pack(f"<{count}Q", *range(first, last + 1)):
+        yield _run(first, last + 1)
+        return
+    after = first
+    for (entry,) in ENTRY.iter_unpack(table):
+        if entry != after:
+            yield _run(first, after)
+            first = after = entry
+        after += 1
+    yield _run(first, after)
+
+
+def _run(first: int, after: int) -> Run:
+    return Run(first & ~PFN_MASK, first & PFN_MASK, after - first)

@@ -1,0 +1,278 @@
+"""A lease beside a disk image: the guest of which host may write it, where hosts share a storage.
+
+::
+
+    IMAGE.xenqemu-lease        {"holder": PARTY, "heir": PARTY or null}, as JSON
+    IMAGE.xenqemu-lease.new    the next one, being written
+    IMAGE.xenqemu-lease.lock   there while somebody looks at the lease or changes it
+    PARTY                      {"host", "boot", "vm", "since"}
+
+    (none)       --take-->     holder                  one guest begins to use the image
+    holder       --take-->     holder, heir            it is being built on the heir's host too, and
+                                                       stands still there
+    holder, heir --claim-->    the two change places   by the heir, before it lets the guest run:
+                                                       the point of no return
+    holder, heir --settle-->   holder                  the move is over, says who has the guest
+    holder, heir --release-->  the other, as holder    its copy is gone
+    holder       --release-->  (none)
+
+A host knows its own guests by its xenstore; so what is its own here it may take over at any time,
+also what it left when it crashed: then the lease names a former boot.  Whether another host still
+lives it cannot know, so that what is another's is refused; when that is gone for good, removing
+the file is for a human.  A part in a move is worth something only as long as its host stays up: a
+holder that crashed meanwhile must ask whether the heir became the guest, an heir has to be built
+again.
+
+That a guest moves is known by the name of its domain while it is being built, NAME--incoming, as
+xl's (xl_migrate.c) and ours have it.  xl claims nothing: there the old host's `release` completes
+the move.
+
+All functions follow symbolic links, may be repeated, and raise `HostError` where the lease cannot
+be read or written, `HostTimeout` where its lock is held for long.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xenqemu.errors import HostError, InUse
+from xenqemu.host.party_deadlines import PATIENCE, Deadlines
+from xenqemu.system import lock_file
+from xenqemu.system.descriptors import sync_folder
+from xenqemu.system.process import boot_id
+
+if TYPE_CHECKING:  # hotplug scripts, which start anew for each disk, do without it
+    from xenqemu.formats.config.domain_config import DomainConfig
+
+SUFFIX = ".xenqemu-lease"
+
+LONGEST = 4096
+"""Bytes of a lease at most; more is damage."""
+
+
+@dataclass(frozen=True)
+class Party:
+    """A guest on a host: `boot` is the host's boot, `since` when it got its part of a lease."""
+
+    host: str
+    boot: str
+    vm: str
+    since: str = ""
+
+    @classmethod
+    def here(cls, vm: str, place: str = "") -> Party:
+        """Return the guest of this uuid on this machine; `place` tells hosts on it apart."""
+        return cls(host_id(place), boot_id(), vm.lower())
+
+    def __str__(self) -> str:
+        """As errors name it."""
+        return f"domain {self.vm} on host {self.host}"
+
+
+@dataclass(frozen=True)
+class Lease:
+    """Who may write an image, and who has it once the holder lets go of it."""
+
+    holder: Party
+    heir: Party | None = None
+
+
+def host_id(place: str = "") -> str:
+    """Return what names this host among those that share its storage: its name and machine-id(5).
+
+    The name tells machines apart that were made of one image.
+    """
+    try:
+        machine = Path("/etc/machine-id").read_text().strip()
+    except FileNotFoundError:
+        machine = ""
+    return "/".join(filter(None, (os.uname().nodename, machine, place)))
+
+
+def held(image: Path) -> Lease | None:
+    """Return the lease of an image, None if nobody has it."""
+    return _read(_file(image))
+
+
+def take(
+    image: Path, who: Party, deadlines: Deadlines = PATIENCE, *, incoming: bool = False
+) -> None:
+    """Become the holder, or the heir if the same guest holds it elsewhere and is moving here.
+
+    That it moves is known to the caller (`incoming`), or from its being the heir already.  Whether
+    the image is free on this very host is the caller's to know.  Raises `InUse`, naming who has it.
+    """
+    with _changing(image, deadlines) as file:
+        lease = _read(file)
+        if lease is None:
+            _write(file, Lease(_now(who)))
+        elif lease.holder.host == who.host:
+            _refuse_beside_heir(file, lease, who)
+            _write(file, replace(lease, holder=_now(who)))
+        elif lease.holder.vm == who.vm and (incoming or _is_heir(lease, who)):
+            _write(file, replace(lease, heir=_now(who)))
+        else:
+            raise _in_use(file, lease.holder)
+
+
+def claim(image: Path, who: Party, deadlines: Deadlines = PATIENCE) -> None:
+    """Become the holder, whose heir the former one is: from now on the guest may run here.
+
+    Nothing if `who` holds it already.  Raises `InUse` if it has no part in the lease (any more).
+    """
+    with _changing(image, deadlines) as file:
+        lease = _read(file)
+        if lease is None:
+            raise InUse(f"{image} is no longer held by {who}: somebody has removed {file}")
+        part = _part(file, lease, who)
+        if part != lease.holder:
+            _write(file, Lease(_now(part), lease.holder))
+
+
+def settle(image: Path, who: Party, deadlines: Deadlines = PATIENCE) -> None:
+    """Be the only one with a part in the lease: the move is over, and `who` has the guest.
+
+    Nothing if there is none any more.  Raises `InUse` if `who` has no part in it.
+    """
+    with _changing(image, deadlines) as file:
+        lease = _read(file)
+        if lease is not None and lease != (alone := Lease(_part(file, lease, who))):
+            _write(file, alone)
+
+
+def moved(image: Path, who: Party) -> bool:
+    """Tell whether the guest has gone from `who` for good: another host alone has its image."""
+    lease = held(image)
+    if lease is None or _is_held(lease, who):
+        return False
+    return lease.holder.vm == who.vm and not _is_heir(lease, who)
+
+
+def release(image: Path, who: Party, deadlines: Deadlines = PATIENCE) -> None:
+    """Let go of what `who` has of the lease; nothing if that has no part in it.
+
+    Where `who` names no guest, it is whichever its host has let write.  What the host has from a
+    former boot is left: somebody may have become the heir of it.
+    """
+    with _changing(image, deadlines) as file:
+        lease = _read(file)
+        if lease is None:
+            return
+        if _is_of(lease.holder, who):
+            _write(file, Lease(lease.heir) if lease.heir else None)
+        elif lease.heir is not None and _is_of(lease.heir, who):
+            _write(file, replace(lease, heir=None))
+
+
+def _is_of(party: Party, who: Party) -> bool:
+    return (party.host, party.boot) == (who.host, who.boot) and who.vm in ("", party.vm)
+
+
+def _refuse_beside_heir(file: Path, lease: Lease, who: Party) -> None:
+    """Raise `InUse` if the heir may be the guest: we came up anew since, or are another guest."""
+    if lease.heir and (lease.holder.boot != who.boot or lease.heir.vm != who.vm):
+        raise _in_use(file, lease.heir)
+
+
+def _is_held(lease: Lease, who: Party) -> bool:
+    return (lease.holder.host, lease.holder.vm) == (who.host, who.vm)
+
+
+def _is_heir(lease: Lease, who: Party) -> bool:
+    return lease.heir is not None and _is_of(lease.heir, who)
+
+
+def _part(file: Path, lease: Lease, who: Party) -> Party:
+    """Return what `who` is in a lease; raise `InUse`, naming who has it, if that is nothing."""
+    if _is_held(lease, who):
+        return lease.holder
+    if lease.heir is None or not _is_of(lease.heir, who):
+        raise _in_use(file, lease.holder)
+    return lease.heir
+
+
+def _in_use(file: Path, party: Party) -> InUse:
+    image = file.name.removesuffix(SUFFIX)
+    return InUse(
+        f"{file.with_name(image)} is held by {party} since {party.since}; "
+        f"if that is gone for good, remove {file}"
+    )
+
+
+def _now(who: Party) -> Party:
+    return replace(who, since=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+
+
+def images(config: DomainConfig) -> Iterator[Path]:
+    """Give the images that a guest writes; a device on the storage itself has no lease."""
+    for disk in config.disks:
+        if disk.target and disk.readwrite and not Path(disk.target).is_block_device():
+            yield Path(disk.target)
+
+
+def _file(image: Path) -> Path:
+    path = image.resolve()
+    return path.with_name(path.name + SUFFIX)
+
+
+@contextmanager
+def _changing(image: Path, deadlines: Deadlines) -> Iterator[Path]:
+    """Hold the lock of the lease for the block, and give its file."""
+    file = _file(image)
+    with lock_file.held(file.with_name(f"{file.name}.lock"), deadlines.lease_lock):
+        yield file
+
+
+def _read(file: Path) -> Lease | None:
+    try:
+        with file.open("rb") as lease:
+            text = lease.read(LONGEST + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise HostError(f"{file}: {error.strerror}") from error
+    try:
+        return _parsed(json.loads(text[:LONGEST]))
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise HostError(f"{file} is damaged; if no guest uses the image, remove it") from error
+
+
+def _parsed(tree: Mapping[str, Any]) -> Lease:
+    heir = tree["heir"]
+    return Lease(_party(tree["holder"]), None if heir is None else _party(heir))
+
+
+def _party(tree: Mapping[str, Any]) -> Party:
+    party = Party(**tree)
+    if not all(isinstance(value, str) for value in tree.values()):
+        raise TypeError
+    return party
+
+
+def _write(file: Path, lease: Lease | None) -> None:
+    """Replace the lease, so that it is whole at any time; remove it if there is none any more."""
+    try:
+        if lease is None:
+            file.unlink()
+        else:
+            draft = file.with_name(f"{file.name}.new")  # nobody else's: we have the lock
+            _write_private(draft, f"{json.dumps(asdict(lease), indent=1)}\n".encode())
+            draft.rename(file)
+        sync_folder(file.parent)
+    except OSError as error:
+        raise HostError(f"{file}: {error.strerror}") from error
+
+
+def _write_private(path: Path, data: bytes) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(path, flags, 0o600), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())

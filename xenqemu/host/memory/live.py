@@ -1,0 +1,96 @@
+"""Writing the memory of a guest that runs: rounds, the freeze, the rest.
+
+The loop is one for all hosts.  What differs is how a host knows which pages changed, and that is
+behind `ChangingPages`: Xen keeps a log, in the lab the pages are compared with what was written.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Protocol
+
+from xenqemu.errors import NotConverged
+from xenqemu.formats.stream.sink import Sink
+from xenqemu.host.precopy import Precopy, Round, Step, decide
+from xenqemu.host.protocol import Live, Progress
+from xenqemu.system.cancellation import patiently
+from xenqemu.system.deadline import Deadline
+
+
+class ChangingPages(Protocol):
+    """The pages of a guest, some of which are still to be written: at first all."""
+
+    def write(self, progress: Progress) -> int:
+        """Write these pages, while they may change again; return their number."""
+
+    def find_changed(self, *, frozen: bool) -> int:
+        """Find the pages that changed since they were last written; return their number.
+
+        Once the guest is `frozen` none is missed; of one that runs some may be found only later.
+        """
+
+
+class Pace:
+    """Keeps `out` to a limit (bytes per second, None for none) from now on, by waiting."""
+
+    def __init__(self, out: Sink, limit: int | None) -> None:
+        self._out = out
+        self._limit = limit
+        self._start = out.offset
+        self._began = time.monotonic()
+        self.waited = 0.0
+
+    def keep(self) -> None:
+        """Wait until what was written so far may have been."""
+        if self._limit:
+            due = Deadline(self._began + (self._out.offset - self._start) / self._limit)
+            self.waited += due.left
+            patiently(time.sleep, due.left)
+
+
+def write_live(pages: ChangingPages, out: Sink, progress: Progress, live: Live) -> None:
+    """Write the pages of a running guest to `out`, freezing it in between.
+
+    `progress` is of the round that goes on.  Raises `NotConverged`, the guest not having been
+    touched, where the policy wants that.
+    """
+    rounds: list[Round] = []
+    step = Step.GO_ON
+    while step is Step.GO_ON:
+        written = _write(pages, out, progress, len(rounds) + 1, live.precopy.bandwidth)
+        began = time.monotonic()
+        changed = pages.find_changed(frozen=False)
+        rounds.append(replace(written, changed=changed, look=time.monotonic() - began))
+        live.report(rounds[-1])
+        step = decide(live.precopy, rounds)
+    if step is Step.GIVE_UP:
+        raise not_converged(live.precopy, rounds[-1])
+    live.freeze()
+    pages.find_changed(frozen=True)
+    live.report(_write(pages, out, progress, len(rounds) + 1, None))
+
+
+def not_converged(policy: Precopy, last: Round) -> NotConverged:
+    """Return the error for a guest that changes its memory faster than it can be written."""
+    wanted = "" if policy.max_freeze is None else f" (not more than {policy.max_freeze:g} s wanted)"
+    return NotConverged(
+        f"after {last.number} rounds {last.changed} pages had changed again: "
+        f"a freeze of {last.expected_freeze:.2g} s is expected{wanted}"
+    )
+
+
+def _write(
+    pages: ChangingPages, out: Sink, progress: Progress, number: int, bandwidth: int | None
+) -> Round:
+    """Write what is to be written, as round `number`."""
+    pace = Pace(out, bandwidth)
+    start, began = out.offset, time.monotonic()
+
+    def paced(done: int, total: int) -> None:
+        progress(done, total)
+        pace.keep()
+
+    count = pages.write(paced)
+    seconds = time.monotonic() - began - pace.waited
+    return Round(number, count, out.offset - start, seconds)

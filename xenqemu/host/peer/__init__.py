@@ -1,0 +1,1 @@
+"""The other host of a migration: the way there, and what is said."""

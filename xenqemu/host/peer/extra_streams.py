@@ -1,0 +1,89 @@
+"""The further streams of a record on their way to a receiver: a command each, as the first has one.
+
+They are begun one by one, once the first has led to a receiver, so that one password is asked for
+at a time; and each is there before the guest is touched.  When it is over they are all hung up
+before the first one is waited for: the other host may be listening to any of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+from xenqemu.errors import ProtocolError, ReplyLost
+from xenqemu.formats.migration.stream_chunks import READY
+from xenqemu.formats.stream.sink import Buffer
+from xenqemu.host.party_deadlines import PATIENCE, Deadlines
+from xenqemu.host.peer.command import Listener, Transport, carried, unheard
+from xenqemu.host.peer.peer import Peer, explained
+from xenqemu.system.deadline import Deadline
+
+
+class Stream:
+    """Stream `number` beside that of `peer`, through a command of its own."""
+
+    def __init__(
+        self, number: int, peer: Peer, transport: Transport, deadlines: Deadlines = PATIENCE
+    ) -> None:
+        self.wire = transport.wire
+        self._number = number
+        self._peer = peer
+        self._transport = transport
+        self._deadlines = deadlines
+
+    def hear(self) -> None:
+        """Hear that the receiver has it.
+
+        Raises `ProtocolError` where something else is said, `ReplyLost` or `HostTimeout` where
+        nothing is.
+        """
+        seconds = self._deadlines.peer_stream
+        deadline = Deadline.after(seconds)
+        with explained(f"waiting for stream {self._number}", seconds, self._ending):
+            said = b""
+            while said != READY:
+                piece = self.wire.read(len(READY) - len(said), deadline)
+                said += piece
+                if not READY.startswith(said):
+                    raise ProtocolError(f"expected {READY!r}, got {said!r}")
+                if not piece:
+                    raise ReplyLost("the other host hung up")
+
+    def writev(self, buffers: Sequence[Buffer]) -> int:
+        """Send some bytes of the record and return how many, for a `Sink`."""
+        seconds = self._deadlines.peer_stall
+        with explained(f"sending the record by stream {self._number}", seconds, self._ending):
+            return self.wire.writev(buffers, Deadline.after(seconds))
+
+    def _ending(self) -> str:
+        """Say how both commands ended: what the receiver said last came by the first."""
+        self.wire.hang_up()
+        self._peer.wire.hang_up()
+        first = self._peer.ending
+        return "; ".join([*([first()] if first else []), self._transport.ending()])
+
+
+@contextmanager
+def streams_by(
+    runes: Sequence[str],
+    peer: Peer,
+    listener: Listener = unheard,
+    deadlines: Deadlines = PATIENCE,
+) -> Iterator[tuple[Stream, ...]]:
+    """Run the commands that lead to a receiver beside that of `peer`, for the block.
+
+    Raises as `Stream.hear`.
+    """
+    wires = [peer.wire]
+    streams = []
+    with ExitStack() as stack:
+        try:
+            for number, rune in enumerate(runes, 1):
+                transport = stack.enter_context(carried(rune, listener, deadlines))
+                wires.append(transport.wire)
+                streams.append(Stream(number, peer, transport, deadlines))
+                streams[-1].hear()
+            yield tuple(streams)
+        finally:
+            for wire in wires:
+                wire.hang_up()

@@ -1,0 +1,208 @@
+"""Where the streams of one record meet: commands find one receiver by a token.
+
+::
+
+    migrate-receive --streams N --token TOKEN    has the first stream, listens on FOLDER/TOKEN.meet
+    migrate-receive --stream K --token TOKEN     has stream K, connects there
+        -> u8 K, with its standard input (SCM_RIGHTS)
+        <- "j"    joined: from now on the receiver reads it
+        <- "t"    taken: the receiver has the whole record
+        <- end
+
+The one that has stream K stays until the end, since what leads to it (sshd) gives a stream up when
+its program has ended.  FOLDER is that of the host's operations, nobody else's; so a token need not
+be secret, only be told from others.  A receiver that is killed leaves a socket that refuses; the
+next one removes it.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from secrets import token_hex
+from struct import Struct
+from typing import IO
+
+from xenqemu.errors import HostError, HostTimeout, ReplyLost
+from xenqemu.formats.stream.source import CHUNK
+from xenqemu.host.party_deadlines import PATIENCE, Deadlines
+from xenqemu.host.peer.wire import Incoming, Wire
+from xenqemu.system.cancellation import patiently
+from xenqemu.system.deadline import Deadline
+from xenqemu.system.descriptors import enlarge
+from xenqemu.system.private_folder import locked
+
+DIGITS = 8
+"""Hexadecimal digits of a token: in the lab's folder a socket's name must not be longer."""
+
+SUFFIX = ".meet"
+
+JOINED, TAKEN = b"j", b"t"
+
+_CREDENTIALS = Struct("iii")
+"""Of the other end of a Unix socket: process, user, group (unix(7), SO_PEERCRED)."""
+
+
+def new_token() -> str:
+    """Return a token that no other record has."""
+    return token_hex(DIGITS // 2)
+
+
+class Meeting:
+    """A receiver's side: streams 1 to `count` - 1 are to come to `listener`."""
+
+    def __init__(
+        self, listener: socket.socket, count: int, stack: ExitStack, deadlines: Deadlines
+    ) -> None:
+        self._listener = listener
+        self._count = count
+        self._stack = stack
+        self._deadlines = deadlines
+        self._joined: dict[int, socket.socket] = {}
+        self._files: dict[int, IO[bytes]] = {}
+
+    def streams(self, first: Wire) -> list[Incoming]:
+        """Return the further streams, once all are here.
+
+        Raises `HostTimeout` if one does not come, `ReplyLost` if the first one ends meanwhile.
+        """
+        wanted = range(1, self._count)
+        seconds = self._deadlines.peer_stream * len(wanted)
+        deadline = Deadline.after(seconds)
+        while missing := [number for number in wanted if number not in self._files]:
+            doing = f"waiting for stream {missing[0]} of {self._count}"
+            if self._comes_first(first, deadline):
+                raise ReplyLost(f"{doing}: the other host hung up")
+            if deadline.passed:
+                raise HostTimeout(f"{doing}: it did not come within {seconds:g} s")
+            self._take(missing)
+        stall = self._deadlines.peer_stall
+        files = [(number, self._files[number]) for number in wanted]
+        return [Incoming(Wire(file, file), stall, f"stream {number}") for number, file in files]
+
+    def taken(self) -> None:
+        """Tell all streams that the record is here; one that is gone by now has done its part."""
+        for connection in self._joined.values():
+            with suppress(OSError):
+                connection.send(TAKEN)
+            connection.close()
+
+    def _comes_first(self, first: Wire, deadline: Deadline) -> bool:
+        """Wait for somebody to connect; return True if the first stream has something instead."""
+        poll = select.poll()
+        for each in (first, self._listener):
+            poll.register(each, select.POLLIN)
+        ready = dict(patiently(lambda seconds: poll.poll(seconds * 1000), deadline.left))
+        return first.fileno() in ready
+
+    def _take(self, missing: Sequence[int]) -> None:
+        """Take a stream from whoever has connected; hang up if it is none that is missing.
+
+        What is to be said is so short that it is there at once, or not at all.
+        """
+        connection = self._stack.enter_context(self._listener.accept()[0])
+        connection.settimeout(self._deadlines.peer_end)
+        with suppress(OSError):  # it is gone, or says nothing
+            number, file = self._offered(connection)
+            if number in missing and _is_ours(connection):
+                connection.send(JOINED)
+                self._joined[number], self._files[number] = connection, file
+                return
+        connection.close()
+
+    def _offered(self, connection: socket.socket) -> tuple[int, IO[bytes]]:
+        """Return a stream and its number; raise `ConnectionError` where none is offered."""
+        said, descriptors, *_ = socket.recv_fds(connection, 1, 1, socket.MSG_CMSG_CLOEXEC)
+        files = [self._stack.enter_context(_raw(fd)) for fd in descriptors]
+        if not (said and files):
+            raise ConnectionError
+        enlarge(descriptors[0], CHUNK)
+        return said[0], files[0]
+
+
+@contextmanager
+def meeting(
+    folder: Path, token: str, count: int, deadlines: Deadlines = PATIENCE
+) -> Iterator[Meeting]:
+    """Listen for the further ones of `count` streams, for the block; the streams end with it.
+
+    Raises `HostError` where nobody can be listened for.
+    """
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+        try:
+            with locked(folder):
+                for path in folder.glob(f"*{SUFFIX}"):
+                    _remove_if_left(path)
+                place = _place(folder, token)
+                listener.bind(str(place))
+                stack.callback(place.unlink, missing_ok=True)
+                place.chmod(0o600)
+                listener.listen(count)
+        except OSError as error:
+            raise HostError(f"cannot listen for streams: {error}") from error
+        yield Meeting(listener, count, stack, deadlines)
+
+
+@contextmanager
+def joined(
+    folder: Path, token: str, number: int, deadlines: Deadlines = PATIENCE
+) -> Iterator[None]:
+    """Give our standard input to the receiver as stream `number`, for the block.
+
+    Behind the block it is waited for to have the record.  Raises `HostError` where there is no
+    such receiver, and where it does not want the stream or gives the record up.
+    """
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(deadlines.peer_stream)
+        try:
+            with locked(folder):
+                connection.connect(str(_place(folder, token)))
+            socket.send_fds(connection, [bytes([number])], [0])
+        except OSError as error:
+            raise HostError(f"there is no receiver for stream {number}: {error}") from error
+        _hear(connection, JOINED, f"the receiver does not want stream {number}")
+        yield
+        connection.settimeout(deadlines.operation)
+        _hear(connection, TAKEN, "the receiver has given up")
+
+
+def _hear(connection: socket.socket, word: bytes, trouble: str) -> None:
+    try:
+        if connection.recv(1) == word:
+            return
+    except TimeoutError as error:
+        raise HostTimeout("the receiver does not answer") from error
+    except ConnectionResetError:  # how a socket says it where something was left unread
+        pass
+    raise HostError(trouble)
+
+
+def _place(folder: Path, token: str) -> Path:
+    return folder / f"{token}{SUFFIX}"
+
+
+def _remove_if_left(path: Path) -> None:
+    """Remove a socket where nobody listens any more; under the lock nobody is about to."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        with suppress(FileNotFoundError, BlockingIOError):  # done with just now; a full queue
+            try:
+                probe.connect(str(path))
+            except ConnectionRefusedError:
+                path.unlink()
+
+
+def _raw(fd: int) -> IO[bytes]:
+    return open(fd, "rb", buffering=0)
+
+
+def _is_ours(connection: socket.socket) -> bool:
+    size = _CREDENTIALS.size
+    said = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    user: int = _CREDENTIALS.unpack(said)[1]
+    return user == os.geteuid()

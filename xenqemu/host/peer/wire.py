@@ -1,0 +1,136 @@
+"""Two descriptors that lead to another host; every wait on them has a deadline.
+
+They are pipes or sockets.  A write is tried only when the system says that there is room, so that
+descriptors which were handed to us blocking, and which others share, can be left as they are: for
+messages, which fit into any room.  Who writes more makes `outgoing` non-blocking.
+
+The end of what the other host says (`read` returns nothing) and its refusal to hear more
+(`BrokenPipeError`) are two things: a process that has ended is seen as either.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import IO
+
+from xenqemu.errors import HostTimeout
+from xenqemu.formats.stream.sink import Buffer
+from xenqemu.system.cancellation import SLICE, attend
+from xenqemu.system.deadline import Deadline
+
+
+@dataclass(frozen=True)
+class Aside:
+    """One more descriptor to read from while we wait; `hear` returns False at its end."""
+
+    fd: int
+    hear: Callable[[], bool]
+
+
+class Wire:
+    """The way to the other host and back; both are raw files, as `open(…, buffering=0)` gives."""
+
+    def __init__(
+        self, incoming: IO[bytes], outgoing: IO[bytes], aside: Aside | None = None
+    ) -> None:
+        self._incoming = incoming
+        self._outgoing = outgoing
+        self._aside = aside
+
+    def fileno(self) -> int:
+        """Return what is read from, for a poll."""
+        return self._incoming.fileno()
+
+    def read(self, size: int, deadline: Deadline) -> bytes:
+        """Return up to `size` bytes, b"" once there will be no more; raise `HostTimeout`."""
+        fd = self._incoming.fileno()
+        self._await(fd, select.POLLIN, deadline, "nothing came from the other host")
+        try:
+            return os.read(fd, size)
+        except ConnectionResetError:  # how a socket says it where something was left unread
+            return b""
+
+    def writev(self, buffers: Sequence[Buffer], deadline: Deadline) -> int:
+        """Write some of `buffers` and return how many bytes; raise `HostTimeout`.
+
+        Raises `BrokenPipeError` once nobody reads any more, or we have hung up.
+        """
+        if self._outgoing.closed:
+            raise BrokenPipeError(errno.EPIPE, "hung up already")
+        fd = self._outgoing.fileno()
+        self._await(fd, select.POLLOUT, deadline, "the other host takes no more")
+        try:
+            return os.writev(fd, buffers)
+        except ConnectionResetError as error:
+            raise BrokenPipeError(*error.args) from error
+
+    def hang_up(self) -> None:
+        """Let the other host find the end of what we say; may be repeated."""
+        self._outgoing.close()
+
+    def _await(self, fd: int, event: int, deadline: Deadline, trouble: str) -> None:
+        poll = select.poll()
+        poll.register(fd, event)
+        if self._aside:
+            poll.register(self._aside.fd, select.POLLIN)
+        while True:
+            ready = {number for number, _events in poll.poll(min(SLICE, deadline.left) * 1000)}
+            if self._aside and self._aside.fd in ready and not self._aside.hear():
+                poll.unregister(self._aside.fd)
+                self._aside = None
+            if fd in ready:
+                return
+            if not ready and deadline.passed:
+                raise HostTimeout(trouble)
+            attend()
+
+
+class Incoming:
+    """What comes by a wire, for a `Source`; it may pause for `stall` seconds.
+
+    Where there are several, `name` says in an error which one it is.
+    """
+
+    def __init__(self, wire: Wire, stall: float, name: str = "") -> None:
+        self._wire = wire
+        self._stall = stall
+        self._name = name
+
+    def read(self, size: int, /) -> bytes:
+        """Return up to `size` bytes, b"" at the end; raise `HostTimeout`."""
+        try:
+            return self._wire.read(size, Deadline.after(self._stall))
+        except HostTimeout as error:
+            raise HostTimeout(f"{self._name}: {error}" if self._name else str(error)) from error
+
+
+@contextmanager
+def standard_wire() -> Iterator[Wire]:
+    """Take standard input and output for a wire to whoever started us, for the block.
+
+    Meanwhile what we, or programs that we start, print goes to standard error, and there is
+    nothing to be read: no stray word gets between the messages.
+    """
+    sys.stdout.flush()
+    with ExitStack() as stack:
+        incoming, outgoing = _kept(0, "rb", stack), _kept(1, "wb", stack)
+        nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        os.dup2(nothing, 0)
+        os.close(nothing)
+        os.dup2(2, 1)
+        stack.callback(sys.stdout.flush)
+        yield Wire(incoming, outgoing)
+
+
+def _kept(fd: int, mode: str, stack: ExitStack) -> IO[bytes]:
+    """Return another file for what `fd` is now, which `stack` makes it again in the end."""
+    spare = os.dup(fd)
+    stack.callback(os.close, spare)
+    stack.callback(os.dup2, spare, fd)
+    return stack.enter_context(open(os.dup(fd), mode, buffering=0))

@@ -1,0 +1,270 @@
+"""What xenqemu asks of a hypervisor, whichever it is.
+
+Two implementations are real: Xen, and plain QEMU with its RAM in a file.  The seam for memory is
+libxl's own: it hands the stream to libxc, which writes or reads one whole image and hands the
+stream back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from xenqemu.errors import HostTimeout, XenqemuError
+from xenqemu.formats.config.domain_config import DomainConfig
+from xenqemu.formats.stream.libxc_records import CpuidLeaf
+from xenqemu.formats.stream.sink import Sink
+from xenqemu.formats.stream.source import Source
+from xenqemu.host.disk.lease import Party
+from xenqemu.host.party_deadlines import Deadlines
+from xenqemu.host.precopy import Precopy, Round
+from xenqemu.host.xenstore.store import Store
+
+if TYPE_CHECKING:
+    from xenqemu.host.qemu.device_model import DeviceModel
+
+Progress = Callable[[int, int], None]
+"""Called with (bytes done, bytes in all) of guest memory while a long act goes on."""
+
+
+@dataclass(frozen=True)
+class Live:
+    """How a guest is saved while it runs.
+
+    `freeze` is called once, from within the save, when it is time: it suspends the guest and
+    takes what of its state is not memory.  `report` is told of each round when it is over; the
+    last one is that of the frozen guest.
+    """
+
+    precopy: Precopy
+    freeze: Callable[[], None]
+    report: Callable[[Round], None]
+
+
+class RunState(Enum):
+    """What a hypervisor says of a domain's vcpus."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    SUSPENDED = "suspended"
+    SHUTDOWN = "shutdown"
+    CRASHED = "crashed"
+    DYING = "dying"
+
+
+@dataclass(frozen=True)
+class DomainInfo:
+    """A domain as its hypervisor sees it; `memory` is in bytes.
+
+    `worked` is for how many seconds its vcpus have run, all together.
+    """
+
+    domid: int
+    uuid: str
+    run_state: RunState
+    memory: int
+    vcpus: int
+    worked: float = field(default=0.0, compare=False)
+
+
+class MaySuspendYet(HostTimeout):
+    """The guest was asked to suspend, has not yet, and may do it unasked: `settle` sees to that.
+
+    `withdrawn` says that the request was taken back before the guest took it: that it suspends
+    all the same is hardly to be expected.
+    """
+
+    def __init__(self, message: str, *, withdrawn: bool = False) -> None:
+        super().__init__(message)
+        self.withdrawn = withdrawn
+
+
+class GuestMemory(Protocol):
+    """The memory of one domain, as a whole libxc image.
+
+    For `save` the domain is suspended, for `save_live` it runs, for `load` it was not started yet.
+    """
+
+    def room(self) -> int:
+        """Return how many bytes the image has at most, as far as can be told now."""
+
+    def save(self, out: Sink, progress: Progress) -> None:
+        """Write the image, from its header to its END record."""
+
+    def loggable(self) -> bool:
+        """Return whether it can be noted here which pages change, as `save_live` needs it."""
+
+    def save_live(self, out: Sink, progress: Progress, live: Live) -> None:
+        """Write the image, in which later pages take the place of earlier ones.
+
+        `progress` begins anew with each round.  Raises `NotConverged` where the policy says so;
+        whatever is raised, changes are no longer noted, and `live.freeze` may have been called.
+        """
+
+    def load(self, source: Source, progress: Progress) -> None:
+        """Read the image, from its header to its END record, into the domain."""
+
+
+class Hypervisor(Protocol):
+    """The acts on a domain; `resume`, `unpause` and `destroy` may be repeated."""
+
+    def info(self, domid: int) -> DomainInfo | None:
+        """Return what is known of the domain, None if there is none of that id."""
+
+    def suspend(self, domid: int) -> None:
+        """Stop the guest so that its memory and registers stand still.
+
+        Raises `MaySuspendYet` if the guest was asked, and is not known to have dropped it.
+        """
+
+    def settle(self, domid: int) -> None:
+        """Take back what is left of a request to suspend, and wait a while for a late guest.
+
+        Returns once it has suspended, or where it cannot do so late; raises `MaySuspendYet` if
+        it has not suspended and still may.
+        """
+
+    def resume(self, domid: int) -> None:
+        """Let a suspended guest go on; nothing if it is not suspended."""
+
+    def pause(self, domid: int) -> None:
+        """Hold the vcpus whatever else happens, until `unpause`."""
+
+    def unpause(self, domid: int) -> None:
+        """Release the hold."""
+
+    def destroy(self, domid: int) -> None:
+        """End the domain at once; nothing if it is gone already."""
+
+    def memory(self, domid: int) -> GuestMemory:
+        """Return the domain's memory."""
+
+    def stop_dirty_log(self, domid: int) -> None:
+        """Have nobody note which pages of a domain change, whoever was asked to; may be repeated.
+
+        A live save ends so by itself; this is for one that was killed.
+        """
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a record asks of the host that is to take its guest.
+
+    `context` is, of Xen's state of an HVM guest, the longest record of each typecode in bytes;
+    `cpuid` is what the guest was told of its CPU, empty where that is not known.  `moving` says
+    that the guest may be here yet, under the same name, on its way from this host to itself.
+    """
+
+    config: DomainConfig
+    image_version: int
+    context: Mapping[int, int] = field(default_factory=dict)
+    cpuid: tuple[CpuidLeaf, ...] = ()
+    moving: bool = False
+
+    @property
+    def lab(self) -> bool:
+        """Whether the guest is one of the lab, whose CPU is in the state of QEMU."""
+        return self.config.extra.get("host") == "lab"
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """How a domain is to be built of a record of `size` bytes.
+
+    `config` takes the place of the record's own; `monitor` leaves a process behind that sees to
+    the guest's reboots, where the host has such.
+    """
+
+    size: int = 0
+    config: DomainConfig | None = None
+    monitor: bool = True
+
+
+class Host(Protocol):
+    """What a host offers to operations: its parties, and the toolstack that builds domains."""
+
+    @property
+    def kind(self) -> str:
+        """What sort of host this is: "lab" or "xen"."""
+
+    @property
+    def deadlines(self) -> Deadlines:
+        """How long each party has."""
+
+    @property
+    def identity(self) -> str:
+        """What tells this host from all others, from its start to its end."""
+
+    @property
+    def hypervisor(self) -> Hypervisor:
+        """The hypervisor."""
+
+    @property
+    def journals(self) -> Path:
+        """The folder of the operations that go on here."""
+
+    def domids(self) -> list[int]:
+        """Return the ids of all guests, ended ones too."""
+
+    def domids_of(self, name: str, uuid: str) -> list[int]:
+        """Return the ids of the domains of that name and uuid, half-made ones too."""
+
+    def rivals(self, domid: int) -> list[str]:
+        """Return who else works on a domain just now, in words for people."""
+
+    def party(self, uuid: str) -> Party:
+        """Return who a guest of this host is to other hosts that share its storage."""
+
+    def store(self) -> Store:
+        """Return a connection to xenstore, not yet opened: use it in a `with`."""
+
+    def device_model(self, domid: int) -> DeviceModel | None:
+        """Return the device model of a domain, not yet connected; None if it has none."""
+
+    def config(self, domid: int) -> DomainConfig:
+        """Return what the domain was made from."""
+
+    def needs(self, domid: int, config: DomainConfig) -> Needs:
+        """Return what a record of a running domain will ask of its next host, by `config`."""
+
+    def admit(self, needs: Needs) -> None:
+        """Raise the reason why this host cannot take such a guest, before anything is built."""
+
+    def objections(self, needs: Needs) -> Iterator[XenqemuError]:
+        """Give every reason why it cannot, and those that take longer to find, as errors."""
+
+    def objections_elsewhere(self, needs: Needs, info: str, domains: str) -> Iterator[XenqemuError]:
+        """Give the reasons why another host cannot, as far as xl's words there tell.
+
+        They are what `xl info` and `xl list -v` print, "" for what could not be had.
+        """
+
+    def build(self, record: Source, progress: Progress, options: BuildOptions) -> int:
+        """Make a paused domain of a checked xl save file and return its id, or leave nothing."""
+
+    def rename(self, domid: int, old: str, new: str) -> None:
+        """Call a domain `new` that is called `old`; nothing if it is called so already.
+
+        Raises `HostError` if it has another name, or another domain has the new one.
+        """
+
+    def shut_down(self, domid: int) -> None:
+        """Ask a guest to shut down by itself, and do not wait for it."""
+
+    def destroy(self, domid: int) -> None:
+        """End a domain and remove all that is its on this host; may be repeated."""
+
+    def close(self) -> None:
+        """Give back what the host holds open; it may be used again."""
+
+
+def collected(checks: Iterable[Callable[[], None]]) -> Iterator[XenqemuError]:
+    """Give what each of `checks` raises."""
+    for check in checks:
+        try:
+            check()
+        except XenqemuError as error:
+            yield error

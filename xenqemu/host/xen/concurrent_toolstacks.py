@@ -1,0 +1,55 @@
+"""Other programs that work on a domain: a save of xl takes no lock that could be asked for.
+
+What they are called with says it, as /proc shows it::
+
+    xl [-vfNtT…] save|migrate|… DOM …          DOM is a name or an id
+    xl [-vfNtT…] shutdown|reboot -a            all of them
+    libxl-save-helper --save-domain …          by the argument list of this version of Xen
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import dropwhile
+from pathlib import Path
+
+from xenqemu.errors import FormatError
+from xenqemu.host.xen.releases import Version
+from xenqemu.system.process import commands
+
+PROC = Path("/proc")
+
+VERBS = {"save", "migrate", "remus", "suspend", "resume", "destroy", "shutdown", "reboot"}
+"""Commands of xl that end a domain, stop it, or let it go on."""
+
+ALL = ("-a", "--all")
+"""Options of xl that stand for each domain."""
+
+
+def rivals(domid: int, name: str, version: Version, proc: Path = PROC) -> list[str]:
+    """Return the other programs that save, stop or end a domain, for people."""
+    return [
+        f"process {pid} ({' '.join(words)[:80]})"
+        for pid, words in commands(proc)
+        if _works_on(words, domid, name, version)
+    ]
+
+
+def _works_on(words: Sequence[str], domid: int, name: str, version: Version) -> bool:
+    match Path(words[0]).name:
+        case "xl":
+            verb, *rest = [*dropwhile(lambda word: word.startswith("-"), words[1:])] or [""]
+            return verb in VERBS and not {str(domid), name, *ALL}.isdisjoint(rest)
+        case "libxl-save-helper":
+            return _saves(words[1:], domid, version)
+    return False
+
+
+def _saves(arguments: Sequence[str], domid: int, version: Version) -> bool:
+    from xenqemu.formats.helper.dialects import SAVE, parse_arguments  # noqa: PLC0415  few run
+
+    try:
+        call = parse_arguments(arguments, version)
+    except FormatError:  # a helper of another kind, whose words are not known
+        return False
+    return call.mode == SAVE and call.values["domid"] == domid

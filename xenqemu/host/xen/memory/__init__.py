@@ -1,0 +1,1 @@
+"""The memory of Xen's guests, written by us or by libxc."""

@@ -1,0 +1,84 @@
+"""A live save that libxc does: its rounds, as the host's own save helper tells of them.
+
+::
+
+    progress "Frames iteration N"       round N + 1 sends `total` pages, `done` of which are sent
+    suspend                             when fewer than 50 had changed, or after five more rounds
+
+libxc decides when it is time; its helper knows no message to tell it otherwise.  What is left to
+our policy: the bandwidth, kept by reading the image no faster, and at the end to freeze the guest
+or to give up.  How many pages changed in the last round is not told, so it is taken to be as many
+as in the one before.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from xenqemu.formats.helper.messages import Message, Progress
+from xenqemu.formats.stream.libxc_records import PAGE_SIZE
+from xenqemu.formats.stream.sink import Sink
+from xenqemu.host import protocol
+from xenqemu.host.memory.live import Pace, not_converged
+from xenqemu.host.precopy import Round, Step, decide
+from xenqemu.host.protocol import Live
+
+ITERATION = "Frames iteration"
+
+
+class HelperRounds:
+    """The rounds of one save; `failure` is why the guest could not be frozen, or was not to be."""
+
+    def __init__(self, out: Sink, progress: protocol.Progress, live: Live) -> None:
+        self._out = out
+        self._progress = progress
+        self._live = live
+        self._rounds: list[Round] = []
+        self._what = ""
+        self._begin(live.precopy.bandwidth)
+        self.failure: BaseException | None = None
+
+    def told(self, message: Progress) -> None:
+        """Hear how far the helper is."""
+        if not message.what.startswith(ITERATION):
+            return
+        if message.what != self._what:
+            if self._what:
+                self._end(changed=message.total)
+                self._begin(self._live.precopy.bandwidth)
+            self._what, self._pages = message.what, message.total
+        self._progress(message.done * PAGE_SIZE, message.total * PAGE_SIZE)
+
+    def keep(self) -> None:
+        """Wait, if the image comes faster than it may."""
+        self._pace.keep()
+
+    def suspend(self, _message: Message) -> int:
+        """Freeze the guest and answer 1; or 0, upon which the helper puts things in order."""
+        self._end(changed=self._pages)
+        try:
+            policy, rounds = self._live.precopy, self._rounds
+            if decide(replace(policy, rounds=len(rounds)), rounds) is Step.GIVE_UP:
+                raise not_converged(policy, rounds[-1])
+            self._live.freeze()
+        except BaseException as error:  # noqa: BLE001  is raised once the helper has ended
+            self.failure = error
+            return 0
+        self._begin(None)
+        return 1
+
+    def finish(self) -> None:
+        """Note that the image is whole, which ends the round of the frozen guest."""
+        self._end(changed=0)
+
+    def _begin(self, bandwidth: int | None) -> None:
+        self._what, self._pages = "", 0
+        self._pace = Pace(self._out, bandwidth)
+        self._start, self._began = self._out.offset, time.monotonic()
+
+    def _end(self, *, changed: int) -> None:
+        size = self._out.offset - self._start
+        seconds = time.monotonic() - self._began - self._pace.waited
+        self._rounds.append(Round(len(self._rounds) + 1, self._pages, size, seconds, changed))
+        self._live.report(self._rounds[-1])

@@ -1,0 +1,208 @@
+"""The host's own libxl-save-helper as a child: the memory of a guest, written by Xen's libxc.
+
+It writes the image into a pipe, talks about it on its standard output and waits for answers on
+its standard input.  It asks for the guest to be suspended in the middle of its work.  For a guest
+that is suspended already the answer is whether that is still so; one that runs is frozen then.
+
+That is how PV guests are saved: their page tables have to be translated, which libxc does well.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from xenqemu.errors import FormatError, HostTimeout, HypervisorError
+from xenqemu.formats.helper import messages
+from xenqemu.formats.helper.dialects import HVM, LIVE, SAVE, Dialect
+from xenqemu.formats.helper.messages import MAX_ERRNO, Message
+from xenqemu.formats.stream.libxc_records import PAGE_SIZE
+from xenqemu.formats.stream.sink import Sink
+from xenqemu.formats.stream.source import CHUNK, Source
+from xenqemu.host.memory.pages import image_room
+from xenqemu.host.party_deadlines import PATIENCE, Deadlines
+from xenqemu.host.protocol import Live, Progress
+from xenqemu.host.xen.memory.helper_iterations import HelperRounds
+from xenqemu.host.xen.memory.helper_process import COMPLAINTS, NAME, Helper, started
+from xenqemu.system.cancellation import patiently
+
+Answers = Mapping[type[Message], Callable[[Any], int]]
+"""How each message that is answered is answered."""
+
+
+class HelperMemory:
+    """The memory of a PV guest, or of any that is suspended, behind the seam of `GuestMemory`.
+
+    `suspended` tells whether the guest is so, `pages` how many it has, `logs` whether Xen can note
+    which of them change.  No QEMU is told to note
+    what it writes: a PV guest has none that would, and that of a suspended one stands still too.
+    """
+
+    def __init__(
+        self,
+        domid: int,
+        path: Path,
+        dialect: Dialect,
+        suspended: Callable[[], bool],
+        *,
+        pages: Callable[[], int],
+        logs: Callable[[], bool],
+        hvm: bool = False,
+        deadlines: Deadlines = PATIENCE,
+    ) -> None:
+        self._domid = domid
+        self._path = path
+        self._dialect = dialect
+        self._pages = pages
+        self._logs = logs
+        self._hvm = hvm
+        self._stall = deadlines.helper_stall
+        self._answers: Answers = {
+            messages.Suspend: lambda _message: int(suspended()),
+            messages.SwitchQemuLogdirty: lambda _message: 0,
+        }
+
+    def room(self) -> int:
+        """Return how many bytes the image has at most, from the pages that the guest has now."""
+        return image_room(self._pages())
+
+    def save(self, out: Sink, progress: Progress) -> None:
+        """Write the image, passing it on from the helper's pipe.
+
+        Raises `HypervisorError` with the helper's own words, `HostTimeout` if it stalled,
+        `OSError` if `out` could not be written.
+        """
+
+        def told(message: messages.Progress) -> None:
+            if message.what.startswith("Frames"):
+                progress(message.done * PAGE_SIZE, message.total * PAGE_SIZE)
+
+        self._run(out, Conversation(self._dialect, self._answers, told), lambda: None)
+
+    def loggable(self) -> bool:
+        """Return whether Xen can log the guest."""
+        return self._logs()
+
+    def save_live(self, out: Sink, progress: Progress, live: Live) -> None:
+        """Write the image of a PV guest that runs until `live.freeze`, in libxc's own rounds.
+
+        Raises what `save` does, `NotConverged`, and what `live.freeze` raised.
+        """
+        rounds = HelperRounds(out, progress, live)
+        answers = {**self._answers, messages.Suspend: rounds.suspend}
+        talk = Conversation(self._dialect, answers, rounds.told)
+        try:
+            self._run(out, talk, rounds.keep, LIVE)
+        except HypervisorError:
+            if rounds.failure is None:
+                raise
+        if rounds.failure is not None:
+            raise rounds.failure
+        rounds.finish()
+
+    def load(self, _source: Source, _progress: Progress) -> None:
+        """Raise `HypervisorError`: on Xen it is libxl that makes domains, of whole records."""
+        raise HypervisorError(f"the memory of domain {self._domid} can only be restored by xl")
+
+    def _run(
+        self, out: Sink, talk: Conversation, written: Callable[[], None], flags: int = 0
+    ) -> None:
+        """Have a helper write the image; `written` is called after each piece of it."""
+        with started(partial(self._command, flags)) as helper:
+            try:
+                _carry(helper, talk, out, written, self._stall)
+            except FormatError as error:
+                raise HypervisorError(f"{self._path} talks no sense: {error}") from error
+            status = helper.wait()
+            if status or talk.result != 0:
+                outcome = _outcome(status, talk.result)
+                words = "; ".join([*talk.complaints, *helper.last_words()]) or "it gives no reason"
+                raise HypervisorError(
+                    f"{NAME} could not save domain {self._domid} ({outcome}): {words}"
+                )
+
+    def _command(self, flags: int, io_fd: int) -> list[str]:
+        hvm = HVM if self._hvm and "hvm" in self._dialect.save else 0
+        values = {
+            "io_fd": io_fd,
+            "domid": self._domid,
+            "flags": flags | hvm,
+            "hvm": int(self._hvm),
+            "cbflags": self._dialect.callbacks(*self._answers),
+        }
+        return [str(self._path), *self._dialect.arguments(SAVE, values)]
+
+
+class Conversation:
+    """What a helper says and is answered; `complaints` are its last, `result` its outcome.
+
+    `told` is called with each message of progress.
+    """
+
+    def __init__(
+        self, dialect: Dialect, answers: Answers, told: Callable[[messages.Progress], None]
+    ) -> None:
+        self._reader = dialect.reader()
+        self._answers = answers
+        self._told = told
+        self.complaints: deque[str] = deque(maxlen=COMPLAINTS)
+        self.result: int | None = None
+
+    def hear(self, data: bytes) -> Iterator[int]:
+        """Take some of the helper's output; yield the answers that it waits for.
+
+        Raises `FormatError` for what is no message, or is one that was not to be expected.
+        """
+        for message in self._reader.feed(data):
+            if isinstance(message, messages.Log):
+                self._note(message)
+            elif isinstance(message, messages.Progress):
+                self._told(message)
+            elif isinstance(message, messages.Complete):
+                self.result = message.retval
+                yield 0
+            elif type(message) in self._answers:
+                yield self._answers[type(message)](message)
+            else:
+                raise self._reader.bad(message.NAME, "no such callback", "one")
+
+    def _note(self, message: messages.Log) -> None:
+        if message.level >= messages.ERROR:
+            known = 0 < message.errnoval <= MAX_ERRNO
+            cause = f": {os.strerror(message.errnoval)}" if known else ""
+            self.complaints.append(f"{message.context}: {message.text}{cause}")
+
+
+def _carry(
+    helper: Helper, talk: Conversation, out: Sink, written: Callable[[], None], stall: float
+) -> None:
+    """Pass the image on and answer messages until the helper has closed both pipes."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(helper.image, selectors.EVENT_READ)
+        selector.register(helper.output, selectors.EVENT_READ)
+        while selector.get_map():
+            ready = patiently(selector.select, stall)
+            if not ready:
+                raise HostTimeout(f"{NAME} has neither written nor talked for {stall:g} s")
+            for key, _events in ready:
+                data = os.read(key.fd, CHUNK)
+                if not data:
+                    selector.unregister(key.fileobj)
+                elif key.fd == helper.image:
+                    out.write(data)
+                    written()
+                else:
+                    for answer in talk.hear(data):
+                        helper.answer(answer)
+
+
+def _outcome(status: int, result: int | None) -> str:
+    """Say how a helper ended; `status` is negative for a signal."""
+    if status == 0:
+        return "ended without a result" if result is None else f"result {result}"
+    return f"status {status}" if status > 0 else f"signal {-status}"

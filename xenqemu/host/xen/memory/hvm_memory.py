@@ -1,0 +1,122 @@
+"""The memory of an HVM or PVH guest, written as libxc writes it.
+
+::
+
+    headers  [X86_CPUID_POLICY]  [X86_MSR_POLICY]  STATIC_DATA_END  PAGE_DATA…
+             X86_TSC_INFO  HVM_CONTEXT  [HVM_PARAMS]  END        version 3, Xen 4.14 on
+    headers  PAGE_DATA…  X86_TSC_INFO  HVM_CONTEXT  [HVM_PARAMS]  END         version 2
+
+A guest that stands still is written once, in the order of its pages.  One that runs is written in
+rounds, by Xen's log of what it writes to; later pages take the place of earlier ones.  Where libxc
+would leave out pages that xenpaging holds, this refuses: Xen calls them holes.
+"""
+
+from __future__ import annotations
+
+from xenqemu.errors import HypervisorError
+from xenqemu.formats.stream.libxc import DomainHeader, Writer
+from xenqemu.formats.stream.libxc_order import X86_HVM
+from xenqemu.formats.stream.libxc_records import PAGE_SIZE, End, StaticDataEnd
+from xenqemu.formats.stream.sink import Sink
+from xenqemu.formats.stream.source import Source
+from xenqemu.host.memory.live import write_live
+from xenqemu.host.memory.pages import BATCH, image_room, page_numbers
+from xenqemu.host.protocol import Live, Progress, RunState
+from xenqemu.host.xen.control import Control
+from xenqemu.host.xen.domain_info import XenDomain
+from xenqemu.host.xen.library import Xen
+from xenqemu.host.xen.memory import guest_state
+from xenqemu.host.xen.memory.dirty_log import DeviceLog, DirtyLog, noted
+from xenqemu.host.xen.memory.guest_pages import XTAB, GuestPages
+from xenqemu.host.xen.memory.logged_pages import LoggedPages
+from xenqemu.host.xen.memory.page_records import write_pages
+
+
+class HvmMemory:
+    """One HVM or PVH guest; `elide_zeros` is whether pages of zeros are written as XALLOC.
+
+    `device_log` switches the notes that its device model takes of what it writes.
+    """
+
+    def __init__(
+        self, xen: Xen, domid: int, device_log: DeviceLog, *, elide_zeros: bool = True
+    ) -> None:
+        self._xen = xen
+        self._domid = domid
+        self._device_log = device_log
+        self._elide_zeros = elide_zeros
+
+    def room(self) -> int:
+        """Return how many bytes the image has at most, from the pages that the guest has now."""
+        pages = Control(self._xen).existing(self._domid).pages
+        return image_room(pages) + guest_state.context_room(self._xen, self._domid)
+
+    def save(self, out: Sink, progress: Progress) -> None:
+        """Write the image; raise `HypervisorError` unless the guest is suspended."""
+        domain = self._unpaged()
+        if domain.run_state is not RunState.SUSPENDED:
+            raise HypervisorError(f"domain {self._domid} is {domain}, not suspended")
+        writer = self._begun(out)
+        with self._xen.handle_of("xenforeignmemory") as handle:
+            guest = GuestPages(self._xen, handle, self._domid)
+            self._save_pages(guest, writer, domain.pages, progress)
+        self._end(writer)
+
+    def loggable(self) -> bool:
+        """Return True: wherever such guests run, Xen can log them."""
+        return True
+
+    def save_live(self, out: Sink, progress: Progress, live: Live) -> None:
+        """Write the image of a guest that runs until `live.freeze`, which is to suspend it."""
+        self._unpaged()
+        writer = self._begun(out)
+        xen, domid = self._xen, self._domid
+        with xen.handle_of("xenforeignmemory") as handle:
+            pages = LoggedPages(xen, handle, domid, writer, elide_zeros=self._elide_zeros)
+            with noted(DirtyLog(xen, domid), self._device_log):
+                write_live(pages, out, progress, live)
+        self._unpaged()
+        self._end(writer)
+
+    def load(self, source: Source, progress: Progress) -> None:  # noqa: ARG002 - GuestMemory's
+        """Refuse: on Xen, libxl builds the domain of a whole record, memory included."""
+        raise HypervisorError("on Xen an image is not read into a domain: libxl restores records")
+
+    def _unpaged(self) -> XenDomain:
+        domain = Control(self._xen).existing(self._domid)
+        if domain.paged:
+            raise HypervisorError(f"{domain.paged} pages of domain {self._domid} are paged out")
+        return domain
+
+    def _begun(self, out: Sink) -> Writer:
+        """Write what comes before the pages, none of which changes while a guest runs."""
+        release = self._xen.release
+        writer = Writer(out, DomainHeader(X86_HVM, *self._xen.version), release.image)
+        for policy in guest_state.policies(self._xen, self._domid):
+            writer.write(policy)
+        if release.image >= 3:
+            writer.write(StaticDataEnd())
+        return writer
+
+    def _end(self, writer: Writer) -> None:
+        """Write what comes after the pages, of a guest that stands still."""
+        xen, domid = self._xen, self._domid
+        writer.write(guest_state.tsc_info(xen, domid))
+        writer.write(guest_state.hvm_context(xen, domid))
+        params = guest_state.hvm_params(xen, domid)
+        if params.params:
+            writer.write(params)
+        writer.write(End())
+
+    def _save_pages(
+        self, guest: GuestPages, writer: Writer, expected: int, progress: Progress
+    ) -> None:
+        done, total = 0, expected * PAGE_SIZE
+        for first in range(0, Control(self._xen).gpfns(self._domid), BATCH):
+            pfns = page_numbers(first)
+            types = guest.types(pfns)
+            if types:
+                write_pages(guest, pfns, types, writer, elide_zeros=self._elide_zeros)
+                done += (BATCH - types.count(XTAB)) * PAGE_SIZE
+                progress(min(done, total), total)
+        progress(total, total)

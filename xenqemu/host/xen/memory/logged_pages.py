@@ -1,0 +1,117 @@
+"""The pages of an HVM or PVH guest that runs, by Xen's log of those that are written to.
+
+A guest may give pages back while it runs, and get others (ballooning).  A page that went is a hole
+and left out.  Of one that came Xen notes nothing until the next look; so when the guest has got
+more or fewer pages than at the last look, all of them count as changed.  Unseen stays only a guest
+that gets just as many as it gives back between two looks, which libxc would not see either.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Sequence
+from ctypes import c_void_p
+from itertools import compress
+
+from xenqemu.errors import HypervisorError
+from xenqemu.formats.stream.libxc import Writer
+from xenqemu.formats.stream.libxc_records import PAGE_SIZE
+from xenqemu.host.memory.pages import BATCH
+from xenqemu.host.protocol import Progress, RunState
+from xenqemu.host.xen.control import Control
+from xenqemu.host.xen.library import Xen
+from xenqemu.host.xen.memory.dirty_log import DirtyLog
+from xenqemu.host.xen.memory.guest_pages import XTAB, GuestPages, Unmappable
+from xenqemu.host.xen.memory.page_records import write_pages
+
+_PIECE = BATCH // 8
+"""Bytes of a bitmap that are looked at together."""
+
+_BITS = [bytes(byte >> bit & 1 for bit in range(8)) for byte in range(256)]
+"""What each byte of a bitmap says of its eight pages, a byte a page."""
+
+
+class LoggedPages:
+    """Those pages, as `ChangingPages`: to be made before the log is begun, used while it is on.
+
+    `elide_zeros` is whether pages of zeros are written as XALLOC, in what is written first.
+    """
+
+    def __init__(
+        self, xen: Xen, handle: c_void_p, domid: int, writer: Writer, *, elide_zeros: bool
+    ) -> None:
+        self._control = Control(xen)
+        self._guest = GuestPages(xen, handle, domid)
+        self._log = DirtyLog(xen, domid)
+        self._domid = domid
+        self._writer = writer
+        self._elide_zeros = elide_zeros
+        self._frozen = False
+        self._pages = self._control.existing(domid).pages
+        self._next = _all(self._control.gpfns(domid))
+
+    def write(self, progress: Progress) -> int:
+        """Write the pages that are to be written, holes left out."""
+        bitmap, self._next = self._next, 0
+        written, total = 0, self._number(bitmap) * PAGE_SIZE
+        for pfns in _tables(bitmap):
+            written += self._write(pfns)
+            progress(min(written * PAGE_SIZE, total), total)
+        progress(total, total)
+        self._elide_zeros = False
+        return written
+
+    def find_changed(self, *, frozen: bool) -> int:
+        """Take Xen's log; raise `HypervisorError` if the guest is to be frozen and is not."""
+        self._frozen = frozen
+        domain = self._control.existing(self._domid)
+        if frozen and domain.run_state is not RunState.SUSPENDED:
+            raise HypervisorError(f"domain {self._domid} is {domain}, not suspended")
+        # Counted before the log is taken: what comes in between shows at the next look.
+        before, self._pages = self._pages, domain.pages
+        gpfns = self._control.gpfns(self._domid)
+        changed = int.from_bytes(self._log.take(gpfns, final=frozen), "little")
+        self._next |= changed if self._pages == before else _all(gpfns)
+        return self._number(self._next)
+
+    def _number(self, bitmap: int) -> int:
+        return min(bitmap.bit_count(), self._pages)
+
+    def _write(self, pfns: bytes) -> int:
+        types = self._guest.types(pfns)
+        while types:
+            try:
+                options = {"elide_zeros": self._elide_zeros}
+                return write_pages(self._guest, pfns, types, self._writer, **options)
+            except Unmappable as error:
+                if self._frozen:
+                    raise
+                types = _without(error.pfns, pfns, types)  # a running guest gave them back
+        return 0
+
+
+def _all(count: int) -> int:
+    """Return a bitmap of so many pages, all set."""
+    return (1 << count) - 1
+
+
+def _tables(bitmap: int) -> Iterator[bytes]:
+    """Give the numbers (u64) of the pages whose bits are set, up to 1024 a table."""
+    data = bitmap.to_bytes(-(-bitmap.bit_length() // 8), "little")
+    pfns = array("Q")
+    for at in range(0, len(data), _PIECE):
+        piece = data[at : at + _PIECE]
+        if any(piece):
+            flags = b"".join([_BITS[byte] for byte in piece])
+            pfns.extend(compress(range(at * 8, at * 8 + BATCH), flags))
+        while len(pfns) >= BATCH:
+            yield pfns[:BATCH].tobytes()
+            del pfns[:BATCH]
+    if pfns:
+        yield pfns.tobytes()
+
+
+def _without(gone: Sequence[int], pfns: bytes, types: bytes) -> bytes:
+    """Return the types with those of `gone` pages being holes."""
+    numbers = memoryview(pfns).cast("Q")
+    return bytes(XTAB if pfn in gone else kind for pfn, kind in zip(numbers, types, strict=True))

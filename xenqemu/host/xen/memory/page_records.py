@@ -1,0 +1,58 @@
+"""PAGE_DATA records of the pages of an HVM or PVH guest.
+
+Two things differ from libxc.  Holes are left out, where libxc writes eight bytes for each page of
+them.  Pages of zeros are written as XALLOC, "populate this", which every reader knows from PV
+guests: Xen hands out zeroed pages.  But XALLOC says nothing of contents, so it will not do for a
+page that the image may have already.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from xenqemu.formats.stream.libxc import Writer
+from xenqemu.formats.stream.page_data import PageData
+from xenqemu.host.memory.pages import page_table, stretches, zero_pages
+from xenqemu.host.xen.memory.guest_pages import XALLOC, GuestPages
+
+_ORDINARY = re.compile(rb"\x00+")
+_NO_HOLES = re.compile(rb"[^\xf0]+")
+_WORD = 8
+
+Span = tuple[int, int]
+"""From … up to …, as indices of pages in a table."""
+
+
+def write_pages(
+    guest: GuestPages, pfns: bytes, types: bytes, writer: Writer, *, elide_zeros: bool
+) -> int:
+    """Write a record of up to 1024 pages and return their number; none of holes alone.
+
+    `pfns` is a table of their numbers (u64), `types` has a byte a page.  Raises `Unmappable` before
+    anything is written.
+    """
+    spans = [match.span() for match in _ORDINARY.finditer(types)]
+    said = bytearray(types)
+    with guest.mapped(_picked(pfns, spans)) as pages:
+        zeros = zero_pages(pages) if elide_zeros else []
+        _mark(said, spans, zeros)
+        spans = [match.span() for match in _NO_HOLES.finditer(said)]
+        table = PageData(_picked(page_table(pfns, said), spans))
+        if table.count:
+            writer.pages(table, list(stretches(pages, zeros)))
+    return table.count
+
+
+def _picked(table: bytes, spans: Sequence[Span]) -> bytes:
+    return b"".join(table[start * _WORD : end * _WORD] for start, end in spans)
+
+
+def _mark(types: bytearray, spans: Sequence[Span], zeros: Sequence[int]) -> None:
+    """Turn those pages of `spans` that `zeros` counts, as if side by side, into XALLOC."""
+    side_by_side = bytearray(sum(end - start for start, end in spans))
+    for index in zeros:
+        side_by_side[index] = XALLOC
+    for start, end in spans:
+        types[start:end] = side_by_side[: end - start]
+        del side_by_side[: end - start]

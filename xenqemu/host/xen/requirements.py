@@ -1,0 +1,158 @@
+"""Whether a Xen host can take a guest, asked before anything is built.
+
+libxl finds most of this only while it builds, and says it in words of its own; what would fail
+there for certain is refused here by name.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from xenqemu.errors import HostError, Unsupported, XenqemuError
+from xenqemu.formats.config.domain_config import DomainConfig
+from xenqemu.formats.config.xl_tables import Listed, domains, numbers
+from xenqemu.formats.migration.cpu_features import lacking
+from xenqemu.formats.stream.hvm_context import NAMES
+from xenqemu.formats.stream.libxc_records import CpuidLeaf
+from xenqemu.host.protocol import Needs, collected
+from xenqemu.host.qemu import emulator
+from xenqemu.host.xen.releases import Version, dotted, release
+
+LONGER = {"LAPIC": ((4, 18), 24)}
+"""HVM_CONTEXT records that grew: the first Xen that may take more, and the bytes before.
+
+An older Xen refuses a longer record, a newer one fills a shorter one up with zeros.
+"""
+
+OWN_BACKENDS = (None, "0", "Domain-0")
+OWN_BRIDGE_SCRIPTS = (None, "vif-bridge", "/etc/xen/scripts/vif-bridge")
+"""Of these it is known what a `bridge` has to be."""
+
+LEAST_DOM0 = 128 << 20
+"""Bytes that libxl leaves dom0 at least when it makes room (LIBXL_MIN_DOM0_MEM)."""
+
+QEMUS = (
+    "/usr/libexec/xen-qemu-system-i386",
+    "/usr/lib/xen-{}/bin/qemu-system-i386",
+    "/usr/libexec/xen/bin/qemu-system-i386",
+    "/usr/lib/xen/bin/qemu-system-i386",
+    "/usr/lib64/xen/bin/qemu-system-i386",
+    "/usr/local/libexec/xen/bin/qemu-system-i386",
+    "/usr/local/lib/xen/bin/qemu-system-i386",
+)
+"""Where libxl's own QEMU is: Debian's two, then those of the others."""
+
+NETWORK = Path("/sys/class/net")
+SHOWN = 4
+"""CPU features that an error names."""
+
+
+def check(needs: Needs, version: Version) -> None:
+    """Raise `HostError` or `Unsupported` with the reason why Xen `version` cannot take it."""
+    if needs.lab:
+        raise HostError(
+            f"{needs.config.name} is a guest of the lab: its CPU state is QEMU's, and Xen has none"
+        )
+    newest = release(version).image
+    if needs.image_version > newest:
+        expected = f"version {newest} at most, for Xen {dotted(version)}"
+        raise Unsupported("libxc image header", 0, expected, str(needs.image_version))
+    _check_context(needs, version)
+
+
+def check_disks(config: DomainConfig) -> None:
+    """Raise `HostError` if a disk of the guest is not there."""
+    for disk in config.disks:
+        ours = disk.backend in OWN_BACKENDS and disk.script is None
+        if ours and disk.target and not os.access(Path("/dev") / disk.target, os.R_OK):
+            raise HostError(f"{config.name} needs {disk.target} as {disk.vdev}: it cannot be read")
+
+
+def check_bridges(config: DomainConfig) -> None:
+    """Raise `HostError` if a bridge that a card of the guest is to be on is not there."""
+    for nic in config.nics:
+        ours = nic.backend in OWN_BACKENDS and nic.script in OWN_BRIDGE_SCRIPTS
+        if ours and nic.bridge and not (NETWORK / nic.bridge / "bridge").is_dir():
+            raise HostError(f"{config.name} needs the bridge {nic.bridge}: there is none")
+
+
+def check_memory(config: DomainConfig, free: int, dom0: int) -> None:
+    """Raise `HostError` if there is no room even if dom0, which has `dom0` bytes, gives some."""
+    needed = config.max_memkb << 10
+    room = free + max(0, dom0 - LEAST_DOM0)
+    if needed > room:
+        raise HostError(
+            f"{config.name} needs {needed >> 20} MiB: {free >> 20} MiB are free, "
+            f"and dom0 could give {room - free >> 20} more"
+        )
+
+
+def check_cpu(needs: Needs, most: Iterable[CpuidLeaf]) -> None:
+    """Raise `HostError` if the guest was told of features that are not in `most`, our own."""
+    gone = list(lacking(needs.cpuid, most))
+    if gone:
+        more = f" and {len(gone) - SHOWN} more" if len(gone) > SHOWN else ""
+        raise HostError(
+            f"{needs.config.name} was told of CPU features that are not here: "
+            f"CPUID {', '.join(gone[:SHOWN])}{more}"
+        )
+
+
+def check_devices(config: DomainConfig, version: Version) -> None:
+    """Raise `HostError` if QEMU, where we know it, lacks a device that the guest has."""
+    programs = [program.format(dotted(version)) for program in QEMUS]
+    there = [program for program in programs if os.access(program, os.X_OK)]
+    if config.type != "hvm" or not there:
+        return
+    known = emulator.devices(there[0])
+    for name in _devices(config):
+        if name not in known:
+            raise HostError(f"{there[0]} has no device {name}, which {config.name} needs")
+
+
+def objections_elsewhere(needs: Needs, info: str, listing: str) -> Iterator[XenqemuError]:
+    """Give the reasons against a host of which xl's lists tell, as far as they do."""
+    facts, listed = numbers(info), list(domains(listing))
+    checks = [lambda: _check_names(needs.config, listed)]
+    if {"xen_major", "xen_minor"} <= facts.keys():
+        version = facts["xen_major"], facts["xen_minor"]
+        checks.append(lambda: check(needs, version))
+    dom0 = [each.memory for each in listed if each.domid == 0]
+    if dom0 and "free_memory" in facts:
+        room = facts["free_memory"] << 20, dom0[0] << 20
+        checks.append(lambda: check_memory(needs.config, *room))
+    return collected(checks)
+
+
+def _check_names(config: DomainConfig, listed: Iterable[Listed]) -> None:
+    """Raise `HostError` if there is a domain of this name or uuid.
+
+    One of both may be the guest itself, which moves within its host: xl's last renaming will tell.
+    """
+    for name, domid, uuid, _memory in listed:
+        if (name == config.name) != (uuid == config.uuid.lower()):
+            raise HostError(f"domain {domid} ({name}) has the name or the uuid of {config.name}")
+
+
+def _check_context(needs: Needs, version: Version) -> None:
+    for typecode, size in needs.context.items():
+        since, most = LONGER.get(NAMES.get(typecode, ""), ((0, 0), size))
+        if version < since and size > most:
+            raise Unsupported(
+                f"HVM_CONTEXT {NAMES[typecode]}",
+                0,
+                f"at most {most} bytes, for Xen {dotted(version)}",
+                f"{size}, as a newer Xen writes it",
+            )
+
+
+def _devices(config: DomainConfig) -> Iterator[str]:
+    """Give the devices that libxl's QEMU command line names as the config does (libxl_dm.c)."""
+    for nic in config.nics:
+        if nic.nictype != "vif" and not (nic.model or "").startswith("virtio"):
+            yield nic.model or "rtl8139"
+    adapters = {"std": "VGA", "cirrus": "cirrus-vga", "qxl": "qxl-vga"}
+    if config.vga in adapters:
+        yield adapters[config.vga]

@@ -1,0 +1,257 @@
+"""Bringing a guest to suspend: libxl's three ways to ask, and the wait that follows.
+
+::
+
+    a published event channel,     notify it                             Xen tells by the same
+    guest not in ACPI S3                                                 channel
+    HVM without PV drivers,        xc_domain_shutdown(SUSPEND):          at once
+    or in ACPI S3                  the guest is not asked
+    otherwise                      control/shutdown = "suspend";         the guest empties the
+                                   watch, then write                     node, then suspends
+
+The request in xenstore is taken back in a transaction when its time is over: either the guest saw
+it, or it never will.  What libxl lacks: control/feature-suspend is read, a guest that cannot
+answer is not asked, and each error says which step it was, how long that took, and what the guest
+had answered.  (tools/libs/light/libxl_dom_suspend.c; docs/misc/xenstore-paths.pandoc)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from xenqemu.errors import HostError, HostTimeout, HypervisorError
+from xenqemu.host.party_deadlines import PATIENCE, Deadlines
+from xenqemu.host.protocol import MaySuspendYet, RunState
+from xenqemu.host.xen.control import Control
+from xenqemu.host.xen.domain_info import SUSPEND, XenDomain
+from xenqemu.host.xenstore.store import Store, Transaction
+from xenqemu.system.cancellation import SLICE, attend
+from xenqemu.system.deadline import Deadline
+
+CALLBACK_IRQ = 0
+"""HVM_PARAM_CALLBACK_IRQ: not zero once PV drivers of the guest listen."""
+
+ACPI_S_STATE = 14
+"""HVM_PARAM_ACPI_S_STATE: not zero while the guest sleeps."""
+
+REQUEST = "suspend"
+
+LOOK_AGAIN = 1.0
+"""Seconds between two looks at a guest of which nothing is heard.
+
+xenstored does not tell of a guest that is suspended if someone forgot to tell it of the resume
+before; nor if the guest has had an event channel for it: then Xen tells the channel only.
+"""
+
+
+def suspend(control: Control, store: Store, domid: int, deadlines: Deadlines = PATIENCE) -> None:
+    """Make a running guest suspend, and return when Xen says it has.
+
+    Raises `HypervisorError` before the guest is touched if it cannot be suspended, and later if
+    it ended otherwise; `MaySuspendYet` if it did not take the request, which was then taken back,
+    or took it and no more was seen.
+    """
+    _Suspend(control, store, domid, deadlines).run()
+
+
+def settle(control: Control, store: Store, domid: int, deadlines: Deadlines = PATIENCE) -> None:
+    """Take back a request that is still there, and return once the guest has suspended late.
+
+    Raises `MaySuspendYet` if it has not in the time there is for that.
+    """
+    taken_back = store.atomically(_withdraw(_node(domid)))
+    told = "the request was taken back only now" if taken_back else "it had been asked to"
+    await_suspended(control, store, domid, deadlines.late, told)
+
+
+def await_suspended(
+    control: Control, store: Store, domid: int, seconds: float, told: str = "it took the request"
+) -> None:
+    """Return when Xen says that the guest has suspended; `told` is what was done to that end.
+
+    Raises `HypervisorError` if it ended otherwise, `MaySuspendYet` after `seconds`, or if that
+    cannot be seen any more.
+    """
+    start, deadline = time.monotonic(), Deadline.after(seconds)
+    with _asked(domid, told):
+        while not _suspended(control, domid):
+            attend()
+            next_look = min(LOOK_AGAIN, deadline.left)
+            try:
+                store.wait("@releaseDomain", lambda: _suspended(control, domid), next_look)
+            except HostTimeout as error:
+                if deadline.passed and not _suspended(control, domid):
+                    raise _late(domid, told, time.monotonic() - start) from error
+
+
+class _Suspend:
+    """One handshake with one guest."""
+
+    def __init__(self, control: Control, store: Store, domid: int, deadlines: Deadlines) -> None:
+        self._control = control
+        self._store = store
+        self._domid = domid
+        self._deadlines = deadlines
+        self._home = f"/local/domain/{domid}"
+        self._node = _node(domid)
+
+    def run(self) -> None:
+        domain = self._suspendable()
+        asleep, listens = self._hvm_state(domain)
+        port = self._port()
+        if port is not None and not asleep:
+            self._by_channel(port)
+        elif self._type(domain) == "hvm" and (asleep or not listens):
+            self._control.shutdown(self._domid, SUSPEND)
+            self._await("Xen was told to do so without it")
+        else:
+            self._by_control_node(domain)
+            self._await("it took the request")
+
+    def _suspendable(self) -> XenDomain:
+        domain = self._control.domain(self._domid)
+        if domain is None:
+            raise HypervisorError(f"there is no domain {self._domid} to suspend")
+        if domain.run_state not in {RunState.RUNNING, RunState.PAUSED}:
+            raise self._refused(f"it is {domain} already")
+        if domain.paged:
+            raise self._refused(f"{domain.paged} of its pages are paged out")
+        if self._control.has_vnuma(self._domid):
+            raise self._refused("it has vNUMA, which no record can hold")
+        return domain
+
+    def _hvm_state(self, domain: XenDomain) -> tuple[bool, bool]:
+        """Tell whether an HVM or PVH guest is asleep, and whether PV drivers of it listen."""
+        if not domain.hvm:
+            return False, True
+        asleep = self._control.hvm_param(self._domid, ACPI_S_STATE) != 0
+        return asleep, self._control.hvm_param(self._domid, CALLBACK_IRQ) != 0
+
+    def _port(self) -> int | None:
+        value = self._store.read(f"{self._home}/device/suspend/event-channel")
+        return int(value) if value and value.isdecimal() else None
+
+    def _type(self, domain: XenDomain) -> str:
+        """Return libxl's "hvm", "pvh" or "pv"."""
+        kind = self._store.read(f"/libxl/{self._domid}/type")
+        return kind or ("hvm" if domain.hvm else "pv")
+
+    def _by_channel(self, port: int) -> None:
+        told = f"it was told by event channel {port}"
+        start = time.monotonic()
+        deadline = Deadline.after(self._deadlines.suspend)
+        with self._control.suspend_channel(self._domid, port) as channel:
+            channel.notify()
+            with _asked(self._domid, told):
+                while not _suspended(self._control, self._domid):
+                    if deadline.passed:
+                        raise _late(self._domid, told, time.monotonic() - start)
+                    channel.wait(min(SLICE, deadline.left))
+                    attend()
+
+    def _by_control_node(self, domain: XenDomain) -> None:
+        """Write the request, and return when the guest has taken it."""
+        if domain.paused:
+            raise self._refused("it is paused, and so cannot answer")
+        if self._store.read(f"{self._home}/control/feature-suspend") == "0":
+            raise self._refused("it says by control/feature-suspend = 0 that it would not")
+        start = time.monotonic()
+        request = _Request(self._store, self._node)
+        try:
+            self._store.wait(self._node, request.taken, self._deadlines.acknowledge)
+        except BaseException as error:  # an interrupted wait must not leave the request either
+            withdrawn = request.written and self._withdrawn(error)
+            if withdrawn and isinstance(error, HostError):
+                raise self._unanswered(time.monotonic() - start) from error
+            if not (request.written and isinstance(error, HostError)):
+                raise
+
+    def _withdrawn(self, error: BaseException) -> bool:
+        """Take the request back; False if the guest took it at the last moment."""
+        try:
+            return self._store.atomically(_withdraw(self._node))
+        except HostError as second:
+            words = f"{error}; {self._node} could not be reset ({second}): it may suspend yet"
+            raise MaySuspendYet(words) from error
+
+    def _await(self, told: str) -> None:
+        seconds = self._deadlines.suspend
+        await_suspended(self._control, self._store, self._domid, seconds, told)
+
+    def _unanswered(self, waited: float) -> MaySuspendYet:
+        words = (
+            f"domain {self._domid} did not take the request to suspend: control/shutdown still "
+            f'said "{REQUEST}" after {waited:.1f} s, so the request was taken back'
+        )
+        return MaySuspendYet(words, withdrawn=True)
+
+    def _refused(self, why: str) -> HypervisorError:
+        return HypervisorError(f"domain {self._domid} cannot be suspended: {why}")
+
+
+class _Request:
+    """The request in xenstore, written at the first look, when the watch stands already."""
+
+    def __init__(self, store: Store, node: str) -> None:
+        self._store = store
+        self._node = node
+        self.written = False
+
+    def taken(self) -> bool | None:
+        """Return True once the guest has taken the request; a node that is gone counts too."""
+        if not self.written:
+            self.written = True
+            self._store.write(self._node, REQUEST)
+        return None if self._store.read(self._node) == REQUEST else True
+
+
+class _Ended(HypervisorError):
+    """The guest is gone, or ended otherwise than by suspending."""
+
+
+@contextmanager
+def _asked(domid: int, told: str) -> Iterator[None]:
+    """Say of all else that fails in the block that the guest was asked, and may suspend yet."""
+    try:
+        yield
+    except (MaySuspendYet, _Ended):
+        raise
+    except HostError as error:
+        raise MaySuspendYet(f"{error}; domain {domid} may suspend yet: {told}") from error
+
+
+def _suspended(control: Control, domid: int) -> bool | None:
+    """Return True if the guest has suspended, None if it runs; raise if it ended otherwise."""
+    domain = control.domain(domid)
+    if domain is None:
+        raise _Ended(f"domain {domid} was destroyed while it was to suspend")
+    if domain.run_state is RunState.SUSPENDED:
+        return True
+    if domain.run_state in {RunState.RUNNING, RunState.PAUSED}:
+        return None
+    raise _Ended(f"domain {domid} is {domain} instead of suspended")
+
+
+def _node(domid: int) -> str:
+    return f"/local/domain/{domid}/control/shutdown"
+
+
+def _withdraw(node: str) -> Callable[[Transaction], bool]:
+    """Return what takes a request back in a transaction; False if there is none to take back."""
+
+    def withdraw(transaction: Transaction) -> bool:
+        waiting = transaction.read(node) == REQUEST
+        if waiting:
+            transaction.write(node, "")
+        return waiting
+
+    return withdraw
+
+
+def _late(domid: int, told: str, waited: float) -> MaySuspendYet:
+    return MaySuspendYet(
+        f"domain {domid} did not suspend: {told}, but {waited:.1f} s later it still ran, "
+        "and it may suspend yet"
+    )

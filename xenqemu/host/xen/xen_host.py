@@ -1,0 +1,265 @@
+"""A Xen host: its parties as libxl finds them, put together for operations.
+
+Of the parties those are loaded only where they are met that one guest has and another has not:
+loading QEMU's client, which needs asyncio, takes longer than suspending a guest does.  Where it
+will be met, it is loaded while xl is waited for.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xenqemu.errors import HostError, XenqemuError
+from xenqemu.formats.config.domain_config import DomainConfig
+from xenqemu.formats.stream import hvm_context as hvm
+from xenqemu.formats.stream.libxc_records import PAGE_SIZE
+from xenqemu.formats.stream.source import Source
+from xenqemu.host.disk.lease import Party
+from xenqemu.host.party_deadlines import PATIENCE, Deadlines
+from xenqemu.host.protocol import (
+    BuildOptions,
+    DomainInfo,
+    GuestMemory,
+    Needs,
+    Progress,
+    RunState,
+    collected,
+)
+from xenqemu.host.xen import requirements
+from xenqemu.host.xen.concurrent_toolstacks import rivals
+from xenqemu.host.xen.hypervisor import XenHypervisor
+from xenqemu.host.xen.library import Xen
+from xenqemu.host.xen.memory.dirty_log import DirtyLog
+from xenqemu.host.xen.memory.guest_state import (
+    cpuid,
+    hvm_context,
+    largest_policies,
+    policies,
+)
+from xenqemu.host.xen.places import PLACES, XenPlaces
+from xenqemu.host.xen.xl import toolstack
+from xenqemu.host.xenstore import names
+from xenqemu.host.xenstore.store import Store
+from xenqemu.system.process import boot_id
+
+if TYPE_CHECKING:
+    from xenqemu.host.qemu.device_model import DeviceModel
+
+
+class XenHost:
+    """The Xen host that this machine is the control domain of.
+
+    Each domain that is worked on is asked anew; nothing is kept but the open interface of Xen.
+    """
+
+    kind = "xen"
+
+    def __init__(
+        self,
+        *,
+        deadlines: Deadlines = PATIENCE,
+        places: XenPlaces = PLACES,
+        elide_zeros: bool = True,
+    ) -> None:
+        self.deadlines = deadlines
+        self._places = places
+        self._elide_zeros = elide_zeros
+
+    @property
+    def identity(self) -> str:
+        """What tells this host from all others."""
+        return f"xen:{boot_id()}"
+
+    @cached_property
+    def _xen(self) -> Xen:
+        return Xen()
+
+    @cached_property
+    def hypervisor(self) -> XenHypervisor:
+        """Xen itself; raises `HostError` where there is none that we may control."""
+        return XenHypervisor(
+            self._xen,
+            self.store,
+            self.device_model,
+            self._pv_memory,
+            deadlines=self.deadlines,
+            elide_zeros=self._elide_zeros,
+        )
+
+    @property
+    def journals(self) -> Path:
+        """The operations that go on on this machine."""
+        return self._places.journals
+
+    def domids(self) -> list[int]:
+        """Return the ids of all guests, ended ones too."""
+        return [domid for domid, *_ in self._names() if domid]
+
+    def domids_of(self, name: str, uuid: str) -> list[int]:
+        """Return the ids of the domains of that name and uuid, half-made ones too."""
+        return [domid for domid, *found in self._names() if found == [name, f"/vm/{uuid}"]]
+
+    def rivals(self, domid: int) -> list[str]:
+        """Return the programs of xl that work on a domain just now."""
+        with self.store() as store:
+            name = store.read(f"/local/domain/{domid}/name") or ""
+        return rivals(domid, name, self._xen.version)
+
+    def party(self, uuid: str) -> Party:
+        """Return who a guest of this host is to other hosts, as our block script has it too."""
+        return Party.here(uuid)
+
+    def store(self) -> Store:
+        """Return a connection to xenstore, not yet opened."""
+        return Store(self._places.xenstored, self.deadlines)
+
+    def device_model(self, domid: int) -> DeviceModel | None:
+        """Return the device model of an HVM domain, None for PVH and PV.
+
+        A QEMU that only serves disks of a PVH or PV guest holds no state of it.
+        """
+        if not self._has_device_model(domid):
+            return None
+        from xenqemu.host.xen.xl.qmp_socket import LockedDeviceModel  # noqa: PLC0415  see above
+
+        who = (domid, self._existing(domid).uuid)
+        path = self._places.run / f"qmp-libxl-{domid}"
+        return LockedDeviceModel(path, who, self.deadlines)
+
+    def config(self, domid: int) -> DomainConfig:
+        """Return what the domain is made of now, as `xl save` would store it."""
+        self._existing(domid)
+        if self._has_device_model(domid):
+            _load_qmp_socket()
+        return toolstack.listed_config(domid, self.deadlines)
+
+    def needs(self, domid: int, config: DomainConfig) -> Needs:
+        """Return what a record of a running domain will ask of its next host."""
+        sizes: dict[int, int] = {}
+        if config.type != "pv":
+            sizes = hvm.parse(hvm_context(self._xen, domid).data).longest
+        told = cpuid(policies(self._xen, domid))
+        return Needs(config, self._xen.release.image, sizes, told)
+
+    def admit(self, needs: Needs) -> None:
+        """Raise the reason why this host cannot take such a guest."""
+        for objection in collected(self._checks(needs)):
+            raise objection
+        if needs.config.type == "hvm":
+            _load_qmp_socket()
+
+    def objections(self, needs: Needs) -> Iterator[XenqemuError]:
+        """Give every reason why this host cannot take such a guest."""
+        config, version = needs.config, self._xen.version
+        hvm_kind = config.type != "pv"
+        slow = (
+            lambda: requirements.check_devices(config, version),
+            lambda: requirements.check_cpu(needs, cpuid(largest_policies(self._xen, hvm=hvm_kind))),
+            lambda: requirements.check_memory(config, *self._memory()),
+        )
+        return collected((*self._checks(needs), *slow))
+
+    def objections_elsewhere(self, needs: Needs, info: str, domains: str) -> Iterator[XenqemuError]:
+        """Give the reasons why another host cannot, as far as xl's words there tell."""
+        return requirements.objections_elsewhere(needs, info, domains)
+
+    def build(self, record: Source, progress: Progress, options: BuildOptions) -> int:
+        """Make a paused domain of a checked save file and return its id, or leave nothing."""
+        from xenqemu.host.xen.xl.xl_restore import XlRestore  # noqa: PLC0415  see above
+
+        builder = XlRestore(self.store, monitor=options.monitor, deadlines=self.deadlines)
+        return builder.build(record, progress, options.config, options.size)
+
+    def rename(self, domid: int, old: str, new: str) -> None:
+        """Call a domain `new` that is called `old`, or is called so already."""
+        with self.store() as store:
+            names.rename(store, domid, old, new)
+
+    def shut_down(self, domid: int) -> None:
+        """Ask a guest to shut down by itself, and do not wait for it."""
+        toolstack.shut_down(domid, self.deadlines)
+
+    def destroy(self, domid: int) -> None:
+        """End a domain and remove all that is its on this host; may be repeated."""
+        toolstack.destroy(domid, self.deadlines)
+
+    def close(self) -> None:
+        """Give the interface of Xen back, if it was opened."""
+        self.__dict__.pop("hypervisor", None)
+        xen = self.__dict__.pop("_xen", None)
+        if xen is not None:
+            xen.close()
+
+    def _existing(self, domid: int) -> DomainInfo:
+        info = self.hypervisor.info(domid)
+        if info is None:
+            raise HostError(f"there is no domain {domid}")
+        return info
+
+    def _has_device_model(self, domid: int) -> bool:
+        with self.store() as store:
+            return store.read(f"/libxl/{domid}/type") == "hvm"
+
+    def _pv_memory(self, domid: int) -> GuestMemory:
+        from xenqemu.formats.helper.dialects import dialect_of  # noqa: PLC0415  see above
+        from xenqemu.host.xen.memory.helper_memory import HelperMemory  # noqa: PLC0415
+        from xenqemu.host.xen.memory.helper_process import own_helper  # noqa: PLC0415
+
+        def suspended() -> bool:
+            return self._existing(domid).run_state is RunState.SUSPENDED
+
+        def pages() -> int:
+            return self._existing(domid).memory // PAGE_SIZE
+
+        version = self._xen.version
+        helper = own_helper(version), dialect_of(version)
+        return HelperMemory(
+            domid,
+            *helper,
+            suspended,
+            pages=pages,
+            logs=DirtyLog(self._xen, domid).possible,
+            deadlines=self.deadlines,
+        )
+
+    def _checks(self, needs: Needs) -> tuple[Callable[[], None], ...]:
+        """Return what is asked of every guest that is to come here."""
+        config = needs.config
+        return (
+            lambda: requirements.check(needs, self._xen.version),
+            lambda: requirements.check_disks(config),
+            lambda: requirements.check_bridges(config),
+            lambda: self._require_free(needs),
+        )
+
+    def _require_free(self, needs: Needs) -> None:
+        config = needs.config
+        for domid, name, vm in self._names():
+            same = (name == config.name, vm == f"/vm/{config.uuid}")
+            if all(same) and needs.moving:
+                continue
+            if same[0]:
+                raise HostError(f"domain {domid} is named {name} already")
+            if same[1]:
+                raise HostError(f"domain {domid} ({name}) has the uuid {config.uuid}")
+
+    def _memory(self) -> tuple[int, int]:
+        """Return how many bytes are free, and how many dom0 has."""
+        return toolstack.free_memory(self.deadlines), self._existing(0).memory
+
+    def _names(self) -> Iterator[tuple[int, str, str]]:
+        """Give id, name and /vm path of each domain in xenstore."""
+        with self.store() as store:
+            for entry in store.list("/local/domain") or ():
+                name = store.read(f"/local/domain/{entry}/name") or ""
+                yield int(entry), name, store.read(f"/local/domain/{entry}/vm") or ""
+
+
+def _load_qmp_socket() -> None:
+    """Load QEMU's client beside what goes on now."""
+    threading.Thread(target=import_module, args=("xenqemu.host.xen.xl.qmp_socket",)).start()

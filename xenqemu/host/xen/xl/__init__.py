@@ -1,0 +1,1 @@
+"""What is left to xl and libxl, and the locks and sockets shared with them."""

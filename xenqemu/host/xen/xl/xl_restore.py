@@ -1,0 +1,259 @@
+"""Making a domain of a record: `xl restore -p`, fed through a pipe.
+
+xl reads a record from its start to libxl's END record and never seeks, so the pipe is as good to
+it as a file.  The record is looked through on its way: what comes from another host does not end
+where a record does.  xl opens /proc/self/fd/0: the daemon that it leaves behind to see to the
+guest's reboots, and the QEMU that it starts, have their standard input elsewhere and hold no pipe
+open.
+
+When the pipe ends early, libxl destroys what it has made so far, and xl fails.  That is also how
+an attempt is given up here.  The reason of a failure is in xl's complaints or, where QEMU would
+not take its state, in QEMU's log alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import IO
+
+from xenqemu.errors import HostError, HostTimeout, Unsupported
+from xenqemu.formats.config.domain_config import DomainConfig
+from xenqemu.formats.stream import xl as xl_format
+from xenqemu.formats.stream.libxl import Stream
+from xenqemu.formats.stream.source import CHUNK, Source
+from xenqemu.formats.stream.xl import JSON, XlHeader
+from xenqemu.host.party_deadlines import PATIENCE, Deadlines
+from xenqemu.host.protocol import Progress
+from xenqemu.host.xen.xl import toolstack
+from xenqemu.host.xen.xl.toolstack import XL
+from xenqemu.host.xenstore.store import Store
+from xenqemu.system.cancellation import patiently
+from xenqemu.system.process import last_words
+
+LOGS = Path("/var/log/xen")
+CAUSES = 4
+"""Errors of xl that ours repeats: the first, for those that follow are of the clearing up."""
+
+LOG_TAIL = 8192
+"""Bytes at the end of a log that are looked at."""
+
+
+class XlRestore:
+    """Builds paused domains on this host.
+
+    `store` gives a connection to xenstore, not yet opened.  `monitor` is whether xl leaves its
+    daemon behind, as it does unless told -e; without one nobody restarts a guest that reboots.
+    """
+
+    def __init__(
+        self,
+        store: Callable[[], Store],
+        *,
+        monitor: bool = True,
+        xl: Sequence[str] = XL,
+        logs: Path = LOGS,
+        deadlines: Deadlines = PATIENCE,
+    ) -> None:
+        self._store = store
+        self._options = ("-p",) if monitor else ("-p", "-e")
+        self._xl = xl
+        self._logs = logs
+        self._deadlines = deadlines
+
+    def build(
+        self,
+        record: Source,
+        progress: Progress,
+        config: DomainConfig | None = None,
+        size: int = 0,
+    ) -> int:
+        """Make a paused domain of an xl save file and return its id, or leave nothing.
+
+        `config` takes the place of the record's own.  `size` is how many bytes `record` has,
+        for `progress`, 0 if that is not known.  Raises `HostError` with the words of xl and QEMU,
+        `HostTimeout` if xl stalled, `FormatError` if the record's header is bad or has no config.
+        """
+        head, config = _head(record, config)
+        self._require_free(config)
+        started = time.time()
+        with self._undone(config), _running(self._command(), self._deadlines) as xl:
+            with contextlib.suppress(BrokenPipeError):  # it has ended: its status will tell
+                xl.feed(head)
+                for _record in Stream(Source(_Passing(record, xl))):
+                    progress(record.offset, max(record.offset, size))
+            status = xl.finish()
+            if status:
+                words = [f"xl restore failed ({status}): {xl.complaints()}"]
+                raise HostError("; ".join([*words, *self._device_model(config.name, started)]))
+            return self._built(config)
+
+    def _command(self) -> list[str]:
+        return [*self._xl, "restore", *self._options, "/proc/self/fd/0"]
+
+    def _require_free(self, config: DomainConfig) -> None:
+        domid = self._find(config.name)
+        if domid is not None:
+            raise HostError(f"there is a domain called {config.name!r} already, with id {domid}")
+
+    def _built(self, config: DomainConfig) -> int:
+        domid = self._find(config.name)
+        if domid is None:
+            raise HostError(f"xl restore is done, but there is no domain called {config.name!r}")
+        return domid
+
+    @contextlib.contextmanager
+    def _undone(self, config: DomainConfig) -> Iterator[None]:
+        """See that nothing is left of the domain if the block fails."""
+        try:
+            yield
+        except BaseException as error:
+            try:
+                domid = self._find(config.name, config.uuid)
+                if domid is not None:
+                    toolstack.destroy(domid, self._deadlines, self._xl)
+            except HostError as trouble:
+                error.add_note(f"something may be left of domain {config.name!r}: {trouble}")
+            raise
+
+    def _find(self, name: str, uuid: str | None = None) -> int | None:
+        """Return the id of the domain of that name (and uuid), None if there is none."""
+        with self._store() as store:
+            for entry in store.list("/local/domain") or ():
+                place = f"/local/domain/{entry}"
+                if store.read(f"{place}/name") != name:
+                    continue
+                if uuid is None or store.read(f"{place}/vm") == f"/vm/{uuid}":
+                    return int(entry)
+        return None
+
+    def _device_model(self, name: str, since: float) -> list[str]:
+        """Return what the domain's QEMU logged after `since`, as words of an error."""
+        path = self._logs / f"qemu-dm-{name.replace('/', '_')}.log"
+        try:
+            with path.open("rb") as log:
+                if os.fstat(log.fileno()).st_mtime < since:
+                    return []
+                said = _tail(log)
+        except OSError:
+            return []  # a PVH guest has none, and xl's own words have been told
+        return [f"QEMU: {last_words(said)}"] if said.strip() else []
+
+
+class _Xl:
+    """An xl that runs and reads its standard input."""
+
+    def __init__(
+        self, process: subprocess.Popen[bytes], said: IO[bytes], deadlines: Deadlines
+    ) -> None:
+        assert process.stdin is not None  # it is a pipe
+        self._process = process
+        self._input = process.stdin
+        self._said = said
+        self._deadlines = deadlines
+        os.set_blocking(self._input.fileno(), False)
+
+    def feed(self, data: bytes | memoryview) -> None:
+        """Have xl read `data`; raise `BrokenPipeError` if it reads no more, having ended."""
+        rest = memoryview(data)
+        poll = select.poll()
+        poll.register(self._input, select.POLLOUT)
+        while rest:
+            if not patiently(lambda seconds: poll.poll(seconds * 1000), self._deadlines.xl_stall):
+                raise HostTimeout(f"xl restore has not read for {self._deadlines.xl_stall:g} s")
+            rest = rest[os.write(self._input.fileno(), rest) :]
+
+    def finish(self) -> int:
+        """Let xl come to its end and return its exit status."""
+        self._input.close()
+        limit = self._deadlines.xl_finish
+        if not patiently(self._ended_within, limit):
+            raise HostTimeout(f"xl restore is not done {limit:g} s after it was given all")
+        return self._process.returncode
+
+    def complaints(self) -> str:
+        """Return its errors or, where it calls none so, its last words."""
+        self._said.seek(0)
+        said = self._said.read(CHUNK)
+        errors = [line for line in said.splitlines() if b"error:" in line]
+        return last_words(b"\n".join(errors[:CAUSES]) or said)
+
+    def _ended_within(self, seconds: float) -> bool:
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def end(self) -> None:
+        """End it for certain; first by letting it find the pipe's end, and clean up."""
+        self._input.close()
+        if not self._ended_within(self._deadlines.xl_give_up):
+            self._process.kill()
+            self._process.wait()
+
+
+class _Passing:
+    """Gives what comes from `record`, once xl has read it too."""
+
+    def __init__(self, record: Source, xl: _Xl) -> None:
+        self._record = record
+        self._xl = xl
+
+    def read(self, size: int, /) -> bytes:
+        piece = self._record.read(size)
+        self._xl.feed(piece)
+        return piece
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        got = self._record.readinto(buffer)
+        self._xl.feed(buffer[:got])
+        return got
+
+
+@contextlib.contextmanager
+def _running(command: list[str], deadlines: Deadlines) -> Iterator[_Xl]:
+    """Run xl for the block, in a process group of its own: Ctrl-C is ours to deal with."""
+    with tempfile.TemporaryFile() as said:
+        try:
+            process = subprocess.Popen(
+                command,
+                bufsize=0,
+                stdin=subprocess.PIPE,
+                stdout=said,
+                stderr=said,
+                process_group=0,
+            )
+        except OSError as error:
+            raise HostError(f"cannot run xl restore: {error}") from error
+        xl = _Xl(process, said, deadlines)
+        try:
+            yield xl
+        finally:
+            xl.end()
+
+
+def _head(record: Source, config: DomainConfig | None) -> tuple[bytes, DomainConfig]:
+    """Return what stands before the stream, with the config to use, and that config."""
+    header = xl_format.read(record).value
+    assert isinstance(header, XlHeader)  # it says so
+    if config is not None:
+        text = config.dump() + b"\0"
+        header = XlHeader(header.mandatory_flags | JSON, text, header.tail)
+    elif header.config and header.is_json:
+        config = DomainConfig.parse(header.config)
+    else:
+        raise Unsupported("xl header", xl_format.HEADER.size, "a config in JSON", "none")
+    return header.pack(), config
+
+
+def _tail(log: IO[bytes]) -> bytes:
+    log.seek(0, os.SEEK_END)
+    log.seek(max(0, log.tell() - LOG_TAIL))
+    return log.read()

@@ -1,0 +1,1 @@
+"""xenstore, as a client of it."""

@@ -1,0 +1,50 @@
+"""A domain's name, changed as libxl_domain_rename changes it.
+
+::
+
+    /local/domain/DOMID/name      what every tool calls the domain
+    /vm/UUID/name                 the same; two domains of one uuid share it
+
+Both change in one transaction that looks first whether the domain is called as expected and nobody
+else has the new name.  The configuration that libxl has stored of a domain keeps the old name:
+libxl takes that from xenstore whenever it uses it.  Source: libxl_domain.c.
+"""
+
+from __future__ import annotations
+
+from xenqemu.errors import HostError
+from xenqemu.host.xenstore.store import Store, Transaction
+
+AWAY = "--migratedaway"
+"""Behind the name of a domain that has been handed over, as xl puts it there."""
+
+INCOMING = "--incoming"
+"""Behind the name of a domain that is on its way here."""
+
+
+def rename(store: Store, domid: int, old: str, new: str) -> None:
+    """Call a domain `new` that is called `old`; nothing if it is called so already.
+
+    Raises `HostError` if it has another name, or another domain has the new one.
+    """
+
+    def change(nodes: Transaction) -> None:
+        home = f"/local/domain/{domid}"
+        name = nodes.read(f"{home}/name")
+        if name == new:
+            return
+        if name != old:
+            called = f"is called {name!r}" if name else "has no name"
+            raise HostError(f"cannot call domain {domid} {new!r}: it {called}, not {old!r}")
+        _require_free(nodes, new)
+        for place in (home, nodes.read(f"{home}/vm")):
+            if place:
+                nodes.write(f"{place}/name", new)
+
+    store.atomically(change)
+
+
+def _require_free(nodes: Transaction, name: str) -> None:
+    for entry in nodes.list("/local/domain") or ():
+        if nodes.read(f"/local/domain/{entry}/name") == name:
+            raise HostError(f"domain {entry} is called {name!r} already")

@@ -1,0 +1,164 @@
+"""Which pages of a RAM file changed since they were written: told by digests, for lack of a log.
+
+Nobody notes what a plain QEMU and its guest write to a shared file.  So the file stays mapped for
+the whole of a save, and each look at it digests all chunks that hold data.  A chunk whose digest
+is not that of what was written has changed; its pages are told apart by digests of their own.
+
+A guest that runs may write a value at any time, and soon the old one again.  So what is written
+out is a copy, and the digests are of that copy, never of the memory it was made from: where they
+agree, the image has what the guest has.  They are XXH3's of 64 bits.  Two pages have the same one
+by chance in 1 of 10 ** 19 cases; a guest that makes such pages on purpose fools itself alone.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from array import array
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+from typing import NamedTuple
+
+from xxhash import xxh3_64_digest as digest
+
+from xenqemu.formats.stream.libxc import PageData, Writer
+from xenqemu.formats.stream.libxc_records import PAGE_SIZE as PAGE
+from xenqemu.host.memory.pages import POPULATE_READ, WINDOW, page_entries, stretches, zero_pages
+from xenqemu.host.protocol import Progress
+from xenqemu.lab.ram_layout import Extent, RamLayout, extents
+
+CHUNK = 256 << 10
+"""Bytes that one digest is of: a copy of so few stays in the cache of a processor."""
+
+TASK = 64
+"""Chunks that a thread takes at once."""
+
+THREADS = min(4, os.cpu_count() or 1)
+"""Threads that look; a few are as fast as the memory is."""
+
+
+class Written(NamedTuple):
+    """What was last written of a chunk: its digest, and those of its pages, side by side."""
+
+    whole: bytes
+    pages: bytes
+
+    @classmethod
+    def of(cls, chunk: memoryview) -> Written:
+        """Return that of a chunk which nobody changes."""
+        return cls(digest(chunk), _page_digests(chunk))
+
+    def changed(self, now: bytes) -> list[int]:
+        """Return the indices of the pages whose digests are other ones `now`."""
+        pairs = zip(memoryview(self.pages).cast("Q"), memoryview(now).cast("Q"), strict=True)
+        return [index for index, (before, after) in enumerate(pairs) if before != after]
+
+
+class ChangingRam:
+    """The memory of a guest that runs, as `ChangingPages`: its file, open and mapped."""
+
+    def __init__(self, fd: int, mapped: mmap.mmap, layout: RamLayout, writer: Writer) -> None:
+        self._fd = fd
+        self._mapped = mapped
+        self._memory = memoryview(mapped)
+        self._layout = layout
+        self._writer = writer
+        self._room = memoryview(bytearray(WINDOW))
+        self._written: dict[Extent, Written] = {}
+        self._next = self._new()
+
+    def write(self, progress: Progress) -> int:
+        """Write the pages that changed of the chunks that did."""
+        pages = done = 0
+        total = _size(self._next)
+        for chunks in _groups(self._next, WINDOW // CHUNK):
+            pages += self._record(chunks)
+            done += _size(chunks)
+            progress(done, total)
+        return pages
+
+    def find_changed(self, *, frozen: bool) -> int:  # noqa: ARG002 - ChangingPages'
+        """Look at all that was written, and for data where there was none; it misses nothing."""
+        tasks = _groups(sorted(self._written), TASK)
+        with ThreadPoolExecutor(THREADS) as pool:
+            changed = dict(chain.from_iterable(pool.map(self._changed, tasks)))
+        new = self._new()
+        self._next = sorted([*changed, *new])
+        return sum(changed.values()) + _size(new) // PAGE
+
+    def _changed(self, chunks: Sequence[Extent]) -> list[tuple[Extent, int]]:
+        """Return those chunks that are not as written, each with the number of its such pages."""
+        found = []
+        for chunk in chunks:
+            memory, written = self._memory[slice(*chunk)], self._written[chunk]
+            if digest(memory) != written.whole:
+                found.append((chunk, len(written.changed(_page_digests(memory)))))
+        return found
+
+    def _new(self) -> list[Extent]:
+        """Return the chunks that hold data and were never written, having mapped them."""
+        found: dict[Extent, None] = {}
+        for gap in self._gaps():
+            for extent in extents(self._fd, *gap):
+                start, end = self._layout.widened(extent, CHUNK)
+                self._mapped.madvise(POPULATE_READ, start, end - start)
+                found.update(dict.fromkeys(self._layout.cut((start, end), CHUNK)))
+        return list(found)
+
+    def _gaps(self) -> Iterator[Extent]:
+        """Give what lies between the chunks that were written."""
+        after = 0
+        for start, end in sorted(self._written):
+            if after < start:
+                yield after, start
+            after = end
+        if after < self._layout.size:
+            yield after, self._layout.size
+
+    def _record(self, chunks: Sequence[Extent]) -> int:
+        """Write a record of what changed of some chunks; return the number of its pages."""
+        entries = array("Q")
+        pieces: list[memoryview] = []
+        room = self._room
+        for chunk in chunks:
+            size = _size([chunk])
+            copy, room = room[:size], room[size:]
+            copy[:] = self._memory[slice(*chunk)]
+            said, left_out = self._said(chunk, copy)
+            entries.extend(said)
+            pieces.extend(stretches(copy, left_out))
+        if entries:
+            self._writer.pages(PageData.of(entries), pieces)
+        return len(entries)
+
+    def _said(self, chunk: Extent, copy: memoryview) -> tuple[array[int], list[int]]:
+        """Return the entries for a chunk, and the indices of its pages that are not in the record.
+
+        A page of zeros is XALLOC only in what is written first: that says nothing of contents, so
+        it would not take the place of a page that came before.
+        """
+        now, before = Written.of(copy), self._written.get(chunk)
+        self._written[chunk] = now
+        pfn, count = self._layout.pfn(chunk[0]), len(copy) // PAGE
+        if before is None:
+            zeros = zero_pages(copy)
+            return page_entries(pfn, count, zeros), zeros
+        changed = before.changed(now.pages)
+        same = sorted(set(range(count)).difference(changed))
+        return array("Q", [pfn + index for index in changed]), same
+
+
+def _page_digests(chunk: memoryview) -> bytes:
+    return b"".join([digest(chunk[at : at + PAGE]) for at in range(0, len(chunk), PAGE)])
+
+
+def _groups(chunks: Sequence[Extent], size: int) -> Iterator[Sequence[Extent]]:
+    """Give the chunks by so many at once."""
+    for at in range(0, len(chunks), size):
+        yield chunks[at : at + size]
+
+
+def _size(chunks: Sequence[Extent]) -> int:
+    """Return the bytes of some chunks."""
+    return sum(end - start for start, end in chunks)

@@ -1,0 +1,209 @@
+"""The making of one domain: either all of it is there in the end, or nothing.
+
+The domain's folder is locked while it is being made, so that nobody takes it for what is left of
+an ended one.  The lock goes with the process that holds it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from xenqemu.errors import HostError
+from xenqemu.formats.config.domain_config import DomainConfig
+from xenqemu.host.disk.lease import Party
+from xenqemu.host.party_deadlines import Deadlines
+from xenqemu.host.qemu.device_model import DeviceModel
+from xenqemu.host.xenstore.store import Store
+from xenqemu.lab import admission, background_program, disks, xenstore_layout
+from xenqemu.lab import taps as network
+from xenqemu.lab.command_line import BELOW, Hardware, Place, command
+from xenqemu.lab.plain_qemu import Machine, PlainQemu
+from xenqemu.lab.ram_file import RamFile
+from xenqemu.system import lock_file
+from xenqemu.system.flock import locked_within
+from xenqemu.system.process import Process
+
+LOCK = "lock"
+"""The lock in a host's folder that is held while its domains are counted or cleared away."""
+
+
+class Ground(Protocol):
+    """What a site needs of its host."""
+
+    folder: Path
+    run: Path
+    guests: Path
+    hypervisor: PlainQemu
+    deadlines: Deadlines
+
+    def party(self, uuid: str) -> Party:
+        """Return who a guest is to other hosts."""
+
+    def store(self) -> Store:
+        """Return a connection to xenstore."""
+
+    def destroy(self, domid: int) -> None:
+        """Remove all that is a domain's."""
+
+
+class Site:
+    """Makes one domain, `prepare` first and then `start`; use in a `with`."""
+
+    def __init__(self, host: Ground) -> None:
+        self._host = host
+        self._config: DomainConfig | None = None
+        self._lock = -1
+        self.domid = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if error is not None and self.domid:
+                self._clear_away(error)
+        finally:
+            if self._lock >= 0:
+                os.close(self._lock)
+
+    @staticmethod
+    def busy(folder: Path) -> bool:
+        """Tell whether the domain of this folder is being made just now."""
+        try:
+            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            return False
+        try:
+            return not locked_within(0, fd, fcntl.LOCK_SH)
+        finally:
+            os.close(fd)
+
+    def prepare(self, config: DomainConfig) -> RamFile:
+        """Claim an id, the name and the uuid; return the domain's memory, which is empty."""
+        try:
+            self._claim(config)
+            (self._place.folder / "held").touch()
+            disks.take(config, self._host.party(config.uuid), self._host.deadlines)
+            return _empty_memory(self._place, config)
+        except OSError as error:
+            raise HostError(f"cannot make room for {config.name}: {error}") from error
+
+    def _claim(self, config: DomainConfig) -> None:
+        with lock_file.held(self._host.folder / LOCK, self._host.deadlines.lab_lock):
+            admission.check_free(config, self._host.guests)
+            domid = _next_domid(self._host.folder / "domid")
+            folder = self._host.guests / str(domid)
+            folder.mkdir(mode=0o700)
+            self.domid = domid
+            self._lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            keep(config, folder)
+        self._config = config
+
+    def start(self, device_state: bytes | None) -> None:
+        """Start QEMU, give it its state if it has one, and lay the domain out in xenstore."""
+        config = self._config
+        if config is None:
+            raise HostError("a record without memory cannot be started")
+        place, deadlines = self._place, self._host.deadlines
+        incoming = device_state is not None
+        with (
+            network.connected(config, self._host.folder, self.domid) as taps,
+            background_program.started(
+                command(config, Hardware.of(config), place, incoming=incoming, taps=taps),
+                place.log,
+                taps.values(),
+            ) as process,
+        ):
+            self._note(process.pid, config)
+            process.wait(lambda: _greets(place, deadlines), deadlines.qemu_start)
+            try:
+                ttys = _settle(place, deadlines, device_state)
+            except HostError as error:
+                raise HostError(f"{error}; {process.last_words}") from error
+            started = time.strftime("%s.00")
+            running = xenstore_layout.Running(self.domid, process.pid, ttys, started)
+            with self._host.store() as store:
+                xenstore_layout.introduce(store, config, running)
+
+    def _clear_away(self, error: BaseException) -> None:
+        try:
+            self._host.destroy(self.domid)
+        except HostError as second:
+            error.add_note(f"could not clear domain {self.domid} away: {second}")
+
+    @property
+    def _place(self) -> Place:
+        return Place(self.domid, self._host.guests / str(self.domid), self._host.run)
+
+    def _note(self, pid: int, config: DomainConfig) -> None:
+        process = Process.of(pid)
+        started = process.started if process else 0
+        memory = config.max_memkb << 10
+        below = min(memory, BELOW)
+        machine = Machine(self.domid, config.uuid, pid, started, memory, below, config.max_vcpus)
+        machine.store(self._place.folder)
+
+
+def keep(config: DomainConfig, folder: Path) -> None:
+    """Write what a domain is made of into its folder, at once and whole."""
+    draft = folder / "config.json.new"
+    draft.write_bytes(config.dump())
+    draft.rename(folder / "config.json")
+
+
+def _empty_memory(place: Place, config: DomainConfig) -> RamFile:
+    size = config.max_memkb << 10
+    fd = os.open(place.ram, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.ftruncate(fd, size)
+    finally:
+        os.close(fd)
+    return RamFile(place.ram, size, min(size, BELOW))
+
+
+def _greets(place: Place, deadlines: Deadlines) -> bool:
+    with suppress(HostError), DeviceModel(place.socket("libxenstat"), deadlines):
+        return True
+    return False
+
+
+def _settle(place: Place, deadlines: Deadlines, device_state: bytes | None) -> tuple[str, ...]:
+    """Load the state if there is one; return the ttys of the serial ports."""
+    with DeviceModel(place.socket("libxl"), deadlines) as device_model:
+        if device_state is not None:
+            device_model.load_state_bytes(device_state)
+        answer = device_model.execute("query-chardev")
+    chardevs = answer if isinstance(answer, list) else []
+    ttys = {found["label"]: found["filename"] for found in chardevs}
+    return tuple(
+        name.removeprefix("pty:")
+        for label, name in sorted(ttys.items())
+        if label.startswith("serial") and name.startswith("pty:")
+    )
+
+
+def _next_domid(file: Path) -> int:
+    """Return the next id, noting it in `file`, which is whole at any time."""
+    last = b"0\n"
+    with suppress(FileNotFoundError):
+        last = file.read_bytes()
+    if not re.fullmatch(rb"\d{1,9}\n", last):
+        raise HostError(f"{file} is damaged: {last[:20]!r} is not the last id given")
+    domid = int(last) + 1
+    draft = file.with_suffix(".new")
+    draft.write_text(f"{domid}\n")
+    draft.rename(file)
+    return domid

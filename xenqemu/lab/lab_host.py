@@ -1,0 +1,288 @@
+"""The lab: a host in a folder, with a small xenstored and guests under plain QEMU.
+
+::
+
+    DIR/xenstored.socket, .pid, .state, .log
+    DIR/run/qmp-libxl-N       the device models' sockets, named as libxl names them
+    DIR/guests/N/             a domain's own files (module `plain_qemu`)
+    DIR/operations/           those that go on, or that were left (operations.journal)
+    DIR/domid                 the last id given; ids are not used again, as under Xen
+    DIR/lock                  held while an id, a name and a uuid are claimed
+
+Two folders are two hosts.  No root is needed, but for guests on a bridge.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import struct
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from xenqemu.errors import HostError, HostTimeout, XenqemuError
+from xenqemu.formats.config.domain_config import DomainConfig
+from xenqemu.formats.stream.source import Source
+from xenqemu.host.disk.lease import Party
+from xenqemu.host.domain_state import DomainState, state
+from xenqemu.host.party_deadlines import PATIENCE, Deadlines
+from xenqemu.host.protocol import BuildOptions, Needs, Progress, collected
+from xenqemu.host.qemu.device_model import DeviceModel
+from xenqemu.host.xenstore import names as naming
+from xenqemu.host.xenstore.store import Store
+from xenqemu.lab import admission, background_program, disks, taps, xenstore_layout
+from xenqemu.lab.domain_builder import LOCK, Site, keep
+from xenqemu.lab.plain_qemu import PlainQemu
+from xenqemu.lab.ram_file import IMAGE_VERSION
+from xenqemu.operations.save_file import read_record
+from xenqemu.system import lock_file
+from xenqemu.system.process import Process, boot_id
+
+LONGEST_SOCKET = 107
+"""Bytes of a Unix socket's path at most (unix(7), but for its NUL)."""
+
+_CREDENTIALS = struct.Struct("iii")
+"""Of the other end of a Unix socket: process, user, group (unix(7), SO_PEERCRED)."""
+
+_TIME = struct.Struct("ll")
+"""How long to wait for room in a listen queue: seconds and microseconds (SO_SNDTIMEO)."""
+
+
+class Lab:
+    """One host; `folder` is its place."""
+
+    kind = "lab"
+
+    def __init__(self, folder: Path, *, deadlines: Deadlines = PATIENCE) -> None:
+        self.folder = folder.absolute()
+        self.deadlines = deadlines
+        self.run = self.folder / "run"
+        self.guests = self.folder / "guests"
+        self.hypervisor = PlainQemu(self.guests, self.run, deadlines)
+        self.journals = self.folder / "operations"
+        self._socket = self.folder / "xenstored.socket"
+        longest = self.run / "qmp-libxenstat-99999"
+        if len(os.fsencode(longest)) > LONGEST_SOCKET:
+            raise HostError(f"{self.folder}: the path is too long for a socket in it")
+
+    @property
+    def identity(self) -> str:
+        """What tells this host from all others."""
+        return f"lab:{boot_id()}:{self.folder}"
+
+    def store(self) -> Store:
+        """Return a connection to this host's xenstore."""
+        self._require_up()
+        return Store(self._socket, self.deadlines)
+
+    def device_model(self, domid: int) -> DeviceModel:
+        """Return the device model of a domain, not yet connected."""
+        return self.hypervisor.device_model(domid)
+
+    def config(self, domid: int) -> DomainConfig:
+        """Return what a domain was made from."""
+        try:
+            return DomainConfig.parse((self.hypervisor.folder(domid) / "config.json").read_bytes())
+        except FileNotFoundError as error:
+            raise HostError(f"there is no domain {domid} on {self.folder}") from error
+
+    def domids(self) -> list[int]:
+        """Return the ids of all guests, ended ones too."""
+        self._require_up()
+        return self.hypervisor.domids()
+
+    def domids_of(self, name: str, uuid: str) -> list[int]:
+        """Return the ids of the domains of that name and uuid, half-made ones too."""
+        found = admission.configs(self.guests)
+        return [int(domid) for domid, config in found if (config.name, config.uuid) == (name, uuid)]
+
+    def rivals(self, _domid: int) -> list[str]:
+        """Return nobody: all that works on a domain of the lab is in its journals."""
+        return []
+
+    def party(self, uuid: str) -> Party:
+        """Return who a guest of this host is to other hosts, some of which are in other folders."""
+        return Party.here(uuid, str(self.folder))
+
+    def up(self) -> None:
+        """Start the host; nothing if it is up."""
+        for folder in (self.folder, self.run, self.guests):
+            _make_private(folder)
+        if self._xenstored():
+            return
+        command: list[str | Path] = [sys.executable, "-m", "xenqemu.lab.xenstored", self._socket]
+        command += ["--pid-file", self.folder / "xenstored.pid"]
+        command += ["--state", self.folder / "xenstored.state"]
+        log = self.folder / "xenstored.log"
+        with background_program.started(command, log) as xenstored:
+            xenstored.wait(lambda: self._xenstored() is not None, self.deadlines.xenstored_start)
+            with self.store() as store:
+                xenstore_layout.introduce_host(store)
+                self._forget_ended(store)
+
+    def down(self) -> list[str]:
+        """End all domains, then the host; return the names of the domains."""
+        names = []
+        for domid in self.hypervisor.domids():
+            names.append(self._called(domid))
+            self.hypervisor.end(domid)
+            try:
+                self._let_go(domid)
+            finally:
+                self.hypervisor.destroy(domid)
+        xenstored = self._xenstored()
+        if xenstored:
+            xenstored.end()
+        for left in ("xenstored.socket", "xenstored.state", "xenstored.pid"):
+            (self.folder / left).unlink(missing_ok=True)
+        return names
+
+    def domains(self) -> list[DomainState]:
+        """Return the state of every domain; what is left of ended ones is cleared away."""
+        self._require_up()
+        found = []
+        for domid in self.hypervisor.domids():
+            now = state(self, domid)
+            if _ended(now):
+                self._clear_away(domid)
+            else:
+                found.append(now)
+        return found
+
+    def needs(self, _domid: int, config: DomainConfig) -> Needs:
+        """Return what a record of a domain will ask of its next host."""
+        return Needs(config, IMAGE_VERSION)
+
+    def admit(self, needs: Needs) -> None:
+        """Raise the reason why this host cannot take such a guest."""
+        self.domains()  # what ended guests left must not stand in the way
+        admission.check(needs.config)
+        admission.check_free(needs.config, self.guests)
+
+    def objections(self, needs: Needs) -> Iterator[XenqemuError]:
+        """Give every reason why this host cannot take such a guest."""
+        config = needs.config
+        checks = (
+            lambda: self.admit(needs),
+            lambda: admission.check_devices(config),
+            lambda: admission.check_room(config, self.guests),
+        )
+        return collected(checks)
+
+    def objections_elsewhere(
+        self, needs: Needs, _info: str, _domains: str
+    ) -> Iterator[XenqemuError]:
+        """Give the reason against a host that is known by xl: no such one can run our guests."""
+        yield HostError(f"{needs.config.name} is a guest of the lab: its CPU state is QEMU's")
+
+    def create(self, config: DomainConfig) -> int:
+        """Make a paused domain that is yet to boot and return its id, or leave nothing."""
+        with Site(self) as site:
+            site.prepare(config)
+            site.start(None)
+            return site.domid
+
+    def build(self, record: Source, progress: Progress, options: BuildOptions) -> int:
+        """Make a paused domain of a checked save file and return its id, or leave nothing."""
+        with Site(self) as site:
+            given = options.config
+            parts = read_record(record, lambda own: site.prepare(given or own), progress)
+            site.start(parts.device_state)
+            return site.domid
+
+    def rename(self, domid: int, old: str, new: str) -> None:
+        """Call a domain `new` that is called `old`, or is called so already."""
+        with lock_file.held(self.folder / LOCK, self.deadlines.lab_lock):
+            config = self.config(domid).with_name(new)
+            admission.check_free(config, self.guests, domid)
+            with self.store() as store:
+                naming.rename(store, domid, old, new)
+            keep(config, self.hypervisor.folder(domid))
+
+    def shut_down(self, domid: int) -> None:
+        """Ask a guest to shut down by itself, as with a button, and do not wait for it."""
+        with self.device_model(domid) as device_model:
+            device_model.execute("system_powerdown")
+
+    def destroy(self, domid: int) -> None:
+        """End a domain and remove all that is its on this host; may be repeated."""
+        self.hypervisor.end(domid)
+        try:
+            self._let_go(domid)
+        finally:
+            self.hypervisor.destroy(domid)
+            with self.store() as store:
+                xenstore_layout.remove(store, domid)
+
+    def close(self) -> None:
+        """Do nothing: every connection is given back at once."""
+
+    def _forget_ended(self, store: Store) -> None:
+        """Remove the nodes of domains that had ended since xenstored kept its state last."""
+        known = {0, *self.hypervisor.domids()}
+        for name in store.list("/local/domain") or ():
+            if name.isdecimal() and int(name) not in known:
+                xenstore_layout.remove(store, int(name))
+
+    def _clear_away(self, domid: int) -> None:
+        """Remove what an ended domain left; nothing if it is being made, or was meanwhile."""
+        with lock_file.held(self.folder / LOCK, self.deadlines.lab_lock):
+            if not Site.busy(self.hypervisor.folder(domid)) and _ended(state(self, domid)):
+                self.destroy(domid)
+
+    def _let_go(self, domid: int) -> None:
+        """Let go of an ended domain's disks and ports, as long as its folder still stands for it.
+
+        Until that is gone, no other guest here takes them.
+        """
+        config = self._known(domid)
+        if config:
+            taps.disconnect(config, self.folder, domid)
+            disks.release(config, self.party(config.uuid), self.deadlines)
+
+    def _require_up(self) -> None:
+        if self._xenstored() is None:
+            raise HostError(f"no lab host is up in {self.folder}: xenqemu lab up {self.folder}")
+
+    def _called(self, domid: int) -> str:
+        config = self._known(domid)
+        return config.name if config else str(domid)
+
+    def _known(self, domid: int) -> DomainConfig | None:
+        """Return what a domain was made from, None if it was not yet named when its maker died."""
+        try:
+            return self.config(domid)
+        except XenqemuError:
+            return None
+
+    def _xenstored(self) -> Process | None:
+        """Return the process that listens on our xenstore's socket, None if none does.
+
+        A pid file would not do: what it names may be another program by now, and `down` ends it.
+        """
+        with socket.socket(socket.AF_UNIX) as probe:
+            whole, rest = divmod(self.deadlines.xenstored_start, 1)
+            limit = _TIME.pack(int(whole), round(rest * 1e6))
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+            try:
+                probe.connect(os.fspath(self._socket))
+            except (FileNotFoundError, ConnectionRefusedError):
+                return None
+            except BlockingIOError as error:
+                raise HostTimeout(f"{self._socket}: too many wait there: it hangs") from error
+            peer = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        return Process.of(_CREDENTIALS.unpack(peer)[0])
+
+
+def _ended(now: DomainState) -> bool:
+    return now.info is None and not now.trouble
+
+
+def _make_private(folder: Path) -> None:
+    """Make sure that a folder is there, ours, and closed to others: it holds guests' memory."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = folder.stat()
+    if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
+        raise HostError(f"{folder} must be owned by you and closed to others (chmod 700)")

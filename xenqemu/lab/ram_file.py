@@ -1,0 +1,178 @@
+"""Guest memory that is a file: QEMU's `memory-backend-file,share=on`, packed as a libxc image.
+
+Pages never written are holes of the file and cost nothing; pages of zeros are written as XALLOC
+(populate, no data).  Pages go from the mapped file to the record in one writev, and from the
+record to the file through one buffer, so that memory stays small however large a guest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+from array import array
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from xenqemu.errors import HypervisorError
+from xenqemu.formats.stream import libxc
+from xenqemu.formats.stream.libxc_order import X86_HVM
+from xenqemu.formats.stream.libxc_records import PAGE_SIZE as PAGE
+from xenqemu.formats.stream.libxc_records import End, StaticDataEnd
+from xenqemu.formats.stream.page_data import XALLOC, PageData
+from xenqemu.formats.stream.sink import Sink
+from xenqemu.formats.stream.source import Source
+from xenqemu.host.memory.live import write_live
+from xenqemu.host.memory.pages import (
+    POPULATE_READ,
+    WINDOW,
+    image_room,
+    page_entries,
+    stretches,
+    zero_pages,
+)
+from xenqemu.host.protocol import Live, Progress
+from xenqemu.lab.ram_layout import Extent, RamLayout, extents
+
+XEN = (4, 17)
+"""The Xen whose format this is; the domain header wants one, though none was there."""
+
+IMAGE_VERSION = 3
+"""Of the libxc images written here."""
+
+
+class RamFile:
+    """The memory of one guest: `size` bytes of RAM, `below` of them under the PCI hole."""
+
+    def __init__(self, path: Path, size: int, below: int) -> None:
+        self._path = path
+        self.layout = RamLayout(size, below)
+
+    def room(self) -> int:
+        """Return how many bytes the image has at most, from what was touched of the RAM so far."""
+        with self._opened(os.O_RDONLY) as fd:
+            touched = sum(end - start for start, end in extents(fd, 0, self.layout.size))
+        return image_room(touched // PAGE)
+
+    def save(self, out: Sink, progress: Progress) -> None:
+        """Write the image: static end, pages, END; CPU state is the device model's here."""
+        writer = _begun(out)
+        size = self.layout.size
+        with self._opened(os.O_RDONLY) as fd:
+            for window in _windows(fd, self.layout):
+                self._save_window(fd, window, writer)
+                progress(window[-1][1], size)
+        progress(size, size)
+        writer.write(End())
+
+    def loggable(self) -> bool:
+        """Return True: changes are found by comparing."""
+        return True
+
+    def save_live(self, out: Sink, progress: Progress, live: Live) -> None:
+        """Write the image of a guest that runs until `live.freeze`."""
+        from xenqemu.lab.dirty_pages import ChangingRam  # noqa: PLC0415  loads digests and threads
+
+        writer = _begun(out)
+        with self._opened(os.O_RDONLY) as fd:
+            pages = ChangingRam(fd, self._mapped, self.layout, writer)
+            write_live(pages, out, progress, live)
+        writer.write(End())
+
+    def load(self, source: Source, progress: Progress) -> None:
+        """Fill the file, which must be fresh (all holes), from an image."""
+        with self._opened(os.O_WRONLY) as fd:
+            loader = _Loader(fd, self.layout, progress)
+            for _record in libxc.read(source, loader.pages):
+                pass
+
+    @cached_property
+    def _mapped(self) -> mmap.mmap:
+        """The whole file, mapped for as long as this object is kept.
+
+        To unmap it takes a quarter of the time of looking at it: not while a guest stands still.
+        """
+        with self._opened(os.O_RDONLY) as fd:
+            return mmap.mmap(fd, self.layout.size, mmap.MAP_SHARED, mmap.PROT_READ)
+
+    @contextlib.contextmanager
+    def _opened(self, mode: int) -> Iterator[int]:
+        fd = os.open(self._path, mode | os.O_CLOEXEC)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    def _save_window(self, fd: int, window: Sequence[Extent], writer: libxc.Writer) -> None:
+        base = window[0][0] - window[0][0] % mmap.ALLOCATIONGRANULARITY
+        length = window[-1][1] - base
+        mapped = mmap.mmap(fd, length, mmap.MAP_SHARED, mmap.PROT_READ, offset=base)
+        entries = array("Q")
+        buffers: list[memoryview] = []
+        for start, end in window:
+            mapped.madvise(POPULATE_READ, start - base, end - start)
+            pages = memoryview(mapped)[start - base : end - base]
+            zeros = zero_pages(pages)
+            entries.extend(page_entries(self.layout.pfn(start), len(pages) // PAGE, zeros))
+            buffers.extend(stretches(pages, zeros))
+        writer.pages(PageData.of(entries), buffers)
+
+
+class _Loader:
+    """Puts the pages of one image into the RAM file, counting them."""
+
+    def __init__(self, fd: int, layout: RamLayout, progress: Progress) -> None:
+        self._fd = fd
+        self._layout = layout
+        self._progress = progress
+        self._buffer = memoryview(bytearray(WINDOW))
+        self._done = 0
+
+    def pages(self, record: PageData, source: Source) -> None:
+        """Take the data of one PAGE_DATA record from the source."""
+        for run in record.runs():
+            if run.has_data:
+                self._run(run.pfn, run.pages, source)
+            elif run.type == XALLOC:
+                self._layout.offset(run.pfn, run.pages, source.offset)
+        self._done += record.count * PAGE
+        self._progress(min(self._done, self._layout.size), self._layout.size)
+
+    def _run(self, pfn: int, count: int, source: Source) -> None:
+        position = self._layout.offset(pfn, count, source.offset)
+        end = position + count * PAGE
+        while position < end:
+            piece = self._buffer[: min(end - position, WINDOW)]
+            source.into(piece, "PAGE_DATA pages")
+            self._write(piece, position)
+            position += len(piece)
+
+    def _write(self, data: memoryview, position: int) -> None:
+        while data:
+            try:
+                done = os.pwrite(self._fd, data, position)
+            except OSError as error:
+                raise HypervisorError(f"guest memory: {error.strerror}") from error
+            data = data[done:]
+            position += done
+
+
+def _begun(out: Sink) -> libxc.Writer:
+    """Return the writer of an image that has all that comes before its pages."""
+    writer = libxc.Writer(out, libxc.DomainHeader(X86_HVM, *XEN), IMAGE_VERSION)
+    writer.write(StaticDataEnd())
+    return writer
+
+
+def _windows(fd: int, layout: RamLayout) -> Iterator[list[Extent]]:
+    """Give the extents that hold data, those of one aligned window at a time."""
+    window: list[Extent] = []
+    for extent in extents(fd, 0, layout.size):
+        for piece in layout.cut(extent, WINDOW):
+            if window and window[0][0] // WINDOW != piece[0] // WINDOW:
+                yield window
+                window = []
+            window.append(piece)
+    if window:
+        yield window

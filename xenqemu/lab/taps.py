@@ -1,0 +1,71 @@
+"""The taps of the lab's guests: `bridge=` in a `vif` puts one into a bridge, as under Xen.
+
+Without `bridge=` a card is on QEMU's own network, which needs no privilege.  A tap lives as long as
+its QEMU; all that is ever left of it is what Open vSwitch has written down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+
+from xenqemu.errors import HostError
+from xenqemu.formats.config.domain_config import DomainConfig
+from xenqemu.host.network import ports
+from xenqemu.lab import tap_interface
+from xenqemu.lab.command_line import mac_of
+from xenqemu.system import links
+from xenqemu.system.undo import unless_failing
+
+
+def check(config: DomainConfig) -> None:
+    """Raise the reason why the guest's cards cannot be connected here."""
+    for nic in config.nics:
+        if nic.bridge:
+            if not tap_interface.is_allowed():
+                raise HostError(f"{config.name} is to be on {nic.bridge}: only root can do that")
+            ports.bridge(nic.bridge, {})
+
+
+@contextmanager
+def connected(config: DomainConfig, folder: Path, domid: int) -> Iterator[Mapping[int, int]]:
+    """Give the descriptors of the guest's taps, each in its bridge, by the place of the card.
+
+    They are closed after the block: then QEMU alone has them.  `folder` is the host's.
+    """
+    with ExitStack() as stack:
+        found: dict[int, int] = {}
+        for index, name in _taps(config, folder, domid).items():
+            nic = config.nics[index]
+            about = {"attached-mac": mac_of(config, index), "xen-vm-uuid": config.uuid}
+            port = ports.bridge(nic.bridge or "", about)
+            found[index] = stack.enter_context(
+                tap_interface.opened(links.checked_name(name, "vifname"))
+            )
+            undo = partial(ports.leave, name)
+            stack.enter_context(unless_failing(f"disconnect {name}", undo))
+            port.join(links.require(name, "tap"), nic.mtu)
+        yield found
+
+
+def disconnect(config: DomainConfig, folder: Path, domid: int) -> None:
+    """Take the taps of a guest that has ended out of what remembers them; may be repeated.
+
+    One that is there by now is another guest's, since ours went with QEMU.
+    """
+    for name in _taps(config, folder, domid).values():
+        if links.is_name(name) and links.find(name) is None:
+            ports.leave(name)
+
+
+def _taps(config: DomainConfig, folder: Path, domid: int) -> dict[int, str]:
+    """Return the names of the taps; ids are used by each host, names once in a network."""
+    host = sha256(bytes(folder)).hexdigest()[:3]
+    return {
+        index: nic.ifname or f"vif{domid}.{index}-{host}"
+        for index, nic in enumerate(config.nics)
+        if nic.bridge
+    }

@@ -1,0 +1,182 @@
+"""What a record holds, gathered in one walk through all its layers.
+
+Only what stays small is kept: pages are counted, neighbouring PAGE_DATA records are one entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from xenqemu.errors import FormatError
+from xenqemu.formats.config.domain_config import DomainConfig
+from xenqemu.formats.device_state import device_stream
+from xenqemu.formats.device_state.device_stream import DeviceState
+from xenqemu.formats.stream import hvm_context
+from xenqemu.formats.stream.detect import Kind, Trailing, Walk, detect
+from xenqemu.formats.stream.framing import HEADER as RECORD_HEADER
+from xenqemu.formats.stream.framing import Record
+from xenqemu.formats.stream.hvm_context import SavedContext
+from xenqemu.formats.stream.libxc import DomainHeader, ImageHeader
+from xenqemu.formats.stream.libxc_order import X86_HVM, X86_PV
+from xenqemu.formats.stream.libxc_records import HvmContext, HvmParams, X86CpuidPolicy, X86TscInfo
+from xenqemu.formats.stream.libxl_records import (
+    EMULATOR,
+    QEMU_TRADITIONAL,
+    EmulatorContext,
+    EmulatorXenstoreData,
+)
+from xenqemu.formats.stream.page_data import BROKEN, XALLOC, PageData
+from xenqemu.formats.stream.source import Source
+from xenqemu.formats.stream.xl import XlHeader
+
+PFNS_BELOW_4G = 1 << 20
+"""Pages under 4 GiB, where Xen keeps all the special pages of an HVM guest."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One record, or `count` neighbouring ones of a kind: `size` bytes from `offset` on."""
+
+    layer: str
+    name: str
+    offset: int
+    size: int
+    count: int = 1
+    text: str = ""
+
+
+@dataclass
+class Pages:
+    """How many pages of which sort a libxc image tells of; a live one may tell of some twice."""
+
+    data: int = 0
+    zero: int = 0
+    other: int = 0
+    _low: bytearray = field(default_factory=lambda: bytearray(PFNS_BELOW_4G), repr=False)
+
+    def add(self, pages: PageData) -> None:
+        """Count one record's pages."""
+        for run in pages.runs():
+            if run.has_data:
+                self.data += run.pages
+            elif run.type == XALLOC:
+                self.zero += run.pages
+            else:
+                self.other += run.pages
+            if run.type <= XALLOC and run.type != BROKEN and run.pfn < PFNS_BELOW_4G:
+                end = min(run.pfn + run.pages, PFNS_BELOW_4G)
+                self._low[run.pfn : end] = b"\1" * (end - run.pfn)
+
+    def missing(self, pfn: int) -> bool:
+        """Tell whether a page below 4 GiB was never populated."""
+        return pfn < PFNS_BELOW_4G and not self._low[pfn]
+
+
+@dataclass
+class Outline:
+    """All that was found; what a record does not have is None or empty.
+
+    `size` is in bytes, up to the end of the last record; `trailing` are the bytes behind it.
+    """
+
+    kind: Kind
+    size: int = 0
+    trailing: int = 0
+    checkpoints: int = 0
+    config: DomainConfig | None = None
+    image: ImageHeader | None = None
+    domain: DomainHeader | None = None
+    present: frozenset[str] = frozenset()
+    pages: Pages = field(default_factory=Pages)
+    context: SavedContext | None = None
+    params: Mapping[int, int] = field(default_factory=dict)
+    devices: DeviceState | None = None
+    has_device_state: bool = False
+    entries: list[Entry] = field(default_factory=list)
+
+    def take(self, record: Record) -> None:
+        """Note what one record of the walk says."""
+        match record.value:
+            case XlHeader(is_json=True, config=bytes(data)):
+                self.config = DomainConfig.parse(data)
+            case ImageHeader() as image:
+                self.image = image
+            case DomainHeader() as domain:
+                self.domain = domain
+            case PageData() as pages:
+                self.pages.add(pages)
+            case HvmContext(data=blob):
+                self.context = hvm_context.parse(blob, record.offset + RECORD_HEADER.size)
+            case HvmParams(params=params):
+                self.params = params
+            case EmulatorContext() as emulator:
+                self._take_emulator(emulator, record.offset)
+            case Trailing(size=size):
+                self.trailing = size
+        self._list(record)
+
+    def _take_emulator(self, emulator: EmulatorContext, offset: int) -> None:
+        self.has_device_state = True
+        if emulator.emulator_id == QEMU_TRADITIONAL:  # that one's format is another
+            return
+        try:
+            self.devices = device_stream.read(emulator.state)
+        except FormatError as error:
+            place = offset + RECORD_HEADER.size + EMULATOR.size + error.offset
+            raise type(error)(error.record, place, error.expected, error.got) from error
+
+    def _list(self, record: Record) -> None:
+        if not isinstance(record.value, Trailing):
+            self.size = record.offset + record.size
+        last = self.entries[-1] if self.entries else None
+        if last and isinstance(record.value, PageData) and last.name == record.name:
+            size, count = last.size + record.size, last.count + 1
+            self.entries[-1] = replace(last, size=size, count=count)
+            return
+        text = describe(record.value)
+        entry = Entry(record.layer, record.name, record.offset, record.size, text=text)
+        self.entries.append(entry)
+
+
+def outline(source: Source) -> Outline:
+    """Read a stream of any known kind to its end; raise `FormatError` where it is unsound."""
+    kind = detect(source)
+    found = Outline(kind)
+    if kind is Kind.DEVICE_STATE:
+        _device_state(source, found)
+        return found
+    walk = Walk(source)
+    for record in walk:
+        found.take(record)
+    found.present = frozenset(walk.image.present)
+    found.checkpoints = walk.stream.checkpoints if walk.stream else 0
+    return found
+
+
+def _device_state(source: Source, found: Outline) -> None:
+    found.devices = device_stream.read(source)
+    found.trailing = len(found.devices.trailing)
+    found.size = source.offset - found.trailing
+
+
+def describe(value: object) -> str:
+    """Return a few words on what a record says, "" where its name says it all."""
+    text = _WORDS.get(type(value))
+    return text(value) if text else ""
+
+
+_GUESTS = {X86_PV: "x86 PV", X86_HVM: "x86 HVM"}
+_WORDS: Mapping[type, Callable[[Any], str]] = {
+    ImageHeader: lambda image: f"version {image.version}",
+    DomainHeader: lambda domain: (
+        f"{_GUESTS[domain.type]}, Xen {domain.xen_major}.{domain.xen_minor}"
+    ),
+    X86TscInfo: lambda tsc: f"mode {tsc.mode}, {tsc.khz} kHz",
+    X86CpuidPolicy: lambda policy: f"{len(policy.leaves)} leaves",
+    HvmContext: lambda context: f"{len(context.data)} bytes of Xen's state",
+    HvmParams: lambda params: f"{len(params.params)} parameters",
+    EmulatorContext: lambda emulator: f"{len(emulator.state)} bytes of device state",
+    EmulatorXenstoreData: lambda store: f"{len(store.entries)} keys",
+}

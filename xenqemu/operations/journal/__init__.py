@@ -1,0 +1,1 @@
+"""The write-ahead undo log of one operation."""

@@ -1,0 +1,146 @@
+"""A guest that is to leave this host, into a record or to another one: what is done to it.
+
+Each act stands with what takes it back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import BinaryIO
+
+from xenqemu.errors import HostError
+from xenqemu.formats.config.domain_config import DomainConfig
+from xenqemu.formats.stream.sink import Outlet, Sink
+from xenqemu.host.domain_state import require_running
+from xenqemu.host.precopy import Precopy, Round
+from xenqemu.host.protocol import GuestMemory, Host, Live, MaySuspendYet
+from xenqemu.operations.events import Phase
+from xenqemu.operations.journal import steps
+from xenqemu.operations.journal.operation import Journal
+from xenqemu.operations.save_devices import refuse_unsavable
+from xenqemu.operations.save_file import standing, write_record
+
+Ready = Callable[[bytes | None], None]
+"""Called with the device model's state when only memory is left to be written."""
+
+UNKNOWN_CHANGES = "this host cannot tell which of its pages change"
+"""Why a guest cannot be written while it runs."""
+
+Watch = Callable[[Round], None]
+"""Called with each round of a live save when it is over."""
+
+
+@dataclass
+class Guest:
+    """A running guest in the hands of the operation that `job` is of."""
+
+    host: Host
+    domid: int
+    uuid: str
+    job: Journal
+
+    def __post_init__(self) -> None:
+        self._undos: list[int] = []
+        self.who = (self.domid, self.uuid)
+
+    def may_run(self) -> bool:
+        """Return whether it can be written while it runs."""
+        return self.memory.loggable()
+
+    def require_savable(self) -> None:
+        """Raise `HostError` if the guest does not run, or cannot be saved as it is."""
+        require_running(self.host, self.domid)
+        rivals = self.host.rivals(self.domid)
+        if rivals:
+            raise HostError(f"domain {self.domid} is in the hands of {rivals[0]}")
+        device_model = self.host.device_model(self.domid)
+        if device_model is not None:
+            with device_model:
+                refuse_unsavable(device_model, self.domid)
+
+    @cached_property
+    def memory(self) -> GuestMemory:
+        """Its memory; what of it is mapped stays so until the operation is over."""
+        return self.host.hypervisor.memory(self.domid)
+
+    def quiesce(self, *, live: bool) -> bytes | None:
+        """Bring guest and device model to a stop, and return the device model's state if any.
+
+        `live` says that another device model takes over the disk images while this one is there.
+
+        libxl's socket serves one client, so that nobody may sit in it while gigabytes are written:
+        this, as every act on the device model, has a short connection of its own.
+        """
+        self._suspend()
+        self._undos.append(self.job.undo(steps.restart(*self.who)))
+        device_model = self.host.device_model(self.domid)
+        if device_model is None:
+            return None
+        with device_model:
+            device_model.stop()
+            return device_model.save_state_bytes(live=live)
+
+    def write(
+        self, out: BinaryIO | Outlet, config: DomainConfig, *, live: bool, ready: Ready
+    ) -> None:
+        """Write its record, having brought it to a stop as `quiesce` does."""
+        with self.job.phase(Phase.QUIESCE):
+            device_state = self.quiesce(live=live)
+        with self.job.phase(Phase.SAVE):
+            ready(device_state)
+            write_record(out, config, standing(self.memory, device_state, self.job.progress))
+
+    def write_running(
+        self,
+        out: BinaryIO | Outlet,
+        config: DomainConfig,
+        precopy: Precopy,
+        *,
+        live: bool,
+        watch: Watch,
+    ) -> None:
+        """Write its record while it runs; bring it to a stop when it is time, as `quiesce` does."""
+        states: list[bytes | None] = []
+
+        def freeze() -> None:
+            with self.job.amid(Phase.QUIESCE):
+                states.append(self.quiesce(live=live))
+
+        def image(sink: Sink) -> bytes | None:
+            noting = self.job.undo(steps.stop_dirty_log(*self.who))
+            self.memory.save_live(sink, self.job.progress, Live(precopy, freeze, watch))
+            self.job.drop(noting)
+            return states[0]
+
+        with self.job.phase(Phase.SAVE):
+            write_record(out, config, image)
+
+    def release(self, *, held: bool) -> None:
+        """Let the guest go on here, or keep it paused if it is to be held."""
+        if held:
+            self.job.undo(steps.unpause(*self.who))
+            self.host.hypervisor.pause(self.domid)
+        for undo in reversed(self._undos):
+            self.job.take_back(undo)
+
+    def rename(self, old: str, new: str) -> None:
+        """Call the domain otherwise."""
+        self.job.undo(steps.rename(*self.who, new, old))
+        self.host.rename(self.domid, old, new)
+
+    def _suspend(self) -> None:
+        self._undos.append(self.job.undo(steps.resume(*self.who)))
+        late = self.job.undo(steps.settle(*self.who))
+        try:
+            self.host.hypervisor.suspend(self.domid)
+        except MaySuspendYet as error:
+            if error.withdrawn:
+                self.job.undo(steps.watch(*self.who))
+                self.job.drop(late)
+            raise
+        except HostError:
+            self.job.drop(late)
+            raise
+        self.job.drop(late)

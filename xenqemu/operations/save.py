@@ -1,0 +1,140 @@
+"""Suspend a running guest into a save record: the order of acts and their undo.
+
+The guest is let go of only when its record is whole, read back, synced and in place.  Where the
+guest stays (`After.CONTINUE`, `After.PAUSE`), it is released as soon as its memory is written:
+what can still fail then costs the record, not the guest.  Of a live save most of the memory is
+written before the guest is brought to a stop.
+"""
+
+from __future__ import annotations
+
+import math
+from enum import Enum
+from pathlib import Path
+
+from xenqemu.errors import HostError
+from xenqemu.formats.config.domain_config import DomainConfig
+from xenqemu.formats.stream.detect import Kind
+from xenqemu.host.precopy import Precopy, Round
+from xenqemu.host.protocol import Host
+from xenqemu.operations.compact import compact
+from xenqemu.operations.events import Observer, Phase, unobserved
+from xenqemu.operations.inspect import Outline
+from xenqemu.operations.journal import steps
+from xenqemu.operations.journal.log import About
+from xenqemu.operations.journal.operation import Journal, begin
+from xenqemu.operations.outgoing_guest import UNKNOWN_CHANGES, Guest
+from xenqemu.operations.save_file import room_for, room_for_rest
+from xenqemu.operations.verify import verify
+from xenqemu.system.staged_file import Draft, staged
+
+
+class After(Enum):
+    """What becomes of the guest once it is saved."""
+
+    DESTROY = "destroy"
+    CONTINUE = "continue"
+    PAUSE = "pause"
+
+
+def suspend(
+    host: Host,
+    domid: int,
+    path: Path,
+    *,
+    after: After = After.DESTROY,
+    config: DomainConfig | None = None,
+    keep_domid: bool = False,
+    precopy: Precopy | None = None,
+    compacted: bool = False,
+    check: bool = True,
+    timeout: float = math.inf,
+    observe: Observer = unobserved,
+) -> Outline:
+    """Save domain `domid` to `path` and return what the record holds.
+
+    `config` takes the place of the domain's own; with `keep_domid` a restore asks for the same
+    id, else for any, as with `xl save`.  With `precopy` the guest runs while it is saved, until
+    that policy has it frozen; the record holds some pages more than once then, and is written anew
+    without them if it is to be `compacted`.  Unless `check`, the record is not read back, and what
+    is returned says only its size.  All of it may take `timeout` seconds, up to where the guest is
+    let go of.
+
+    Raises what the tree in `xenqemu.errors` says; unless it is a `PastReturn` or `Stranded`, the
+    guest is as it was.  `path` is as it was too, or (never with `After.DESTROY`) whole already.
+    """
+    own = host.config(domid)
+    config = (config.with_extra(own.extra) if config else own).with_domid(domid * keep_domid)
+    about = About("save", domid, own.name, own.uuid, str(path.absolute()))
+    with (
+        Journal(host, begin(host, about), observe, timeout) as job,
+        staged(path) as draft,
+        staged(path) as smaller,
+    ):
+        guest = Guest(host, domid, own.uuid, job)
+        with job.phase(Phase.CHECK):
+            guest.require_savable()
+            if precopy and not guest.may_run():
+                raise HostError(f"domain {domid} cannot be saved while it runs: {UNKNOWN_CHANGES}")
+            job.leaving(steps.clear(draft.traces))
+            draft.create()
+            draft.reserve(room_for(config, guest.memory))
+        _write(guest, draft, config, precopy)
+        if after is not After.DESTROY:
+            with job.phase(Phase.RELEASE):
+                guest.release(held=after is After.PAUSE)
+        record = _compacted(draft, smaller, job) if compacted else draft
+        found = _checked(record, job) if check else Outline(Kind.XL, record.file.tell())
+        with job.phase(Phase.PUBLISH):
+            _publish(record, guest, after)
+        if after is After.DESTROY:
+            with job.phase(Phase.RELEASE):
+                job.finish()
+    return found
+
+
+def _write(guest: Guest, draft: Draft, config: DomainConfig, precopy: Precopy | None) -> None:
+    """Write the record; room for what is left is set aside while that can be told in time."""
+
+    def ready(device_state: bytes | None) -> None:
+        draft.reserve(room_for(config, guest.memory, device_state))
+
+    def watch(done: Round) -> None:
+        draft.reserve(draft.file.tell() + room_for_rest(done.changed))
+        guest.job.round(done)
+
+    if precopy:
+        guest.write_running(draft.file, config, precopy, live=False, watch=watch)
+    else:
+        guest.write(draft.file, config, live=False, ready=ready)
+
+
+def _compacted(draft: Draft, smaller: Draft, job: Journal) -> Draft:
+    """Return another draft of the same record, in which each page stands once."""
+    with job.phase(Phase.COMPACT):
+        job.leaving(steps.clear(smaller.traces))
+        smaller.create()
+        smaller.reserve(draft.file.tell())
+        with draft.reopen() as record:
+            compact(record, smaller.file, job.progress)
+    return smaller
+
+
+def _checked(draft: Draft, job: Journal) -> Outline:
+    """Read the record back from the disk."""
+    with job.phase(Phase.VERIFY):
+        draft.sync()
+        with draft.reopen() as record:
+            return verify(record, read_all=True)
+
+
+def _publish(draft: Draft, guest: Guest, after: After) -> None:
+    """Give the record its name; where the guest does not stay, it is the guest from then on."""
+    question = steps.published(draft)
+    if after is After.DESTROY:
+        meaning = f"the record {draft.path} is the guest now"
+        then = (steps.destroy(*guest.who),)
+        guest.job.commit(draft.publish, steps.Commit(question, meaning, then))
+    else:
+        guest.job.foresee(steps.Commit(question, f"the record {draft.path} is whole"))
+        draft.publish()

@@ -1,0 +1,51 @@
+"""The state of a domain's devices alone: what the original save_devices command gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xenqemu.errors import HostError
+from xenqemu.formats.stream.sink import Sink
+from xenqemu.host.domain_state import require_running
+from xenqemu.host.protocol import Host
+from xenqemu.operations.inspect import Outline
+from xenqemu.operations.journal import steps
+from xenqemu.operations.journal.log import About
+from xenqemu.operations.journal.operation import Journal, begin
+from xenqemu.operations.verify import verify
+from xenqemu.system.staged_file import staged
+
+if TYPE_CHECKING:
+    from xenqemu.host.qemu.device_model import DeviceModel
+
+
+def save_devices(host: Host, domid: int, path: Path) -> Outline:
+    """Write the device state of a running domain to `path`; QEMU stops it for just that long.
+
+    Raises `HostError` or, where the file cannot be written, `OSError` as the system says it; the
+    guest runs on, and `path` is whole or as it was.
+    """
+    now = require_running(host, domid)
+    device_model = host.device_model(domid)
+    if device_model is None:
+        raise HostError(f"domain {domid} has no device model")
+    about = About("device save", domid, now.name, now.uuid, str(path.absolute()))
+    with Journal(host, begin(host, about)) as job, staged(path) as draft:
+        job.leaving(steps.clear(draft.traces))
+        draft.create()
+        with device_model:
+            refuse_unsavable(device_model, domid)
+            Sink(draft.file).write(device_model.save_state_bytes(live=False))
+        draft.sync()
+        with draft.reopen() as state:
+            found = verify(state, read_all=True)
+        draft.publish()
+    return found
+
+
+def refuse_unsavable(device_model: DeviceModel, domid: int) -> None:
+    """Raise `HostError` if a device cannot be saved: to try would crash QEMU 7.2."""
+    blockers = device_model.blockers()
+    if blockers:
+        raise HostError(f"the device model of domain {domid} cannot be saved: {blockers[0]}")

@@ -1,0 +1,108 @@
+"""A whole guest as one file: the one place where records get their order.
+
+::
+
+    xl header and config │ libxl header, LIBXC_CONTEXT, libxc image, EMULATOR_CONTEXT, END
+
+The device model's state is taken before the memory, or the last of it, is written, as libxl does,
+since what a device still has to write to memory must be there; it is put behind it, where readers
+want it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from xenqemu.errors import BadRecord
+from xenqemu.formats.config.domain_config import DomainConfig
+from xenqemu.formats.stream import libxl, xl
+from xenqemu.formats.stream.framing import Record
+from xenqemu.formats.stream.libxl_records import QEMU_UPSTREAM, EmulatorContext, End, LibxcContext
+from xenqemu.formats.stream.sink import Outlet, Sink
+from xenqemu.formats.stream.source import Source
+from xenqemu.host.memory.pages import image_room
+from xenqemu.host.protocol import GuestMemory, Progress
+
+FRAME = 1 << 16
+"""Bytes for all headers and small records of an image, generously."""
+
+DEVICE_STATE = 1 << 20
+"""Bytes that a device model's state is taken to have before it is known; some tens of KiB."""
+
+
+def room_for(config: DomainConfig, memory: GuestMemory, device_state: bytes | None = None) -> int:
+    """Return how many bytes a record has at most, as far as can be told now."""
+    state = DEVICE_STATE if device_state is None else len(device_state)
+    return FRAME + len(config.dump()) + memory.room() + state
+
+
+def room_for_rest(pages: int) -> int:
+    """Return how many bytes the rest of a record has at most that lacks so many pages."""
+    return image_room(pages) + DEVICE_STATE
+
+
+Image = Callable[[Sink], bytes | None]
+"""Writes a guest's libxc image and returns its device model's state, None if it has none."""
+
+
+def standing(memory: GuestMemory, device_state: bytes | None, progress: Progress) -> Image:
+    """Return what writes the image of a guest that stands still."""
+
+    def image(sink: Sink) -> bytes | None:
+        memory.save(sink, progress)
+        return device_state
+
+    return image
+
+
+def write_record(out: BinaryIO | Outlet, config: DomainConfig, image: Image) -> None:
+    """Write an xl save file that stock `xl restore` reads; a file for it is unbuffered."""
+    sink = Sink(out)
+    xl.write(sink, xl.XlHeader.of_json(config.dump().decode()))
+    stream = libxl.Writer(sink)
+    stream.write(LibxcContext())
+    device_state = image(sink)
+    stream.image_written()
+    if device_state is not None:
+        stream.write(EmulatorContext(QEMU_UPSTREAM, 0, device_state))
+    stream.write(End())
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What of a record is not memory."""
+
+    config: DomainConfig
+    device_state: bytes | None
+
+
+def read_record(
+    source: Source, memory_for: Callable[[DomainConfig], GuestMemory], progress: Progress
+) -> Parts:
+    """Read a save file into the memory that `memory_for` makes for its config."""
+    config = _config(xl.read(source))
+    memory = memory_for(config)
+
+    def image(inner: Source) -> Iterator[Record]:
+        memory.load(inner, progress)
+        return iter(())
+
+    state = None
+    for record in libxl.read(source, image):
+        if isinstance(record.value, EmulatorContext):
+            state = record.value.state
+    return Parts(config, state)
+
+
+def config_ahead(source: Source) -> DomainConfig:
+    """Return the config of a record that comes next, without passing it."""
+    return _config(xl.ahead(source))
+
+
+def _config(header: Record) -> DomainConfig:
+    match header.value:
+        case xl.XlHeader(is_json=True, config=bytes(data)):
+            return DomainConfig.parse(data)
+    raise BadRecord("xl header", xl.HEADER.size, "a config in JSON", "none")

@@ -1,0 +1,1 @@
+"""FLOOR 1c: what an administrator chose: xenqemu.conf, xendomains, hooks, guests' own keys."""

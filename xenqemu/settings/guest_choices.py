@@ -1,0 +1,40 @@
+"""What guests' own xl.cfg files say to xenqemu: xl passes over keys that it does not know."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+
+from xenqemu.errors import FormatError
+from xenqemu.formats.config.xl_cfg import MAX_TEXT, GuestConfig
+
+KEY = "on_host_shutdown"
+
+
+class Choice(Enum):
+    """What becomes of a guest when its host shuts down, in the words of its file."""
+
+    SAVE = "save"
+    SHUT_DOWN = "shutdown"
+    LEAVE = "leave"
+
+
+def own_choices(folder: Path) -> tuple[dict[str, Choice], list[str]]:
+    """Return what the files in a folder choose, by the names of their guests, and complaints.
+
+    A file that xl would refuse has made no guest, and is passed over; so is a missing folder.
+    """
+    choices: dict[str, Choice] = {}
+    complaints = []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        try:
+            with path.open("rb") as file:
+                guest = GuestConfig.from_cfg(file.read(MAX_TEXT + 1))
+        except (FormatError, OSError):
+            continue
+        said = guest.unknown.get(KEY, "")
+        if said in [choice.value for choice in Choice]:
+            choices[guest.name] = Choice(said)
+        elif said:
+            complaints.append(f"{path}: {KEY}: expected save, shutdown or leave, got {said!r:.80}")
+    return choices, complaints

@@ -1,0 +1,118 @@
+"""What an administrator may choose: /etc/xenqemu/xenqemu.conf as one object.
+
+etc/xenqemu.conf holds every key with its default and what it means.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from xenqemu.errors import UsageError
+from xenqemu.host.party_deadlines import PATIENCE, Deadlines
+from xenqemu.host.xen.places import PLACES, XenPlaces
+from xenqemu.settings import toml_values, xendomains
+from xenqemu.settings.hooks import Hooks
+from xenqemu.settings.toml_values import taken
+
+
+@dataclass(frozen=True)
+class Save:
+    """How each domain is saved: `verify` reads a record back before its guest is let go."""
+
+    verify: bool = True
+
+
+@dataclass(frozen=True)
+class SaveAll:
+    """What `save-all` does, so many domains at once, all within `deadline` seconds.
+
+    Without `save`, all are shut down instead.  What is not saved in time, and what `shut_down`
+    names, is shut down too, in `shutdown_deadline` seconds; what `leave` names is left alone.
+    Of the others, xl.cfg files in `configs` may say the same by their own key.
+    """
+
+    folder: Path = Path("/var/lib/xen/save")
+    save: bool = True
+    parallel: int = 2
+    deadline: float = 300.0
+    shutdown_deadline: float = 120.0
+    shut_down: tuple[str, ...] = ()
+    leave: tuple[str, ...] = ()
+    configs: Path = Path("/etc/xen/auto")
+
+
+@dataclass(frozen=True)
+class RestoreAll:
+    """What `restore-all` does: nothing without `restore`; those that `first` names come first.
+
+    A guest has to run for `proof` seconds before its record is removed.
+    """
+
+    restore: bool = True
+    first: tuple[str, ...] = ()
+    proof: float = 10.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All of it; `host` is in the words of `--host`, no `lab` is a folder of one's own.
+
+    `xendomains` is a file of Xen's own script, which says what is not said here; see
+    `after_xendomains`.
+    """
+
+    host: str = "auto"
+    lab: Path | None = None
+    xendomains: Path | None = Path("/etc/default/xendomains")
+    xen: XenPlaces = PLACES
+    deadlines: Deadlines = PATIENCE
+    save: Save = Save()
+    hooks: Hooks = field(default_factory=Hooks)
+    save_all: SaveAll = SaveAll()
+    restore_all: RestoreAll = RestoreAll()
+
+
+DEFAULTS = Settings()
+"""Where no file says otherwise."""
+
+CONF = Path("/etc/xenqemu/xenqemu.conf")
+"""Where an administrator's settings are, if there are any."""
+
+
+def read_settings(file: str | Path | None = None, base: Settings = DEFAULTS) -> Settings:
+    """Return what `file` says, else $XENQEMU_CONF, else `CONF`, which need not be there.
+
+    What it does not say is as in `base`.  Raises `UsageError` for what cannot be read, and for
+    what it says if that makes no sense.
+    """
+    named = file or os.environ.get("XENQEMU_CONF")
+    path = Path(named or CONF)
+    try:
+        with path.open("rb") as conf:
+            text = conf.read(toml_values.MAX_TEXT + 1)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and not named:
+            return base
+        raise UsageError(f"{path}: the settings cannot be read: {error.strerror}") from error
+    return toml_values.read(text, base, str(path))
+
+
+def after_xendomains(text: bytes, where: str) -> Settings:
+    """Return the defaults that the text of a file of xendomains makes; `where` names it in errors.
+
+    Where it says to keep no records (no XENDOMAINS_SAVE), guests are shut down; its deadline was
+    for each domain, and is for all here.  What it migrates and starts is no matter of ours.
+    """
+    old = xendomains.read(text, where)
+    folder, seconds = old.get("XENDOMAINS_SAVE"), old.get("XENDOMAINS_STOP_MAXWAIT", "")
+    save_all: dict[str, object] = {"save": folder != ""}
+    restore_all = {"restore": old.get("XENDOMAINS_RESTORE", "true").lower() in {"true", "yes", "1"}}
+    if folder:
+        save_all["folder"] = folder
+    if old.get("XENDOMAINS_AUTO"):
+        save_all["configs"] = old["XENDOMAINS_AUTO"]
+    if seconds.isdecimal() and int(seconds):
+        save_all["deadline"] = int(seconds)
+    return taken({"save_all": save_all, "restore_all": restore_all}, DEFAULTS, where)

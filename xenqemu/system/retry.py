@@ -1,0 +1,36 @@
+"""What is tried again: only an act that may be repeated; a save or a suspend never is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Retry:
+    """Which errors an act is repeated after, how often, with what pauses; then the last is raised.
+
+    `seconds` is for all attempts, `pause` the longest between two.  May be shared by threads and
+    nested: each use has a state of its own.
+    """
+
+    repeats: Callable[[BaseException], bool]
+    attempts: int
+    seconds: float
+    pause: float
+
+    def __call__(self, act: Callable[[], T]) -> T:
+        """Return what `act` returns, at last."""
+        import tenacity  # noqa: PLC0415  loading it takes longer than most commands go on
+
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(self.repeats),
+            stop=tenacity.stop_after_attempt(self.attempts)
+            | tenacity.stop_after_delay(self.seconds),
+            wait=tenacity.wait_random_exponential(multiplier=0.001, max=self.pause),
+            reraise=True,
+        )
+        return retrying(act)

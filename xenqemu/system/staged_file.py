@@ -1,0 +1,233 @@
+"""A file that is whole under its final name, or not there at all.
+
+What is written goes to a hidden file beside the target (same file system, so that the rename is
+atomic), 0600 because it holds a guest's memory.  Publishing syncs the file, renames it and syncs
+the folder.  Everything is done relative to one descriptor of the folder, so that nobody can
+swap the path underneath; an older file of that name survives any failure.
+
+What a killed process leaves of a draft is cleared away by what its `Traces` say.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from xenqemu.errors import HostError, UsageError
+from xenqemu.system.free_space import reserve
+
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_OLDER = ".older"
+
+
+@dataclass(frozen=True)
+class Traces:
+    """Where a draft and the older file of its name are: `path` is to be, `temporary` a name."""
+
+    path: str
+    temporary: str
+
+    def clear(self) -> None:
+        """Remove the draft, if it was not published, and the older file's second name."""
+        try:
+            folder = _open_folder(Path(self.path))
+        except HostError as error:
+            if isinstance(error.__cause__, FileNotFoundError):  # with the folder all of it is gone
+                return
+            raise
+        try:
+            if _remove(folder, self.temporary, f"{self.temporary}{_OLDER}"):
+                os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Which file a file is, whatever its name: its device and inode."""
+
+    device: int
+    inode: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Identity:
+        """Return the identity that a stat tells of."""
+        return cls(status.st_dev, status.st_ino)
+
+    def is_at(self, path: str, folder: int | None = None) -> bool:
+        """Tell whether this file has the name `path`."""
+        found = _stat(path, folder)
+        return found is not None and self == Identity.of(found)
+
+
+class Draft:
+    """A file to be written: `file` is unbuffered; nothing has the final name before `publish`."""
+
+    file: BinaryIO
+    identity: Identity
+
+    def __init__(self, folder: int, name: str, shown: Path) -> None:
+        self._folder = folder
+        self._name = name
+        self._temporary = f".{name[:200]}.xenqemu-{os.urandom(8).hex()}"
+        self._older = f"{self._temporary}{_OLDER}"
+        self._reserved = 0
+        self.path = shown
+        self.traces = Traces(str(shown.absolute()), self._temporary)
+
+    def create(self) -> None:
+        """Make the file; raise `HostError` where that, or to replace the older file, cannot be."""
+        try:
+            fd = os.open(self._temporary, _NEW, 0o600, dir_fd=self._folder)
+        except OSError as error:
+            folder = self.path.parent
+            raise HostError(f"cannot create a file in {folder}: {error.strerror}") from error
+        self.file = io.FileIO(fd, "r+")
+        self.identity = Identity.of(os.fstat(fd))
+        self._require_replaceable()
+
+    def reserve(self, size: int) -> None:
+        """Set room aside for `size` bytes; raise `HostError` if there is too little."""
+        reserve(self.file.fileno(), size, self.path.parent, self._reserved)
+        self._reserved = max(size, self._reserved)
+
+    def sync(self) -> None:
+        """Have all of it on the disk, and give back what room is left over."""
+        os.ftruncate(self.file.fileno(), os.fstat(self.file.fileno()).st_size)
+        os.fsync(self.file.fileno())
+
+    def reopen(self) -> BinaryIO:
+        """Return a reader at the start of what was synced, by its own descriptor.
+
+        It reads from the disk, where the file system lets go of what it holds in memory.
+        """
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(self._temporary, flags, dir_fd=self._folder)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        return open(fd, "rb")
+
+    def publish(self) -> None:
+        """Sync, close, give the final name, sync the folder.
+
+        Whatever is raised on the way (`OSError` as the system says it), the older file of that
+        name is back, or the name is free again.
+        """
+        self.sync()
+        self.file.close()
+        try:
+            self._keep_older()
+            self._rename(self._temporary, self._name)
+            os.fsync(self._folder)
+        except BaseException:
+            self._withdraw()
+            raise
+
+    @property
+    def published(self) -> bool:
+        """Whether this file has the final name: seen, since a failed rename may have been done."""
+        return self.identity.is_at(self._name, self._folder)
+
+    def close(self) -> None:
+        """Close the file if it was made, and remove it unless it was published."""
+        try:
+            if hasattr(self, "file"):
+                self.file.close()
+        finally:
+            _remove(self._folder, self._temporary, self._older)
+
+    def _keep_older(self) -> None:
+        """Give the file now under the final name, if there is one, a second name."""
+        here = self._folder
+        with contextlib.suppress(FileNotFoundError):
+            os.link(
+                self._name, self._older, src_dir_fd=here, dst_dir_fd=here, follow_symlinks=False
+            )
+
+    def _require_replaceable(self) -> None:
+        """Raise `HostError` if an older file could not be kept: on FAT, say, no file has two names.
+
+        It is known before anything is done that a failure to publish would have to undo.
+        """
+        try:
+            self._keep_older()
+        except OSError as error:
+            raise HostError(
+                f"{self.path} is there, and cannot be kept until it is replaced: {error.strerror}; "
+                "its file system may have no hard links: remove it first, or take another name"
+            ) from error
+        _remove(self._folder, self._older)
+
+    def _withdraw(self) -> None:
+        if self.published:
+            older = _stat(self._older, self._folder) is not None
+            self._rename(*((self._older, self._name) if older else (self._name, self._temporary)))
+
+    def _rename(self, old: str, new: str) -> None:
+        os.rename(old, new, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+
+
+@contextlib.contextmanager
+def staged(path: Path) -> Iterator[Draft]:
+    """Give a `Draft` for `path`, yet to be made; on the way out it is published, or removed.
+
+    Raises `UsageError` where the name is taken by something that is not a regular file, and
+    `HostError` where there is no such folder.
+    """
+    folder = _open_folder(path)
+    try:
+        _refuse_special(folder, path)
+        with contextlib.closing(Draft(folder, path.name, path)) as draft:
+            yield draft
+    finally:
+        os.close(folder)
+
+
+def _remove(folder: int, *names: str) -> bool:
+    """Remove what there is of these names, and tell whether there was any."""
+    found = False
+    for name in names:
+        with contextlib.suppress(FileNotFoundError):  # published, or first of its name
+            os.unlink(name, dir_fd=folder)
+            found = True
+    return found
+
+
+def _stat(path: str, folder: int | None) -> os.stat_result | None:
+    try:
+        return os.stat(path, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+
+
+def _open_folder(path: Path) -> int:
+    if not path.name:
+        raise UsageError(f"{path} does not name a file")
+    try:
+        return os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise HostError(f"cannot open the folder {path.parent}: {error.strerror}") from error
+
+
+def _refuse_special(folder: int, path: Path) -> None:
+    try:
+        mode = os.stat(path.name, dir_fd=folder, follow_symlinks=False).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(mode):
+        raise UsageError(f"{path} exists and is {_KINDS.get(stat.S_IFMT(mode), 'not a file')}")
+
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFLNK: "a symbolic link",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
