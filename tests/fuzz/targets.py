@@ -144,7 +144,7 @@ def settings_read(data: bytes) -> None:
 
 def cfg_read(data: bytes) -> None:
     guest = GuestConfig.from_cfg(data)
-    config = certain(DomainConfig.from_guest, guest)
+    config = certain(GuestConfig.domain_config, guest)
     assert certain(DomainConfig.parse, config.dump()) == config
 
 

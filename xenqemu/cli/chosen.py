@@ -33,4 +33,4 @@ def config_of(path: Path | None) -> DomainConfig | None:
     from xenqemu.formats.config.xl_cfg import MAX_TEXT, GuestConfig  # noqa: PLC0415  seldom needed
 
     with path.open("rb") as file:
-        return DomainConfig.from_guest(GuestConfig.from_cfg(file.read(MAX_TEXT + 1)))
+        return GuestConfig.from_cfg(file.read(MAX_TEXT + 1)).domain_config()

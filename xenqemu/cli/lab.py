@@ -9,7 +9,6 @@ from xenqemu.choose_host import open_host
 from xenqemu.cli import show
 from xenqemu.cli.state import state_fields
 from xenqemu.errors import HostError, UsageError
-from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.config.xl_cfg import MAX_TEXT, GuestConfig
 from xenqemu.host import domain_state
 from xenqemu.host.protocol import Needs
@@ -49,7 +48,7 @@ def create(chosen: argparse.Namespace) -> None:
         guest = GuestConfig.from_cfg(file.read(MAX_TEXT + 1))
     accel = "kvm" if chosen.kvm else "tcg"
     hardware = Hardware(admission.default_machine(), accel)
-    config = hardware.kept_in(DomainConfig.from_guest(guest))
+    config = hardware.kept_in(guest.domain_config())
     lab.admit(Needs(config, IMAGE_VERSION))
     domid = lab.create(config)
     if not chosen.paused:

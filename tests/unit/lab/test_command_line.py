@@ -185,6 +185,6 @@ def test_the_files_of_a_domain():
 
 
 def test_what_libxl_takes_for_granted_is_cirrus():
-    plain = DomainConfig.from_guest(GuestConfig.from_cfg('name = "x"\ntype = "hvm"'))
+    plain = GuestConfig.from_cfg('name = "x"\ntype = "hvm"').domain_config()
     found = command(plain, Hardware("pc", "tcg"), PLACE, incoming=False)
     assert options(found, "-vga") == ["cirrus"]

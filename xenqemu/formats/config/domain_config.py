@@ -24,22 +24,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from xenqemu.formats.config.domain_devices import (
-    DEFBOOL_WORDS,
-    DISK,
-    NIC,
-    Disk,
-    Nic,
-    present,
-    read,
-    written,
-)
+from xenqemu.formats.config.domain_devices import DISK, NIC, Disk, Nic, read
 from xenqemu.formats.config.libxl_json import MAX_JSON, RECORD, U32, Section, check, dumped, loaded
-
-if TYPE_CHECKING:
-    from xenqemu.formats.config.xl_cfg import GuestConfig
 
 __all__ = ["DEFAULT_MIB", "MAX_JSON", "MAX_VCPUS", "OURS", "UUID", "Disk", "DomainConfig", "Nic"]
 
@@ -80,27 +68,6 @@ class DomainConfig:
         occurs twice, NaN, no c_info or b_info, wrong types.
         """
         return cls(Section.of(RECORD, loaded(data.removesuffix(b"\0"))).fields)
-
-    @classmethod
-    def from_guest(cls, guest: GuestConfig, extra: Mapping[str, Any] | None = None) -> DomainConfig:
-        """Return what `xl create` would make of the same configuration, and `extra` beside it.
-
-        `extra` (JSON's types only) stands under the key "xenqemu", which libxl ignores.
-        """
-        tree = {
-            "c_info": {
-                "type": guest.type,
-                "name": guest.name,
-                "uuid": guest.uuid,
-                "run_hotplug_scripts": "True",
-            },
-            "b_info": _build_info(guest),
-            "disks": [written(DISK, disk) for disk in guest.disks] or None,
-            "nics": [written(NIC, nic) for nic in guest.nics] or None,
-            **_actions(guest),
-            OURS: dict(extra) if extra else None,
-        }
-        return cls(present(tree))
 
     def dump(self) -> bytes:
         """Return the JSON as libxl's writer lays it out, with its LF and without a NUL."""
@@ -226,47 +193,3 @@ class DomainConfig:
 
 
 _VIEWS = tuple(name for name, view in vars(DomainConfig).items() if isinstance(view, property))
-
-
-def _actions(guest: GuestConfig) -> dict[str, str]:
-    names = ("on_poweroff", "on_reboot", "on_watchdog", "on_crash", "on_soft_reset")
-    actions = {name: getattr(guest, name) for name in names}
-    return {name: action for name, action in actions.items() if action != "destroy"}
-
-
-def _build_info(guest: GuestConfig) -> dict[str, Any]:
-    kind = _hvm(guest) if guest.type == "hvm" else {}
-    return present(
-        {
-            "max_vcpus": guest.maxvcpus,
-            "avail_vcpus": list(range(guest.vcpus)),
-            "tsc_mode": None if guest.tsc_mode == "default" else guest.tsc_mode,
-            "max_memkb": guest.maxmem * 1024,
-            "target_memkb": guest.memory * 1024,
-            "device_model_version": guest.device_model_version,
-            "sched_params": {},
-            "claim_mode": "True",
-            "kernel": guest.kernel,
-            "cmdline": guest.cmdline,
-            "ramdisk": guest.ramdisk,
-            f"type.{guest.type}": kind,
-            "arch_arm": {},
-            "arch_x86": {},
-        }
-    )
-
-
-def _hvm(guest: GuestConfig) -> dict[str, Any]:
-    return present(
-        {
-            "vga": present({"kind": guest.vga}),
-            "vnc": present({"enable": DEFBOOL_WORDS[guest.vnc]}),
-            "sdl": present({"enable": DEFBOOL_WORDS[guest.sdl]}),
-            "spice": {},
-            "boot": guest.boot,
-            "usb": DEFBOOL_WORDS[guest.usb],
-            "usbdevice_list": list(guest.usbdevice) or None,
-            "serial_list": list(guest.serial) or None,
-            "rdm": {},
-        }
-    )

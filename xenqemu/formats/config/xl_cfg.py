@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 from uuid import uuid4
 
-from xenqemu.formats.config.domain_config import DEFAULT_MIB, MAX_VCPUS, UUID
-from xenqemu.formats.config.domain_devices import Disk, Nic
+from xenqemu.formats.config.domain_config import DEFAULT_MIB, MAX_VCPUS, OURS, UUID, DomainConfig
+from xenqemu.formats.config.domain_devices import (
+    DEFBOOL_WORDS,
+    DISK,
+    NIC,
+    Disk,
+    Nic,
+    present,
+    written,
+)
 from xenqemu.formats.config.xl_cfg_devices import parse_disk, parse_nic
 from xenqemu.formats.config.xl_cfg_syntax import MAX_TEXT, Settings, Value, long_value
 
@@ -28,6 +37,7 @@ MAX_MIB = 1 << 34
 _TYPES = {name: name for name in ("hvm", "pv", "pvh")}
 _BUILDERS = {"hvm": "hvm", "generic": "pv"}
 _VGAS = {"stdvga": "std", "cirrus": "cirrus", "none": "none", "qxl": "qxl"}
+_EVENTS = ("on_poweroff", "on_reboot", "on_watchdog", "on_crash", "on_soft_reset")
 _ACTIONS = {
     "destroy": "destroy",
     "restart": "restart",
@@ -88,6 +98,26 @@ class GuestConfig:
         parts = (_identity, _memory, _vcpus, _boot, _devices, _actions)
         fields = {name: value for part in parts for name, value in part(cfg).items()}
         return cls(**fields, unknown=cfg.unasked())
+
+    def domain_config(self, extra: Mapping[str, Any] | None = None) -> DomainConfig:
+        """Return what `xl create` would make of it, and `extra` beside that.
+
+        `extra` (JSON's types only) stands under the key "xenqemu", which libxl ignores.
+        """
+        tree = {
+            "c_info": {
+                "type": self.type,
+                "name": self.name,
+                "uuid": self.uuid,
+                "run_hotplug_scripts": "True",
+            },
+            "b_info": _build_info(self),
+            "disks": [written(DISK, disk) for disk in self.disks] or None,
+            "nics": [written(NIC, nic) for nic in self.nics] or None,
+            **_actions_taken(self),
+            OURS: dict(extra) if extra else None,
+        }
+        return DomainConfig(present(tree))
 
 
 def _identity(cfg: Settings) -> dict[str, Any]:
@@ -168,6 +198,48 @@ def _devices(cfg: Settings) -> dict[str, Any]:
 
 
 def _actions(cfg: Settings) -> dict[str, Any]:
-    names = ("on_poweroff", "on_reboot", "on_watchdog", "on_crash", "on_soft_reset")
-    chosen = {name: cfg.choice(name, _ACTIONS) for name in names}
+    chosen = {name: cfg.choice(name, _ACTIONS) for name in _EVENTS}
     return {name: action for name, action in chosen.items() if action}
+
+
+def _actions_taken(guest: GuestConfig) -> dict[str, str]:
+    actions = {name: getattr(guest, name) for name in _EVENTS}
+    return {name: action for name, action in actions.items() if action != "destroy"}
+
+
+def _build_info(guest: GuestConfig) -> dict[str, Any]:
+    kind = _hvm(guest) if guest.type == "hvm" else {}
+    return present(
+        {
+            "max_vcpus": guest.maxvcpus,
+            "avail_vcpus": list(range(guest.vcpus)),
+            "tsc_mode": None if guest.tsc_mode == "default" else guest.tsc_mode,
+            "max_memkb": guest.maxmem * 1024,
+            "target_memkb": guest.memory * 1024,
+            "device_model_version": guest.device_model_version,
+            "sched_params": {},
+            "claim_mode": "True",
+            "kernel": guest.kernel,
+            "cmdline": guest.cmdline,
+            "ramdisk": guest.ramdisk,
+            f"type.{guest.type}": kind,
+            "arch_arm": {},
+            "arch_x86": {},
+        }
+    )
+
+
+def _hvm(guest: GuestConfig) -> dict[str, Any]:
+    return present(
+        {
+            "vga": present({"kind": guest.vga}),
+            "vnc": present({"enable": DEFBOOL_WORDS[guest.vnc]}),
+            "sdl": present({"enable": DEFBOOL_WORDS[guest.sdl]}),
+            "spice": {},
+            "boot": guest.boot,
+            "usb": DEFBOOL_WORDS[guest.usb],
+            "usbdevice_list": list(guest.usbdevice) or None,
+            "serial_list": list(guest.serial) or None,
+            "rdm": {},
+        }
+    )

@@ -57,7 +57,7 @@ def test_what_was_read_is_written_again(name):
 def test_a_cfg_becomes_what_xl_makes_of_it(name):
     guest = GuestConfig.from_cfg((GOLDEN / "xlcfg" / f"{name}.cfg").read_bytes())
     data = (GOLDEN / "xlcfg" / f"{name}.json").read_bytes()
-    assert DomainConfig.from_guest(guest).dump() == data
+    assert guest.domain_config().dump() == data
     config = DomainConfig.parse(data)
     assert (config.disks, config.nics, config.type) == (guest.disks, guest.nics, guest.type)
 
@@ -110,10 +110,10 @@ def test_with_name_changes_the_name_alone():
 def test_extra_stands_under_our_key():
     guest = GuestConfig("g", str(UUID(int=1)), "hvm")
     extra = {"machine": "pc-i440fx-7.2", "deep": [{}, [], None, True, 1.5]}
-    config = DomainConfig.from_guest(guest, extra)
+    config = guest.domain_config(extra)
     assert DomainConfig.parse(config.dump()).extra == extra
     assert list(config.tree)[-1] == "xenqemu"
-    assert "xenqemu" not in DomainConfig.from_guest(guest, {}).tree
+    assert "xenqemu" not in guest.domain_config({}).tree
 
 
 def test_the_form_is_yajls():
@@ -133,7 +133,7 @@ def test_the_form_is_yajls():
 @given(st.dictionaries(TEXT, JSON, min_size=1), TEXT.filter(bool))
 def test_any_configuration_is_read_back(extra, name):
     guest = GuestConfig(name, str(UUID(int=1)), "hvm")
-    config = DomainConfig.from_guest(guest, extra)
+    config = guest.domain_config(extra)
     data = config.dump()
     assert DomainConfig.parse(data) == config
     assert DomainConfig.parse(data).dump() == data
@@ -272,5 +272,5 @@ def test_wrong_types_at_the_top(key, value, match):
 )
 def test_any_device_is_read_back(disk, nic):
     guest = replace(GuestConfig("g", str(UUID(int=1)), "hvm"), disks=(disk,), nics=(nic,))
-    config = DomainConfig.parse(DomainConfig.from_guest(guest).dump())
+    config = DomainConfig.parse(guest.domain_config().dump())
     assert (config.disks, config.nics) == ((disk,), (nic,))

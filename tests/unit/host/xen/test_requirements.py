@@ -4,7 +4,6 @@ import pytest
 
 from tests.property.strategies import CPUID
 from xenqemu.errors import HostError, Unsupported
-from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.config.xl_cfg import GuestConfig
 from xenqemu.host.protocol import Needs, collected
 from xenqemu.host.qemu import emulator
@@ -14,7 +13,7 @@ GIB = 1 << 30
 
 
 def config(text="", kind="hvm"):
-    return DomainConfig.from_guest(GuestConfig.from_cfg(f'name = "g"\ntype = "{kind}"\n{text}'))
+    return GuestConfig.from_cfg(f'name = "g"\ntype = "{kind}"\n{text}').domain_config()
 
 
 NEEDS = Needs(config(), 3)
