@@ -31,7 +31,8 @@ BOOT = 120.0
 GRACE = 30.0
 """Seconds for which dom0 may be silent after a command's own deadline; then it is given up."""
 
-_TICK = re.compile(r"^tick (\d+) nonce ([0-9a-f]+)(?: time (\d+))?\r+\n", re.MULTILINE)
+_TICK = re.compile(r"^tick (\d+) nonce ([0-9a-f]+)\r+\n", re.MULTILINE)
+_CLOCK = re.compile(r"^clock (\d+)\r+\n", re.MULTILINE)
 
 _CLEAN = """
 pkill -x xl # or it would restart guests that died
@@ -59,11 +60,10 @@ class Result(NamedTuple):
 
 
 class Tick(NamedTuple):
-    """A line of a guest: its counter, its nonce, and its time of day (0: it has no clock)."""
+    """A line of a guest: its counter and its nonce."""
 
     number: int
     nonce: str
-    time: int
 
 
 @dataclass
@@ -209,6 +209,17 @@ class Bed:
         console = f"/local/domain/{self.domid(name)}/console/tty"
         self.must(f'echo {shlex.quote(words)} >"$(xenstore-read {console})"')
 
+    def clock(self, name: str, timeout: float = 60) -> int:
+        """Ask the guest for its time of day, in seconds since 1970."""
+        before = len(_CLOCK.findall(self.said(name)))
+        self.tell(name, "clock")
+        deadline = time.monotonic() + timeout
+        while len(said := _CLOCK.findall(self.said(name))) == before:
+            self.listen(lambda: False, 0.1)
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{name} did not say the time within {timeout} s")
+        return int(said[-1])
+
     def ticks(self, name: str) -> list[Tick]:
         """All ticks of the guest since the test began.
 
@@ -345,4 +356,4 @@ def _text(path: Path) -> str:
 
 def _ticks(said: str) -> list[Tick]:
     found = _TICK.findall(said)
-    return [Tick(int(number), nonce, int(clock or 0)) for number, nonce, clock in found]
+    return [Tick(int(number), nonce) for number, nonce in found]

@@ -174,7 +174,7 @@ def test_the_lock_is_waited_for_and_not_for_ever(lab):
 MAKERS = """
 import sys
 from pathlib import Path
-from tests.unit.lab.conftest import config
+from tests.doubles.lab import config
 from xenqemu.lab.lab_host import Lab
 from xenqemu.lab.lab_host import Lab
 from xenqemu.lab.domain_builder import Site

@@ -168,7 +168,8 @@ def test_it_is_ended_if_the_block_fails():
 
 SIGNALLED = """
 import os, signal
-from xenqemu.system.cancellation import Deadline, Deadlines
+from xenqemu.host.party_deadlines import Deadlines
+from xenqemu.system.deadline import Deadline
 from xenqemu.host.peer.command import carried
 ours = []
 for number in (signal.SIGINT, signal.SIGHUP):
