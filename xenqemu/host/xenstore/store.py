@@ -153,6 +153,11 @@ class Store(Nodes):
             self._link.close()
             self._link = None
 
+    @property
+    def at_rest(self) -> bool:
+        """Whether there is a connection that works, and on which nothing is still to come."""
+        return self._link is not None and self._link.at_rest
+
     def atomically(self, change: Callable[[Transaction], T]) -> T:
         """Do `change` in a transaction and return what it returned, once it is committed.
 
