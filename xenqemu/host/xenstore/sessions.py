@@ -5,9 +5,9 @@ block has just now, or else a new one.  Blocks inside a block of the same thread
 So there are as many connections as threads that ask at the same time, and one thread that waits
 keeps no other waiting.
 
-Only a session that is known to be at rest is used again.  A block that failed, in whatever way,
-may have left a request whose reply is still to come, a transaction or a watch: xenstored forgets
-all of these with the connection.  So does one that was lost meanwhile, as when xenstored was
+Only a session that is at rest is used again.  A block that failed, in whatever way, may have left
+a request whose reply is still to come, a transaction or a watch; with the connection, xenstored
+forgets all of these.  A connection may also have been lost meanwhile, as when xenstored was
 restarted.  Either way the next block has a new one.
 
 A program that is started meanwhile does not inherit the connection (PEP 446).
@@ -41,8 +41,9 @@ class Sessions:
         if outer is not None:
             yield outer
             return
-        store = self._mine.store = self._at_rest() or self._make().__enter__()
+        store = self._at_rest() or self._make().__enter__()
         try:
+            self._mine.store = store
             yield store
         except BaseException:
             store.close()

@@ -131,7 +131,8 @@ class Store(Nodes):
     """xenstore, asked through xenstored's socket: by default the one that libxenstore takes.
 
     Connects in `with`, and again at the next request after a connection was lost.  Each request
-    has the `store_request` of `deadlines`.  For one thread at a time.
+    has the `store_request` of `deadlines`.  For one thread at a time.  A host keeps its stores
+    connected (module `sessions`).
     """
 
     def __init__(self, socket: Path | None = None, deadlines: Deadlines = PATIENCE) -> None:
