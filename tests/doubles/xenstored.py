@@ -14,6 +14,7 @@ from typing import Self
 
 from xenqemu.formats.xenstore import HEADER
 from xenqemu.lab.xenstored import xs_wire
+from xenqemu.lab.xenstored.client import Client
 from xenqemu.lab.xenstored.daemon import Daemon
 from xenqemu.lab.xenstored.event_loop import Server
 from xenqemu.lab.xenstored.listener import listening
@@ -56,6 +57,22 @@ def tool(path: Path, name: str, *arguments: str) -> subprocess.CompletedProcess[
         timeout=PATIENCE,
         check=False,
     )
+
+
+class Connections(list[Client]):
+    """The clients that a xenstored has just now; `taken` is how many it has ever had."""
+
+    taken = 0
+
+    @classmethod
+    def of(cls, daemon: Daemon) -> Self:
+        """Return those of a daemon that has had none yet."""
+        daemon.clients = found = cls()
+        return found
+
+    def append(self, client: Client) -> None:
+        self.taken += 1
+        super().append(client)
 
 
 class Raw:

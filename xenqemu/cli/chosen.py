@@ -17,13 +17,16 @@ def host_of(
 ) -> Host:
     """Return the chosen host; a guest has `step` seconds for each step, if that is given.
 
-    The `settings` are those that are chosen, for who has read them already.
+    The `settings` are those that are chosen, for who has read them already.  It is closed when the
+    command is over.
     """
     settings = settings or read_settings(chosen.conf)
     deadlines = settings.deadlines
     if step is not None:
         deadlines = replace(deadlines, acknowledge=step, suspend=step)
-    return open_host(chosen.host, deadlines=deadlines, settings=settings)
+    host = open_host(chosen.host, deadlines=deadlines, settings=settings)
+    chosen.opened.callback(host.close)
+    return host
 
 
 def config_of(path: Path | None) -> DomainConfig | None:

@@ -110,10 +110,14 @@ def _named(chosen: argparse.Namespace) -> Lab:
 
 
 def _chosen(chosen: argparse.Namespace, words: str | None = None) -> Lab:
-    """Return the lab of `words`, or else of `--host` and the settings, or else one's own."""
+    """Return the lab of `words`, or else of `--host` and the settings, or else one's own.
+
+    It is closed when the command is over.
+    """
     settings = read_settings(chosen.conf)
     words = words or chosen.host or settings.host
     host = open_host("lab" if words == "auto" else words, settings=settings)
     if not isinstance(host, Lab):
         raise UsageError(f"host {words} is no lab")
+    chosen.opened.callback(host.close)
     return host

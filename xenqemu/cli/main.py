@@ -36,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str] | None) -> int:
     try:
         chosen = parser().parse_args(arguments)
-        chosen.run(chosen)
+        with chosen.opened:
+            chosen.run(chosen)
         sys.stdout.flush()
     except XenqemuError as error:
         complain("\n".join([str(error), *getattr(error, "__notes__", [])]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +25,10 @@ from xenqemu.version import VERSION
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the whole command line; the chosen command is `run` of what it parses to."""
+    """Return the whole command line; the chosen command is `run` of what it parses to.
+
+    What the command opens for as long as it runs is given back by `opened`.
+    """
     top = Parser(
         prog="xenqemu",
         description="Suspend, restore and look into domains of a Xen host or of the lab.",
@@ -42,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         help="the settings (default: $XENQEMU_CONF, or /etc/xenqemu/xenqemu.conf if it is there)",
     )
+    top.set_defaults(opened=ExitStack())
     verbs = top.add_subparsers(prog=top.prog, metavar="COMMAND", required=True, parser_class=Verb)
     verbs.add_parser("save", help="suspend a domain into a file", of=_save)
     verbs.add_parser("restore", help="bring a domain back from a file", of=_restore)

@@ -1,20 +1,22 @@
 """One domain on one host, seen by all its parties at once.
 
 `state` is the one question that status, every precondition and every refusal ask: state is
-observed, not remembered.
+observed, not remembered.  Who has more to ask the device model asks it in the same `conversation`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from xenqemu.errors import HostError
 from xenqemu.host.protocol import DomainInfo, Host, RunState
 
 if TYPE_CHECKING:
-    pass
+    from xenqemu.host.qemu.device_model import DeviceModel
 
 DOMID_DIGITS = 5
 """Of the highest domain id, 0x7FEF."""
@@ -46,6 +48,12 @@ class DomainState:
         going = self.info is not None and self.info.run_state is RunState.RUNNING
         return going and self.device_model in ("running", "") and not self.trouble
 
+    def require_running(self) -> Self:
+        """Return it; raise `HostError` with all parties' words if the guest does not run."""
+        if not self.running:
+            raise HostError(f"domain {self.domid} is not running ({self})")
+        return self
+
     def __str__(self) -> str:
         """One line for people."""
         run_state = self.info.run_state.value if self.info else "no such domain"
@@ -73,6 +81,17 @@ def find(host: Host, who: str) -> int:
 
 def state(host: Host, domid: int) -> DomainState:
     """Ask every party about a domain; what one of them cannot answer is part of the state."""
+    with conversation(host, domid) as (now, _device_model):
+        return now
+
+
+@contextmanager
+def conversation(host: Host, domid: int) -> Iterator[tuple[DomainState, DeviceModel | None]]:
+    """Yield the state of a domain, and its device model, to be asked more while still connected.
+
+    Its socket serves one client, so what is done in the block must be short.  It is None if the
+    domain has none, or if it did not answer.
+    """
     trouble: list[str] = []
 
     def ask(party: str, question: Callable[[], T], unknown: T) -> T:
@@ -82,18 +101,20 @@ def state(host: Host, domid: int) -> DomainState:
             trouble.append(f"{party}: {error}")
             return unknown
 
-    info = ask("hypervisor", lambda: host.hypervisor.info(domid), None)
-    name = ask("xenstore", lambda: name_of(host, domid), "")
-    status = ask("device model", lambda: _status(host, domid), "") if info else ""
-    return DomainState(domid, name, info, status, tuple(trouble))
+    with ExitStack() as session:
+        info = ask("hypervisor", lambda: host.hypervisor.info(domid), None)
+        name = ask("xenstore", lambda: name_of(host, domid), "")
+        unknown: tuple[str, DeviceModel | None] = ("", None)
+        status, device_model = unknown
+        if info:
+            connected = partial(_connected, host, domid, session)
+            status, device_model = ask("device model", connected, unknown)
+        yield DomainState(domid, name, info, status, tuple(trouble)), device_model
 
 
 def require_running(host: Host, domid: int) -> DomainState:
     """Return the state of a running domain; raise `HostError` with all parties' words if not."""
-    now = state(host, domid)
-    if not now.running:
-        raise HostError(f"domain {domid} is not running ({now})")
-    return now
+    return state(host, domid).require_running()
 
 
 def name_of(host: Host, domid: int) -> str:
@@ -102,9 +123,10 @@ def name_of(host: Host, domid: int) -> str:
         return store.read(f"/local/domain/{domid}/name") or ""
 
 
-def _status(host: Host, domid: int) -> str:
+def _connected(host: Host, domid: int, session: ExitStack) -> tuple[str, DeviceModel | None]:
+    """Return a device model's run state, and itself, connected until `session` ends."""
     device_model = host.device_model(domid)
     if device_model is None:
-        return ""
-    with device_model:
-        return device_model.status()
+        return "", None
+    session.enter_context(device_model)
+    return device_model.status(), device_model

@@ -8,6 +8,7 @@ stream back.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -218,8 +219,11 @@ class Host(Protocol):
     def party(self, uuid: str) -> Party:
         """Return who a guest of this host is to other hosts that share its storage."""
 
-    def store(self) -> Store:
-        """Return a connection to xenstore, not yet opened: use it in a `with`."""
+    def store(self) -> AbstractContextManager[Store]:
+        """Return a session with xenstore for a `with` block; it is not closed by the end of that.
+
+        Blocks inside the block, in the same thread, have the same one; other threads have others.
+        """
 
     def device_model(self, domid: int) -> DeviceModel | None:
         """Return the device model of a domain, not yet connected; None if it has none."""

@@ -10,7 +10,7 @@ import fcntl
 import os
 import re
 import time
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -46,8 +46,8 @@ class Ground(Protocol):
     def party(self, uuid: str) -> Party:
         """Return who a guest is to other hosts."""
 
-    def store(self) -> Store:
-        """Return a connection to xenstore."""
+    def store(self) -> AbstractContextManager[Store]:
+        """Return a session with xenstore for a block."""
 
     def destroy(self, domid: int) -> None:
         """Remove all that is a domain's."""

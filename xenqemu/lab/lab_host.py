@@ -20,6 +20,7 @@ import stat
 import struct
 import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from xenqemu.errors import HostError, HostTimeout, XenqemuError
@@ -31,6 +32,7 @@ from xenqemu.host.party_deadlines import PATIENCE, Deadlines
 from xenqemu.host.protocol import BuildOptions, Needs, Progress, collected
 from xenqemu.host.qemu.device_model import DeviceModel
 from xenqemu.host.xenstore import names as naming
+from xenqemu.host.xenstore.sessions import Sessions
 from xenqemu.host.xenstore.store import Store
 from xenqemu.lab import admission, background_program, disks, taps, xenstore_layout
 from xenqemu.lab.domain_builder import LOCK, Site, keep
@@ -63,6 +65,7 @@ class Lab:
         self.hypervisor = PlainQemu(self.guests, self.run, deadlines)
         self.journals = self.folder / "operations"
         self._socket = self.folder / "xenstored.socket"
+        self._sessions = Sessions(self._new_store)
         longest = self.run / "qmp-libxenstat-99999"
         if len(os.fsencode(longest)) > LONGEST_SOCKET:
             raise HostError(f"{self.folder}: the path is too long for a socket in it")
@@ -72,10 +75,9 @@ class Lab:
         """What tells this host from all others."""
         return f"lab:{boot_id()}:{self.folder}"
 
-    def store(self) -> Store:
-        """Return a connection to this host's xenstore."""
-        self._require_up()
-        return Store(self._socket, self.deadlines)
+    def store(self) -> AbstractContextManager[Store]:
+        """Return a session with this host's xenstore for a block; raises `HostError` if not up."""
+        return self._sessions.store()
 
     def device_model(self, domid: int) -> DeviceModel:
         """Return the device model of a domain, not yet connected."""
@@ -132,6 +134,7 @@ class Lab:
                 self._let_go(domid)
             finally:
                 self.hypervisor.destroy(domid)
+        self.close()
         xenstored = self._xenstored()
         if xenstored:
             xenstored.end()
@@ -217,7 +220,8 @@ class Lab:
                 xenstore_layout.remove(store, domid)
 
     def close(self) -> None:
-        """Do nothing: every connection is given back at once."""
+        """Give the sessions with xenstored back, if there are any."""
+        self._sessions.close()
 
     def _forget_ended(self, store: Store) -> None:
         """Remove the nodes of domains that had ended since xenstored kept its state last."""
@@ -241,6 +245,10 @@ class Lab:
         if config:
             taps.disconnect(config, self.folder, domid)
             disks.release(config, self.party(config.uuid), self.deadlines)
+
+    def _new_store(self) -> Store:
+        self._require_up()
+        return Store(self._socket, self.deadlines)
 
     def _require_up(self) -> None:
         if self._xenstored() is None:

@@ -13,7 +13,7 @@ from typing import BinaryIO
 from xenqemu.errors import HostError
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream.sink import Outlet, Sink
-from xenqemu.host.domain_state import require_running
+from xenqemu.host.domain_state import conversation
 from xenqemu.host.precopy import Precopy, Round
 from xenqemu.host.protocol import GuestMemory, Host, Live, MaySuspendYet
 from xenqemu.operations.events import Phase
@@ -51,13 +51,12 @@ class Guest:
 
     def require_savable(self) -> None:
         """Raise `HostError` if the guest does not run, or cannot be saved as it is."""
-        require_running(self.host, self.domid)
-        rivals = self.host.rivals(self.domid)
-        if rivals:
-            raise HostError(f"domain {self.domid} is in the hands of {rivals[0]}")
-        device_model = self.host.device_model(self.domid)
-        if device_model is not None:
-            with device_model:
+        with conversation(self.host, self.domid) as (now, device_model):
+            now.require_running()
+            rivals = self.host.rivals(self.domid)
+            if rivals:
+                raise HostError(f"domain {self.domid} is in the hands of {rivals[0]}")
+            if device_model is not None:
                 refuse_unsavable(device_model, self.domid)
 
     @cached_property
@@ -70,8 +69,11 @@ class Guest:
 
         `live` says that another device model takes over the disk images while this one is there.
 
-        libxl's socket serves one client, so that nobody may sit in it while gigabytes are written:
-        this, as every act on the device model, has a short connection of its own.
+        The device model is stopped and saved in one session, but not in that of the check, where
+        it was asked whether it can be saved.  libxl's socket serves one client: while we are in it,
+        xl commands that need this QEMU wait for libxl's lock, and `status` gets no greeting in
+        time.  Between the two, room for the record is set aside or, of a live save, gigabytes are
+        written, and the guest has two minutes to suspend.  After this one, memory is written.
         """
         self._suspend()
         self._undos.append(self.job.undo(steps.restart(*self.who)))

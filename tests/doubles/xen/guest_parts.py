@@ -80,6 +80,13 @@ def requested(store: Store) -> None:
     store.wait(NODE, lambda: True if store.read(NODE) == "suspend" else None, 10)
 
 
+def suspends(store: Store, guest: Guest) -> None:
+    """Play a guest that does what it is asked for."""
+    requested(store)
+    store.write(NODE, "")
+    ends(store, guest)
+
+
 def ends(store: Store, guest: Guest, reason: int = 2) -> None:
     """Have the guest end, and Xen tell xenstored."""
     guest.shut_down(reason)

@@ -6,12 +6,18 @@ from pathlib import Path
 import pytest
 
 from tests.doubles.xenstored import running
-from xenqemu.errors import HostError, HypervisorError
-from xenqemu.host.domain_state import DomainState, find, require_running, state
+from xenqemu.errors import DeviceModelError, HostError, HypervisorError
+from xenqemu.host.domain_state import (
+    DomainState,
+    conversation,
+    find,
+    require_running,
+    state,
+)
 from xenqemu.host.protocol import DomainInfo, RunState
 from xenqemu.host.qemu.device_model import DeviceModel
 from xenqemu.host.xenstore.store import Store
-from xenqemu.lab.reference_device_model import ReferenceDeviceModel
+from xenqemu.lab.reference_device_model import ReferenceDeviceModel, faults
 from xenqemu.lab.reference_device_model import RunState as Status
 
 INFO = DomainInfo(3, "9233e52c-49ca-454f-96be-f53e22f3994d", RunState.RUNNING, 1 << 28, 1)
@@ -106,6 +112,26 @@ def test_a_device_model_that_stands_still(host, device_model):
     device_model.model.machine.state = Status.PAUSED
     now = state(host, 3)
     assert (now.device_model, now.running) == ("paused", False)
+
+
+def test_the_device_model_is_asked_more_in_the_same_session(host, device_model):
+    with conversation(host, 3) as (now, asked):
+        assert now.running
+        assert asked.blockers() == []
+    assert [name for name, _ in device_model.seen].count("qmp_capabilities") == 1
+    with pytest.raises(DeviceModelError, match="the connection is not open"):
+        asked.status()
+
+
+@pytest.mark.parametrize("fault", [None, faults.reply_lost])
+def test_a_device_model_that_did_not_answer_is_not_asked_more(host, device_model, fault):
+    if fault:
+        device_model.faults["query-status"] = fault
+    else:
+        host.qmp = host.qmp.with_name("nobody")
+    with conversation(host, 3) as (now, asked):
+        assert asked is None
+        assert now.trouble[0].startswith("device model: ")
 
 
 def test_no_such_domain(host):

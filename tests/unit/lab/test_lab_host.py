@@ -123,8 +123,8 @@ def test_a_path_too_long_for_sockets(place, length):
 def test_a_host_that_is_not_up(place):
     lab = Lab(place / "host")
     message = rf"no lab host is up in {lab.folder}: xenqemu lab up {lab.folder}"
-    with pytest.raises(HostError, match=message):
-        lab.store()
+    with pytest.raises(HostError, match=message), lab.store():
+        pytest.fail("nobody answers")
     with pytest.raises(HostError, match=message):
         lab.domains()
     with pytest.raises(HostError, match=r"there is no domain 4 on /"):
@@ -140,13 +140,28 @@ def test_xenstored_was_killed(lab):
     first = xenstored(lab)
     kill(first)
     assert (lab.folder / "xenstored.socket").exists()
-    with pytest.raises(HostError, match="no lab host is up in"):
-        lab.store()
+    with pytest.raises(HostError, match="no lab host is up in"), lab.store():
+        pytest.fail("nobody answers")
     lab.up()
     assert xenstored(lab) != first
     assert find(lab, "survivor") == 9
     with lab.store() as store:
         assert store.list("/local/domain") == ["0", "9"]
+
+
+def test_a_session_with_xenstored_is_kept_until_it_is_closed_or_lost(lab):
+    with lab.store() as first, lab.store() as inner:
+        assert inner is first
+    with lab.store() as second:
+        assert second is first
+    lab.close()
+    with lab.store() as third:
+        assert third is not first
+    kill(xenstored(lab))
+    lab.up()
+    with lab.store() as fourth:
+        assert fourth is not third
+        assert fourth.read("/local/domain/0/name") == "Domain-0"
 
 
 def test_down_ends_no_program_that_got_the_id_of_xenstored(place):
@@ -156,8 +171,8 @@ def test_down_ends_no_program_that_got_the_id_of_xenstored(place):
     innocent = subprocess.Popen(["sleep", "60"])
     try:
         (lab.folder / "xenstored.pid").write_text(f"{innocent.pid}\n")
-        with pytest.raises(HostError, match="no lab host is up"):
-            lab.store()
+        with pytest.raises(HostError, match="no lab host is up"), lab.store():
+            pytest.fail("nobody answers")
         lab.down()
         assert innocent.poll() is None
     finally:
@@ -174,7 +189,7 @@ def test_xenstored_hangs_with_a_full_queue(lab):
     try:
         with pytest.raises(HostTimeout, match="too many wait there: it hangs"):
             while looked < 200:
-                hasty.store()  # looks whether somebody listens
+                hasty.domids()  # looks whether somebody listens
                 looked += 1
     finally:
         os.kill(process.pid, signal.SIGCONT)

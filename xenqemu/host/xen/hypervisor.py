@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -24,14 +25,14 @@ if TYPE_CHECKING:
 class XenHypervisor:
     """The Xen of this host.
 
-    `store` gives a connection to xenstore and `device_model` the device model of a domain, neither
-    opened yet; `pv_memory` gives the memory of a PV guest.
+    `store` gives a session with xenstore for a block and `device_model` the device model of a
+    domain, not yet connected; `pv_memory` gives the memory of a PV guest.
     """
 
     def __init__(
         self,
         xen: Xen,
-        store: Callable[[], Store],
+        store: Callable[[], AbstractContextManager[Store]],
         device_model: Callable[[int], DeviceModel | None],
         pv_memory: Callable[[int], GuestMemory],
         *,

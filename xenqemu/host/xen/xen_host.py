@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -44,6 +45,7 @@ from xenqemu.host.xen.memory.guest_state import (
 from xenqemu.host.xen.places import PLACES, XenPlaces
 from xenqemu.host.xen.xl import toolstack
 from xenqemu.host.xenstore import names
+from xenqemu.host.xenstore.sessions import Sessions
 from xenqemu.host.xenstore.store import Store
 from xenqemu.system.process import boot_id
 
@@ -54,7 +56,8 @@ if TYPE_CHECKING:
 class XenHost:
     """The Xen host that this machine is the control domain of.
 
-    Each domain that is worked on is asked anew; nothing is kept but the open interface of Xen.
+    Each domain that is worked on is asked anew; nothing is kept but the open interface of Xen and
+    the sessions with xenstored.
     """
 
     kind = "xen"
@@ -69,6 +72,7 @@ class XenHost:
         self.deadlines = deadlines
         self._places = places
         self._elide_zeros = elide_zeros
+        self._sessions = Sessions(lambda: Store(places.xenstored, deadlines))
 
     @property
     def identity(self) -> str:
@@ -114,9 +118,9 @@ class XenHost:
         """Return who a guest of this host is to other hosts, as our block script has it too."""
         return Party.here(uuid)
 
-    def store(self) -> Store:
-        """Return a connection to xenstore, not yet opened."""
-        return Store(self._places.xenstored, self.deadlines)
+    def store(self) -> AbstractContextManager[Store]:
+        """Return a session with xenstore for a block."""
+        return self._sessions.store()
 
     def device_model(self, domid: int) -> DeviceModel | None:
         """Return the device model of an HVM domain, None for PVH and PV.
@@ -189,7 +193,8 @@ class XenHost:
         toolstack.destroy(domid, self.deadlines)
 
     def close(self) -> None:
-        """Give the interface of Xen back, if it was opened."""
+        """Give the interface of Xen and the sessions with xenstored back, as far as open."""
+        self._sessions.close()
         self.__dict__.pop("hypervisor", None)
         xen = self.__dict__.pop("_xen", None)
         if xen is not None:
@@ -252,12 +257,17 @@ class XenHost:
         """Return how many bytes are free, and how many dom0 has."""
         return toolstack.free_memory(self.deadlines), self._existing(0).memory
 
-    def _names(self) -> Iterator[tuple[int, str, str]]:
-        """Give id, name and /vm path of each domain in xenstore."""
+    def _names(self) -> list[tuple[int, str, str]]:
+        """Return id, name and /vm path of each domain in xenstore."""
         with self.store() as store:
-            for entry in store.list("/local/domain") or ():
-                name = store.read(f"/local/domain/{entry}/name") or ""
-                yield int(entry), name, store.read(f"/local/domain/{entry}/vm") or ""
+            return [
+                (
+                    int(entry),
+                    store.read(f"/local/domain/{entry}/name") or "",
+                    store.read(f"/local/domain/{entry}/vm") or "",
+                )
+                for entry in store.list("/local/domain") or ()
+            ]
 
 
 def _load_qmp_socket() -> None:

@@ -130,6 +130,23 @@ class Link:
         """False once anything went wrong with this connection."""
         return not self._over.is_set()
 
+    @property
+    def at_rest(self) -> bool:
+        """Whether it can be asked again, where nothing is being asked: no byte waits, nor the end.
+
+        pyxs's thread may not have come yet to see that the other side hung up.
+        """
+        transport = self._router.connection.transport
+        if transport is None:
+            return False
+        try:
+            transport.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return self.alive
+        except OSError:
+            return False
+        return False
+
     def request(self, op: Op, payload: bytes, what: str, tx_id: int = 0) -> bytes:
         """Return the payload of the reply; `what` names the act and its path in errors.
 

@@ -131,7 +131,8 @@ class Store(Nodes):
     """xenstore, asked through xenstored's socket: by default the one that libxenstore takes.
 
     Connects in `with`, and again at the next request after a connection was lost.  Each request
-    has the `store_request` of `deadlines`.  For one thread at a time.
+    has the `store_request` of `deadlines`.  For one thread at a time.  A host keeps its stores
+    connected (module `sessions`).
     """
 
     def __init__(self, socket: Path | None = None, deadlines: Deadlines = PATIENCE) -> None:
@@ -152,6 +153,11 @@ class Store(Nodes):
         if self._link is not None:
             self._link.close()
             self._link = None
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether there is a connection that works, and on which nothing is still to come."""
+        return self._link is not None and self._link.at_rest
 
     def atomically(self, change: Callable[[Transaction], T]) -> T:
         """Do `change` in a transaction and return what it returned, once it is committed.

@@ -48,13 +48,13 @@ LOG_TAIL = 8192
 class XlRestore:
     """Builds paused domains on this host.
 
-    `store` gives a connection to xenstore, not yet opened.  `monitor` is whether xl leaves its
-    daemon behind, as it does unless told -e; without one nobody restarts a guest that reboots.
+    `store` gives a session with xenstore for a block.  `monitor` is whether xl leaves its daemon
+    behind, as it does unless told -e; without one nobody restarts a guest that reboots.
     """
 
     def __init__(
         self,
-        store: Callable[[], Store],
+        store: Callable[[], contextlib.AbstractContextManager[Store]],
         *,
         monitor: bool = True,
         xl: Sequence[str] = XL,
