@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
-import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from xenqemu.errors import HostError, HostTimeout
+from xenqemu.system import child
 from xenqemu.system.cancellation import attend
+from xenqemu.system.child import Child
+from xenqemu.system.deadline import Deadline
 
 WORDS = 2000
 """Bytes of a program's last words that an error repeats."""
@@ -20,7 +21,7 @@ _AGAIN = 0.02
 class Program:
     """A program that was just started; what it says goes to `log`."""
 
-    def __init__(self, process: subprocess.Popen[bytes], name: str, log: Path) -> None:
+    def __init__(self, process: Child, name: str, log: Path) -> None:
         self._process = process
         self._name = name
         self._log = log
@@ -43,15 +44,14 @@ class Program:
         Raises `HostError` if it ends before that, `HostTimeout` after `timeout` seconds, with its
         last words.
         """
-        deadline = time.monotonic() + timeout
+        deadline = Deadline.after(timeout)
         while not ready():
-            code = self._process.poll()
-            if code is not None:
-                raise HostError(f"{self._name} ended with status {code}; {self.last_words}")
-            if time.monotonic() > deadline:
+            if self._process.wait(_AGAIN):
+                status = self._process.status
+                raise HostError(f"{self._name} ended with status {status}; {self.last_words}")
+            if deadline.passed:
                 raise HostTimeout(f"not ready after {timeout:g} s; {self.last_words}")
             attend()
-            time.sleep(_AGAIN)
 
 
 @contextmanager
@@ -64,22 +64,17 @@ def started(
     Raises `HostError` if it cannot be started.
     """
     name = Path(command[0]).name
-    with log.open("ab") as words:
-        try:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=words,
-                stderr=words,
-                start_new_session=True,
-                pass_fds=descriptors,
-            )
-        except OSError as error:
-            raise HostError(f"cannot start {name}: {error.strerror}") from error
-    try:
+    with (
+        log.open("ab") as words,
+        child.started(
+            name,
+            command,
+            output=words.fileno(),
+            errors=words.fileno(),
+            descriptors=descriptors,
+            apart=True,
+            refusal=lambda error: f"cannot start {name}: {error.strerror}",
+        ) as process,
+    ):
         yield Program(process, name, log)
-    except BaseException:
-        process.kill()
-        process.wait()
-        raise
-    process.returncode = 0  # meant to live on: Popen need not complain when it is forgotten
+        process.leave()

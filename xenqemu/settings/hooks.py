@@ -17,30 +17,19 @@ from __future__ import annotations
 import json
 import os
 import re
-import select
-import signal
 import stat
-import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from xenqemu.errors import Forbidden, HostError, HostTimeout
-from xenqemu.system.deadline import Deadline
+from xenqemu.system.child import started
 from xenqemu.system.descriptors import memory_file
-from xenqemu.system.process import END_TIMEOUT, last_words
-from xenqemu.system.signals import undisturbed
+from xenqemu.system.program_words import Words
 
 Moment = Literal["pre", "post", "failed"]
 Act = Literal["save", "restore", "migrate"]
-
-WORDS = 8192
-"""Bytes of a hook's last words that are looked at."""
-
-PIPE = 1 << 16
-"""Bytes that a pipe holds (pipe(7))."""
 
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -113,77 +102,28 @@ def _require_trusted(path: Path) -> None:
 
 
 def _run(hook: Path, data: bytes, seconds: float) -> None:
-    """Run one hook to its end; raise `HostError` with its words if it fails."""
-    _require_trusted(hook)
-    with memory_file(data) as given:  # a hook need not read it, and it may be long
-        said, status = _finished(hook, given, Deadline.after(seconds))
-    if said is None:
-        raise HostTimeout(f"{hook} was killed: it was not done within {seconds:g} s")
-    if status:
-        how = f"exit status {status}" if status > 0 else f"signal {-status}"
-        raise HostError(f"{hook} failed ({how}): {last_words(said)}")
+    """Run one hook to its end; raise `HostError` with its words if it fails.
 
-
-def _finished(hook: Path, given: int, deadline: Deadline) -> tuple[bytes | None, int]:
-    """Return a hook's last words, None if it had to be killed, and its status."""
-    with ExitStack() as ending:
-        with undisturbed():  # Ctrl-C must not come between its start and our knowing of it
-            process = _started(hook, given)
-            pipe = process.stderr
-            assert pipe is not None
-            ending.enter_context(closing(pipe))
-            ending.callback(_end, process)
-        said = _heard(process.pid, pipe.fileno(), deadline)
-    return said, process.returncode
-
-
-def _started(hook: Path, given: int) -> subprocess.Popen[bytes]:
-    try:
-        return subprocess.Popen(
-            [hook],
-            bufsize=0,
-            cwd="/",
-            env=ENVIRONMENT,
-            stdin=given,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise HostError(f"{hook} cannot be run: {error.strerror}") from error
-
-
-def _heard(pid: int, pipe: int, deadline: Deadline) -> bytes | None:
-    """Return the last words of a process once it has ended, None if it does not in time.
-
-    What it leaves running may hold the pipe open, and is not waited for.
+    What it leaves running is not waited for, but killed with a hook that does not end.
     """
-    said = b""
-    handle = os.pidfd_open(pid)
-    poll = select.poll()
-    poll.register(handle, select.POLLIN)
-    poll.register(pipe, select.POLLIN)
-    try:
-        while not deadline.passed:
-            ready = [descriptor for descriptor, _ in poll.poll(deadline.left * 1000)]
-            if pipe in ready:
-                piece = os.read(pipe, PIPE)
-                said = (said + piece)[-WORDS:]
-                if not piece:
-                    poll.unregister(pipe)
-            if handle in ready:
-                return said
-    finally:
-        os.close(handle)
-    return None
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill a hook that has not ended, with its process group, and take its status."""
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)  # nobody else has the id before it is waited for
-    try:
-        process.wait(END_TIMEOUT)
-    except subprocess.TimeoutExpired as error:
-        message = f"process {process.pid} is there {END_TIMEOUT:g} s after SIGKILL"
-        raise HostTimeout(message) from error
+    _require_trusted(hook)
+    said = Words()
+    with (
+        memory_file(data) as given,  # a hook need not read it, and it may be long
+        started(
+            str(hook),
+            [hook],
+            given=given,
+            errors=said.keep,
+            environment=ENVIRONMENT,
+            folder=Path("/"),
+            group=True,
+            refusal=lambda error: f"{hook} cannot be run: {error.strerror}",
+        ) as process,
+    ):
+        in_time = process.wait(seconds)
+    if not in_time:
+        raise HostTimeout(f"{hook} was killed: it was not done within {seconds:g} s")
+    if process.status:
+        how = f"exit status {process.status}" if process.status > 0 else f"signal {-process.status}"
+        raise HostError(f"{hook} failed ({how}): {said}")

@@ -1,4 +1,4 @@
-"""Processes on this machine: told from others that got their ids later, and what they say."""
+"""Processes on this machine, told from others that got their ids later."""
 
 from __future__ import annotations
 
@@ -14,10 +14,6 @@ from xenqemu.errors import HostTimeout
 
 END_TIMEOUT = 10.0
 """Seconds that a process has to end when asked, and again when killed."""
-
-LAST_WORDS = 8
-"""Lines that an error repeats of what a program said."""
-
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -91,12 +87,6 @@ def commands(proc: Path = Path("/proc")) -> Iterator[tuple[int, list[str]]]:
             if line:  # a thread of the kernel has none
                 words = line.decode(errors="surrogateescape").rstrip("\0").split("\0")
                 yield int(folder.name), words
-
-
-def last_words(text: bytes) -> str:
-    """Return the last lines of what a program said, in one."""
-    said = [line.strip() for line in text.decode(errors="backslashreplace").splitlines()]
-    return "; ".join([line for line in said if line][-LAST_WORDS:]) or "it does not say why"
 
 
 def _started(pid: int) -> int | None:

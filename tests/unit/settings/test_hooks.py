@@ -15,6 +15,7 @@ from tests.unit.system.test_process import wait_ended
 from xenqemu.errors import Forbidden
 from xenqemu.settings import hooks as hooks_module
 from xenqemu.settings.hooks import Hooks
+from xenqemu.system import child
 from xenqemu.system.process import Process
 
 ABOUT = {"domid": 7, "name": "web\udcff", "file": "/var/lib/web.save"}
@@ -238,9 +239,10 @@ def test_a_hook_that_cannot_be_killed(hooks, put, monkeypatch):
     """As one that waits for a disk that does not answer: here, for want of it, no signal comes."""
     put("exec sleep 2")
     monkeypatch.setattr(os, "killpg", lambda _group, _number: None)
-    monkeypatch.setattr(hooks_module, "END_TIMEOUT", 0.2)
-    with pytest.raises(Forbidden, match=r"process \d+ is there 0\.2 s after SIGKILL"):
+    monkeypatch.setattr(child, "END_TIMEOUT", 0.2)
+    with pytest.raises(Forbidden, match=r"process \d+ is there 0\.2 s after SIGKILL") as caught:
         Hooks(hooks.folder, 0.2).run("pre", "save", ABOUT)
+    os.waitpid(int(str(caught.value).partition("process ")[2].split()[0]), 0)
 
 
 # Those that are not to be trusted.

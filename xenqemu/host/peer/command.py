@@ -10,27 +10,20 @@ has a moment to end by itself, then it is told to, then it is made to.
 
 from __future__ import annotations
 
-import os
-import select
-import subprocess
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import IO
+from functools import partial
 
-from xenqemu.errors import HostError, HostTimeout, ProtocolError
+from xenqemu.errors import HostTimeout, ProtocolError
 from xenqemu.formats.stream.source import CHUNK
 from xenqemu.host.party_deadlines import PATIENCE, Deadlines
 from xenqemu.host.peer.wire import Aside, Wire
+from xenqemu.system import child
+from xenqemu.system.child import PIPE, Child
 from xenqemu.system.deadline import Deadline
 from xenqemu.system.descriptors import enlarge
-
-PAUSE = 0.01
-"""Seconds between two looks whether the child has ended."""
-
-LINES = 8
-"""Last lines of what it said on standard error that an error repeats."""
+from xenqemu.system.program_words import Words
 
 LINE_MAX = 4096
 """Bytes of a line that are waited for; what is longer is taken in pieces."""
@@ -49,133 +42,71 @@ def unheard(_line: str) -> None:
     """Pass nothing on."""
 
 
-class Said:
-    """What comes by a descriptor: passed on by the line, the last lines kept."""
+class Lines:
+    """What a command says, passed on by the line; `words` are those for errors."""
 
-    def __init__(self, fd: int, listener: Listener) -> None:
-        self._fd = fd
+    def __init__(self, listener: Listener) -> None:
         self._listener = listener
         self._part = b""
-        self._lines: deque[str] = deque(maxlen=LINES)
+        self.words = Words()
 
-    def hear(self) -> bool:
-        """Read what is there; return False at the end."""
-        data = os.read(self._fd, LINE_MAX)
-        *lines, self._part = (self._part + data).split(b"\n")
-        if self._part and (not data or len(self._part) >= LINE_MAX):
-            lines, self._part = [*lines, self._part], b""
+    def hear(self, piece: bytes) -> None:
+        """Take what it says next, b"" at its end."""
+        self.words.keep(piece)
+        *lines, self._part = (self._part + piece).split(b"\n")
+        while len(self._part) >= LINE_MAX or (self._part and not piece):
+            lines.append(self._part[:LINE_MAX])
+            self._part = self._part[LINE_MAX:]
         for line in lines:
-            self._tell(line.decode(errors="backslashreplace").rstrip())
-        return bool(data)
-
-    def __str__(self) -> str:
-        """The last lines in one."""
-        return "; ".join(filter(None, self._lines)) or "it does not say why"
-
-    def _tell(self, line: str) -> None:
-        self._lines.append(line)
-        self._listener(line)
+            self._listener(line.decode(errors="backslashreplace").rstrip())
 
 
 class Transport:
-    """A command that runs; `wire` leads through it to the other host.
+    """A command that runs; `wire` leads through it to the other host."""
 
-    Once it has to end, it has `patience` seconds to do so, and again when it is told to.
-    """
-
-    def __init__(self, rune: str, listener: Listener, patience: float) -> None:
+    def __init__(self, rune: str, process: Child, words: Words) -> None:
         self._rune = rune
-        self._patience = patience
-        pipe = subprocess.PIPE
-        try:
-            self._process = subprocess.Popen(
-                ["sh", "-c", DETACHED + rune], bufsize=0, stdin=pipe, stdout=pipe, stderr=pipe
-            )
-        except OSError as error:
-            raise HostError(f"cannot run {rune!r}: {error}") from error
-        stdin, self._stdout, self._stderr = _pipes(self._process)
-        self._said = Said(self._stderr.fileno(), listener)
-        self._open = {
-            self._stdout.fileno(): self._pass_over,
-            self._stderr.fileno(): self._said.hear,
-        }
-        os.set_blocking(stdin.fileno(), False)
-        enlarge(stdin.fileno(), CHUNK)
-        aside = Aside(self._stderr.fileno(), self._said.hear)
-        self.wire = Wire(self._stdout, stdin, aside)
+        self._process = process
+        self._words = words
+        enlarge(process.input.fileno(), CHUNK)
+        aside = Aside(process.errors, partial(process.hear, process.errors))
+        self.wire = Wire(process.output, process.input, aside)
 
     def finish(self, seconds: float) -> None:
         """Say no more, and let the command come to its own end, for so long at most."""
         self.wire.hang_up()
-        self._ends_within(seconds)
+        self._process.wait(seconds)
 
     def end(self) -> int:
         """End the command for certain and return its exit status, negative for a signal."""
-        self.wire.hang_up()
-        for act in (self._process.terminate, self._process.kill):
-            if self._ends_within(self._patience):
-                break
-            act()
-        status = self._process.wait()
-        deadline = Deadline.after(self._patience)  # what it started may talk on
-        while self._listen(0.0) and not deadline.passed:
-            pass
-        return status
-
-    def close(self) -> None:
-        """End the command and give its pipes back; may be repeated."""
-        if not self._stdout.closed:
-            self.end()
-            self._stdout.close()
-            self._stderr.close()
+        return self._process.end()
 
     def ending(self) -> str:
         """End the command and say how it ended, for an error."""
         status = self.end()
         how = f"status {status}" if status >= 0 else f"signal {-status}"
-        return f"{self._rune!r} ended with {how}: {self._said}"
-
-    def _ends_within(self, seconds: float) -> bool:
-        deadline = Deadline.after(seconds)
-        while self._process.poll() is None:
-            if deadline.passed:
-                return False
-            self._listen(PAUSE)
-        return True
-
-    def _listen(self, seconds: float) -> bool:
-        """Wait for something to be said, take it, and return whether there was anything."""
-        poll = select.poll()
-        for fd in self._open:
-            poll.register(fd, select.POLLIN)
-        heard = poll.poll(seconds * 1000)
-        for fd, _event in heard:
-            if not self._open[fd]():
-                del self._open[fd]
-        return bool(heard)
-
-    def _pass_over(self) -> bool:
-        """Read what is said too late to mean anything; return False at the end."""
-        return bool(os.read(self._stdout.fileno(), CHUNK))
-
-
-def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes], IO[bytes]]:
-    assert process.stdin is not None  # all three are pipes
-    assert process.stdout is not None
-    assert process.stderr is not None
-    return process.stdin, process.stdout, process.stderr
+        return f"{self._rune!r} ended with {how}: {self._words}"
 
 
 @contextmanager
 def carried(
     rune: str, listener: Listener = unheard, deadlines: Deadlines = PATIENCE
 ) -> Iterator[Transport]:
-    """Run a command for the block."""
-    transport = Transport(rune, listener, deadlines.peer_end)
-    try:
-        yield transport
-    finally:
-        transport.close()
+    """Run a command for the block.
+
+    Once it has to end, it has `deadlines.peer_end` to do so, and again when it is told to.
+    """
+    lines = Lines(listener)
+    with child.started(
+        repr(rune),
+        ["sh", "-c", DETACHED + rune],
+        given=PIPE,
+        output=PIPE,
+        errors=lines.hear,
+        alone=deadlines.peer_end,
+        told=deadlines.peer_end,
+    ) as process:
+        yield Transport(rune, process, lines.words)
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-from xenqemu.errors import HostError
+from xenqemu.errors import HostError, HostTimeout
+from xenqemu.system.child import Done, finished
 
 QUESTION_TIMEOUT = 30.0
 """Seconds that QEMU has to start and to answer."""
@@ -27,11 +27,11 @@ def machines(program: str) -> dict[str, str]:
     """Return the machines that a QEMU has, with what each is an alias of ("" for none)."""
     words = ({"execute": name} for name in ("qmp_capabilities", "query-machines", "quit"))
     done = _run(program, MONITOR, "".join(map(json.dumps, words)), "machines")
-    for answer in _answers(done.stdout):
+    for answer in _answers(done.output):
         match answer:
             case [{"name": str()}, *_]:
                 return {known["name"]: known.get("alias", "") for known in answer}
-    raise _silent(program, "machines", done.stderr)
+    raise _silent(program, "machines", done.errors)
 
 
 def devices(program: str) -> frozenset[str]:
@@ -40,27 +40,24 @@ def devices(program: str) -> frozenset[str]:
     Asked before it sets anything up: a QEMU for Xen alone has nothing to run a monitor on.
     """
     done = _run(program, ("-device", "help"), "", "devices")
-    names = frozenset(_DEVICE.findall(done.stdout))
+    names = frozenset(_DEVICE.findall(done.output))
     if not names:
-        raise _silent(program, "devices", done.stderr)
+        raise _silent(program, "devices", done.errors)
     return names
 
 
-def _run(
-    program: str, words: tuple[str, ...], said: str, what: str
-) -> subprocess.CompletedProcess[str]:
+def _run(program: str, words: tuple[str, ...], said: str, what: str) -> Done:
+    question = f"cannot ask {program} for its {what}"
     try:
-        return subprocess.run(
+        return finished(
+            program,
             [program, *words],
-            input=said,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=QUESTION_TIMEOUT,
-            check=False,
+            QUESTION_TIMEOUT,
+            said.encode(),
+            refusal=lambda error: f"{question}: {error}",
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise HostError(f"cannot ask {program} for its {what}: {error}") from error
+    except HostTimeout as error:
+        raise HostError(f"{question}: timed out after {QUESTION_TIMEOUT:g} s") from error
 
 
 def _answers(said: str) -> Iterator[Any]:
@@ -72,5 +69,6 @@ def _answers(said: str) -> Iterator[Any]:
                     yield value
 
 
-def _silent(program: str, what: str, said: str) -> HostError:
-    return HostError(f"{program} does not list its {what}: {said.strip()[:WORDS]}")
+def _silent(program: str, what: str, said: bytes) -> HostError:
+    words = said.decode(errors="replace").strip()[:WORDS]
+    return HostError(f"{program} does not list its {what}: {words}")

@@ -10,7 +10,6 @@ That is how PV guests are saved: their page tables have to be translated, which 
 from __future__ import annotations
 
 import os
-import selectors
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -182,23 +181,21 @@ def _carry(
     helper: Helper, talk: Conversation, out: Sink, written: Callable[[], None], stall: float
 ) -> None:
     """Pass the image on and answer messages until the helper has closed both pipes."""
-    with selectors.DefaultSelector() as selector:
-        selector.register(helper.image, selectors.EVENT_READ)
-        selector.register(helper.output, selectors.EVENT_READ)
-        while selector.get_map():
-            ready = patiently(selector.select, stall)
-            if not ready:
-                raise HostTimeout(f"{NAME} has neither written nor talked for {stall:g} s")
-            for key, _events in ready:
-                data = os.read(key.fd, CHUNK)
-                if not data:
-                    selector.unregister(key.fileobj)
-                elif key.fd == helper.image:
-                    out.write(data)
-                    written()
-                else:
-                    for answer in talk.hear(data):
-                        helper.answer(answer)
+    pipes = [helper.image, helper.output]
+    while pipes:
+        ready = patiently(partial(helper.ready, pipes), stall)
+        if not ready:
+            raise HostTimeout(f"{NAME} has neither written nor talked for {stall:g} s")
+        for pipe in ready:
+            data = os.read(pipe, CHUNK)
+            if not data:
+                pipes.remove(pipe)
+            elif pipe == helper.image:
+                out.write(data)
+                written()
+            else:
+                for answer in talk.hear(data):
+                    helper.answer(answer)
 
 
 def _outcome(status: int, result: int | None) -> str:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import subprocess
-import tempfile
-from collections.abc import Callable, Iterator
+import select
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO
 
 from xenqemu.errors import HostError, HostTimeout
 from xenqemu.formats.helper.dialects import Version
 from xenqemu.formats.helper.messages import ANSWER
 from xenqemu.formats.stream.source import CHUNK
+from xenqemu.system import child
+from xenqemu.system.child import PIPE, Child
 from xenqemu.system.descriptors import enlarge
+from xenqemu.system.program_words import Words
 
 VARIABLE = "LIBXL_SAVE_HELPER"
 """Where libxl looks for a save helper other than its own."""
@@ -52,75 +53,60 @@ def own_environment() -> dict[str, str]:
 
 
 class Helper:
-    """A helper that runs; `image` is the pipe that it writes to."""
+    """A helper that runs; `image` is the pipe that it writes to, `output` that it talks by."""
 
-    def __init__(self, process: subprocess.Popen[bytes], image: int, errors: IO[bytes]) -> None:
-        assert process.stdin is not None  # both are pipes
-        assert process.stdout is not None
+    def __init__(self, process: Child, image: int, said: Words) -> None:
         self._process = process
-        self._answers = process.stdin
-        self._errors = errors
+        self._said = said
         self.image = image
-        self.output = process.stdout
+        self.output = process.output.fileno()
+
+    def ready(self, pipes: Iterable[int], seconds: float) -> list[int]:
+        """Return which of its pipes are ready to be read; none after `seconds`, or sooner."""
+        return self._process.ready(dict.fromkeys(pipes, select.POLLIN), seconds)
 
     def answer(self, value: int) -> None:
         """Answer the message that it waits upon; if it is gone, its status will tell."""
-        with contextlib.suppress(BrokenPipeError):
-            self._answers.write(ANSWER.pack(value))
+        with suppress(BrokenPipeError):
+            self._process.feed(ANSWER.pack(value), END_TIMEOUT)
 
     def wait(self) -> int:
         """Return its exit status, now that it has closed its output."""
-        try:
-            return self._process.wait(END_TIMEOUT)
-        except subprocess.TimeoutExpired as error:
-            raise HostTimeout(f"{NAME} has closed its output but does not end") from error
+        if not self._process.wait(END_TIMEOUT):
+            raise HostTimeout(f"{NAME} has closed its output but does not end")
+        return self._process.status
 
     def last_words(self) -> list[str]:
         """Return the last lines of its standard error."""
-        self._errors.seek(0)
-        text = self._errors.read(CHUNK).decode(errors="backslashreplace")
-        return text.splitlines()[-COMPLAINTS:]
-
-    def end(self) -> None:
-        """End it for certain; first by SIGTERM, upon which it puts things in order.
-
-        That makes its next write fail.  A pipe closed before would kill it instead, and leave the
-        guest with a dirty log.
-        """
-        self._process.terminate()
-        self._answers.close()
-        try:
-            self._process.wait(END_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        os.close(self.image)
-        self.output.close()
+        return self._said.text.decode(errors="backslashreplace").splitlines()[-COMPLAINTS:]
 
 
-@contextlib.contextmanager
+@contextmanager
 def started(command: Callable[[int], list[str]]) -> Iterator[Helper]:
-    """Run a helper for the block; `command` makes its argument list of its io_fd."""
-    with tempfile.TemporaryFile() as errors:
+    """Run a helper for the block; `command` makes its argument list of its io_fd.
+
+    To be ended it is told to, and puts things in order: its next write fails.  A pipe that was
+    closed before would kill it instead, and leave the guest with a dirty log.
+    """
+    said = Words()
+    with ExitStack() as ending:
         image, io_fd = os.pipe()
+        ending.callback(os.close, image)
         enlarge(io_fd, CHUNK)
         try:
-            process = subprocess.Popen(
-                command(io_fd),
-                bufsize=0,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                pass_fds=[io_fd],
-                env=own_environment(),
+            process = ending.enter_context(
+                child.started(
+                    NAME,
+                    command(io_fd),
+                    given=PIPE,
+                    output=PIPE,
+                    errors=said.keep,
+                    descriptors=[io_fd],
+                    environment=own_environment(),
+                    told=END_TIMEOUT,
+                    refusal=lambda error: f"cannot start {NAME}: {error}",
+                )
             )
-        except OSError as error:
-            os.close(image)
-            raise HostError(f"cannot start {NAME}: {error}") from error
         finally:
             os.close(io_fd)
-        helper = Helper(process, image, errors)
-        try:
-            yield helper
-        finally:
-            helper.end()
+        yield Helper(process, image, said)

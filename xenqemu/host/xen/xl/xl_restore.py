@@ -15,11 +15,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
-import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -27,15 +26,17 @@ from xenqemu.errors import HostError, HostTimeout, Unsupported
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream import xl as xl_format
 from xenqemu.formats.stream.libxl import Stream
-from xenqemu.formats.stream.source import CHUNK, Source
+from xenqemu.formats.stream.source import Source
 from xenqemu.formats.stream.xl import JSON, XlHeader
 from xenqemu.host.party_deadlines import PATIENCE, Deadlines
 from xenqemu.host.protocol import Progress
 from xenqemu.host.xen.xl import toolstack
 from xenqemu.host.xen.xl.toolstack import XL
 from xenqemu.host.xenstore.store import Store
+from xenqemu.system import child
 from xenqemu.system.cancellation import patiently
-from xenqemu.system.process import last_words
+from xenqemu.system.child import PIPE, Child
+from xenqemu.system.program_words import Words, last_words
 
 LOGS = Path("/var/log/xen")
 CAUSES = 4
@@ -82,20 +83,38 @@ class XlRestore:
         """
         head, config = _head(record, config)
         self._require_free(config)
-        started = time.time()
-        with self._undone(config), _running(self._command(), self._deadlines) as xl:
+        started, said = time.time(), Words()
+        with self._undone(config), self._running(said) as xl:
+            feed = partial(xl.feed, seconds=self._deadlines.xl_stall)
             with contextlib.suppress(BrokenPipeError):  # it has ended: its status will tell
-                xl.feed(head)
-                for _record in Stream(Source(_Passing(record, xl))):
+                feed(head)
+                for _record in Stream(Source(_Passing(record, feed))):
                     progress(record.offset, max(record.offset, size))
-            status = xl.finish()
+            status = self._finished(xl)
             if status:
-                words = [f"xl restore failed ({status}): {xl.complaints()}"]
+                words = [f"xl restore failed ({status}): {_complaints(said)}"]
                 raise HostError("; ".join([*words, *self._device_model(config.name, started)]))
             return self._built(config)
 
-    def _command(self) -> list[str]:
-        return [*self._xl, "restore", *self._options, "/proc/self/fd/0"]
+    def _running(self, said: Words) -> AbstractContextManager[Child]:
+        """Run xl for a block; to be ended it first finds the pipe's end, and can clean up."""
+        return child.started(
+            "xl restore",
+            [*self._xl, "restore", *self._options, "/proc/self/fd/0"],
+            given=PIPE,
+            output=said.keep,
+            errors=said.keep,
+            apart=True,  # Ctrl-C is ours to deal with
+            alone=self._deadlines.xl_give_up,
+        )
+
+    def _finished(self, xl: Child) -> int:
+        """Let xl come to its end and return its exit status."""
+        xl.hang_up()
+        limit = self._deadlines.xl_finish
+        if not patiently(xl.wait, limit):
+            raise HostTimeout(f"xl restore is not done {limit:g} s after it was given all")
+        return xl.status
 
     def _require_free(self, config: DomainConfig) -> None:
         domid = self._find(config.name)
@@ -146,97 +165,28 @@ class XlRestore:
         return [f"QEMU: {last_words(said)}"] if said.strip() else []
 
 
-class _Xl:
-    """An xl that runs and reads its standard input."""
-
-    def __init__(
-        self, process: subprocess.Popen[bytes], said: IO[bytes], deadlines: Deadlines
-    ) -> None:
-        assert process.stdin is not None  # it is a pipe
-        self._process = process
-        self._input = process.stdin
-        self._said = said
-        self._deadlines = deadlines
-        os.set_blocking(self._input.fileno(), False)
-
-    def feed(self, data: bytes | memoryview) -> None:
-        """Have xl read `data`; raise `BrokenPipeError` if it reads no more, having ended."""
-        rest = memoryview(data)
-        poll = select.poll()
-        poll.register(self._input, select.POLLOUT)
-        while rest:
-            if not patiently(lambda seconds: poll.poll(seconds * 1000), self._deadlines.xl_stall):
-                raise HostTimeout(f"xl restore has not read for {self._deadlines.xl_stall:g} s")
-            rest = rest[os.write(self._input.fileno(), rest) :]
-
-    def finish(self) -> int:
-        """Let xl come to its end and return its exit status."""
-        self._input.close()
-        limit = self._deadlines.xl_finish
-        if not patiently(self._ended_within, limit):
-            raise HostTimeout(f"xl restore is not done {limit:g} s after it was given all")
-        return self._process.returncode
-
-    def complaints(self) -> str:
-        """Return its errors or, where it calls none so, its last words."""
-        self._said.seek(0)
-        said = self._said.read(CHUNK)
-        errors = [line for line in said.splitlines() if b"error:" in line]
-        return last_words(b"\n".join(errors[:CAUSES]) or said)
-
-    def _ended_within(self, seconds: float) -> bool:
-        try:
-            self._process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
-
-    def end(self) -> None:
-        """End it for certain; first by letting it find the pipe's end, and clean up."""
-        self._input.close()
-        if not self._ended_within(self._deadlines.xl_give_up):
-            self._process.kill()
-            self._process.wait()
-
-
 class _Passing:
     """Gives what comes from `record`, once xl has read it too."""
 
-    def __init__(self, record: Source, xl: _Xl) -> None:
+    def __init__(self, record: Source, feed: Callable[[bytes | memoryview], None]) -> None:
         self._record = record
-        self._xl = xl
+        self._feed = feed
 
     def read(self, size: int, /) -> bytes:
         piece = self._record.read(size)
-        self._xl.feed(piece)
+        self._feed(piece)
         return piece
 
     def readinto(self, buffer: memoryview, /) -> int:
         got = self._record.readinto(buffer)
-        self._xl.feed(buffer[:got])
+        self._feed(buffer[:got])
         return got
 
 
-@contextlib.contextmanager
-def _running(command: list[str], deadlines: Deadlines) -> Iterator[_Xl]:
-    """Run xl for the block, in a process group of its own: Ctrl-C is ours to deal with."""
-    with tempfile.TemporaryFile() as said:
-        try:
-            process = subprocess.Popen(
-                command,
-                bufsize=0,
-                stdin=subprocess.PIPE,
-                stdout=said,
-                stderr=said,
-                process_group=0,
-            )
-        except OSError as error:
-            raise HostError(f"cannot run xl restore: {error}") from error
-        xl = _Xl(process, said, deadlines)
-        try:
-            yield xl
-        finally:
-            xl.end()
+def _complaints(said: Words) -> str:
+    """Return xl's errors or, where it calls none so, its last words."""
+    errors = [line for line in said.text.splitlines() if b"error:" in line]
+    return last_words(b"\n".join(errors[:CAUSES]) or said.text)
 
 
 def _head(record: Source, config: DomainConfig | None) -> tuple[bytes, DomainConfig]:
