@@ -11,6 +11,7 @@ from xenqemu.system import child
 from xenqemu.system.cancellation import attend
 from xenqemu.system.child import Child
 from xenqemu.system.deadline import Deadline
+from xenqemu.system.program_words import tail
 
 WORDS = 2000
 """Bytes of a program's last words that an error repeats."""
@@ -34,7 +35,7 @@ class Program:
     @property
     def last_words(self) -> str:
         """The end of what it said, in one line."""
-        text = self._log.read_bytes()[-WORDS:].decode(errors="replace")
+        text = tail(self._log)[-WORDS:].decode(errors="replace")
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         return f"{self._name} said: {'; '.join(lines)}" if lines else f"{self._name} said nothing"
 

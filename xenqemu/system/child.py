@@ -23,7 +23,7 @@ from typing import IO
 from xenqemu.errors import HostError, HostTimeout
 from xenqemu.system.cancellation import patiently
 from xenqemu.system.deadline import Deadline
-from xenqemu.system.descriptors import memory_file
+from xenqemu.system.descriptors import memory_file, ready
 from xenqemu.system.process import END_TIMEOUT
 from xenqemu.system.program_words import Words, last_words
 from xenqemu.system.signals import undisturbed
@@ -40,31 +40,24 @@ MOST = 16 << 20
 """Bytes that a program may print where all of them are wanted."""
 
 
+@dataclass(eq=False)
 class Child:
     """A program that runs; `started` makes one."""
 
-    def __init__(
-        self,
-        what: str,
-        process: subprocess.Popen[bytes],
-        ears: dict[int, Hear],
-        *,
-        alone: float,
-        told: float,
-        group: bool,
-    ) -> None:
-        self._what = what
-        self._process = process
-        self._ears = ears
-        self._alone = alone
-        self._told = told
-        self._group = group
-        if process.stdin:
-            os.set_blocking(process.stdin.fileno(), False)
+    _what: str
+    _process: subprocess.Popen[bytes]
+    _ears: dict[int, Hear]
+    _alone: float
+    _told: float
+    _group: bool
+
+    def __post_init__(self) -> None:
+        if self._process.stdin:
+            os.set_blocking(self._process.stdin.fileno(), False)
         try:
-            self._handle = os.pidfd_open(process.pid)
+            self._handle = os.pidfd_open(self.pid)
         except OSError:
-            process.kill()
+            self._process.kill()
             raise
 
     @property
@@ -90,33 +83,19 @@ class Child:
         assert self._process.stdout is not None
         return self._process.stdout
 
-    @property
-    def errors(self) -> int:
-        """The pipe by which its errors are heard."""
-        assert self._process.stderr is not None
-        return self._process.stderr.fileno()
-
     def ready(self, wanted: Mapping[int, int], seconds: float) -> list[int]:
-        """Return which of the `wanted` descriptors are ready, each for its events of poll(2).
+        """Return which descriptors are ready, each for its events of poll(2).
 
         None are after `seconds`, or sooner if the program has said something, which is heard.
         """
-        poll = select.poll()
-        for fd, events in {**wanted, **dict.fromkeys(self._ears, select.POLLIN)}.items():
-            poll.register(fd, events)
-        ready = {fd for fd, _events in poll.poll(seconds * 1000)}
-        for fd in ready & self._ears.keys():
-            self.hear(fd)
-        return [fd for fd in wanted if fd in ready]
-
-    def hear(self, fd: int) -> bool:
-        """Hear what is there to be read by `fd`; return False at the end."""
-        piece = os.read(fd, PIPE_SIZE)
-        ear = self._ears.pop(fd, _pass_over)  # who cannot hear it is not asked again
-        ear(piece)
-        if piece:
-            self._ears[fd] = ear
-        return bool(piece)
+        found = ready({**wanted, **dict.fromkeys(self._ears, select.POLLIN)}, seconds)
+        for pipe in self._ears.keys() & set(found) - wanted.keys():
+            ear = self._ears.pop(pipe)  # who cannot hear it is not asked again
+            piece = os.read(pipe, PIPE_SIZE)
+            ear(piece)
+            if piece:
+                self._ears[pipe] = ear
+        return [descriptor for descriptor in found if descriptor in wanted]
 
     def feed(self, data: bytes | memoryview, seconds: float) -> None:
         """Have it read `data`; meanwhile the operation that this is part of is attended to.
@@ -241,7 +220,7 @@ def started(
                 )
                 ears = ((process.stdout, output), (process.stderr, errors))
                 heard = {pipe.fileno(): hear for pipe, hear in ears if pipe and callable(hear)}
-                child = Child(what, process, heard, alone=alone, told=told, group=group)
+                child = Child(what, process, heard, alone, told, group)
             except OSError as error:
                 said = refusal(error) if refusal else f"cannot run {what}: {error}"
                 raise HostError(said) from error

@@ -1,11 +1,12 @@
-"""Descriptors: files and memfds in exactly one access mode, as QEMU takes them, and pipes."""
+"""Descriptors: files and memfds in exactly one access mode, as QEMU takes them; pipes; waits."""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import select
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -61,3 +62,11 @@ def enlarge(pipe: int, size: int) -> None:
     """Have a pipe hold `size` bytes, if it is one and a user may have so many."""
     with suppress(OSError):
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, size)
+
+
+def ready(wanted: Mapping[int, int], seconds: float) -> list[int]:
+    """Return which descriptors are ready, each for its events of poll(2); none after `seconds`."""
+    poll = select.poll()
+    for descriptor, events in wanted.items():
+        poll.register(descriptor, events)
+    return [descriptor for descriptor, _events in poll.poll(seconds * 1000)]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xenqemu.errors import HostTimeout
+from xenqemu.system.descriptors import ready
 
 END_TIMEOUT = 10.0
 """Seconds that a process has to end when asked, and again when killed."""
@@ -50,7 +51,7 @@ class Process:
     def ends_within(self, seconds: float) -> bool:
         """Wait so long for its end, and return whether it has ended."""
         with self._handle() as handle:
-            return handle is None or bool(select.select([handle], [], [], seconds)[0])
+            return handle is None or bool(ready({handle: select.POLLIN}, seconds))
 
     def end(self) -> None:
         """End it for certain, by SIGTERM and then SIGKILL; nothing if it has ended.
@@ -112,6 +113,6 @@ def _killed(handle: int) -> bool:
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):  # it ended by itself meanwhile
             signal.pidfd_send_signal(handle, number)
-        if select.select([handle], [], [], END_TIMEOUT)[0]:
+        if ready({handle: select.POLLIN}, END_TIMEOUT):
             return True
     return False

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 LAST_WORDS = 8
 """Lines that an error repeats of what a program said."""
 
@@ -29,3 +32,10 @@ def last_words(text: bytes) -> str:
     """Return the last lines of what a program said, in one."""
     said = [line.strip() for line in text.decode(errors="backslashreplace").splitlines()]
     return "; ".join([line for line in said if line][-LAST_WORDS:]) or "it does not say why"
+
+
+def tail(log: Path) -> bytes:
+    """Return the end of what programs have said into a file; raise `OSError`."""
+    with log.open("rb") as file:
+        file.seek(-min(WORDS, os.fstat(file.fileno()).st_size), os.SEEK_END)
+        return file.read(WORDS)

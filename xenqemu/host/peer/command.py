@@ -13,12 +13,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 
 from xenqemu.errors import HostTimeout, ProtocolError
 from xenqemu.formats.stream.source import CHUNK
 from xenqemu.host.party_deadlines import PATIENCE, Deadlines
-from xenqemu.host.peer.wire import Aside, Wire
+from xenqemu.host.peer.wire import Wire
 from xenqemu.system import child
 from xenqemu.system.child import PIPE, Child
 from xenqemu.system.deadline import Deadline
@@ -69,8 +68,7 @@ class Transport:
         self._process = process
         self._words = words
         enlarge(process.input.fileno(), CHUNK)
-        aside = Aside(process.errors, partial(process.hear, process.errors))
-        self.wire = Wire(process.output, process.input, aside)
+        self.wire = Wire(process.output, process.input, process.ready)
 
     def finish(self, seconds: float) -> None:
         """Say no more, and let the command come to its own end, for so long at most."""

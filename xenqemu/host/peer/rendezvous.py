@@ -22,6 +22,7 @@ import select
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from secrets import token_hex
 from struct import Struct
@@ -33,7 +34,7 @@ from xenqemu.host.party_deadlines import PATIENCE, Deadlines
 from xenqemu.host.peer.wire import Incoming, Wire
 from xenqemu.system.cancellation import patiently
 from xenqemu.system.deadline import Deadline
-from xenqemu.system.descriptors import enlarge
+from xenqemu.system.descriptors import enlarge, ready
 from xenqemu.system.private_folder import locked
 
 DIGITS = 8
@@ -93,11 +94,8 @@ class Meeting:
 
     def _comes_first(self, first: Wire, deadline: Deadline) -> bool:
         """Wait for somebody to connect; return True if the first stream has something instead."""
-        poll = select.poll()
-        for each in (first, self._listener):
-            poll.register(each, select.POLLIN)
-        ready = dict(patiently(lambda seconds: poll.poll(seconds * 1000), deadline.left))
-        return first.fileno() in ready
+        both = dict.fromkeys((first.fileno(), self._listener.fileno()), select.POLLIN)
+        return first.fileno() in patiently(partial(ready, both), deadline.left)
 
     def _take(self, missing: Sequence[int]) -> None:
         """Take a stream from whoever has connected; hang up if it is none that is missing.

@@ -14,34 +14,32 @@ import errno
 import os
 import select
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from functools import partial
 from typing import IO
 
 from xenqemu.errors import HostTimeout
 from xenqemu.formats.stream.sink import Buffer
-from xenqemu.system.cancellation import SLICE, attend
+from xenqemu.system import descriptors
+from xenqemu.system.cancellation import patiently
 from xenqemu.system.deadline import Deadline
 
-
-@dataclass(frozen=True)
-class Aside:
-    """One more descriptor to read from while we wait; `hear` returns False at its end."""
-
-    fd: int
-    hear: Callable[[], bool]
+Ready = Callable[[Mapping[int, int], float], Collection[int]]
 
 
 class Wire:
-    """The way to the other host and back; both are raw files, as `open(…, buffering=0)` gives."""
+    """The way to the other host and back; both are raw files, as `open(…, buffering=0)` gives.
+
+    Waits are those of `ready`, as that of `descriptors`: it may do something else meanwhile.
+    """
 
     def __init__(
-        self, incoming: IO[bytes], outgoing: IO[bytes], aside: Aside | None = None
+        self, incoming: IO[bytes], outgoing: IO[bytes], ready: Ready = descriptors.ready
     ) -> None:
         self._incoming = incoming
         self._outgoing = outgoing
-        self._aside = aside
+        self._ready = ready
 
     def fileno(self) -> int:
         """Return what is read from, for a poll."""
@@ -75,20 +73,8 @@ class Wire:
         self._outgoing.close()
 
     def _await(self, fd: int, event: int, deadline: Deadline, trouble: str) -> None:
-        poll = select.poll()
-        poll.register(fd, event)
-        if self._aside:
-            poll.register(self._aside.fd, select.POLLIN)
-        while True:
-            ready = {number for number, _events in poll.poll(min(SLICE, deadline.left) * 1000)}
-            if self._aside and self._aside.fd in ready and not self._aside.hear():
-                poll.unregister(self._aside.fd)
-                self._aside = None
-            if fd in ready:
-                return
-            if not ready and deadline.passed:
-                raise HostTimeout(trouble)
-            attend()
+        if not patiently(partial(self._ready, {fd: event}), deadline.left):
+            raise HostTimeout(trouble)
 
 
 class Incoming:

@@ -10,7 +10,8 @@ import pytest
 
 from xenqemu.errors import HostTimeout, Truncated
 from xenqemu.formats.stream.source import Source
-from xenqemu.host.peer.wire import Aside, Incoming, Wire, standard_wire
+from xenqemu.host.peer.wire import Incoming, Wire, standard_wire
+from xenqemu.system.child import PIPE, started
 from xenqemu.system.deadline import Deadline
 
 SOON = 0.05
@@ -113,26 +114,25 @@ def test_a_socket_that_was_closed_with_something_unread(ends):
 
 def test_what_is_said_aside_is_heard_while_waiting(ends):
     wire, theirs = ends
-    aside_in, aside_out = os.pipe()
     heard = []
 
-    def hear():
-        heard.append(os.read(aside_in, 100))
-        if not heard[-1]:  # at its end they begin to speak
+    def hear(piece):
+        heard.append(piece)
+        if not piece:  # at its end they begin to speak
             theirs.says.write(b"now")
-        return bool(heard[-1])
 
-    listening = Wire(wire._incoming, wire._outgoing, Aside(aside_in, hear))
-    os.write(aside_out, b"aside")
-    with pytest.raises(HostTimeout):
-        listening.read(3, Deadline.after(SOON))
-    os.close(aside_out)
-    assert listening.read(3, Deadline.after(LATE)) == b"now"
-    assert heard == [b"aside", b""]
-    with pytest.raises(HostTimeout):  # it listens to the end no more
-        listening.read(3, Deadline.after(SOON))
-    assert heard == [b"aside", b""]
-    os.close(aside_in)
+    script = "printf aside >&2; read word; exec 2>&-; sleep 60"
+    with started("it", ["sh", "-c", script], given=PIPE, errors=hear) as talker:
+        listening = Wire(wire._incoming, wire._outgoing, talker.ready)
+        while not heard:
+            with pytest.raises(HostTimeout):
+                listening.read(3, Deadline.after(SOON))
+        talker.hang_up()
+        assert listening.read(3, Deadline.after(LATE)) == b"now"
+        assert heard == [b"aside", b""]
+        with pytest.raises(HostTimeout):  # it listens to the end no more
+            listening.read(3, Deadline.after(SOON))
+        assert heard == [b"aside", b""]
 
 
 def test_a_source_reads_what_comes_and_nothing_ahead(ends):

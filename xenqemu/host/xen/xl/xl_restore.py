@@ -14,13 +14,10 @@ not take its state, in QEMU's log alone.
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
-from typing import IO
 
 from xenqemu.errors import HostError, HostTimeout, Unsupported
 from xenqemu.formats.config.domain_config import DomainConfig
@@ -36,14 +33,11 @@ from xenqemu.host.xenstore.store import Store
 from xenqemu.system import child
 from xenqemu.system.cancellation import patiently
 from xenqemu.system.child import PIPE, Child
-from xenqemu.system.program_words import Words, last_words
+from xenqemu.system.program_words import Words, last_words, tail
 
 LOGS = Path("/var/log/xen")
 CAUSES = 4
 """Errors of xl that ours repeats: the first, for those that follow are of the clearing up."""
-
-LOG_TAIL = 8192
-"""Bytes at the end of a log that are looked at."""
 
 
 class XlRestore:
@@ -96,7 +90,7 @@ class XlRestore:
                 raise HostError("; ".join([*words, *self._device_model(config.name, started)]))
             return self._built(config)
 
-    def _running(self, said: Words) -> AbstractContextManager[Child]:
+    def _running(self, said: Words) -> contextlib.AbstractContextManager[Child]:
         """Run xl for a block; to be ended it first finds the pipe's end, and can clean up."""
         return child.started(
             "xl restore",
@@ -156,10 +150,7 @@ class XlRestore:
         """Return what the domain's QEMU logged after `since`, as words of an error."""
         path = self._logs / f"qemu-dm-{name.replace('/', '_')}.log"
         try:
-            with path.open("rb") as log:
-                if os.fstat(log.fileno()).st_mtime < since:
-                    return []
-                said = _tail(log)
+            said = tail(path) if path.stat().st_mtime >= since else b""
         except OSError:
             return []  # a PVH guest has none, and xl's own words have been told
         return [f"QEMU: {last_words(said)}"] if said.strip() else []
@@ -201,9 +192,3 @@ def _head(record: Source, config: DomainConfig | None) -> tuple[bytes, DomainCon
     else:
         raise Unsupported("xl header", xl_format.HEADER.size, "a config in JSON", "none")
     return header.pack(), config
-
-
-def _tail(log: IO[bytes]) -> bytes:
-    log.seek(0, os.SEEK_END)
-    log.seek(max(0, log.tell() - LOG_TAIL))
-    return log.read()
