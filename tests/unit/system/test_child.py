@@ -245,7 +245,13 @@ def test_it_comes_to_its_own_end_when_there_is_no_more_to_read(tmp_path):
     assert (tmp_path / "file").exists()
 
 
-def test_it_is_told_to_end_before_its_pipe_is_closed():
+def test_it_is_told_to_end_before_its_pipe_is_closed(monkeypatch):
+    def tell(handle, number):
+        time.sleep(0.2)  # in which it could find its pipe closed
+        real(handle, number)
+
+    real = signal.pidfd_send_signal
+    monkeypatch.setattr(signal, "pidfd_send_signal", tell)
     script = "trap 'exit 5' TERM; echo ready; read word; exit 6"
     with started("it", sh(script), given=PIPE, output=PIPE, told=LATE) as running:
         assert line(running) == "ready"

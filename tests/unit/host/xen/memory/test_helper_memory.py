@@ -188,6 +188,12 @@ def test_an_early_exit(memory, body, words):
     assert str(caught.value) == f"libxl-save-helper could not save domain 7 {words}"
 
 
+def test_a_flood_of_errors_does_not_hold_the_helper_up(memory):
+    body = "sys.stderr.write('no\\n' * 200000); image(b'x'); sys.exit('the end')"
+    with pytest.raises(HypervisorError, match=r"\(status 1\): no; no; no; no; the end$"):
+        saved(memory(body))
+
+
 @pytest.mark.parametrize(
     "body", ["say(77)", "os.write(1, b'#!/bin/sh' * 2000)", "say(5)", "say(8, bytes(4))"]
 )

@@ -207,6 +207,13 @@ def test_a_failure_has_libxls_and_qemus_own_words(restore, tmp_path, stores):
     assert not getattr(caught.value, "__notes__", [])
 
 
+def test_the_first_errors_of_an_xl_that_floods_are_told(restore):
+    body = "fail('libxl: error: first\\n' + 'libxl: info: more\\n' * 200000)"
+    with pytest.raises(HostError) as caught:
+        restore(body).build(Source.of(record()), quiet)
+    assert str(caught.value) == "xl restore failed (1): libxl: error: first"
+
+
 def test_a_log_of_an_earlier_life_is_not_quoted(restore, tmp_path):
     (tmp_path / "qemu-dm-g1.log").write_text("long ago")
     os.utime(tmp_path / "qemu-dm-g1.log", (1000, 1000))
