@@ -46,19 +46,11 @@ class Child:
 
     _what: str
     _process: subprocess.Popen[bytes]
+    _handle: int
     _ears: dict[int, Hear]
     _alone: float
     _told: float
     _group: bool
-
-    def __post_init__(self) -> None:
-        if self._process.stdin:
-            os.set_blocking(self._process.stdin.fileno(), False)
-        try:
-            self._handle = os.pidfd_open(self.pid)
-        except OSError:
-            self._process.kill()
-            raise
 
     @property
     def pid(self) -> int:
@@ -149,16 +141,6 @@ class Child:
         """Let it live on when we forget it."""
         self._process.returncode = 0  # Popen need not complain
 
-    def close(self) -> None:
-        """End it, and give all back that leads to it."""
-        try:
-            self.end()
-        finally:
-            for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
-                if pipe:
-                    pipe.close()
-            os.close(self._handle)
-
     def _tell(self) -> None:
         signal.pidfd_send_signal(self._handle, signal.SIGTERM)
         self.hang_up()
@@ -218,13 +200,20 @@ def started(
                     cwd=folder,
                     start_new_session=apart or group,
                 )
-                ears = ((process.stdout, output), (process.stderr, errors))
-                heard = {pipe.fileno(): hear for pipe, hear in ears if pipe and callable(hear)}
-                child = Child(what, process, heard, alone, told, group)
+                ending.callback(process.kill)  # to no effect once it has ended
+                handle = os.pidfd_open(process.pid)
             except OSError as error:
                 said = refusal(error) if refusal else f"cannot run {what}: {error}"
                 raise HostError(said) from error
-            ending.callback(child.close)
+            ending.callback(os.close, handle)
+            for pipe in filter(None, (process.stdin, process.stdout, process.stderr)):
+                ending.enter_context(pipe)
+            if process.stdin:
+                os.set_blocking(process.stdin.fileno(), False)
+            said_by = ((process.stdout, output), (process.stderr, errors))
+            ears = {pipe.fileno(): hear for pipe, hear in said_by if pipe and callable(hear)}
+            child = Child(what, process, handle, ears, alone, told, group)
+            ending.callback(child.end)
         yield child
 
 
