@@ -110,9 +110,9 @@ xenqemu/host/disk/lease.py | tests/unit/host/disk/test_lease.py
 +    if lease.heir and (lease.holder.boot != who.boot and lease.heir.vm != who.vm):
 
 what a killed process wrote of a line runs into the next one of its journal
-xenqemu/operations/journal/log.py | tests/unit/operations/journal/test_log.py
--        return Found(path, About(**first), tuple(rest), len(text) - len(cut_off), busy)
-+        return Found(path, About(**first), tuple(rest), len(text), busy)
+xenqemu/operations/journal/log.py | tests/unit/operations/journal/test_folder.py
+-        return Found(path, about, tuple(rest), len(text) - len(cut_off), busy)
++        return Found(path, about, tuple(rest), len(text), busy)
 
 a page that becomes zeros in a later round keeps its old contents
 xenqemu/host/xen/memory/logged_pages.py | tests/unit/host/xen/memory/test_live_memory.py
@@ -163,15 +163,15 @@ xenqemu/operations/migrate.py
 a domain is renamed before it is noted how that is undone
 xenqemu/operations/outgoing_guest.py
 | tests/unit/operations/test_moves.py::test_every_call_of_either_side_fails[plain-REFUSED]
--        self.job.undo(steps.rename(*self.who, new, old))
+-        self.job.undo(steps.Rename(*self.who, new, old))
 -        self.host.rename(self.domid, old, new)
 +        self.host.rename(self.domid, old, new)
-+        self.job.undo(steps.rename(*self.who, new, old))
++        self.job.undo(steps.Rename(*self.who, new, old))
 
 recover --stayed lets a second copy run beside the first
 xenqemu/operations/recover.py
 | tests/unit/operations/test_moves.py::test_recover_does_not_believe_that_a_guest_stayed
--        _require_no_copy(host, found.about)
+-        _require_no_copy(host, about)
 +        pass
 
 a node of xenstore that came or went is no conflict

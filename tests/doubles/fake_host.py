@@ -55,8 +55,8 @@ UUID = "c52dca42-e6df-11f1-a061-0df29b9903a9"
 SPECIAL = (0xFEFFC, 0xFEFFF)
 """The special pages that `made.PARAMS` names."""
 
-LEDGERS = tempfile.TemporaryDirectory(prefix="ledgers.")
-"""Where each world has a folder for its ledger."""
+FOLDERS = tempfile.TemporaryDirectory(prefix="journals.")
+"""Where each world has a folder for its journals."""
 
 SYSTEM_CALLS = ("fsync", "rename", "link", "unlink", "writev")
 
@@ -155,7 +155,7 @@ def failure(party: str, name: str, how: How) -> BaseException:
     words = f"{name} failed"
     if how in (How.INTERRUPTED, How.INTERRUPTED_AFTER):
         return KeyboardInterrupt()
-    if party in ("os", "ledger"):
+    if party in ("os", "journal"):
         return OSError(errno.EIO, f"{words}: {os.strerror(errno.EIO)}")
     if party == "observer":
         return BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
@@ -232,7 +232,7 @@ class World:
     _next: int = 2
 
     def __post_init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(dir=LEDGERS.name))
+        self.folder = Path(tempfile.mkdtemp(dir=FOLDERS.name))
         self.image = self.folder.with_suffix(".img")
         self.host = Host(self)
 
@@ -317,12 +317,12 @@ class World:
         real = (lambda fd: None) if name == "fsync" else getattr(os, name)
 
         def recorded(file: int | str | Path, *args: object, **kwargs: object) -> object:
-            party = "ledger" if self._in_ledger(file) else "os"
+            party = "journal" if self._in_journal(file) else "os"
             return self.call(f"{party}.{name}", lambda: real(file, *args, **kwargs))
 
         return recorded
 
-    def _in_ledger(self, file: int | str | Path) -> bool:
+    def _in_journal(self, file: int | str | Path) -> bool:
         path = Path(f"/proc/self/fd/{file}").readlink() if isinstance(file, int) else Path(file)
         return path.is_relative_to(self.folder)
 

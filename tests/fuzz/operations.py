@@ -46,8 +46,8 @@ from xenqemu.lab.ram_file import RamFile
 from xenqemu.lab.xenstored import xs_wire
 from xenqemu.lab.xenstored.client import Client
 from xenqemu.lab.xenstored.daemon import Daemon
-from xenqemu.operations.journal.log import Ledger
-from xenqemu.operations.journal.story import Role, Story
+from xenqemu.operations.journal.folder import Journals
+from xenqemu.operations.journal.steps import Step
 from xenqemu.operations.restore import restore
 from xenqemu.operations.save_file import read_record
 from xenqemu.operations.verify import verify
@@ -149,11 +149,11 @@ def left_over(data: bytes) -> None:
     """Read what a killed operation left; what it was to do is not done here."""
     with tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder:
         (Path(folder) / "1.op").write_bytes(data)
-        for found in Ledger(Path(folder)).found():
-            story = Story.of(found)
+        for found in Journals(Path(folder)).found():
+            state = found.state()
             assert found.about.concerns(found.about)
-            assert all(story.numbers(role) is not None for role in Role)
-            assert printable(f"{found.about} {story.meaning}")
+            assert all(isinstance(step, Step) and step.text for step in state.steps.values())
+            assert printable(f"{found.about} {state.meaning}")
 
 
 def configured(data: bytes) -> None:
@@ -248,7 +248,7 @@ OPERATIONS = (
     Target("load", samples.save_files, _STREAMS, loaded),
     Target("big-record", samples.big_records, (_ANY,), verified, most=1 << 25),
     Target(
-        "ledger", samples.ledgers, (LINES.changed, LINES.changed, _ANY), left_over, (HostError,)
+        "journal", samples.journals, (LINES.changed, LINES.changed, _ANY), left_over, (HostError,)
     ),
     Target("settings", samples.settings, (CFG.changed, _ANY), configured, (UsageError,)),
     Target("xendomains", samples.xendomains, _SHELL, configured_for_xendomains, (UsageError,)),

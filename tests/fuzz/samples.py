@@ -25,10 +25,11 @@ from xenqemu.formats.stream.page_data import XALLOC, PageData
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.formats.stream.source import Source
 from xenqemu.formats.stream.value import Value
+from xenqemu.formats.typed_json import plain
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.log import About
 from xenqemu.operations.journal.steps import Commit
-from xenqemu.operations.journal.story import COMMITTED, Role
+from xenqemu.system.staged_file import Traces
 
 MOST_STATE = 5000
 """Bytes of one device's state that is kept."""
@@ -199,22 +200,20 @@ def configs() -> tuple[bytes, ...]:
 
 
 @cache
-def ledgers() -> tuple[bytes, ...]:
-    """What a save that was killed behind its point of no return has left in the ledger."""
+def journals() -> tuple[bytes, ...]:
+    """What a save that was killed behind its point of no return has left in its journal."""
     uuid = fake_host.config().uuid
     about = About("save", 3, fake_host.NAME, uuid, "/var/lib/xen/save/guest", 5, 7, 1.5)
-    undo = {"role": Role.UNDO.value, "step": steps.resume(3, uuid).line()}
-    commit = Commit(
-        steps.has_run(3, uuid), "the record is the guest now", (steps.unpause(3, uuid),)
-    )
+    commit = Commit(steps.HasRun(3, uuid), "the record is the guest now", (steps.Unpause(3, uuid),))
     lines = [
         asdict(about),
         {"phase": "quiesce"},
-        {"register": 1, **undo},
-        {"register": 2, **undo},
+        {"undo": plain(steps.Resume(3, uuid))},
+        {"undo": plain(steps.KeepDisks(uuid, ("/disk.img",)))},
+        {"leaving": plain(steps.Clear(Traces("/record", ".record")))},
         {"done": 1},
-        {"commit": commit.line()},
-        COMMITTED,
+        {"commit": plain(commit)},
+        {"committed": True},
     ]
     return ("".join(f"{json.dumps(line)}\n" for line in lines).encode(),)
 

@@ -26,7 +26,7 @@ FLOORS: Mapping[str, Sequence[Collection[str]]] = {
         {"__init__", "__main__"},
     ],
     "formats": [
-        {"stream", "xenstore", "arp_frames"},
+        {"stream", "xenstore", "arp_frames", "typed_json"},
         {"config", "device_state", "helper"},
         {"migration"},
     ],

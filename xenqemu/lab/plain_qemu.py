@@ -16,9 +16,9 @@ import json
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
 
 from xenqemu.errors import DeviceModelError, HypervisorError, ReplyLost
+from xenqemu.formats.typed_json import typed
 from xenqemu.host.party_deadlines import PATIENCE, Deadlines
 from xenqemu.host.protocol import DomainInfo, RunState
 from xenqemu.host.qemu.device_model import DeviceModel
@@ -60,13 +60,11 @@ class Machine:
     def load(cls, folder: Path) -> Machine | None:
         """Read the file; None if there is none."""
         try:
-            fields: dict[str, Any] = json.loads((folder / "machine.json").read_text())
-            if {name: type(value) for name, value in fields.items()} != get_type_hints(cls):
-                raise ValueError("not all the fields of a machine, and no other")
-            return cls(**fields)
+            found: Machine = typed(cls, json.loads((folder / "machine.json").read_text()))
+            return found
         except FileNotFoundError:
             return None
-        except (ValueError, AttributeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise HypervisorError(f"{folder / 'machine.json'} is damaged: {error}") from error
 
     @property

@@ -6,7 +6,8 @@ import time
 
 from xenqemu.errors import HostError, HostTimeout
 from xenqemu.host.protocol import Host
-from xenqemu.operations.journal.log import Found, Ledger
+from xenqemu.operations.journal.folder import Journals
+from xenqemu.operations.journal.log import Found
 from xenqemu.operations.recover import unfinished
 from xenqemu.system.cancellation import patiently
 
@@ -25,7 +26,7 @@ def cancel(host: Host, who: str, timeout: float) -> list[Found]:
     if not going_on:
         raise HostError(f"nothing goes on on {who}")
     for each in going_on:
-        Ledger(host.journals).cancel(each)
+        Journals(host.journals).cancel(each)
 
     def ended(pause: float) -> bool:
         numbers = {each.path for each in unfinished(host, who) if each.busy}

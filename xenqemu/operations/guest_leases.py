@@ -29,10 +29,10 @@ def claim(host: Host, uuid: str, paths: Sequence[str]) -> None:
         lease.claim(Path(path), host.party(uuid), host.deadlines)
 
 
-def settle(host: Host, uuid: str, paths: Sequence[str]) -> None:
+def keep(host: Host, uuid: str, paths: Sequence[str]) -> None:
     """Note that the guest is here for good; `InUse` if another host has it."""
     for path in paths:
-        lease.settle(Path(path), host.party(uuid), host.deadlines)
+        lease.keep(Path(path), host.party(uuid), host.deadlines)
 
 
 def moved(host: Host, uuid: str, paths: Sequence[str]) -> bool:

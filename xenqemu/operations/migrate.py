@@ -25,7 +25,7 @@ from xenqemu.operations import guest_leases
 from xenqemu.operations.events import Observer, Phase, unobserved
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.log import About
-from xenqemu.operations.journal.operation import Journal, begin
+from xenqemu.operations.journal.operation import Operation
 from xenqemu.operations.outgoing_guest import UNKNOWN_CHANGES, Guest
 from xenqemu.operations.preflight import Errand, agree
 
@@ -61,7 +61,7 @@ def migrate(
     own = host.config(domid)
     config = (config.with_extra(own.extra) if config else own).with_domid(domid * keep_domid)
     about = About("migration", domid, own.name, own.uuid, route.host)
-    with Journal(host, begin(host, about), observe, timeout) as job:
+    with Operation.begin(host, about, observe, timeout) as job:
         guest = Guest(host, domid, own.uuid, job)
         with job.phase(Phase.CHECK):
             guest.require_savable()
@@ -75,7 +75,7 @@ def migrate(
             with job.phase(Phase.CONNECT):
                 peer.hear()
                 if images:  # the other host is about to take a part in their leases
-                    job.undo(steps.keep_disks(own.uuid, images))
+                    job.undo(steps.KeepDisks(own.uuid, images))
                 beside = streams_by(agreed.further, peer, listener, host.deadlines)
                 further = stack.enter_context(beside)
             out = Wrapper(peer, agreed.features, further)
@@ -95,7 +95,7 @@ def _hand_over(guest: Guest, name: str, peer: Peer, where: str) -> None:
     """Give the guest away, and hear what came of it; it may come back."""
     away = name + AWAY
     guest.rename(name, away)
-    commit = steps.Commit(None, f"the guest is on {where} now", (steps.destroy(*guest.who),))
+    commit = steps.Commit(None, f"the guest is on {where} now", (steps.Destroy(*guest.who),))
     guest.job.doubt(
         commit,
         f"nobody here can tell which copy lives: domain {guest.domid} stands still here as {away}, "

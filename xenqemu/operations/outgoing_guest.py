@@ -1,6 +1,6 @@
 """A guest that is to leave this host, into a record or to another one: what is done to it.
 
-Each act stands with what takes it back.
+Each act stands with what undoes it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from xenqemu.host.precopy import Precopy, Round
 from xenqemu.host.protocol import GuestMemory, Host, Live, MaySuspendYet
 from xenqemu.operations.events import Phase
 from xenqemu.operations.journal import steps
-from xenqemu.operations.journal.operation import Journal
+from xenqemu.operations.journal.operation import Operation
 from xenqemu.operations.save_devices import refuse_unsavable
 from xenqemu.operations.save_file import standing, write_record
 
@@ -39,7 +39,7 @@ class Guest:
     host: Host
     domid: int
     uuid: str
-    job: Journal
+    job: Operation
 
     def __post_init__(self) -> None:
         self._undos: list[int] = []
@@ -76,7 +76,7 @@ class Guest:
         written, and the guest has two minutes to suspend.  After this one, memory is written.
         """
         self._suspend()
-        self._undos.append(self.job.undo(steps.restart(*self.who)))
+        self._undos.append(self.job.undo(steps.Restart(*self.who)))
         device_model = self.host.device_model(self.domid)
         if device_model is None:
             return None
@@ -111,7 +111,7 @@ class Guest:
                 states.append(self.quiesce(live=live))
 
         def image(sink: Sink) -> bytes | None:
-            noting = self.job.undo(steps.stop_dirty_log(*self.who))
+            noting = self.job.undo(steps.StopDirtyLog(*self.who))
             self.memory.save_live(sink, self.job.progress, Live(precopy, freeze, watch))
             self.job.drop(noting)
             return states[0]
@@ -122,24 +122,24 @@ class Guest:
     def release(self, *, held: bool) -> None:
         """Let the guest go on here, or keep it paused if it is to be held."""
         if held:
-            self.job.undo(steps.unpause(*self.who))
+            self.job.undo(steps.Unpause(*self.who))
             self.host.hypervisor.pause(self.domid)
         for undo in reversed(self._undos):
-            self.job.take_back(undo)
+            self.job.perform(undo)
 
     def rename(self, old: str, new: str) -> None:
         """Call the domain otherwise."""
-        self.job.undo(steps.rename(*self.who, new, old))
+        self.job.undo(steps.Rename(*self.who, new, old))
         self.host.rename(self.domid, old, new)
 
     def _suspend(self) -> None:
-        self._undos.append(self.job.undo(steps.resume(*self.who)))
-        late = self.job.undo(steps.settle(*self.who))
+        self._undos.append(self.job.undo(steps.Resume(*self.who)))
+        late = self.job.undo(steps.Settle(*self.who))
         try:
             self.host.hypervisor.suspend(self.domid)
         except MaySuspendYet as error:
             if error.withdrawn:
-                self.job.undo(steps.watch(*self.who))
+                self.job.undo(steps.Settle(*self.who, withdrawn=True))
                 self.job.drop(late)
             raise
         except HostError:

@@ -24,7 +24,7 @@ from xenqemu.operations import guest_leases
 from xenqemu.operations.events import Observer, Phase, unobserved
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.log import About
-from xenqemu.operations.journal.operation import Journal, begin
+from xenqemu.operations.journal.operation import Operation
 from xenqemu.operations.journal.steps import Commit
 from xenqemu.operations.save_file import config_ahead
 
@@ -58,13 +58,13 @@ def receive(
     config = config_ahead(wrapped.source)
     coming = config.with_name(config.name + INCOMING)
     about = About("reception", 0, config.name, config.uuid, config.name)
-    job = Journal(host, begin(host, about), observe, timeout)
+    job = Operation.begin(host, about, observe, timeout)
     try:
         with job:
             with job.phase(Phase.CHECK):
                 host.admit(Needs(config, 0, moving=True))
             with job.phase(Phase.BUILD):
-                job.undo(steps.sweep(coming.name, coming.uuid))
+                job.undo(steps.Sweep(coming.name, coming.uuid))
                 options = BuildOptions(0, coming, monitor)
                 domid = host.build(wrapped.source, job.progress, options)
                 wrapped.finish()
@@ -79,43 +79,45 @@ def receive(
                     _announce(host, domid, config)
                     require_running(host, domid)
     except BaseException:
-        if job.undone and peer.handshake.state is State.FAILED:
+        if job.state.undone and peer.handshake.state is State.FAILED:
             _tell(peer, Message.BACK)
         raise
     return domid
 
 
 def _take_over(
-    host: Host, domid: int, config: DomainConfig, peer: Peer, job: Journal, *, paused: bool
+    host: Host, domid: int, config: DomainConfig, peer: Peer, job: Operation, *, paused: bool
 ) -> None:
     """Wait for the guest to be ours, let it live, and say so; or say that it cannot."""
     try:
         peer.hear()
         _let_live(host, domid, config, job, paused=paused)
     except BaseException:
-        if not job.committed and peer.handshake.state in WAITS:
+        if not job.state.committed and peer.handshake.state in WAITS:
             _tell(peer, Message.REPORT, Message.FAILED)
         raise
     peer.say(Message.REPORT)
     peer.say(Message.STARTED)
 
 
-def _let_live(host: Host, domid: int, config: DomainConfig, job: Journal, *, paused: bool) -> None:
+def _let_live(
+    host: Host, domid: int, config: DomainConfig, job: Operation, *, paused: bool
+) -> None:
     name, uuid = config.name, config.uuid
     coming = name + INCOMING
-    job.undo(steps.rename(domid, uuid, name, coming))
+    job.undo(steps.Rename(domid, uuid, name, coming))
     rename = partial(host.rename, domid, coming, name)
     meaning = f"domain {domid} may live already: it is the guest now"
     images = guest_leases.images(config)
-    then = (steps.keep_disks(uuid, images),) if images else ()
+    then = (steps.KeepDisks(uuid, images),) if images else ()
     guest_leases.claim(host, uuid, images)  # destroying the copy gives them back
     if paused:
-        job.commit(rename, Commit(steps.called(domid, uuid, name), meaning, then))
+        job.commit(rename, Commit(steps.Called(domid, uuid, name), meaning, then))
         return
     rename()
     steps.cont(host, domid)  # as libxl does: a confined QEMU waits for it
     unpause = partial(host.hypervisor.unpause, domid)
-    job.commit(unpause, Commit(steps.has_run(domid, uuid), meaning, then))
+    job.commit(unpause, Commit(steps.HasRun(domid, uuid), meaning, then))
 
 
 def _announce(host: Host, domid: int, config: DomainConfig) -> None:

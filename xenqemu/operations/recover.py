@@ -14,9 +14,9 @@ from xenqemu.host.domain_state import state
 from xenqemu.host.protocol import Host, RunState
 from xenqemu.operations import guest_leases
 from xenqemu.operations.events import Observer, unobserved
-from xenqemu.operations.journal.account import Account
-from xenqemu.operations.journal.log import About, Found, Ledger
-from xenqemu.operations.journal.story import Story
+from xenqemu.operations.journal.folder import Journals
+from xenqemu.operations.journal.log import About, Found
+from xenqemu.operations.journal.operation import Operation
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def recover(
     of which nobody here can tell how it ended is left as it is, unless the leases of the guest's
     disks tell, or somebody has looked at both copies and says whether the guest has `moved`.
     """
-    found = Ledger(host.journals).found()
+    found = Journals(host.journals).found()
     busy = [each.about for each in found if each.busy]
     return [
         _end(host, each, observe, moved)
@@ -64,7 +64,7 @@ def unfinished(host: Host, *names: str) -> list[Found]:
     """Return the operations that go on or were left on a domain of any of these names or ids."""
     return [
         each
-        for each in Ledger(host.journals).found()
+        for each in Journals(host.journals).found()
         if any(is_on(each.about, who) for who in names)
     ]
 
@@ -75,29 +75,27 @@ def is_on(about: About, who: str) -> bool:
 
 
 def _end(host: Host, found: Found, observe: Observer, moved: bool | None) -> Recovered:
-    story = Story.of(found)
-    if story.doubt and guest_leases.moved(host, found.about.uuid, story.images):
+    about, left = found.about, found.state()
+    if left.doubt and guest_leases.moved(host, about.uuid, left.images):
         if moved is False:
-            raise HostError(f"another host has the disks of {found.about.name}: it has moved")
+            raise HostError(f"another host has the disks of {about.name}: it has moved")
         moved = True
-    if story.doubt and moved is False:
-        _require_no_copy(host, found.about)
-    with closing(Ledger(host.journals).adopt(found)) as entry:
-        account = Account(host, entry, observe, story)
-        cause = HostError(f"the process of the {found.about} is gone")
-        trouble = account.recover(cause, moved=moved)
-        about = found.about
+    if left.doubt and moved is False:
+        _require_no_copy(host, about)
+    with closing(Journals(host.journals).adopt(found)) as log:
+        cause = HostError(f"the process of the {about} is gone")
+        trouble = Operation(host, log, observe).recover(cause, moved=moved)
         now = str(state(host, about.domid)) if about.domid else ""
         notes = tuple(getattr(cause, "__notes__", ()))
         return Recovered(
             about,
-            story.phase,
-            story.committed,
-            story.meaning if story.committed else "",
+            log.state.phase,
+            log.state.committed,
+            log.state.meaning if log.state.committed else "",
             now,
             (*trouble, *notes),
-            not entry.unfinished,
-            bool(story.doubt),
+            not log.unfinished,
+            bool(log.state.doubt),
         )
 
 

@@ -24,7 +24,7 @@ from xenqemu.operations.events import Observer, Phase, unobserved
 from xenqemu.operations.inspect import Outline
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.log import About
-from xenqemu.operations.journal.operation import Journal, begin
+from xenqemu.operations.journal.operation import Operation
 from xenqemu.operations.verify import verify
 
 
@@ -62,13 +62,13 @@ def restore(
         own = _config(file)
         used = config.with_extra(own.extra) if config else own
         about = About("restore", 0, used.name, used.uuid, str(path.absolute()))
-        with Journal(host, begin(host, about), observe, timeout) as job:
+        with Operation.begin(host, about, observe, timeout) as job:
             with job.phase(Phase.CHECK):
                 record = verify(file)
                 host.admit(_needs(record, used))
             with job.phase(Phase.BUILD):
                 file.seek(0)
-                sweep = steps.sweep(used.name, used.uuid)
+                sweep = steps.Sweep(used.name, used.uuid)
                 building = job.leaving(sweep)  # what fails to be built leaves nothing by itself
                 options = BuildOptions(record.size, config and used, monitor)
                 domid = host.build(Source(file), job.progress, options)
@@ -81,11 +81,11 @@ def restore(
     return Restored(domid, record)
 
 
-def _let_run(host: Host, domid: int, uuid: str, job: Journal) -> None:
+def _let_run(host: Host, domid: int, uuid: str, job: Operation) -> None:
     steps.cont(host, domid)  # as libxl does: a confined QEMU waits for it
     meaning = f"domain {domid} may have run already: it is the guest now"
     unpause = partial(host.hypervisor.unpause, domid)
-    job.commit(unpause, steps.Commit(steps.has_run(domid, uuid), meaning))
+    job.commit(unpause, steps.Commit(steps.HasRun(domid, uuid), meaning))
     require_running(host, domid)
 
 

@@ -22,7 +22,7 @@ from xenqemu.operations.events import Observer, Phase, unobserved
 from xenqemu.operations.inspect import Outline
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.log import About
-from xenqemu.operations.journal.operation import Journal, begin
+from xenqemu.operations.journal.operation import Operation
 from xenqemu.operations.outgoing_guest import UNKNOWN_CHANGES, Guest
 from xenqemu.operations.save_file import room_for, room_for_rest
 from xenqemu.operations.verify import verify
@@ -67,7 +67,7 @@ def suspend(
     config = (config.with_extra(own.extra) if config else own).with_domid(domid * keep_domid)
     about = About("save", domid, own.name, own.uuid, str(path.absolute()))
     with (
-        Journal(host, begin(host, about), observe, timeout) as job,
+        Operation.begin(host, about, observe, timeout) as job,
         staged(path) as draft,
         staged(path) as smaller,
     ):
@@ -76,7 +76,7 @@ def suspend(
             guest.require_savable()
             if precopy and not guest.may_run():
                 raise HostError(f"domain {domid} cannot be saved while it runs: {UNKNOWN_CHANGES}")
-            job.leaving(steps.clear(draft.traces))
+            job.leaving(steps.Clear(draft.traces))
             draft.create()
             draft.reserve(room_for(config, guest.memory))
         _write(guest, draft, config, precopy)
@@ -109,10 +109,10 @@ def _write(guest: Guest, draft: Draft, config: DomainConfig, precopy: Precopy | 
         guest.write(draft.file, config, live=False, ready=ready)
 
 
-def _compacted(draft: Draft, smaller: Draft, job: Journal) -> Draft:
+def _compacted(draft: Draft, smaller: Draft, job: Operation) -> Draft:
     """Return another draft of the same record, in which each page stands once."""
     with job.phase(Phase.COMPACT):
-        job.leaving(steps.clear(smaller.traces))
+        job.leaving(steps.Clear(smaller.traces))
         smaller.create()
         smaller.reserve(draft.file.tell())
         with draft.reopen() as record:
@@ -120,7 +120,7 @@ def _compacted(draft: Draft, smaller: Draft, job: Journal) -> Draft:
     return smaller
 
 
-def _checked(draft: Draft, job: Journal) -> Outline:
+def _checked(draft: Draft, job: Operation) -> Outline:
     """Read the record back from the disk."""
     with job.phase(Phase.VERIFY):
         draft.sync()
@@ -130,10 +130,10 @@ def _checked(draft: Draft, job: Journal) -> Outline:
 
 def _publish(draft: Draft, guest: Guest, after: After) -> None:
     """Give the record its name; where the guest does not stay, it is the guest from then on."""
-    question = steps.published(draft)
+    question = steps.Published(draft.traces.path, draft.identity)
     if after is After.DESTROY:
         meaning = f"the record {draft.path} is the guest now"
-        then = (steps.destroy(*guest.who),)
+        then = (steps.Destroy(*guest.who),)
         guest.job.commit(draft.publish, steps.Commit(question, meaning, then))
     else:
         guest.job.foresee(steps.Commit(question, f"the record {draft.path} is whole"))

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from xenqemu.errors import Forbidden, HostError, HostTimeout, PastReturn, XenqemuError
 from xenqemu.host.domain_state import state
 from xenqemu.host.protocol import Host, RunState
-from xenqemu.operations.journal.log import Ledger
+from xenqemu.operations.journal.folder import Journals
 from xenqemu.operations.outcome import Around, How, Outcome, Teller, nothing_around, words
 from xenqemu.operations.save import suspend
 from xenqemu.operations.saved_guests import Kept
@@ -149,9 +149,9 @@ def _all(
 
 def _cancel_own(host: Host) -> None:
     """Ask the operations of this process to end; each does so in order."""
-    for found in Ledger(host.journals).found():
+    for found in Journals(host.journals).found():
         if found.busy and found.about.pid == os.getpid():
-            Ledger(host.journals).cancel(found)
+            Journals(host.journals).cancel(found)
 
 
 class _Stopping:

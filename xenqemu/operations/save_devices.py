@@ -12,7 +12,7 @@ from xenqemu.host.protocol import Host
 from xenqemu.operations.inspect import Outline
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.log import About
-from xenqemu.operations.journal.operation import Journal, begin
+from xenqemu.operations.journal.operation import Operation
 from xenqemu.operations.verify import verify
 from xenqemu.system.staged_file import staged
 
@@ -31,8 +31,8 @@ def save_devices(host: Host, domid: int, path: Path) -> Outline:
     if device_model is None:
         raise HostError(f"domain {domid} has no device model")
     about = About("device save", domid, now.name, now.uuid, str(path.absolute()))
-    with Journal(host, begin(host, about)) as job, staged(path) as draft:
-        job.leaving(steps.clear(draft.traces))
+    with Operation.begin(host, about) as job, staged(path) as draft:
+        job.leaving(steps.Clear(draft.traces))
         draft.create()
         with device_model:
             refuse_unsavable(device_model, domid)

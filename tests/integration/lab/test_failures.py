@@ -385,7 +385,7 @@ def test_disk_that_fills_up_at_each_megabyte(one, filled, folder):
 @pytest.mark.parametrize(
     ("fault", "code"),
     [
-        ("writev:error=EIO:when=9+", 10),  # the first ones are the ledger's
+        ("writev:error=EIO:when=9+", 10),  # the first ones are the journal's
         ("fsync:error=EIO:when=8+", 10),
         ("ftruncate:error=EIO", 10),
         ("renameat:error=EIO", 10),
@@ -393,7 +393,7 @@ def test_disk_that_fills_up_at_each_megabyte(one, filled, folder):
         ("linkat:error=EPERM", 3),  # as on FAT, which has no hard links
         ("fallocate:error=ENOSPC", 3),
         ("fallocate:error=EDQUOT", 3),
-        ("rename:error=EIO", 3),  # the ledger's, before anything was touched
+        ("rename:error=EIO", 3),  # the journal's, before anything was touched
     ],
 )
 def test_system_calls_that_fail(one, tiny, folder, fault, code):

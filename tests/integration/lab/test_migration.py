@@ -23,7 +23,7 @@ from xenqemu.formats.migration.handshake import WORDS, Message
 from xenqemu.formats.migration.stream_chunks import CHUNK, SIZE
 from xenqemu.formats.migration.wrapping import DIGEST_SIZE
 from xenqemu.operations.events import Event, Kind
-from xenqemu.operations.journal.log import Ledger
+from xenqemu.operations.journal.folder import Journals
 
 pytestmark = pytest.mark.lab
 
@@ -106,7 +106,7 @@ def test_there_and_back_again_compressed(guest: Guest, one: Host, two: Host):
         before = guest.host
         guest = moved(guest, to, "--compress", "-s", "", "web", receiver(to))
         assert before.empty()
-        assert Ledger(guest.host.lab.journals).found() == []
+        assert Journals(guest.host.lab.journals).found() == []
     assert_goes_on(guest)
 
 
@@ -137,7 +137,7 @@ def test_refused_before_anything_is_touched(guest: Guest, one: Host, two: Host, 
     assert (done.code, done.out) == (3, "")
     assert done.err.endswith(f"cannot take web: 1. domain {other.domid} is named web already\n")
     assert_goes_on(guest)
-    assert Ledger(one.lab.journals).found() == []
+    assert Journals(one.lab.journals).found() == []
 
 
 @pytest.mark.parametrize(
@@ -195,13 +195,13 @@ class Broken:
             self.one.must("recover")
         assert [*running(self.one), *running(self.two)] == ["tiny"], self.words
         for host in (self.one, self.two):
-            assert Ledger(host.lab.journals).found() == []
+            assert Journals(host.lab.journals).found() == []
             assert all(each["running"] for each in host.list())
 
     @property
     def in_doubt(self) -> bool:
         """Whether the sender left a doubt behind."""
-        found = Ledger(self.one.lab.journals).found()
+        found = Journals(self.one.lab.journals).found()
         return any(line.get("doubt") for each in found for line in each.lines[-1:])
 
 
@@ -211,7 +211,7 @@ def running(host: Host) -> list[str]:
 
 
 def nothing_goes_on(host: Host) -> bool:
-    return not any(each.busy for each in Ledger(host.lab.journals).found())
+    return not any(each.busy for each in Journals(host.lab.journals).found())
 
 
 @pytest.fixture

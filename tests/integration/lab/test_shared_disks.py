@@ -14,7 +14,7 @@ from tests.integration.lab.guests import CFG, Guest, Host, Seed
 from tests.integration.lab.test_migration import assert_goes_on, moved, receiver, running
 from tests.parts import shortened
 from xenqemu.host.disk import lease
-from xenqemu.operations.journal.log import Ledger
+from xenqemu.operations.journal.folder import Journals
 
 pytestmark = pytest.mark.lab
 
@@ -127,7 +127,7 @@ def test_a_record_is_brought_back_on_one_host(tiny: Guest, image, one: Host, two
     assert (refused.code, refused.out) == (3, "")
     assert f"{image} is held by domain {UUID} on host {called(one)} since 2" in refused.err
     assert two.empty()
-    assert Ledger(two.lab.journals).found() == []
+    assert Journals(two.lab.journals).found() == []
     assert_settled(image, (one, two))
     one.must("lab", "destroy", "tiny")
     two.restore(record)

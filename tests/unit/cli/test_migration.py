@@ -21,7 +21,7 @@ from xenqemu.host import domain_state
 from xenqemu.host.peer.route import Route
 from xenqemu.host.precopy import Precopy
 from xenqemu.lab.lab_host import Lab
-from xenqemu.operations.journal.log import Ledger
+from xenqemu.operations.journal.folder import Journals
 from xenqemu.version import VERSION
 
 BANNER = WORDS[Message.BANNER][1]
@@ -158,7 +158,7 @@ def test_what_is_no_guest_for_us(host, data, code, why, options):
     assert (done.returncode, done.stdout) == (code, BANNER)
     assert why in done.stderr.decode()
     assert host.domains() == []
-    assert Ledger(host.journals).found() == []
+    assert Journals(host.journals).found() == []
 
 
 def test_what_comes_by_two_streams(host):

@@ -9,7 +9,7 @@ from tests.doubles.fake_host import World
 from xenqemu.errors import Cancelled, HostError, HostTimeout, RolledBack
 from xenqemu.operations.cancel import cancel
 from xenqemu.operations.events import Kind, Phase
-from xenqemu.operations.journal.log import Ledger
+from xenqemu.operations.journal.folder import Journals
 from xenqemu.operations.save import After, suspend
 from xenqemu.system.cancellation import patiently
 
@@ -83,6 +83,6 @@ def test_cancel_waits_until_it_has_ended(world, tmp_path):
     with Saving(world, tmp_path / "record", Phase.SAVE) as saving:
         began = time.monotonic()
         cancel(world.host, "sample", 10)
-        assert Ledger(world.host.journals).found() == []
+        assert Journals(world.host.journals).found() == []
         assert saving.error is not None or time.monotonic() - began < 10
     assert isinstance(saving.error.__cause__, Cancelled)

@@ -5,20 +5,21 @@ from dataclasses import replace
 import pytest
 
 from tests.doubles.fake_host import text
-from tests.unit.operations.journal.test_operation import ABOUT, left, step, working
+from tests.doubles.recorded_steps import Do
+from tests.unit.operations.journal.test_operation import ABOUT, left, working
 from xenqemu.errors import HostError, OutcomeUnknown, PastReturn, RolledBack, Stranded
 from xenqemu.operations.events import Phase, unobserved
-from xenqemu.operations.journal.log import Ledger
-from xenqemu.operations.journal.operation import begin
+from xenqemu.operations.journal.folder import Journals
+from xenqemu.operations.journal.operation import Operation
 from xenqemu.operations.journal.steps import Commit
 
 DOUBT = "nobody can tell"
-ELSEWHERE = Commit(None, "the guest is elsewhere now", (step("destroy domain 1"),))
+ELSEWHERE = Commit(None, "the guest is elsewhere now", (Do("destroy domain 1"),))
 
 
 def doubting(host, then, observe=unobserved):
     with working(host, observe) as job, job.phase(Phase.HANDOVER):
-        job.undo(step("resume the guest"))
+        job.undo(Do("resume the guest"))
         job.doubt(ELSEWHERE, DOUBT)
         then(job)
 
@@ -61,7 +62,7 @@ def test_doubt_that_was_for_nothing_leads_back(host, acts):
 def test_doubt_that_was_removed_leads_on(host, acts):
     def move(job):
         job.resolve(passed=True)
-        assert job.committed
+        assert job.state.committed
         job.finish()
 
     doubting(host, move)
@@ -81,7 +82,7 @@ def test_what_fails_behind_the_doubt_is_past_the_return(host, acts):
 
 def test_cancel_and_deadline_come_too_late_in_doubt(host, acts):
     def go_on(job):
-        Ledger(host.journals).cancel(Ledger(host.journals).found()[0])
+        Journals(host.journals).cancel(Journals(host.journals).found()[0])
         job.progress(1, 2)
         job.resolve(passed=True)
         job.finish()
@@ -93,7 +94,7 @@ def test_cancel_and_deadline_come_too_late_in_doubt(host, acts):
 def test_a_commit_that_nobody_here_can_see_was_not_passed_before_the_doubt(host, acts):
     """Between its line and the doubt's, the other host has not been told yet."""
     with pytest.raises(RolledBack), working(host) as job:
-        job.undo(step("resume the guest"))
+        job.undo(Do("resume the guest"))
         job.foresee(ELSEWHERE)
         raise HostError("killed, as it were")
     assert acts == ["resume the guest"]
@@ -103,22 +104,22 @@ def test_undone_is_what_was_taken_back(host, acts):
     acts.refuse["b"] = HostError("refused")
     for name, undone in (("a", True), ("b", False)):
         with pytest.raises((RolledBack, Stranded)), working(host) as job:
-            job.undo(step(name))
-            assert not job.undone
+            job.undo(Do(name))
+            assert not job.state.undone
             raise HostError("disk full")
-        assert job.undone is undone
+        assert job.state.undone is undone
 
 
 def test_two_sides_of_a_move_within_one_host_are_two_operations(host, acts):
     """A migration and a reception of one guest go on at once, but one does not begin after one."""
     migration, reception = (replace(ABOUT, verb=verb) for verb in ("migration", "reception"))
-    sender = begin(host, migration)
-    receiver = begin(host, reception)
+    sender = Operation.begin(host, migration)
+    receiver = Operation.begin(host, reception)
     with pytest.raises(HostError, match="the reception of domain 1 .* goes on"):
-        begin(host, reception)
-    receiver.close()
-    sender.write({"register": 1, "role": "undo", "step": step("resume").line()})
-    sender.unfinished = True
-    sender.close()
+        Operation.begin(host, reception)
+    receiver.log.close()
+    sender.undo(Do("resume"))
+    sender.log.unfinished = True
+    sender.log.close()
     with pytest.raises(HostError, match="was left unfinished"):
-        begin(host, reception)
+        Operation.begin(host, reception)

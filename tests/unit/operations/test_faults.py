@@ -19,7 +19,7 @@ import pytest
 from tests.doubles.fake_host import Fault, Guest, How, World, device_state, loaded, text
 from xenqemu.errors import HostError, PastReturn, RolledBack, Stranded
 from xenqemu.host.precopy import Precopy
-from xenqemu.operations.journal.log import Ledger
+from xenqemu.operations.journal.folder import Journals
 from xenqemu.operations.recover import recover
 from xenqemu.operations.restore import restore
 from xenqemu.operations.save import After, suspend
@@ -31,7 +31,7 @@ KILLED = [how for how in How if how.kills]
 CTRL_C = (How.INTERRUPTED, How.INTERRUPTED_AFTER)
 ENDS = {After.DESTROY: None, After.CONTINUE: "running", After.PAUSE: "paused"}
 
-FAIL_BY_THEMSELVES = ("os.link", "os.unlink", "ledger.unlink")
+FAIL_BY_THEMSELVES = ("os.link", "os.unlink", "journal.unlink")
 """What is done to a file that need not be there; that it is not, is no failure."""
 
 
@@ -310,7 +310,7 @@ def judge_recovered(operation: Operation, world: World, path: Path) -> None:
     """Recover, and judge: one guest, or a whole record; nothing else is left behind."""
     for done in recover(world.host):
         assert done.whole, done
-    assert Ledger(world.host.journals).found() == []
+    assert Journals(world.host.journals).found() == []
     assert [entry for entry in path.parent.iterdir() if entry != path] == []
     assert world.broken == []
     left = Run(world, path, None)

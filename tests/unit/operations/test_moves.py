@@ -23,8 +23,9 @@ from xenqemu.host.disk.lease import Party
 from xenqemu.host.peer.peer import Peer
 from xenqemu.host.precopy import Precopy
 from xenqemu.operations.journal import steps
-from xenqemu.operations.journal.log import About, Ledger
-from xenqemu.operations.journal.operation import Journal, begin
+from xenqemu.operations.journal.folder import Journals
+from xenqemu.operations.journal.log import About
+from xenqemu.operations.journal.operation import Operation
 from xenqemu.operations.recover import recover
 
 AWAY = f"{NAME}--migratedaway"
@@ -68,7 +69,9 @@ def test_a_guest_moves(options):
     assert guest.runs != move.paused
     assert move.owners() == [move.target] * bool(move.image)
     assert (
-        Ledger(move.source.host.journals).found() == Ledger(move.target.host.journals).found() == []
+        Journals(move.source.host.journals).found()
+        == Journals(move.target.host.journals).found()
+        == []
     )
     assert move.source.broken == move.target.broken == []
 
@@ -132,7 +135,7 @@ def judge(move: Move, sent: End, taken: End) -> None:
         judge_sender(move, sent)
     if taken.untouched or taken.rolled_back:
         assert target.guests == {}
-    moved = settle(target, move.paused, taken)
+    moved = recovered(target, move.paused, taken)
     for done in recover(source.host):
         assert done.whole or "nobody here can tell" in done.trouble[0]
     for done in recover(source.host, moved=moved):
@@ -141,7 +144,7 @@ def judge(move: Move, sent: End, taken: End) -> None:
     assert moved or sent.kind or sent.killed
 
 
-def settle(target: World, paused: bool, taken: End) -> bool:
+def recovered(target: World, paused: bool, taken: End) -> bool:
     """Recover what the receiver left; return whether the guest is there.
 
     One of which Xen could not be asked whether it ran is the guest, and may have to be let run.
@@ -185,7 +188,9 @@ def judge_end(move: Move) -> None:
     if move.image:
         assert move.owners() == [move.source if move.source.guests else move.target]
     assert (
-        Ledger(move.source.host.journals).found() == Ledger(move.target.host.journals).found() == []
+        Journals(move.source.host.journals).found()
+        == Journals(move.target.host.journals).found()
+        == []
     )
     assert move.source.broken == move.target.broken == []
 
@@ -277,7 +282,7 @@ def on_its_way(*acts):
 
 
 def test_recover_is_told_by_the_disks_that_a_guest_has_moved():
-    source = on_its_way(lease.claim, lease.settle)
+    source = on_its_way(lease.claim, lease.keep)
     with pytest.raises(HostError, match="^another host has the disks of sample: it has moved$"):
         recover(source.host, NAME, moved=False)
     assert source.running() == []
@@ -321,11 +326,12 @@ def test_recover_does_not_believe_that_a_guest_stayed():
 
 def test_moved_and_stayed_change_nothing_where_there_is_no_doubt(tmp_path):
     world = World()
-    entry = begin(world.host, About("save", 1, NAME, world.guests[1].config.uuid, "/record"))
-    Journal(world.host, entry).undo(steps.resume(1, world.guests[1].config.uuid))
+    uuid = world.guests[1].config.uuid
+    job = Operation.begin(world.host, About("save", 1, NAME, uuid, "/record"))
+    job.undo(steps.Resume(1, uuid))
     world.guests[1].suspended = True
-    entry.unfinished = True
-    entry.close()
+    job.log.unfinished = True
+    job.log.close()
     (done,) = recover(world.host, NAME, moved=True)
     assert (done.whole, done.finished) == (True, False)
     assert world.running() == [1]

@@ -6,8 +6,9 @@ from tests.doubles.fake_host import World, device_state
 from xenqemu.errors import HostError
 from xenqemu.operations.events import Kind, Phase
 from xenqemu.operations.journal import steps
-from xenqemu.operations.journal.log import About, Ledger
-from xenqemu.operations.journal.operation import Journal, begin
+from xenqemu.operations.journal.folder import Journals
+from xenqemu.operations.journal.log import About
+from xenqemu.operations.journal.operation import Operation
 from xenqemu.operations.recover import recover, unfinished
 from xenqemu.operations.restore import restore
 from xenqemu.operations.save import After, suspend
@@ -36,7 +37,7 @@ def test_nothing_is_left(world):
 
 LINE = '{"verb": "save", "domid": 1, "name": "n", "uuid": "u", "file": "f", "pid": 2, SINCE}\n'
 ABOUT = LINE.replace("SINCE", '"started": 3, "since": 1.5')
-UNDO = ABOUT + '{"register": 1, "role": "undo", "step": STEP}\n'
+UNDO = ABOUT + '{"undo": STEP}\n'
 
 
 @pytest.mark.parametrize(
@@ -46,14 +47,15 @@ UNDO = ABOUT + '{"register": 1, "role": "undo", "step": STEP}\n'
         *(ABOUT.replace('"n"', "5"), ABOUT.replace("1.5", '"now"'), ABOUT.replace("2", "2.5")),
         *(ABOUT + line for line in ("[]\n", '{"phase": 5}\n', '{"done": 1}\n', '{"commit": {}}\n')),
         UNDO.replace("STEP", "{}"),
-        UNDO.replace("STEP", '{"act": "fly", "what": "", "arguments": {}}'),
-        UNDO.replace("STEP", '{"act": [], "what": "", "arguments": {}}'),
-        UNDO.replace("STEP", '{"act": "resume", "what": "", "arguments": {"domid": 1}}'),
-        UNDO.replace("STEP", '{"act": "resume", "what": "", "arguments": "none"}'),
+        UNDO.replace("STEP", '{"Fly": {"domid": 1, "uuid": "u"}}'),
+        UNDO.replace("STEP", '{"OnGuest": {"domid": 1, "uuid": "u"}}'),
+        UNDO.replace("STEP", '{"HasRun": {"domid": 1, "uuid": "u"}}'),
+        UNDO.replace("STEP", '{"Resume": {"domid": 1}}'),
+        UNDO.replace("STEP", '{"Resume": "none"}'),
     ],
 )
 def test_damaged_file_is_an_error(world, text):
-    begin(world.host, About("save", 1, "n", "u", "f")).close()  # makes the folder
+    Operation.begin(world.host, About("save", 1, "n", "u", "f")).log.close()  # makes the folder
     (world.folder / "operations" / "1.op").write_text(text)
     with pytest.raises(HostError, match="is damaged"):
         recover(world.host)
@@ -95,7 +97,7 @@ def test_guest_that_somebody_has_let_go_on_is_not_destroyed(world, tmp_path):
     assert done.trouble == ("could not destroy domain 1: domain 1 runs: somebody has let it go on",)
     assert done.whole
     assert world.running() == [1]
-    assert Ledger(world.host.journals).found() == []
+    assert Journals(world.host.journals).found() == []
 
 
 def test_guest_that_is_gone_is_not_missed(world, tmp_path):
@@ -155,21 +157,20 @@ def test_only_what_is_asked_for(world, tmp_path):
 
 def test_what_goes_on_is_left_alone(world):
     about = About("save", 1, "sample", UUID, "/record")
-    with Journal(world.host, begin(world.host, about)) as job:
-        job.undo(steps.resume(1, UUID))
+    with Operation.begin(world.host, about) as job:
+        job.undo(steps.Resume(1, UUID))
         assert recover(world.host) == []
     assert world.calls == []
 
 
 def test_what_was_left_waits_for_what_goes_on_with_the_same_guest(world):
     about = About("save", 1, "sample", UUID, "/record")
-    entry = begin(world.host, about)
-    job = Journal(world.host, entry)
-    job.undo(steps.settle(1, UUID))
-    entry.unfinished = True
-    entry.close()
-    with Journal(world.host, begin(world.host, about)):  # takes it over
-        assert [found.busy for found in Ledger(world.host.journals).found()] == [True]
+    job = Operation.begin(world.host, about)
+    job.undo(steps.Settle(1, UUID))
+    job.log.unfinished = True
+    job.log.close()
+    with Operation.begin(world.host, about):  # takes it over
+        assert [found.busy for found in Journals(world.host.journals).found()] == [True]
         assert recover(world.host) == []
 
 

@@ -8,7 +8,7 @@ from tests.doubles.fake_host import NAME, Guest, World, config, device_state, lo
 from xenqemu.errors import BadRecord, HostError, HostTimeout, RolledBack, UsageError
 from xenqemu.host.protocol import MaySuspendYet
 from xenqemu.operations.events import Event, Kind, Phase
-from xenqemu.operations.journal.log import Ledger
+from xenqemu.operations.journal.folder import Journals
 from xenqemu.operations.recover import recover
 from xenqemu.operations.save import After, suspend
 
@@ -241,7 +241,7 @@ def test_guest_that_suspends_late_is_resumed(world, tmp_path, monkeypatch, withd
     resume = ["hypervisor.resume"] * 2  # the second time, there is nothing to do
     assert acts == ["hypervisor.memory", "hypervisor.suspend", "hypervisor.settle", *resume]
     assert world.running() == [1]
-    assert Ledger(world.host.journals).found() == []
+    assert Journals(world.host.journals).found() == []
 
 
 def test_guest_whose_request_was_taken_back_is_not_waited_for_again(world, tmp_path, monkeypatch):
@@ -249,7 +249,7 @@ def test_guest_whose_request_was_taken_back_is_not_waited_for_again(world, tmp_p
     with pytest.raises(RolledBack) as caught:
         save(world, tmp_path / "record")
     assert not hasattr(caught.value.__cause__, "__notes__")
-    assert Ledger(world.host.journals).found() == []
+    assert Journals(world.host.journals).found() == []
 
 
 def test_guest_that_may_suspend_yet_is_kept_in_mind(world, tmp_path, monkeypatch):
@@ -258,7 +258,7 @@ def test_guest_that_may_suspend_yet_is_kept_in_mind(world, tmp_path, monkeypatch
         with pytest.raises(RolledBack) as caught:
             save(world, tmp_path / "record")
         assert caught.value.__cause__.__notes__ == ["it may suspend yet"]
-        (left,) = Ledger(world.host.journals).found()
+        (left,) = Journals(world.host.journals).found()
         assert not left.busy
     world.guests[1].suspended = True  # now it does
     with pytest.raises(HostError, match="was left unfinished .*: xenqemu recover sample"):
@@ -276,7 +276,7 @@ def test_guest_that_suspended_later_is_recovered(world, tmp_path, monkeypatch):
     (done,) = recover(world.host)
     assert (done.trouble, done.whole) == ((), True)
     assert world.running() == [1]
-    assert Ledger(world.host.journals).found() == []
+    assert Journals(world.host.journals).found() == []
 
 
 def test_guest_in_the_hands_of_another(world, tmp_path):

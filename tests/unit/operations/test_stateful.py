@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from tests.doubles.fake_host import Fault, How, World, loaded, text
 from xenqemu.errors import OperationError, XenqemuError
 from xenqemu.operations.events import Kind
-from xenqemu.operations.journal.log import Ledger
+from xenqemu.operations.journal.folder import Journals
 from xenqemu.operations.recover import recover
 from xenqemu.operations.restore import restore
 from xenqemu.operations.save import After, suspend
@@ -86,8 +86,8 @@ class Host(RuleBasedStateMachine):
         def observe(event):
             seen.append(event)
             if event.kind is Kind.STARTED and len(seen) > phase:
-                for found in Ledger(self.world.host.journals).found():
-                    Ledger(self.world.host.journals).cancel(found)
+                for found in Journals(self.world.host.journals).found():
+                    Journals(self.world.host.journals).cancel(found)
 
         def operation():
             suspend(
@@ -107,7 +107,7 @@ class Host(RuleBasedStateMachine):
     def recover(self):
         for done in recover(self.world.host):
             assert done.whole, done
-        assert Ledger(self.world.host.journals).found() == []
+        assert Journals(self.world.host.journals).found() == []
         stands = [guest for guest in self.world.guests.values() if not guest.runs]
         for guest in stands:  # left paused, as somebody wanted it
             assert guest.run_state.value == "paused"

@@ -12,7 +12,7 @@
                                                        stands still there
     holder, heir --claim-->    the two change places   by the heir, before it lets the guest run:
                                                        the point of no return
-    holder, heir --settle-->   holder                  the move is over, says who has the guest
+    holder, heir --keep-->     holder                  the move is over, says who has the guest
     holder, heir --release-->  the other, as holder    its copy is gone
     holder       --release-->  (none)
 
@@ -136,7 +136,7 @@ def claim(image: Path, who: Party, deadlines: Deadlines = PATIENCE) -> None:
             _write(file, Lease(_now(part), lease.holder))
 
 
-def settle(image: Path, who: Party, deadlines: Deadlines = PATIENCE) -> None:
+def keep(image: Path, who: Party, deadlines: Deadlines = PATIENCE) -> None:
     """Be the only one with a part in the lease: the move is over, and `who` has the guest.
 
     Nothing if there is none any more.  Raises `InUse` if `who` has no part in it.

@@ -1,46 +1,44 @@
-"""The operations that go on on a host, a file each, so that what a killed one began can be ended.
+"""The log of one operation: its file, and the state that its lines replay to.
 
 ::
 
-    FOLDER/lock           locked while an operation claims its guest
-    FOLDER/NUMBER.op      one operation: a JSON object a line, each synced before what it tells of
-    FOLDER/NUMBER.cancel  somebody wants the operation of this `since` cancelled
-    FOLDER/TOKEN.meet     the streams of one move meet here (module `rendezvous`)
+    {"verb": "save", "domid": 1, …}                        what the operation is (`About`)
+    {"phase": "quiesce"}                                   it begins
+    {"undo": {"Resume": {…}}}                              step 1, before the act that it undoes
+    {"leaving": {"Clear": {…}}}                            step 2
+    {"done": 1}                                            performed, or of no more use
+    {"commit": {"question": {…}, "meaning": "…", …}}       before the point of no return
+    {"committed": true}                                    behind it
+    {"doubt": "…"}                                         from now on nobody here can tell
+    {"doubt": ""}                                          it was not passed
 
-The first line says what the operation is (`About`); what the others mean is the operation's.  The
-file is locked as long as its operation goes on, and a lock ends with its process: an unlocked file
-is what a process left that was killed, or that could not put all in order.  It is removed by the
-operation that ends well.
+Each line is synced before what it tells of, so a last one that is cut off tells of what had not
+begun.  The same lines make the state of a running operation and, read again, of a killed one.
 """
 
 from __future__ import annotations
 
-import fcntl
 import io
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 from xenqemu.errors import HostError
 from xenqemu.formats.stream.sink import Sink
-from xenqemu.system.flock import locked_within
-from xenqemu.system.private_folder import locked, require_own
-from xenqemu.system.process import Process
+from xenqemu.formats.typed_json import typed
+from xenqemu.operations.journal.steps import Commit, KeepDisks, Settle, Step
+
+Line = Mapping[str, Any]
 
 LIMIT = 1 << 20
 """Bytes of one file at most; an operation writes a few hundred."""
 
 LATEST = 253402300799
 """Unix time at the end of the year 9999: what is later is no time that an operation began."""
-
-ADOPT_TIMEOUT = 1.0
-"""Seconds to wait for others who only look at an operation that was left."""
-
-Line = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ class About:
         return f"{self.title} to {self.file}" if self.domid else self.title
 
     def concerns(self, other: About) -> bool:
-        """Tell whether both are about the same guest."""
+        """Return whether both are about the same guest."""
         if self.domid and self.domid == other.domid:
             return True
         named = bool(self.name)  # a domain need not have one
@@ -77,6 +75,81 @@ class About:
     def who(self) -> str:
         """Whose it is and since when, for people."""
         return f"process {self.pid}, since {time.strftime('%F %T', time.localtime(self.since))}"
+
+
+@dataclass
+class State:
+    """How far an operation has come, and the steps that are left, by their numbers.
+
+    `undos` are performed before the commit, `following` behind it, `leavings` at any end.
+    """
+
+    phase: str = ""
+    undos: dict[int, Step] = field(default_factory=dict)
+    leavings: dict[int, Step] = field(default_factory=dict)
+    following: dict[int, Step] = field(default_factory=dict)
+    registered: int = 0
+    touched: bool = False
+    commit: Commit | None = None
+    committed: bool = False
+    doubt: str = ""
+
+    def take(self, line: Line) -> None:
+        """Go on by one line; raise `ValueError` or `TypeError` for what no operation writes."""
+        match line:
+            case {"phase": str(phase)}:
+                self.phase = phase
+            case {"undo": step}:
+                self._register(self.undos, typed(Step, step))
+                self.touched = True
+            case {"leaving": step}:
+                self._register(self.leavings, typed(Step, step))
+            case {"done": int(number)} if 0 < number <= self.registered:
+                for steps in (self.undos, self.leavings, self.following):
+                    steps.pop(number, None)  # twice, where Ctrl-C came right after the first
+            case {"commit": commit}:
+                self.commit = typed(Commit, commit)
+            case {"committed": True}:
+                self.committed = True
+                self.doubt = ""
+                self.undos.clear()
+                for step in self.commit.then if self.commit else ():
+                    self._register(self.following, step)
+            case {"doubt": str(doubt)}:
+                self.doubt = doubt
+            case _:
+                raise ValueError(f"{line!r} is no line of a log")
+
+    @property
+    def steps(self) -> Mapping[int, Step]:
+        """All that are left."""
+        return self.undos | self.leavings | self.following
+
+    @property
+    def meaning(self) -> str:
+        """What is the guest, once the point of no return was passed."""
+        return self.commit.meaning if self.commit else ""
+
+    @property
+    def undone(self) -> bool:
+        """Whether nothing is left to be undone of what was done, nor ever was to be kept."""
+        return not (self.committed or self.doubt or self.undos)
+
+    @property
+    def only_settles(self) -> bool:
+        """Whether nothing is left but to look out for a guest that suspends late."""
+        late = [isinstance(each, Settle) and not each.withdrawn for each in self.undos.values()]
+        return bool(late) and all(late)
+
+    @property
+    def images(self) -> list[str]:
+        """The images that the guest has to have for itself here, should it stay."""
+        steps = [step for step in self.undos.values() if isinstance(step, KeepDisks)]
+        return [path for step in steps for path in step.images]
+
+    def _register(self, steps: dict[int, Step], step: Step) -> None:
+        self.registered += 1
+        steps[self.registered] = step
 
 
 @dataclass(frozen=True)
@@ -89,152 +162,66 @@ class Found:
     size: int
     busy: bool
 
+    def state(self) -> State:
+        """Return what its lines replay to; raise `HostError` for what no operation writes."""
+        state = State()
+        for number, line in enumerate(self.lines, 2):
+            try:
+                state.take(line)
+            except (TypeError, ValueError) as error:
+                raise HostError(f"{self.path} is damaged: line {number}: {error}") from error
+        return state
 
-class Entry:
+
+@dataclass(eq=False)
+class Log:
     """One operation's file, open and locked by us; it stays at the end only if `unfinished`."""
 
-    def __init__(self, path: Path, descriptor: int, about: About) -> None:
-        self._path = path
-        self.descriptor = descriptor
-        self.about = about
-        self.unfinished = False
+    path: Path
+    descriptor: int
+    about: About
+    state: State
+    unfinished: bool = False
 
     def write(self, line: Line) -> None:
+        """Note what is about to be done: on the disk, then here; `HostError` as `append`."""
+        self.append(line)
+        self.state.take(line)
+
+    def append(self, line: Line) -> None:
         """Add a line and sync it; raise `HostError`, and leave no part of it, where that fails."""
         size = os.fstat(self.descriptor).st_size
         try:
-            Sink(io.FileIO(self.descriptor, "ab", closefd=False)).write(_packed(line))
+            packed = json.dumps(line).encode() + b"\n"
+            Sink(io.FileIO(self.descriptor, "ab", closefd=False)).write(packed)
             os.fsync(self.descriptor)
         except OSError as error:
             os.ftruncate(self.descriptor, size)
-            folder = self._path.parent
+            folder = self.path.parent
             raise HostError(f"cannot keep a journal in {folder}: {error.strerror}") from error
 
     @property
     def cancelled(self) -> bool:
         """Whether somebody wants the operation cancelled."""
-        file = _cancel_file(self._path)
+        file = cancel_file(self.path)
         return file.exists() and file.read_text() == str(self.about.since)
 
     def close(self) -> None:
-        """Let go of the file, and remove it unless something is left to be done; repeatable."""
+        """Close the file, and remove it unless something is left to be done; repeatable."""
         try:
-            _cancel_file(self._path).unlink(missing_ok=True)
+            cancel_file(self.path).unlink(missing_ok=True)
             if not self.unfinished:
-                self._path.unlink(missing_ok=True)
+                self.path.unlink(missing_ok=True)
         finally:
             if self.descriptor >= 0:
                 os.close(self.descriptor)
             self.descriptor = -1
 
 
-class Ledger:
-    """The operations of one host; `folder` is made when it is first needed."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def begin(self, about: About, harmless: Callable[[Found], bool]) -> Entry:
-        """Claim a guest and return the new operation's file.
-
-        Raises `HostError` with the other one's name if an operation on the same guest goes on, or
-        was left unfinished, unless it is `harmless`, and where nothing can be written; what a
-        harmless one left is taken over.
-        """
-        me = Process.of(os.getpid())
-        mine = replace(about, pid=os.getpid(), started=me.started if me else 0, since=time.time())
-        try:
-            with locked(self._folder):
-                self._take_over(mine, harmless)
-                return self._new(mine)
-        except OSError as error:
-            raise HostError(f"cannot keep a journal in {self._folder}: {error.strerror}") from error
-
-    def found(self) -> list[Found]:
-        """Return the operations that go on or were left, oldest first."""
-        return [found for path in self._paths() if (found := _read(path)) is not None]
-
-    def adopt(self, found: Found) -> Entry:
-        """Take over an operation that was left; raise `HostError` if somebody else has."""
-        try:
-            require_own(self._folder)
-            descriptor = os.open(found.path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
-        except FileNotFoundError as error:
-            raise HostError(f"the {found.about} was ended by somebody else") from error
-        try:
-            if not locked_within(ADOPT_TIMEOUT, descriptor):
-                raise HostError(f"the {found.about} is being seen to by somebody else")
-            if _content(found.path, descriptor, busy=found.busy) != found:
-                raise HostError(f"the {found.about} was seen to by somebody else meanwhile")
-            os.ftruncate(descriptor, found.size)
-        except BaseException:
-            os.close(descriptor)
-            raise
-        return Entry(found.path, descriptor, found.about)
-
-    def cancel(self, found: Found) -> None:
-        """Ask an operation that goes on to end."""
-        _cancel_file(found.path).write_text(str(found.about.since))
-
-    def _take_over(self, mine: About, harmless: Callable[[Found], bool]) -> None:
-        """Remove what was left of the same guest, or raise if that must not be."""
-        others = [other for other in self.found() if other.about.concerns(mine)]
-        for other in others:
-            if not harmless(other):
-                raise _conflict(other)
-        for other in others:
-            if not other.busy:
-                self.adopt(other).close()
-
-    def _paths(self) -> list[Path]:
-        numbered = [path for path in self._folder.glob("*.op") if path.stem.isdecimal()]
-        return sorted(numbered, key=lambda path: int(path.stem))
-
-    def _new(self, about: About) -> Entry:
-        """Make a file that is never seen without its first line, nor unlocked."""
-        number = 1 + max((int(path.stem) for path in self._paths()), default=0)
-        path = self._folder / f"{number}.op"
-        draft = self._folder / "new"
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-        entry = Entry(path, os.open(draft, flags, 0o600), about)
-        try:
-            locked_within(0, entry.descriptor)  # a file that nobody else has
-            entry.write(asdict(about))
-            draft.rename(path)
-        except BaseException:
-            entry.close()
-            draft.unlink(missing_ok=True)
-            raise
-        return entry
-
-
-def _conflict(other: Found) -> HostError:
-    if other.busy:
-        return HostError(f"the {other.about} goes on ({other.about.who})")
-    guest = other.about.name or other.about.domid
-    return HostError(
-        f"the {other.about} was left unfinished ({other.about.who}): xenqemu recover {guest}"
-    )
-
-
-def _read(path: Path) -> Found | None:
-    """Return what a file says; None if its operation has ended meanwhile."""
-    try:
-        with path.open("rb") as file:
-            busy = not locked_within(0, file.fileno(), fcntl.LOCK_SH)
-            return _content(path, file.fileno(), busy=busy)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise HostError(f"cannot read {path}: {error.strerror}") from error
-
-
-def _content(path: Path, descriptor: int, *, busy: bool) -> Found | None:
-    """Return what an open file says, None if it has lost its name.
+def content(path: Path, descriptor: int, *, busy: bool) -> Found | None:
+    """Return what an open file says, None if it has lost its name; `HostError` if it is damaged.
 
     Of one that nobody works on, it must be locked: what is read is then the last that was written.
-    A last line that is cut off, or is none, was being written when its process was killed: what it
-    tells of had not begun.
     """
     text = os.pread(descriptor, LIMIT + 1, 0)
     if not os.fstat(descriptor).st_nlink:
@@ -244,18 +231,14 @@ def _content(path: Path, descriptor: int, *, busy: bool) -> Found | None:
         if len(text) > LIMIT:
             raise ValueError(f"more than {LIMIT} bytes")
         first, *rest = map(json.loads, lines)
-        if {name: type(value) for name, value in first.items()} != get_type_hints(About):
-            raise ValueError("its first line does not say what the operation is")
-        if not 0 <= first["since"] <= LATEST:
-            raise ValueError(f"it began at {first['since']}, expected 0 to {LATEST}")
-        return Found(path, About(**first), tuple(rest), len(text) - len(cut_off), busy)
-    except (ValueError, AttributeError, RecursionError) as error:
+        about: About = typed(About, first)
+        if not 0 <= about.since <= LATEST:
+            raise ValueError(f"it began at {about.since}, expected 0 to {LATEST}")
+        return Found(path, about, tuple(rest), len(text) - len(cut_off), busy)
+    except (ValueError, RecursionError) as error:
         raise HostError(f"{path} is damaged: {error}") from error
 
 
-def _packed(line: Line) -> bytes:
-    return json.dumps(line).encode() + b"\n"
-
-
-def _cancel_file(path: Path) -> Path:
+def cancel_file(path: Path) -> Path:
+    """Return the file that says that the operation of the file `path` is to end."""
     return path.with_suffix(".cancel")

@@ -1,21 +1,25 @@
-"""One operation from its claim to its end: phases, progress, cancelling, and its error.
+"""One operation on one guest, from its claim to its end.
 
-What was done is on its `Account`; how much of that could be taken back decides the error:
-`RolledBack` if all of it, `Stranded` if not, `PastReturn` behind the point of no return,
-`OutcomeUnknown` where nobody here can tell whether that was passed.  An error met before the first
-undo was registered passes through as it is, since nothing had been touched.
+An undo is registered before its act; they run in reverse if the operation fails.  After the commit
+nothing is undone, and what is to follow is done all the same.  Where another host commits, it is in
+doubt here for a while: nothing is done until somebody can tell.  All of it is in the log first, so
+that `recover` does the same for a process that was killed.
+
+How much could be undone decides the error: `RolledBack` if all of it, `Stranded` if not,
+`PastReturn` behind the point of no return, `OutcomeUnknown` in doubt.  An error met before the
+first undo was registered passes through as it is, since nothing had been touched.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from types import TracebackType
 from typing import Self
 
 from xenqemu.errors import (
     Cancelled,
+    HostError,
     HostTimeout,
     OperationError,
     OutcomeUnknown,
@@ -23,12 +27,13 @@ from xenqemu.errors import (
     RolledBack,
     Stranded,
 )
+from xenqemu.formats.typed_json import plain
 from xenqemu.host.precopy import Round
-from xenqemu.host.protocol import Host, RunState
+from xenqemu.host.protocol import Host, MaySuspendYet, RunState
 from xenqemu.operations.events import Event, Kind, Observer, Phase, unobserved
-from xenqemu.operations.journal.account import Account, attempt, in_words
-from xenqemu.operations.journal.log import About, Entry, Found, Ledger
-from xenqemu.operations.journal.story import Story
+from xenqemu.operations.journal.folder import Journals
+from xenqemu.operations.journal.log import About, Found, Log
+from xenqemu.operations.journal.steps import Commit, Overtaken, Step
 from xenqemu.system.cancellation import Attention, attended
 from xenqemu.system.deadline import Deadline
 
@@ -36,54 +41,92 @@ MOVING = {"migration", "reception"}
 """Two operations that a guest which moves within one host is in at once, as two domains."""
 
 
-def begin(host: Host, about: About) -> Entry:
-    """Claim a guest for a new operation and return its file, for a `Journal`.
-
-    Raises `HostError` if another operation on that guest goes on, or was left unfinished.  One that
-    only looks out for a late guest need not be finished first, as long as there is nothing to see.
-    """
-
-    def harmless(other: Found) -> bool:
-        if other.busy:
-            return {about.verb, other.about.verb} == MOVING
-        return Story.of(other).only_watches and not _suspended(host, other.about.domid)
-
-    return Ledger(host.journals).begin(about, harmless)
-
-
-class Journal(Account):
+class Operation:
     """The course of one operation; use as a context manager around all of it.
 
     `timeout` is how many seconds all of it may take, up to the point of no return.
     """
 
     def __init__(
-        self, host: Host, entry: Entry, observe: Observer = unobserved, timeout: float = math.inf
+        self, host: Host, log: Log, observe: Observer = unobserved, timeout: float = math.inf
     ) -> None:
-        super().__init__(host, entry, observe)
+        self.log = log
+        self._host = host
+        self.state = log.state
+        self._observe = observe
         self._timeout = timeout
-        self._deadline = Deadline(math.inf)
+        self._deadline = Deadline.after(timeout)
         self._phase = Phase.CHECK
         self._heard = ""
         self._attention = ExitStack()
+
+    @classmethod
+    def begin(
+        cls, host: Host, about: About, observe: Observer = unobserved, timeout: float = math.inf
+    ) -> Self:
+        """Claim a guest for a new operation.
+
+        Raises `HostError` if another one on that guest goes on, or was left unfinished.  One that
+        only looks out for a late guest need not be finished first, if there is nothing to see.
+        """
+
+        def harmless(other: Found) -> bool:
+            if other.busy:
+                return {about.verb, other.about.verb} == MOVING
+            if not other.state().only_settles:
+                return False
+            info = host.hypervisor.info(other.about.domid)
+            return info is None or info.run_state is not RunState.SUSPENDED
+
+        return cls(host, Journals(host.journals).begin(about, harmless), observe, timeout)
+
+    def __enter__(self) -> Self:
+        self._attention.enter_context(attended(Attention(self._check, self._deadline)))
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        self._attention.close()
+        error = error or _raised(self.log.close)
+        if error is None:
+            return
+        notes = self._end(error)
+        self._attempt(self.log.close, "forget of it", error)
+        if not self.state.touched:
+            raise error
+        outcome = self._outcome(error, notes)
+        for note in notes:
+            outcome.add_note(note)
+        if isinstance(error, Exception):
+            raise outcome from error
+        error.add_note(str(outcome))
+        raise error  # Ctrl-C goes on as what it is, and says what it left
 
     @contextmanager
     def phase(self, phase: Phase) -> Iterator[None]:
         """Run the body as `phase`, told to the observer."""
         self._phase = phase
-        self._write({"phase": phase.value})
+        self.log.write({"phase": phase.value})
         self._observe(Event(phase, Kind.STARTED))
         self._check()
         try:
             yield
         except BaseException as error:
-            self._tell(Event(phase, Kind.FAILED, text=in_words(error)), error)
+            self._tell(Event(phase, Kind.FAILED, text=_in_words(error)), error)
             raise
         self._observe(Event(phase, Kind.DONE))
 
+    @contextmanager
+    def amid(self, phase: Phase) -> Iterator[None]:
+        """Run the body as `phase` in the midst of another one, which goes on after it."""
+        outer = self._phase
+        with self.phase(phase):
+            yield
+        self._phase = outer
+        self.log.write({"phase": outer.value})
+
     def progress(self, done: int, total: int) -> None:
         """Tell how many bytes of the present phase are done; raise if the operation is to end."""
-        self._heard = f"{done} of {total} bytes were done"
+        self._heard = f": {done} of {total} bytes were done"
         self._observe(Event(self._phase, Kind.PROGRESS, done, total))
         self._check()
 
@@ -96,76 +139,174 @@ class Journal(Account):
         """Tell people something that they may want to know."""
         self._observe(Event(self._phase, Kind.NOTE, text=text))
 
-    @contextmanager
-    def amid(self, phase: Phase) -> Iterator[None]:
-        """Run the body as `phase` in the midst of another one, which goes on after it."""
-        outer = self._phase
-        with self.phase(phase):
-            yield
-        self._phase = outer
-        self._write({"phase": outer.value})
+    def undo(self, step: Step) -> int:
+        """Register what undoes what is about to be done; return its number."""
+        self.log.write({"undo": plain(step)})
+        return self.state.registered
 
-    def __enter__(self) -> Self:
-        self._deadline = Deadline.after(self._timeout)
-        self._attention.enter_context(attended(Attention(self._check, self._deadline)))
-        return self
+    def leaving(self, step: Step) -> int:
+        """Register what clears away what is left if it fails; return its number."""
+        self.log.write({"leaving": plain(step)})
+        return self.state.registered
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._attention.close()
+    def perform(self, number: int) -> None:
+        """Do a step now, because the operation is meant to; it stays registered if it fails."""
+        self.state.steps[number].perform(self._host)
+        self.drop(number)
+
+    def drop(self, number: int) -> None:
+        """Forget a step: there is no need for it any more."""
+        self.log.write({"done": number})
+
+    def foresee(self, commit: Commit) -> None:
+        """Note a point that a killed process may have passed; in this one, nothing changes."""
+        self.log.write({"commit": plain(commit)})
+
+    def commit(self, act: Callable[[], None], commit: Commit) -> None:
+        """Pass the point of no return by `act`; if that raises, it is asked whether it was passed.
+
+        A rename whose answer was lost, or that Ctrl-C came right after, has been done.
+        """
+        self.foresee(commit)
+        try:
+            act()
+        except BaseException as error:
+            self._see_whether_passed(commit, error)
+            raise
+        self.resolve(passed=True)
+
+    def doubt(self, commit: Commit, what: str) -> None:
+        """Begin an act of which nobody here can tell whether it passes the point of no return.
+
+        `what` tells people where both copies are.  It lasts until `resolve` says how it ended.
+        """
+        self.foresee(commit)
+        self.log.write({"doubt": what})
+
+    def resolve(self, *, passed: bool) -> None:
+        """Note for certain that the point of no return was passed, or that it was not."""
+        line = {"committed": True} if passed else {"doubt": ""}
+        self.state.take(line)  # it is so, whether or not it can be written
+        self.log.append(line)
+        if passed:
+            self._attention.close()  # it cannot be cancelled any more
+
+    def finish(self) -> None:
+        """Do what follows the point of no return."""
+        for number in list(self.state.following):
+            self.perform(number)
+
+    def recover(self, cause: HostError, *, moved: bool | None = None) -> list[str]:
+        """Do for a process that was killed what it would have done on an error.
+
+        A guest that has not suspended by now is not waited for once more.  `moved` ends a doubt:
+        the guest is the other copy, or not.  Returns what could not be done to the guest; what
+        changes nothing for it is noted at `cause`.
+        """
+        state = self.state
+        if state.doubt and moved is not None:
+            self.resolve(passed=moved)
+        if state.commit and not (state.committed or state.doubt):
+            self._see_whether_passed(state.commit, cause)
+        notes = self._end(cause, waited=True)
+        return [state.doubt] if state.doubt else notes
+
+    def _end(self, cause: BaseException, *, waited: bool = False) -> list[str]:
+        """Undo all that is left, last first, or finish, and clear away what is left of drafts.
+
+        Returns as `recover`.  In doubt, nothing is done.
+        """
+        state = self.state
+        if state.doubt:
+            self.log.unfinished = True
+            return []
+        steps = list(state.following) if state.committed else list(reversed(state.undos))
+        notes = [note for number in steps if (note := self._ended(number, cause))]
+        if waited:
+            self.log.unfinished &= bool(notes)
+        for number in list(reversed(state.leavings)):
+            if note := self._ended(number, cause):
+                cause.add_note(note)  # it stays to be done
+        return notes
+
+    def _ended(self, number: int, cause: BaseException) -> str:
+        """Do a step because the operation failed; return what to say if it could not be done."""
+        step = self.state.steps[number]
+        self._tell(Event(Phase.UNDO, Kind.STARTED, text=step.text), cause)
+        error = _raised(lambda: step.perform(self._host))
         if error is None:
-            error = attempt(self._entry.close)
-            if error is None:
-                return
-        notes = self.settle(error)
-        self._attempt(self._entry.close, "forget of it", error)
-        if not self._story.touched:
-            raise error
-        outcome = self._outcome(error, notes)
-        for note in notes:
-            outcome.add_note(note)
-        if isinstance(error, Exception):
-            raise outcome from error
-        error.add_note(str(outcome))
-        raise error  # Ctrl-C goes on as what it is, and says what it left
+            self._tell(Event(Phase.UNDO, Kind.DONE, text=step.text), cause)
+            self._attempt(lambda: self.drop(number), "note it", cause)
+            return ""
+        self._tell(Event(Phase.UNDO, Kind.FAILED, text=_in_words(error)), cause)
+        self.log.unfinished |= not isinstance(error, Overtaken)
+        if isinstance(error, MaySuspendYet):
+            cause.add_note(_in_words(error))
+            return ""
+        return f"could not {step.text}: {_in_words(error)}"
 
-    def _commit(self) -> None:
-        super()._commit()
-        self._attention.close()  # it cannot be cancelled any more
+    def _see_whether_passed(self, commit: Commit, cause: BaseException) -> None:
+        """Ask whether the point of no return was passed; who cannot be told puts the guest back.
+
+        It is noted: when somebody asks again, the record may have been moved away.
+        """
+        passed = False
+        try:
+            passed = commit.question is not None and commit.question.passed(self._host)
+        except BaseException as error:  # noqa: BLE001  the guest is put back in any case
+            cause.add_note(f"could not see how far it came: {_in_words(error)}")
+        if passed:
+            self._attempt(lambda: self.resolve(passed=True), "note it", cause)
 
     def _check(self) -> None:
         """Raise if somebody wants the operation cancelled, or its time is over."""
-        if self._story.committed or self._story.doubt:
+        if self.state.committed or self.state.doubt:
             return
-        if self._entry.cancelled:
-            raise Cancelled(f"cancelled{self._last_heard()}")
+        if self.log.cancelled:
+            raise Cancelled(f"cancelled{self._heard}")
         if self._deadline.passed:
-            raise HostTimeout(
-                f"all of it was to take {self._timeout:g} s at most{self._last_heard()}"
-            )
-
-    def _last_heard(self) -> str:
-        return f": {self._heard}" if self._heard else ""
+            raise HostTimeout(f"all of it was to take {self._timeout:g} s at most{self._heard}")
 
     def _outcome(self, error: BaseException, notes: list[str]) -> OperationError:
         phase = self._phase.value
-        why = f"{self._entry.about.title} failed ({phase}): {in_words(error)}"
-        if self._story.doubt:
-            return OutcomeUnknown(f"{why}; {self._story.doubt}", phase)
+        why = f"{self.log.about.title} failed ({phase}): {_in_words(error)}"
+        if self.state.doubt:
+            return OutcomeUnknown(f"{why}; {self.state.doubt}", phase)
         left = "; ".join(f"{n}. {note}" for n, note in enumerate(notes, 1))
-        if self._story.committed:
+        if self.state.committed:
             rest = f"; left to do: {left}" if notes else ""
-            return PastReturn(f"{why}; {self._story.meaning}{rest}", phase)
-        before = "the guest is{} as it was" if self._entry.about.domid else "it is{} undone"
+            return PastReturn(f"{why}; {self.state.meaning}{rest}", phase)
+        before = "the guest is{} as it was" if self.log.about.domid else "it is{} undone"
         if notes:
             return Stranded(f"{why}; {before.format(' not')}, left to do: {left}", phase)
         return RolledBack(f"{why}; {before.format('')}", phase)
 
+    @staticmethod
+    def _attempt(act: Callable[[], None], what: str, cause: BaseException) -> bool:
+        """Do what may fail without harm to the guest, which is then noted at `cause`."""
+        error = _raised(act)
+        if error is not None:
+            cause.add_note(f"could not {what}: {_in_words(error)}")
+        return error is None
 
-def _suspended(host: Host, domid: int) -> bool:
-    info = host.hypervisor.info(domid)
-    return info is not None and info.run_state is RunState.SUSPENDED
+    def _tell(self, event: Event, cause: BaseException) -> None:
+        """Tell the observer of a failure; its own is noted at `cause`, and keeps no undo away.
+
+        Who watches is often gone by then: a terminal that hung up, a pipe that nobody reads.
+        """
+        if not self._attempt(lambda: self._observe(event), "tell of it", cause):
+            self._observe = unobserved
+
+
+def _raised(act: Callable[[], None]) -> BaseException | None:
+    """Do `act` and return what it raised: what comes after it must be done in any case."""
+    try:
+        act()
+    except BaseException as error:  # noqa: BLE001  Ctrl-C must not keep the other undos away
+        return error
+    return None
+
+
+def _in_words(error: BaseException) -> str:
+    """Return what an error says, its kind if it says nothing."""
+    return str(error) or type(error).__name__

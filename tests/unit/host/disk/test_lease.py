@@ -147,8 +147,8 @@ def test_a_move(image):
     assert who(image) == ("two", "one")
     assert lease.held(image).heir.boot == "boot-1"
     assert not lease.moved(image, ONE)
-    lease.settle(image, TWO)
-    lease.settle(image, TWO)
+    lease.keep(image, TWO)
+    lease.keep(image, TWO)
     assert who(image) == ("two", None)
     assert lease.moved(image, ONE)
     assert not lease.moved(image, TWO)
@@ -185,7 +185,7 @@ def test_a_move_that_fails_on_the_new_host(image, claimed):
         lease.claim(image, TWO)
     lease.release(image, TWO)
     assert who(image) == ("one", None)
-    lease.settle(image, ONE)
+    lease.keep(image, ONE)
     assert who(image) == ("one", None)
 
 
@@ -195,19 +195,19 @@ def test_a_guest_that_stays_cannot_live_elsewhere_any_more(image, claimed):
     lease.take(image, TWO, incoming=True)
     if claimed:
         lease.claim(image, TWO)
-    lease.settle(image, ONE)
+    lease.keep(image, ONE)
     assert who(image) == ("one", None)
     with pytest.raises(InUse, match=r"is held by domain .* on host one"):
         lease.claim(image, TWO)
     with pytest.raises(InUse, match=r"is held by domain .* on host one"):
-        lease.settle(image, TWO)
+        lease.keep(image, TWO)
     lease.release(image, TWO)
     assert who(image) == ("one", None)
 
 
 def test_a_lease_that_somebody_has_removed(image):
     """The guest was let go of there; whoever has it may go on, but nobody is to begin."""
-    lease.settle(image, ONE)
+    lease.keep(image, ONE)
     assert lease.held(image) is None
     with pytest.raises(InUse, match=r"disk.img is no longer held by domain .* on host two: someb"):
         lease.claim(image, TWO)
@@ -238,7 +238,7 @@ def test_a_migration_within_one_host_keeps_the_lease_as_it_is(image):
     lease.take(image, ONE)
     lease.take(image, ONE, incoming=True)
     lease.claim(image, ONE)
-    lease.settle(image, ONE)
+    lease.keep(image, ONE)
     assert who(image) == ("one", None)
 
 

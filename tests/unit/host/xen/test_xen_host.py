@@ -29,7 +29,8 @@ from xenqemu.host.xen.xl import qmp_socket
 from xenqemu.host.xen.xl.libxl_locks import locked, userdata_path
 from xenqemu.host.xenstore.store import Store
 from xenqemu.lab.reference_device_model import ReferenceDeviceModel, RunState
-from xenqemu.operations.journal.log import About, Ledger
+from xenqemu.operations.journal.folder import Journals
+from xenqemu.operations.journal.log import About
 
 UUID = str(UUID_OF_ALL)
 
@@ -49,7 +50,7 @@ def opened(libraries: FakeLibraries, monkeypatch: pytest.MonkeyPatch) -> list[Xe
 
 @pytest.fixture
 def host(opened: list[Xen], path: Path, tmp_path: Path) -> XenHost:
-    return XenHost(places=XenPlaces(tmp_path, path, tmp_path / "ledger"))
+    return XenHost(places=XenPlaces(tmp_path, path, tmp_path / "operations"))
 
 
 def named(store: Store, domid: int, name: str = "", vm: str = "") -> None:
@@ -61,9 +62,10 @@ def named(store: Store, domid: int, name: str = "", vm: str = "") -> None:
 
 
 def test_operations_are_noted_where_the_administrator_says(host: XenHost, tmp_path: Path) -> None:
-    entry = Ledger(host.journals).begin(About("save", 7, "g", UUID, "/f"), lambda _other: False)
-    assert [found.path for found in Ledger(host.journals).found()] == [tmp_path / "ledger" / "1.op"]
-    entry.close()
+    log = Journals(host.journals).begin(About("save", 7, "g", UUID, "/f"), lambda _other: False)
+    (found,) = Journals(host.journals).found()
+    assert found.path == tmp_path / "operations" / "1.op"
+    log.close()
 
 
 def test_domains_of_a_name_and_uuid(host: XenHost, store: Store) -> None:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.doubles.fake_host import text
+from tests.doubles.recorded_steps import Do, Passed
 from xenqemu.errors import (
     Cancelled,
     HostError,
@@ -19,35 +20,30 @@ from xenqemu.errors import (
 )
 from xenqemu.host.protocol import MaySuspendYet
 from xenqemu.operations.events import Event, Kind, Phase, unobserved
-from xenqemu.operations.journal import steps
-from xenqemu.operations.journal.log import About, Ledger
-from xenqemu.operations.journal.operation import Journal, begin
-from xenqemu.operations.journal.steps import Commit, Overtaken, Step
-from xenqemu.operations.journal.story import Story
+from xenqemu.operations.journal.folder import Journals
+from xenqemu.operations.journal.log import About, State
+from xenqemu.operations.journal.operation import Operation
+from xenqemu.operations.journal.steps import Commit, Overtaken
 from xenqemu.operations.recover import recover
 
 ABOUT = About("save", 1, "sample", "uuid", "/record")
 
 
-def step(name):
-    return Step("do", name, {"name": name})
-
-
-COMMIT = Commit(Step("passed", ""), "the record is the guest now", (step("destroy domain 1"),))
+COMMIT = Commit(Passed(), "the record is the guest now", (Do("destroy domain 1"),))
 
 
 @contextmanager
 def working(host, observe=unobserved, timeout=math.inf):
-    """A journal in its file."""
-    with Journal(host, begin(host, ABOUT), observe, timeout) as job:
+    """An operation in its log."""
+    with Operation.begin(host, ABOUT, observe, timeout) as job:
         yield job
 
 
 def run(host, *, error=None, commit=None):
     with working(host) as job:
         with job.phase(Phase.QUIESCE):
-            job.undo(step("resume the guest"))
-            job.undo(step("restart the device model"))
+            job.undo(Do("resume the guest"))
+            job.undo(Do("restart the device model"))
         if commit:
             job.commit(commit, COMMIT)
         with job.phase(Phase.SAVE):
@@ -56,7 +52,7 @@ def run(host, *, error=None, commit=None):
 
 
 def left(host):
-    return [each.about.verb for each in Ledger(host.journals).found()]
+    return [each.about.verb for each in Journals(host.journals).found()]
 
 
 def test_nothing_is_undone_when_all_goes_well(host, acts):
@@ -69,7 +65,7 @@ def test_error_before_anything_was_touched_passes_as_it_is(host, acts):
     error = HostError("no such domain")
     with pytest.raises(HostError) as caught, working(host) as job:
         with job.phase(Phase.CHECK):
-            job.leaving(step("clear"))
+            job.leaving(Do("clear"))
             raise error
     assert caught.value is error
     assert left(host) == []
@@ -142,14 +138,11 @@ def test_commit_that_fails_is_asked_whether_it_was_passed(host, acts, passed):
     assert acts == (["destroy domain 1"] if passed else undos)
 
 
-def test_commit_that_nobody_can_tell_of_puts_the_guest_back(host, acts, monkeypatch):
+def test_commit_that_nobody_can_tell_of_puts_the_guest_back(host, acts):
     def lost():
         raise HostError("lost")
 
-    def unknown(host):
-        raise OSError("no stat")
-
-    monkeypatch.setitem(steps._QUESTIONS, "passed", unknown)
+    acts.refuse["passed"] = OSError("no stat")
     with pytest.raises(RolledBack) as caught:
         run(host, commit=lost)
     assert "could not see how far it came: no stat" in text(caught.value.__cause__)
@@ -177,12 +170,11 @@ def test_point_that_was_passed_after_all_is_noted(host, acts):
 
 
 def test_point_that_recovery_finds_passed_is_noted(host, acts):
-    entry = begin(host, ABOUT)
-    job = Journal(host, entry)
-    job.undo(step("resume the guest"))
+    job = Operation.begin(host, ABOUT)
+    job.undo(Do("resume the guest"))
     job.foresee(COMMIT)
-    entry.unfinished = True  # its process was killed behind the point of no return
-    entry.close()
+    job.log.unfinished = True  # its process was killed behind the point of no return
+    job.log.close()
     acts.passed = True
     acts.refuse["destroy domain 1"] = HostError("xl destroy failed")
     assert not recover(host)[0].whole
@@ -211,20 +203,20 @@ def test_point_that_cannot_be_noted_was_passed_all_the_same(host, acts, monkeypa
 def test_interrupt_between_the_note_of_a_step_and_its_end(host, acts, monkeypatch):
     """The step is done and noted again; whoever reads the file takes that as it is meant."""
     acts.refuse["resume"] = HostError("refused")
-    really = Story.take
+    really = State.take
 
-    def interrupted(story, line):
+    def interrupted(state, line):
         if "done" in line:
             raise KeyboardInterrupt
-        really(story, line)
+        really(state, line)
 
     with pytest.raises(KeyboardInterrupt), working(host) as job:
-        job.undo(step("resume"))
-        number = job.undo(step("cont"))
+        job.undo(Do("resume"))
+        number = job.undo(Do("cont"))
         with monkeypatch.context() as patch:
-            patch.setattr(Story, "take", interrupted)
-            job.take_back(number)
-    (found,) = Ledger(host.journals).found()
+            patch.setattr(State, "take", interrupted)
+            job.perform(number)
+    (found,) = Journals(host.journals).found()
     assert [line for line in found.lines if "done" in line] == [{"done": number}] * 2
     acts.refuse.clear()
     assert recover(host)[0].whole
@@ -233,38 +225,38 @@ def test_interrupt_between_the_note_of_a_step_and_its_end(host, acts, monkeypatc
 
 def test_what_follows_is_done_in_the_operation(host, acts):
     with working(host) as job:
-        job.undo(step("resume the guest"))
+        job.undo(Do("resume the guest"))
         job.commit(lambda: None, COMMIT)
         job.finish()
     assert acts == ["destroy domain 1"]
     assert left(host) == []
 
 
-def test_take_back_runs_now_and_never_again(host, acts):
+def test_step_is_performed_now_and_never_again(host, acts):
     with pytest.raises(RolledBack), working(host) as job:
-        job.take_back(job.undo(step("resume the guest")))
+        job.perform(job.undo(Do("resume the guest")))
         assert acts == ["resume the guest"]
         raise HostError("later")
     assert acts == ["resume the guest"]
 
 
-def test_failed_take_back_is_tried_once_more(host, acts):
+def test_failed_step_is_tried_once_more(host, acts):
     acts.refuse["resume"] = HostError("refused")
     with pytest.raises(Stranded), working(host) as job:
-        job.take_back(job.undo(step("resume")))
+        job.perform(job.undo(Do("resume")))
     assert acts == ["resume", "resume"]
 
 
-UNKNOWN = Commit(None, "the other copy is the guest now", (step("destroy domain 1"),))
+UNKNOWN = Commit(None, "the other copy is the guest now", (Do("destroy domain 1"),))
 
 
 def test_operation_is_undone_once_nothing_of_it_is_left(host, acts):
     with working(host) as job:
-        assert job.undone
-        number = job.undo(step("resume"))
-        assert not job.undone
-        job.take_back(number)
-        assert job.undone
+        assert job.state.undone
+        number = job.undo(Do("resume"))
+        assert not job.state.undone
+        job.perform(number)
+        assert job.state.undone
 
 
 def test_interrupt_undoes_and_goes_on_as_what_it_is(host, acts):
@@ -279,8 +271,8 @@ def test_interrupt_undoes_and_goes_on_as_what_it_is(host, acts):
 def test_interrupt_while_undoing_does_not_stop_the_other_undos(host, acts):
     acts.refuse["cont"] = KeyboardInterrupt()
     with pytest.raises(Stranded, match="could not cont: KeyboardInterrupt"), working(host) as job:
-        job.undo(step("resume"))
-        job.undo(step("cont"))
+        job.undo(Do("resume"))
+        job.undo(Do("cont"))
         raise HostError("disk full")
     assert acts == ["cont", "resume"]
 
@@ -288,9 +280,9 @@ def test_interrupt_while_undoing_does_not_stop_the_other_undos(host, acts):
 def test_cancel_is_seen_at_the_next_progress(host, acts):
     with pytest.raises(RolledBack, match="cancelled: 1 of 2 bytes were done; the guest is as it"):
         with working(host) as job, job.phase(Phase.SAVE):
-            job.undo(step("resume"))
+            job.undo(Do("resume"))
             job.progress(0, 2)
-            Ledger(host.journals).cancel(Ledger(host.journals).found()[0])
+            Journals(host.journals).cancel(Journals(host.journals).found()[0])
             job.progress(1, 2)
     assert acts == ["resume"]
     with working(host) as job, job.phase(Phase.SAVE):
@@ -299,16 +291,16 @@ def test_cancel_is_seen_at_the_next_progress(host, acts):
 
 def test_cancel_before_anything_was_touched(host):
     with pytest.raises(Cancelled), working(host) as job:
-        Ledger(host.journals).cancel(Ledger(host.journals).found()[0])
+        Journals(host.journals).cancel(Journals(host.journals).found()[0])
         with job.phase(Phase.CHECK):
             pytest.fail("it was not cancelled")
 
 
 def test_cancel_comes_too_late_behind_the_point_of_no_return(host, acts):
     with working(host) as job:
-        job.undo(step("resume"))
+        job.undo(Do("resume"))
         job.commit(lambda: None, COMMIT)
-        Ledger(host.journals).cancel(Ledger(host.journals).found()[0])
+        Journals(host.journals).cancel(Journals(host.journals).found()[0])
         with job.phase(Phase.RELEASE):
             job.finish()
     assert acts == ["destroy domain 1"]
@@ -317,17 +309,17 @@ def test_cancel_comes_too_late_behind_the_point_of_no_return(host, acts):
 def test_all_of_it_has_a_deadline(host, acts):
     with pytest.raises(RolledBack, match="all of it was to take 0.01 s at most") as caught:
         with working(host, timeout=0.01) as job, job.phase(Phase.SAVE):
-            job.undo(step("resume"))
+            job.undo(Do("resume"))
             time.sleep(0.02)
             job.progress(0, 2)
     assert isinstance(caught.value.__cause__, HostTimeout)
 
 
-def test_events_tell_the_story_in_order(host, acts):
+def test_events_come_in_order(host, acts):
     told = []
     with pytest.raises(RolledBack), working(host, told.append) as job:
         with job.phase(Phase.QUIESCE):
-            job.undo(step("resume the guest"))
+            job.undo(Do("resume the guest"))
         with job.phase(Phase.SAVE):
             job.progress(1, 2)
             raise HostError("disk full")

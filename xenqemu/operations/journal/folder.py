@@ -1,0 +1,133 @@
+"""The folder of all journals of a host, so that what a killed operation began can be ended.
+
+::
+
+    FOLDER/lock           locked while an operation claims its guest
+    FOLDER/NUMBER.op      the log of one operation
+    FOLDER/NUMBER.cancel  somebody wants the operation of this `since` cancelled
+    FOLDER/TOKEN.meet     the streams of one move meet here (module `rendezvous`)
+
+A log is locked as long as its operation goes on, and a lock ends with its process: an unlocked one
+is what a process left that was killed, or that could not put all in order.  It is removed by the
+operation that ends well.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from xenqemu.errors import HostError
+from xenqemu.operations.journal.log import About, Found, Log, State, cancel_file, content
+from xenqemu.system.flock import locked_within
+from xenqemu.system.private_folder import locked, require_own
+from xenqemu.system.process import Process
+
+ADOPT_TIMEOUT = 1.0
+"""Seconds to wait for others who only look at an operation that was left."""
+
+
+class Journals:
+    """The operations of one host; `folder` is made when it is first needed."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def begin(self, about: About, harmless: Callable[[Found], bool]) -> Log:
+        """Claim a guest and return the new operation's log.
+
+        Raises `HostError` with the other one's name if an operation on the same guest goes on, or
+        was left unfinished, unless it is `harmless`, and where nothing can be written; what a
+        harmless one left is taken over.
+        """
+        me = Process.of(os.getpid())
+        mine = replace(about, pid=os.getpid(), started=me.started if me else 0, since=time.time())
+        try:
+            with locked(self._folder):
+                self._take_over(mine, harmless)
+                return self._new(mine)
+        except OSError as error:
+            raise HostError(f"cannot keep a journal in {self._folder}: {error.strerror}") from error
+
+    def found(self) -> list[Found]:
+        """Return the operations that go on or were left, oldest first."""
+        return [found for path in self._paths() if (found := _look(path)) is not None]
+
+    def adopt(self, found: Found) -> Log:
+        """Take over an operation that was left; raise `HostError` if somebody else has."""
+        state = found.state()
+        try:
+            require_own(self._folder)
+            descriptor = os.open(found.path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            raise HostError(f"the {found.about} was ended by somebody else") from error
+        try:
+            if not locked_within(ADOPT_TIMEOUT, descriptor):
+                raise HostError(f"the {found.about} is being seen to by somebody else")
+            if content(found.path, descriptor, busy=found.busy) != found:
+                raise HostError(f"the {found.about} was seen to by somebody else meanwhile")
+            os.ftruncate(descriptor, found.size)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return Log(found.path, descriptor, found.about, state)
+
+    def cancel(self, found: Found) -> None:
+        """Ask an operation that goes on to end."""
+        cancel_file(found.path).write_text(str(found.about.since))
+
+    def _take_over(self, mine: About, harmless: Callable[[Found], bool]) -> None:
+        """Remove what was left of the same guest, or raise if that must not be."""
+        others = [other for other in self.found() if other.about.concerns(mine)]
+        for other in others:
+            if not harmless(other):
+                raise _conflict(other)
+        for other in others:
+            if not other.busy:
+                self.adopt(other).close()
+
+    def _paths(self) -> list[Path]:
+        numbered = [path for path in self._folder.glob("*.op") if path.stem.isdecimal()]
+        return sorted(numbered, key=lambda path: int(path.stem))
+
+    def _new(self, about: About) -> Log:
+        """Make a file that is never seen without its first line, nor unlocked."""
+        number = 1 + max((int(path.stem) for path in self._paths()), default=0)
+        path = self._folder / f"{number}.op"
+        draft = self._folder / "new"
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        log = Log(path, os.open(draft, flags, 0o600), about, State())
+        try:
+            locked_within(0, log.descriptor)  # a file that nobody else has
+            log.append(asdict(about))
+            draft.rename(path)
+        except BaseException:
+            log.close()
+            draft.unlink(missing_ok=True)
+            raise
+        return log
+
+
+def _conflict(other: Found) -> HostError:
+    if other.busy:
+        return HostError(f"the {other.about} goes on ({other.about.who})")
+    guest = other.about.name or other.about.domid
+    return HostError(
+        f"the {other.about} was left unfinished ({other.about.who}): xenqemu recover {guest}"
+    )
+
+
+def _look(path: Path) -> Found | None:
+    """Return what a file says; None if its operation has ended meanwhile."""
+    try:
+        with path.open("rb") as file:
+            busy = not locked_within(0, file.fileno(), fcntl.LOCK_SH)
+            return content(path, file.fileno(), busy=busy)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise HostError(f"cannot read {path}: {error.strerror}") from error
