@@ -99,7 +99,7 @@ xenqemu/operations/journal/log.py | tests/unit/operations/journal/test_log.py
 -        return Found(path, About(**first), tuple(rest), len(text) - len(cut_off), busy)
 +        return Found(path, About(**first), tuple(rest), len(text), busy)
 
-a page that becomes zeros in a later round keeps its old contents
+a page that becomes zeros in a later iteration keeps its old contents
 xenqemu/host/xen/memory/logged_pages.py | tests/unit/host/xen/memory/test_live_memory.py
 -        self._elide_zeros = False
 -        return written

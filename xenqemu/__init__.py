@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from xenqemu.api import suspend as suspend
     from xenqemu.api import verify as verify
     from xenqemu.choose_host import open_host as open_host
-    from xenqemu.host.precopy import Precopy as Precopy
+    from xenqemu.host.precopy import PrecopyOptions as PrecopyOptions
     from xenqemu.operations.save import After as After
 
 __all__ = [
     "After",
-    "Precopy",
+    "PrecopyOptions",
     "cancel",
     "migrate",
     "open_host",

@@ -24,7 +24,7 @@ from xenqemu.choose_host import open_host
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.host import domain_state
 from xenqemu.host.domain_state import DomainState
-from xenqemu.host.precopy import Precopy
+from xenqemu.host.precopy import PrecopyOptions
 from xenqemu.host.protocol import Host
 from xenqemu.operations import cancel as cancelling
 from xenqemu.operations import recover as recovering
@@ -45,7 +45,7 @@ def suspend(
     after: After = After.DESTROY,
     config: DomainConfig | None = None,
     keep_domid: bool = False,
-    precopy: Precopy | None = None,
+    precopy: PrecopyOptions | None = None,
     compacted: bool = False,
     check: bool = True,
     timeout: float = math.inf,

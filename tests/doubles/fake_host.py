@@ -44,7 +44,7 @@ from xenqemu.formats.stream.source import Source
 from xenqemu.host.disk import lease
 from xenqemu.host.disk.lease import Party
 from xenqemu.host.party_deadlines import Deadlines
-from xenqemu.host.precopy import Round
+from xenqemu.host.precopy import Iteration
 from xenqemu.host.protocol import BuildOptions, DomainInfo, Live, Needs, RunState
 from xenqemu.host.xen import requirements
 from xenqemu.host.xenstore.names import INCOMING
@@ -533,18 +533,18 @@ class Memory:
         return self._world.call("memory.loggable", lambda: self._guest.loggable)
 
     def save_live(self, out, progress, live: Live) -> None:
-        """Write the guest in two rounds, in which it ticks on; then freeze it, or give up."""
+        """Write the guest in two iterations, in which it ticks on; then suspend it, or give up."""
         self._world.call("memory.save_live", lambda: setattr(self._guest, "noted", True))
         writer = self._begun(out)
         for number in (1, 2):
             self._write(writer, sorted(self._guest.pages), progress)
             self._guest.count()
-            live.report(Round(number, 10, 40960, 0.5, 1))
+            live.report(Iteration(number, 10, 40960, 0.5, 1))
         if live.precopy.give_up:
             raise NotConverged("it never settles")
-        live.freeze()
+        live.suspend()
         self._world.call("memory.rest", lambda: self._rest(writer, progress))
-        live.report(Round(3, 1, 4096, 0.1))
+        live.report(Iteration(3, 1, 4096, 0.1))
         self._world.call("memory.stop", lambda: setattr(self._guest, "noted", False))
 
     def _save(self, out, progress) -> None:

@@ -31,7 +31,7 @@ PASSED_ON = ("e", "p")
 
 
 def migrate(chosen: argparse.Namespace) -> None:
-    """`xenqemu migrate [-s CMD] [-C CFG] [-e] [-p] [-D] [--max-freeze TIME] … DOM HOST`."""
+    """`xenqemu migrate [-s CMD] [-C CFG] [-e] [-p] [-D] [--max-downtime TIME] … DOM HOST`."""
     settings = read_settings(chosen.conf)
     host = host_of(chosen, chosen.step_timeout, settings)
     domid = domain_state.find(host, chosen.domain)

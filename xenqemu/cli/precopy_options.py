@@ -1,4 +1,4 @@
-"""The options of acts on a guest that runs meanwhile: when it is to be frozen."""
+"""The options of acts on a guest that runs meanwhile: when it is to be suspended."""
 
 from __future__ import annotations
 
@@ -8,32 +8,35 @@ from collections.abc import Callable
 from dataclasses import fields
 
 from xenqemu.errors import UsageError
-from xenqemu.host.precopy import Precopy
+from xenqemu.host.precopy import PrecopyOptions
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _SIZE = re.compile(r"([0-9]{1,15})([KMG]?)", re.ASCII)
 _TIME = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|)", re.ASCII)
 
 _COUNT = 999_999_999
-"""Of rounds and of pages, the highest that is taken."""
+"""Of iterations and of pages, the highest that is taken."""
 
-OPTIONS = tuple(field.name for field in fields(Precopy))
+OPTIONS = tuple(field.name for field in fields(PrecopyOptions))
 """All that is to be chosen, by its names."""
 
 
 def add_options(verb: argparse.ArgumentParser) -> None:
-    """Give a command the options; what is not given keeps the default of `Precopy`."""
+    """Give a command the options; what is not given keeps the default of `PrecopyOptions`."""
     verb.add_argument(
-        "--max-freeze", type=_time, metavar="TIME", help="the longest freeze, as 300ms or 2s"
+        "--max-downtime", type=_time, metavar="TIME", help="the longest downtime, as 300ms or 2s"
     )
     verb.add_argument(
-        "--rounds", type=number(0, _COUNT), metavar="N", help=f"at most (default: {Precopy.rounds})"
+        "--iterations",
+        type=number(0, _COUNT),
+        metavar="N",
+        help=f"at most (default: {PrecopyOptions.iterations})",
     )
     verb.add_argument(
         "--threshold",
         type=number(0, _COUNT),
         metavar="PAGES",
-        help=f"freeze it when no more are left to be written (default: {Precopy.threshold})",
+        help=f"suspend it when no more are left (default: {PrecopyOptions.threshold})",
     )
     verb.add_argument(
         "--bandwidth", type=_size, metavar="SIZE", help="bytes a second while it runs, as 100M"
@@ -42,17 +45,17 @@ def add_options(verb: argparse.ArgumentParser) -> None:
         "--give-up",
         action="store_const",
         const=True,
-        help="leave it alone if it changes too fast, rather than freeze it for longer",
+        help="leave it alone if it changes too fast, rather than suspend it for longer",
     )
 
 
-def policy(chosen: argparse.Namespace) -> Precopy:
+def policy(chosen: argparse.Namespace) -> PrecopyOptions:
     """Return what was chosen."""
     given = {name: getattr(chosen, name) for name in OPTIONS}
-    return Precopy(**{name: value for name, value in given.items() if value is not None})
+    return PrecopyOptions(**{name: value for name, value in given.items() if value is not None})
 
 
-def live_policy(chosen: argparse.Namespace) -> Precopy | None:
+def live_policy(chosen: argparse.Namespace) -> PrecopyOptions | None:
     """Return what was chosen where `--live` was, else None.
 
     Raises `UsageError` for options that make no sense without it.

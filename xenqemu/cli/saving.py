@@ -15,7 +15,7 @@ from xenqemu.settings.xenqemu_conf import read_settings
 
 
 def save(chosen: argparse.Namespace) -> None:
-    """`xenqemu save [-c|-p] [-D] [--live [--max-freeze TIME] …] DOM FILE [CFG]`."""
+    """`xenqemu save [-c|-p] [-D] [--live [--max-downtime TIME] …] DOM FILE [CFG]`."""
     precopy = live_policy(chosen)
     settings = read_settings(chosen.conf)
     host = host_of(chosen, chosen.step_timeout, settings)
@@ -40,9 +40,9 @@ def save(chosen: argparse.Namespace) -> None:
     still = round(watch.seconds, 3) if chosen.checkpoint else None
     if chosen.json:
         fields = {"saved": str(chosen.file), "domid": domid, "size": found.size}
-        show.line(json.dumps(fields | ({} if still is None else {"stood_still": still})))
+        show.line(json.dumps(fields | ({} if still is None else {"downtime": still})))
     else:
-        rest = "" if still is None else f"; it stood still for {still:.3g} s"
+        rest = "" if still is None else f"; downtime {still:.3g} s"
         show.line(f"saved {chosen.domain} to {chosen.file}: {report.summary(found)}{rest}")
 
 

@@ -20,7 +20,7 @@ from xenqemu.formats.stream.sink import Sink
 from xenqemu.formats.stream.source import Source
 from xenqemu.host.disk.lease import Party
 from xenqemu.host.party_deadlines import Deadlines
-from xenqemu.host.precopy import Precopy, Round
+from xenqemu.host.precopy import Iteration, PrecopyOptions
 from xenqemu.host.xenstore.store import Store
 
 if TYPE_CHECKING:
@@ -34,14 +34,14 @@ Progress = Callable[[int, int], None]
 class Live:
     """How a guest is saved while it runs.
 
-    `freeze` is called once, from within the save, when it is time: it suspends the guest and
-    takes what of its state is not memory.  `report` is told of each round when it is over; the
-    last one is that of the frozen guest.
+    `suspend` is called once, from within the save, when it is time: it suspends the guest and
+    takes what of its state is not memory.  `report` is told of each iteration when it is over; the
+    last one is that of the suspended guest.
     """
 
-    precopy: Precopy
-    freeze: Callable[[], None]
-    report: Callable[[Round], None]
+    precopy: PrecopyOptions
+    suspend: Callable[[], None]
+    report: Callable[[Iteration], None]
 
 
 class RunState(Enum):
@@ -100,8 +100,8 @@ class GuestMemory(Protocol):
     def save_live(self, out: Sink, progress: Progress, live: Live) -> None:
         """Write the image, in which later pages take the place of earlier ones.
 
-        `progress` begins anew with each round.  Raises `NotConverged` where the policy says so;
-        whatever is raised, changes are no longer noted, and `live.freeze` may have been called.
+        `progress` begins anew with each iteration.  Raises `NotConverged` where the options say so;
+        whatever is raised, changes are no longer noted, and `live.suspend` may have been called.
         """
 
     def load(self, source: Source, progress: Progress) -> None:

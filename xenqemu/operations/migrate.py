@@ -18,7 +18,7 @@ from xenqemu.host.peer.command import Listener, unheard
 from xenqemu.host.peer.extra_streams import streams_by
 from xenqemu.host.peer.peer import Peer, receiver_by
 from xenqemu.host.peer.route import Route
-from xenqemu.host.precopy import Precopy
+from xenqemu.host.precopy import PrecopyOptions
 from xenqemu.host.protocol import Host
 from xenqemu.host.xenstore.names import AWAY
 from xenqemu.operations import guest_leases
@@ -40,7 +40,7 @@ def migrate(
     keep_domid: bool = False,
     compress: bool = False,
     streams: int = 1,
-    precopy: Precopy | None = None,
+    precopy: PrecopyOptions | None = None,
     timeout: float = math.inf,
     observe: Observer = unobserved,
     listener: Listener = unheard,
@@ -80,7 +80,7 @@ def migrate(
                 further = stack.enter_context(beside)
             out = Wrapper(peer, agreed.features, further)
             if precopy:
-                guest.write_running(out, config, precopy, live=True, watch=job.round)
+                guest.write_running(out, config, precopy, live=True, watch=job.iteration)
             else:
                 guest.write(out, config, live=True, ready=lambda _state: None)
             out.finish()

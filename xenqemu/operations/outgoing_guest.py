@@ -14,7 +14,7 @@ from xenqemu.errors import HostError
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream.sink import Outlet, Sink
 from xenqemu.host.domain_state import require_running
-from xenqemu.host.precopy import Precopy, Round
+from xenqemu.host.precopy import Iteration, PrecopyOptions
 from xenqemu.host.protocol import GuestMemory, Host, Live, MaySuspendYet
 from xenqemu.operations.events import Phase
 from xenqemu.operations.journal import steps
@@ -28,8 +28,8 @@ Ready = Callable[[bytes | None], None]
 UNKNOWN_CHANGES = "this host cannot tell which of its pages change"
 """Why a guest cannot be written while it runs."""
 
-Watch = Callable[[Round], None]
-"""Called with each round of a live save when it is over."""
+Watch = Callable[[Iteration], None]
+"""Called with each iteration of a live save when it is over."""
 
 
 @dataclass
@@ -96,7 +96,7 @@ class Guest:
         self,
         out: BinaryIO | Outlet,
         config: DomainConfig,
-        precopy: Precopy,
+        precopy: PrecopyOptions,
         *,
         live: bool,
         watch: Watch,
@@ -104,13 +104,13 @@ class Guest:
         """Write its record while it runs; bring it to a stop when it is time, as `quiesce` does."""
         states: list[bytes | None] = []
 
-        def freeze() -> None:
+        def suspend() -> None:
             with self.job.amid(Phase.QUIESCE):
                 states.append(self.quiesce(live=live))
 
         def image(sink: Sink) -> bytes | None:
             noting = self.job.undo(steps.stop_dirty_log(*self.who))
-            self.memory.save_live(sink, self.job.progress, Live(precopy, freeze, watch))
+            self.memory.save_live(sink, self.job.progress, Live(precopy, suspend, watch))
             self.job.drop(noting)
             return states[0]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from xenqemu.errors import HostError
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream.detect import Kind
-from xenqemu.host.precopy import Precopy, Round
+from xenqemu.host.precopy import Iteration, PrecopyOptions
 from xenqemu.host.protocol import Host
 from xenqemu.operations.compact import compact
 from xenqemu.operations.events import Observer, Phase, unobserved
@@ -45,7 +45,7 @@ def suspend(
     after: After = After.DESTROY,
     config: DomainConfig | None = None,
     keep_domid: bool = False,
-    precopy: Precopy | None = None,
+    precopy: PrecopyOptions | None = None,
     compacted: bool = False,
     check: bool = True,
     timeout: float = math.inf,
@@ -93,15 +93,17 @@ def suspend(
     return found
 
 
-def _write(guest: Guest, draft: Draft, config: DomainConfig, precopy: Precopy | None) -> None:
+def _write(
+    guest: Guest, draft: Draft, config: DomainConfig, precopy: PrecopyOptions | None
+) -> None:
     """Write the record; room for what is left is set aside while that can be told in time."""
 
     def ready(device_state: bytes | None) -> None:
         draft.reserve(room_for(config, guest.memory, device_state))
 
-    def watch(done: Round) -> None:
+    def watch(done: Iteration) -> None:
         draft.reserve(draft.file.tell() + room_for_rest(done.changed))
-        guest.job.round(done)
+        guest.job.iteration(done)
 
     if precopy:
         guest.write_running(draft.file, config, precopy, live=False, watch=watch)

@@ -26,7 +26,7 @@ from xenqemu.host.party_deadlines import Deadlines
 from xenqemu.host.peer.peer import Peer
 from xenqemu.host.peer.route import Route
 from xenqemu.host.peer.wire import Wire
-from xenqemu.host.precopy import Precopy
+from xenqemu.host.precopy import PrecopyOptions
 from xenqemu.operations import migrate as migrating
 from xenqemu.operations.preflight import Agreement
 from xenqemu.operations.receive import receive
@@ -89,7 +89,7 @@ class Move:
     image: Path | None = None
     paused: bool = False
     features: frozenset[str] = frozenset()
-    precopy: Precopy | None = None
+    precopy: PrecopyOptions | None = None
 
     @classmethod
     def prepared(cls, disk: bool = False, **options: Any) -> Move:

@@ -305,10 +305,10 @@ def test_a_guest_with_firmware_alone_there_and_back(on, place):
     for options in ([], ["--live", "--compact"]):
         told = on("save", "--json", "-c", *options, "web", record).out.splitlines()
         last = json.loads(told[-1])
-        assert last.pop("stood_still") > 0
+        assert last.pop("downtime") > 0
         assert last == {"saved": str(record), "domid": 1, "size": record.stat().st_size}
-        assert any('"event": "round"' in line for line in told) == bool(options)
-    assert "; it stood still for 0." in on("save", "-c", "web", record).out
+        assert any('"event": "iteration"' in line for line in told) == bool(options)
+    assert "; downtime 0." in on("save", "-c", "web", record).out
     assert on("lab", "pause", "web").code == 0
     assert on("save", "web", record).code == 3
     assert on("lab", "unpause", "web").code == 0

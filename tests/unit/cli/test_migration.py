@@ -19,7 +19,7 @@ from xenqemu.formats.migration.preflight_messages import Answer, Question
 from xenqemu.formats.migration.stream_chunks import READY
 from xenqemu.host import domain_state
 from xenqemu.host.peer.route import Route
-from xenqemu.host.precopy import Precopy
+from xenqemu.host.precopy import PrecopyOptions
 from xenqemu.lab.lab_host import Lab
 from xenqemu.operations.journal.log import Ledger
 from xenqemu.version import VERSION
@@ -51,9 +51,13 @@ def asked(monkeypatch: pytest.MonkeyPatch):
         (("-s", "", "web", "nc there 9"), Route("nc there 9", ""), {}),
         (("-e", "-p", "web", "there"), Route("there"), {"options": ("-e", "-p")}),
         (("-p", "-D", "web", "there"), Route("there"), {"options": ("-p",), "keep_domid": True}),
-        (("--live", "web", "there"), Route("there"), {"precopy": Precopy()}),
+        (("--live", "web", "there"), Route("there"), {"precopy": PrecopyOptions()}),
         (("--no-live", "web", "there"), Route("there"), {"precopy": None}),
-        (("--rounds", "2", "web", "there"), Route("there"), {"precopy": Precopy(rounds=2)}),
+        (
+            ("--iterations", "2", "web", "there"),
+            Route("there"),
+            {"precopy": PrecopyOptions(iterations=2)},
+        ),
         (("--compress", "web", "there"), Route("there"), {"compress": True}),
         (("--streams", "4", "web", "there"), Route("there"), {"streams": 4}),
         (("--timeout", "9", "web", "there"), Route("there"), {"timeout": 9.0}),
@@ -71,7 +75,7 @@ def test_what_is_asked_for(run, asked, words, route, options):
         "keep_domid": False,
         "compress": False,
         "streams": 1,
-        "precopy": Precopy(),
+        "precopy": PrecopyOptions(),
     }
     assert {key: given[key] for key in plain | options} == plain | options
 

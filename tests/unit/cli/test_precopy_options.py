@@ -5,7 +5,7 @@ import pytest
 from xenqemu.cli.parser import parser
 from xenqemu.cli.precopy_options import live_policy
 from xenqemu.errors import UsageError
-from xenqemu.host.precopy import Precopy
+from xenqemu.host.precopy import PrecopyOptions
 
 
 def chosen(*words):
@@ -16,17 +16,17 @@ def chosen(*words):
     ("words", "policy"),
     [
         ("", None),
-        ("--live", Precopy()),
-        ("--live --max-freeze 300ms", Precopy(max_freeze=0.3)),
-        ("--live --max-freeze 2s", Precopy(max_freeze=2.0)),
-        ("--live --max-freeze 1.5", Precopy(max_freeze=1.5)),
-        ("--live --max-freeze 0", Precopy(max_freeze=0.0)),
-        ("--live --rounds 30 --threshold 0", Precopy(rounds=30, threshold=0)),
-        ("--live --bandwidth 100M", Precopy(bandwidth=100 << 20)),
-        ("--live --bandwidth 4096", Precopy(bandwidth=4096)),
-        ("--live --bandwidth 3k", Precopy(bandwidth=3 << 10)),
-        ("--live --bandwidth 1G --give-up", Precopy(bandwidth=1 << 30, give_up=True)),
-        ("--live --compact -c", Precopy()),
+        ("--live", PrecopyOptions()),
+        ("--live --max-downtime 300ms", PrecopyOptions(max_downtime=0.3)),
+        ("--live --max-downtime 2s", PrecopyOptions(max_downtime=2.0)),
+        ("--live --max-downtime 1.5", PrecopyOptions(max_downtime=1.5)),
+        ("--live --max-downtime 0", PrecopyOptions(max_downtime=0.0)),
+        ("--live --iterations 30 --threshold 0", PrecopyOptions(iterations=30, threshold=0)),
+        ("--live --bandwidth 100M", PrecopyOptions(bandwidth=100 << 20)),
+        ("--live --bandwidth 4096", PrecopyOptions(bandwidth=4096)),
+        ("--live --bandwidth 3k", PrecopyOptions(bandwidth=3 << 10)),
+        ("--live --bandwidth 1G --give-up", PrecopyOptions(bandwidth=1 << 30, give_up=True)),
+        ("--live --compact -c", PrecopyOptions()),
     ],
 )
 def test_what_is_chosen(words, policy):
@@ -36,16 +36,16 @@ def test_what_is_chosen(words, policy):
 @pytest.mark.parametrize(
     ("words", "match"),
     [
-        ("--live --max-freeze soon", "'soon' is no time, as 300ms or 2s"),
-        ("--live --max-freeze -1", "'-1' is no time"),
-        ("--live --max-freeze 1m", "'1m' is no time"),
+        ("--live --max-downtime soon", "'soon' is no time, as 300ms or 2s"),
+        ("--live --max-downtime -1", "'-1' is no time"),
+        ("--live --max-downtime 1m", "'1m' is no time"),
         ("--live --bandwidth 0", "'0' is no number of bytes, as 100M"),
         ("--live --bandwidth 1.5M", "'1.5M' is no number of bytes"),
         ("--live --bandwidth 1T", "is no number of bytes"),
-        ("--live --rounds two", "'two' is no number"),
-        ("--live --rounds 9999999999", "is no number"),
+        ("--live --iterations two", "'two' is no number"),
+        ("--live --iterations 9999999999", "is no number"),
         ("--live --threshold ²", "is no number"),
-        ("--max-freeze 300ms", "--max-freeze goes with --live"),
+        ("--max-downtime 300ms", "--max-downtime goes with --live"),
         ("--threshold 0", "--threshold goes with --live"),
         ("--give-up", "--give-up goes with --live"),
         ("--compact", "--compact goes with --live"),

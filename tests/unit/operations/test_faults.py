@@ -18,7 +18,7 @@ import pytest
 
 from tests.doubles.fake_host import Fault, Guest, How, World, device_state, loaded, text
 from xenqemu.errors import HostError, PastReturn, RolledBack, Stranded
-from xenqemu.host.precopy import Precopy
+from xenqemu.host.precopy import PrecopyOptions
 from xenqemu.operations.journal.log import Ledger
 from xenqemu.operations.recover import recover
 from xenqemu.operations.restore import restore
@@ -223,8 +223,8 @@ def with_guest(path: Path, older: bytes | None) -> World:
 
 OPERATIONS = [
     *(suspending(after, older) for after in After for older in (None, OLDER)),
-    *(suspending(after, OLDER, precopy=Precopy()) for after in After),
-    suspending(After.CONTINUE, None, precopy=Precopy(), compacted=True),
+    *(suspending(after, OLDER, precopy=PrecopyOptions()) for after in After),
+    suspending(After.CONTINUE, None, precopy=PrecopyOptions(), compacted=True),
     *(restoring(paused) for paused in (True, False)),
     *(saving_devices(older) for older in (None, OLDER)),
 ]

@@ -23,7 +23,7 @@ from xenqemu.errors import (
     RolledBack,
     Stranded,
 )
-from xenqemu.host.precopy import Round
+from xenqemu.host.precopy import Iteration
 from xenqemu.host.protocol import Host, RunState
 from xenqemu.operations.events import Event, Kind, Observer, Phase, unobserved
 from xenqemu.operations.journal.account import Account, attempt, in_words
@@ -87,9 +87,9 @@ class Journal(Account):
         self._observe(Event(self._phase, Kind.PROGRESS, done, total))
         self._check()
 
-    def round(self, done: Round) -> None:
-        """Tell that a round of a live save is over; raise if the operation is to end."""
-        self._observe(Event(self._phase, Kind.ROUND, round=done))
+    def iteration(self, done: Iteration) -> None:
+        """Tell that an iteration of a live save is over; raise if the operation is to end."""
+        self._observe(Event(self._phase, Kind.ITERATION, iteration=done))
         self._check()
 
     def note(self, text: str) -> None:

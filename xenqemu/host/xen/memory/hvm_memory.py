@@ -67,7 +67,7 @@ class HvmMemory:
         return True
 
     def save_live(self, out: Sink, progress: Progress, live: Live) -> None:
-        """Write the image of a guest that runs until `live.freeze`, which is to suspend it."""
+        """Write the image of a guest that runs until `live.suspend`, which is to suspend it."""
         self._unpaged()
         writer = self._begun(out)
         xen, domid = self._xen, self._domid
