@@ -60,10 +60,10 @@ def suspend(
     `timeout` seconds.  Raises as `xenqemu.operations.save.suspend`.
     """
     with _host(host) as here:
-        domid = domain_state.find(here, str(who))
-        return suspending.suspend(
+        domain = domain_state.find(here, str(who))
+        return suspending.save(
             here,
-            domid,
+            domain,
             Path(file),
             after=after,
             config=config,
@@ -169,7 +169,7 @@ def verify(file: str | Path) -> Outline:
 def status(who: str | int, *, host: Host | None = None) -> DomainState:
     """Return what all parties say of a domain, named or by id; `HostError` if there is none."""
     with _host(host) as here:
-        return domain_state.state(here, domain_state.find(here, str(who)))
+        return domain_state.state(here, domain_state.find(here, str(who)).domid)
 
 
 @contextmanager

@@ -45,7 +45,7 @@ from xenqemu.host.disk import lease
 from xenqemu.host.disk.lease import Party
 from xenqemu.host.party_deadlines import Deadlines
 from xenqemu.host.precopy import Iteration
-from xenqemu.host.protocol import BuildOptions, DomainInfo, Live, Needs, RunState
+from xenqemu.host.protocol import BuildOptions, Domain, DomainInfo, Live, Needs, RunState
 from xenqemu.host.xen import requirements
 from xenqemu.host.xenstore.names import INCOMING
 from xenqemu.operations.save_file import read_record
@@ -302,6 +302,11 @@ class World:
         self.guests[domid] = guest
         return domid
 
+    def domain(self, domid: int = 1) -> Domain:
+        """Return which domain that is, without asking a party."""
+        what = self.guests[domid].config if domid in self.guests else config()
+        return Domain(domid, what.uuid, what.name, what.type)
+
     def running(self) -> list[int]:
         """Return the ids of the domains that run."""
         return [domid for domid, guest in self.guests.items() if guest.runs]
@@ -367,7 +372,7 @@ class Host:
 
         return self._world.call("host.domids_of", answer)
 
-    def rivals(self, domid: int) -> list[str]:
+    def rivals(self, domain: Domain) -> list[str]:
         return self._world.call("host.rivals", lambda: list(self._world.rivals))
 
     def party(self, uuid: str) -> Party:
@@ -654,9 +659,12 @@ class Store:
 
     def read(self, path: str) -> str | None:
         def answer() -> str | None:
-            _, _, _, domid, node = path.split("/")
+            *_, domid, node = path.split("/")
             guest = self._world.guests.get(int(domid))
-            return guest.config.name if guest and node == "name" else None
+            if guest is None:
+                return None
+            what = guest.config
+            return {"name": what.name, "vm": f"/vm/{what.uuid}", "type": what.type}.get(node)
 
         return self._world.call("store.read", answer)
 

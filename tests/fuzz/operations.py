@@ -211,7 +211,9 @@ def _asked(store: Store) -> None:
     store.permissions("/tool")
     store.domain_path(1)
     store.atomically(lambda nodes: nodes.write("/tool", "x"))
-    domain_state.find(SimpleNamespace(store=lambda: contextlib.nullcontext(store)), "guest")
+    nobody = SimpleNamespace(info=lambda _domid: None)
+    host = SimpleNamespace(store=lambda: contextlib.nullcontext(store), hypervisor=nobody)
+    domain_state.find(host, "guest")
 
 
 def _answer(listener: socket.socket, data: bytes) -> None:

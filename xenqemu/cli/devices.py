@@ -14,9 +14,11 @@ from xenqemu.operations.save_devices import save_devices as save_device_state
 def save_devices(chosen: argparse.Namespace) -> None:
     """`xenqemu devices save DOM FILE`."""
     host = host_of(chosen)
-    domid = domain_state.find(host, chosen.domain)
-    found = save_device_state(host, domid, chosen.file)
+    domain = domain_state.find(host, chosen.domain)
+    found = save_device_state(host, domain, chosen.file)
     if chosen.json:
-        show.line(json.dumps({"saved": str(chosen.file), "domid": domid, "size": found.size}))
+        show.line(
+            json.dumps({"saved": str(chosen.file), "domid": domain.domid, "size": found.size})
+        )
     else:
         show.line(f"saved the devices of {chosen.domain} to {chosen.file}: {report.summary(found)}")

@@ -79,19 +79,19 @@ def list_domains(chosen: argparse.Namespace) -> None:
 def pause(chosen: argparse.Namespace) -> None:
     """`xenqemu lab pause NAME`."""
     lab = _chosen(chosen)
-    lab.hypervisor.pause(domain_state.find(lab, chosen.domain))
+    lab.hypervisor.pause(domain_state.find(lab, chosen.domain).domid)
 
 
 def unpause(chosen: argparse.Namespace) -> None:
     """`xenqemu lab unpause NAME`."""
     lab = _chosen(chosen)
-    lab.hypervisor.unpause(domain_state.find(lab, chosen.domain))
+    lab.hypervisor.unpause(domain_state.find(lab, chosen.domain).domid)
 
 
 def console(chosen: argparse.Namespace) -> None:
     """`xenqemu lab console NAME`."""
     lab = _chosen(chosen)
-    domid = domain_state.find(lab, chosen.domain)
+    domid = domain_state.find(lab, chosen.domain).domid
     with lab.store() as store:
         tty = store.read(f"/local/domain/{domid}/serial/0/tty")
     if not tty:
@@ -102,7 +102,7 @@ def console(chosen: argparse.Namespace) -> None:
 def destroy(chosen: argparse.Namespace) -> None:
     """`xenqemu lab destroy NAME`."""
     lab = _chosen(chosen)
-    lab.destroy(domain_state.find(lab, chosen.domain))
+    lab.destroy(domain_state.find(lab, chosen.domain).domid)
 
 
 def _named(chosen: argparse.Namespace) -> Lab:

@@ -34,13 +34,13 @@ def migrate(chosen: argparse.Namespace) -> None:
     """`xenqemu migrate [-s CMD] [-C CFG] [-e] [-p] [-D] [--max-downtime TIME] … DOM HOST`."""
     settings = read_settings(chosen.conf)
     host = host_of(chosen, chosen.step_timeout, settings)
-    domid = domain_state.find(host, chosen.domain)
+    domain = domain_state.find(host, chosen.domain)
     config = config_of(chosen.config)
-    about = {"domid": domid, "name": domain_state.name_of(host, domid), "host": chosen.destination}
+    about = {"domid": domain.domid, "name": domain.name, "host": chosen.destination}
     with hooked(settings.hooks, "migrate", **about):
         migrate_domain(
             host,
-            domid,
+            domain,
             Route(chosen.destination, chosen.command),
             options=tuple(f"-{letter}" for letter in PASSED_ON if letter in chosen.options),
             config=config,

@@ -10,7 +10,8 @@ from xenqemu.cli.chosen import config_of, host_of
 from xenqemu.cli.hooked import hooked
 from xenqemu.cli.precopy_options import live_policy
 from xenqemu.host import domain_state
-from xenqemu.operations.save import After, suspend
+from xenqemu.operations.save import After
+from xenqemu.operations.save import save as save_domain
 from xenqemu.settings.xenqemu_conf import read_settings
 
 
@@ -19,14 +20,14 @@ def save(chosen: argparse.Namespace) -> None:
     precopy = live_policy(chosen)
     settings = read_settings(chosen.conf)
     host = host_of(chosen, chosen.step_timeout, settings)
-    domid = domain_state.find(host, chosen.domain)
+    domain = domain_state.find(host, chosen.domain)
     config = config_of(chosen.config)
-    about = {"domid": domid, "name": domain_state.name_of(host, domid), "file": str(chosen.file)}
+    about = {"domid": domain.domid, "name": domain.name, "file": str(chosen.file)}
     watch = show.Stopwatch(show.observer(as_lines_of_json=chosen.json))
     with hooked(settings.hooks, "save", **about):
-        found = suspend(
+        found = save_domain(
             host,
-            domid,
+            domain,
             chosen.file,
             after=_after(chosen),
             config=config,
@@ -39,7 +40,7 @@ def save(chosen: argparse.Namespace) -> None:
         )
     still = round(watch.seconds, 3) if chosen.checkpoint else None
     if chosen.json:
-        fields = {"saved": str(chosen.file), "domid": domid, "size": found.size}
+        fields = {"saved": str(chosen.file), "domid": domain.domid, "size": found.size}
         show.line(json.dumps(fields | ({} if still is None else {"downtime": still})))
     else:
         rest = "" if still is None else f"; downtime {still:.3g} s"

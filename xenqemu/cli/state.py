@@ -14,7 +14,7 @@ from xenqemu.operations.recover import unfinished
 def status(chosen: argparse.Namespace) -> None:
     """`xenqemu status DOM`."""
     host = host_of(chosen)
-    now = domain_state.state(host, domain_state.find(host, chosen.domain))
+    now = domain_state.state(host, domain_state.find(host, chosen.domain).domid)
     operations = unfinished(host, str(now.domid), now.name)
     if chosen.json:
         fields = [{**asdict(each.about), "goes_on": each.busy} for each in operations]

@@ -1,20 +1,18 @@
-"""One domain on one host, seen by all its parties at once.
+"""One domain on one host: which one is meant, and what all its parties say of it.
 
-`state` is the one question that status, every precondition and every refusal ask: state is
-observed, not remembered.
+`find` is asked once, at the beginning of an operation.  `state` is the one question that status,
+every precondition and every refusal ask: state is observed, not remembered.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from xenqemu.errors import HostError
-from xenqemu.host.protocol import DomainInfo, Host, RunState
-
-if TYPE_CHECKING:
-    pass
+from xenqemu.host.protocol import Domain, DomainInfo, Host, RunState
+from xenqemu.host.xenstore.store import Store
 
 DOMID_DIGITS = 5
 """Of the highest domain id, 0x7FEF."""
@@ -55,20 +53,19 @@ class DomainState:
         return "; ".join([*parts, *self.trouble])
 
 
-def find(host: Host, who: str) -> int:
-    """Return the id of the domain that `who` names, by id or by name, as xl takes it.
+def find(host: Host, who: str) -> Domain:
+    """Return the domain that `who` names, by id or by name, as xl takes it.
 
     Raises `HostError` if there is none.
     """
     with host.store() as store:
-        if who.isdecimal() and len(who) <= DOMID_DIGITS:
-            domid = int(who)
-            if domid and host.hypervisor.info(domid) is not None:
-                return domid
-        for entry in filter(str.isdecimal, store.list("/local/domain") or ()):
-            if entry != "0" and store.read(f"/local/domain/{entry}/name") == who:
-                return int(entry)
-    raise HostError(f"there is no domain {who!r} on this host")
+        return _identity(host, store, _domid(host, store, who))
+
+
+def identity(host: Host, domid: int) -> Domain:
+    """Return which domain has an id, as xenstore has it; what that does not tell is ""."""
+    with host.store() as store:
+        return _identity(host, store, domid)
 
 
 def state(host: Host, domid: int) -> DomainState:
@@ -83,21 +80,46 @@ def state(host: Host, domid: int) -> DomainState:
             return unknown
 
     info = ask("hypervisor", lambda: host.hypervisor.info(domid), None)
-    name = ask("xenstore", lambda: name_of(host, domid), "")
+    name = ask("xenstore", lambda: _name(host, domid), "")
     status = ask("device model", lambda: _status(host, domid), "") if info else ""
     return DomainState(domid, name, info, status, tuple(trouble))
 
 
-def require_running(host: Host, domid: int) -> DomainState:
-    """Return the state of a running domain; raise `HostError` with all parties' words if not."""
-    now = state(host, domid)
+def require_running(host: Host, domain: Domain) -> DomainState:
+    """Return the state of a running domain.
+
+    Raises `HostError` with all parties' words if it does not run, or is another one by now.
+    """
+    now = state(host, domain.domid)
     if not now.running:
-        raise HostError(f"domain {domid} is not running ({now})")
+        raise HostError(f"domain {domain.domid} is not running ({now})")
+    if now.info is not None and not domain.is_that(now.info):
+        raise HostError(f"domain {domain.domid} is not {domain.name} ({domain.uuid}) any more")
     return now
 
 
-def name_of(host: Host, domid: int) -> str:
-    """Return a domain's name in xenstore, "" if it has none there."""
+def _domid(host: Host, store: Store, who: str) -> int:
+    if who.isdecimal() and len(who) <= DOMID_DIGITS:
+        domid = int(who)
+        if domid and host.hypervisor.info(domid) is not None:
+            return domid
+    for entry in filter(str.isdecimal, store.list("/local/domain") or ()):
+        if entry != "0" and store.read(f"/local/domain/{entry}/name") == who:
+            return int(entry)
+    raise HostError(f"there is no domain {who!r} on this host")
+
+
+def _identity(host: Host, store: Store, domid: int) -> Domain:
+    home = f"/local/domain/{domid}"
+    name = store.read(f"{home}/name") or ""
+    uuid = (store.read(f"{home}/vm") or "").removeprefix("/vm/")
+    if not uuid:
+        info = host.hypervisor.info(domid)
+        uuid = info.uuid if info else ""
+    return Domain(domid, uuid, name, store.read(f"/libxl/{domid}/type") or "")
+
+
+def _name(host: Host, domid: int) -> str:
     with host.store() as store:
         return store.read(f"/local/domain/{domid}/name") or ""
 

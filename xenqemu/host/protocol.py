@@ -44,6 +44,24 @@ class Live:
     report: Callable[[Iteration], None]
 
 
+@dataclass(frozen=True)
+class Domain:
+    """Which domain is meant: what stays as it is from the beginning of an operation to its end.
+
+    `type` is "hvm", "pvh" or "pv", "" where nobody tells.  Whether it runs, and whether it is there
+    at all, is asked anew wherever it matters.
+    """
+
+    domid: int
+    uuid: str
+    name: str
+    type: str
+
+    def is_that(self, info: DomainInfo) -> bool:
+        """Return whether a domain of this id is still the one that is meant."""
+        return info.uuid.lower() == self.uuid.lower()
+
+
 class RunState(Enum):
     """What a hypervisor says of a domain's vcpus."""
 
@@ -212,7 +230,7 @@ class Host(Protocol):
     def domids_of(self, name: str, uuid: str) -> list[int]:
         """Return the ids of the domains of that name and uuid, half-made ones too."""
 
-    def rivals(self, domid: int) -> list[str]:
+    def rivals(self, domain: Domain) -> list[str]:
         """Return who else works on a domain just now, in words for people."""
 
     def party(self, uuid: str) -> Party:

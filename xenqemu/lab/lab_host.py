@@ -28,7 +28,7 @@ from xenqemu.formats.stream.source import Source
 from xenqemu.host.disk.lease import Party
 from xenqemu.host.domain_state import DomainState, state
 from xenqemu.host.party_deadlines import PATIENCE, Deadlines
-from xenqemu.host.protocol import BuildOptions, Needs, Progress, collected
+from xenqemu.host.protocol import BuildOptions, Domain, Needs, Progress, collected
 from xenqemu.host.qemu.device_model import DeviceModel
 from xenqemu.host.xenstore import names as naming
 from xenqemu.host.xenstore.store import Store
@@ -98,7 +98,7 @@ class Lab:
         found = admission.configs(self.guests)
         return [int(domid) for domid, config in found if (config.name, config.uuid) == (name, uuid)]
 
-    def rivals(self, _domid: int) -> list[str]:
+    def rivals(self, _domain: Domain) -> list[str]:
         """Return nobody: all that works on a domain of the lab is in its journals."""
         return []
 

@@ -19,20 +19,20 @@ from xenqemu.host.peer.extra_streams import streams_by
 from xenqemu.host.peer.peer import Peer, receiver_by
 from xenqemu.host.peer.route import Route
 from xenqemu.host.precopy import PrecopyOptions
-from xenqemu.host.protocol import Host
+from xenqemu.host.protocol import Domain, Host
 from xenqemu.host.xenstore.names import AWAY
 from xenqemu.operations import guest_leases
 from xenqemu.operations.events import Observer, Phase, unobserved
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.log import About
 from xenqemu.operations.journal.operation import Journal, begin
-from xenqemu.operations.outgoing_guest import UNKNOWN_CHANGES, Guest
+from xenqemu.operations.outgoing_guest import UNKNOWN_CHANGES, Guest, written_config
 from xenqemu.operations.preflight import Errand, agree
 
 
 def migrate(
     host: Host,
-    domid: int,
+    domain: Domain,
     route: Route,
     *,
     options: tuple[str, ...] = (),
@@ -45,7 +45,7 @@ def migrate(
     observe: Observer = unobserved,
     listener: Listener = unheard,
 ) -> None:
-    """Have domain `domid` go on at the end of `route`; it is gone from here then.
+    """Move a running domain to the host at the end of `route`; it is gone from here then.
 
     `options` are those of the receiver, as xl gives them to its own ("-p", "-e").  `config` takes
     the place of the domain's own, with `keep_domid` the same id is asked for.  With `compress` the
@@ -58,24 +58,24 @@ def migrate(
     Raises what the tree in `xenqemu.errors` says; unless it is a `PastReturn` or `Stranded`, the
     guest is as it was.  `OutcomeUnknown` says where both copies are.
     """
-    own = host.config(domid)
-    config = (config.with_extra(own.extra) if config else own).with_domid(domid * keep_domid)
-    about = About("migration", domid, own.name, own.uuid, route.host)
+    own = host.config(domain.domid)
+    config = written_config(domain, own, config, keep_domid=keep_domid)
+    about = About("migration", domain.domid, domain.name, domain.uuid, route.host)
     with Journal(host, begin(host, about), observe, timeout) as job:
-        guest = Guest(host, domid, own.uuid, job)
+        guest = Guest(host, domain, job)
         with job.phase(Phase.CHECK):
             guest.require_savable()
             if precopy and not guest.may_run():
                 precopy = None
                 job.note(f"{UNKNOWN_CHANGES}: it stands still for all of its move")
-            errand = Errand(host.needs(domid, config), route, options, compress, streams)
+            errand = Errand(host.needs(domain.domid, config), route, options, compress, streams)
             agreed = agree(host, errand, listener)
             images = guest_leases.images(own)
         with receiver_by(agreed.rune, listener, host.deadlines) as peer, ExitStack() as stack:
             with job.phase(Phase.CONNECT):
                 peer.hear()
                 if images:  # the other host is about to take a part in their leases
-                    job.undo(steps.keep_disks(own.uuid, images))
+                    job.undo(steps.keep_disks(domain.uuid, images))
                 beside = streams_by(agreed.further, peer, listener, host.deadlines)
                 further = stack.enter_context(beside)
             out = Wrapper(peer, agreed.features, further)
@@ -86,13 +86,14 @@ def migrate(
             out.finish()
             with job.phase(Phase.HANDOVER):
                 peer.hear()
-                _hand_over(guest, own.name, peer, route.host)
+                _hand_over(guest, peer, route.host)
             with job.phase(Phase.RELEASE):
                 job.finish()
 
 
-def _hand_over(guest: Guest, name: str, peer: Peer, where: str) -> None:
+def _hand_over(guest: Guest, peer: Peer, where: str) -> None:
     """Give the guest away, and hear what came of it; it may come back."""
+    name = guest.domain.name
     away = name + AWAY
     guest.rename(name, away)
     commit = steps.Commit(None, f"the guest is on {where} now", (steps.destroy(*guest.who),))

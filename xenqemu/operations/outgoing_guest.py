@@ -15,7 +15,7 @@ from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream.sink import Outlet, Sink
 from xenqemu.host.domain_state import require_running
 from xenqemu.host.precopy import Iteration, PrecopyOptions
-from xenqemu.host.protocol import GuestMemory, Host, Live, MaySuspendYet
+from xenqemu.host.protocol import Domain, GuestMemory, Host, Live, MaySuspendYet
 from xenqemu.operations.events import Phase
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.operation import Journal
@@ -32,18 +32,29 @@ Watch = Callable[[Iteration], None]
 """Called with each iteration of a live save when it is over."""
 
 
+def written_config(
+    domain: Domain, own: DomainConfig, given: DomainConfig | None, *, keep_domid: bool
+) -> DomainConfig:
+    """Return the config for a record: a `given` one takes the place of the domain's own.
+
+    It asks for the same id if `keep_domid`, else for any, as with xl.
+    """
+    config = own if given is None else given.with_extra(own.extra)
+    return config.with_domid(domain.domid if keep_domid else 0)
+
+
 @dataclass
 class Guest:
     """A running guest in the hands of the operation that `job` is of."""
 
     host: Host
-    domid: int
-    uuid: str
+    domain: Domain
     job: Journal
 
     def __post_init__(self) -> None:
         self._undos: list[int] = []
-        self.who = (self.domid, self.uuid)
+        self.domid = self.domain.domid
+        self.who = (self.domid, self.domain.uuid)
 
     def may_run(self) -> bool:
         """Return whether it can be written while it runs."""
@@ -51,8 +62,8 @@ class Guest:
 
     def require_savable(self) -> None:
         """Raise `HostError` if the guest does not run, or cannot be saved as it is."""
-        require_running(self.host, self.domid)
-        rivals = self.host.rivals(self.domid)
+        require_running(self.host, self.domain)
+        rivals = self.host.rivals(self.domain)
         if rivals:
             raise HostError(f"domain {self.domid} is in the hands of {rivals[0]}")
         device_model = self.host.device_model(self.domid)

@@ -18,7 +18,7 @@ from xenqemu.formats.migration.wrapping import Unwrapper
 from xenqemu.host.domain_state import require_running
 from xenqemu.host.peer.peer import Peer
 from xenqemu.host.peer.rendezvous import Meeting
-from xenqemu.host.protocol import BuildOptions, Host, Needs
+from xenqemu.host.protocol import BuildOptions, Domain, Host, Needs
 from xenqemu.host.xenstore.names import INCOMING
 from xenqemu.operations import guest_leases
 from xenqemu.operations.events import Observer, Phase, unobserved
@@ -77,7 +77,7 @@ def receive(
                 job.finish()
                 if not paused:
                     _announce(host, domid, config)
-                    require_running(host, domid)
+                    require_running(host, Domain(domid, config.uuid, config.name, config.type))
     except BaseException:
         if job.undone and peer.handshake.state is State.FAILED:
             _tell(peer, Message.BACK)

@@ -19,7 +19,7 @@ from xenqemu.formats.stream import xl
 from xenqemu.formats.stream.detect import Kind, detect
 from xenqemu.formats.stream.source import Source
 from xenqemu.host.domain_state import require_running
-from xenqemu.host.protocol import BuildOptions, Host, Needs
+from xenqemu.host.protocol import BuildOptions, Domain, Host, Needs
 from xenqemu.operations.events import Observer, Phase, unobserved
 from xenqemu.operations.inspect import Outline
 from xenqemu.operations.journal import steps
@@ -77,16 +77,17 @@ def restore(
             if not paused:
                 with job.phase(Phase.RELEASE):
                     before_run()
-                    _let_run(host, domid, used.uuid, job)
+                    _let_run(host, Domain(domid, used.uuid, used.name, used.type), job)
     return Restored(domid, record)
 
 
-def _let_run(host: Host, domid: int, uuid: str, job: Journal) -> None:
+def _let_run(host: Host, domain: Domain, job: Journal) -> None:
+    domid = domain.domid
     steps.cont(host, domid)  # as libxl does: a confined QEMU waits for it
     meaning = f"domain {domid} may have run already: it is the guest now"
     unpause = partial(host.hypervisor.unpause, domid)
-    job.commit(unpause, steps.Commit(steps.has_run(domid, uuid), meaning))
-    require_running(host, domid)
+    job.commit(unpause, steps.Commit(steps.has_run(domid, domain.uuid), meaning))
+    require_running(host, domain)
 
 
 def _opened(path: Path) -> BinaryIO:

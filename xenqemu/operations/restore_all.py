@@ -79,7 +79,7 @@ def _taken_back(kept: Kept) -> str:
 def _found(host: Host, kept: Kept, plan: RestoreAll, tell: Teller) -> _Running | None:
     """Look for a guest that was let run before, by somebody who then ended too early."""
     try:
-        return _Running(kept, find(host, kept.name), Deadline.after(plan.proof))
+        return _Running(kept, find(host, kept.name).domid, Deadline.after(plan.proof))
     except HostError as error:
         text = f"it was brought back, and nobody saw it run on ({error}); its record is {kept.ran}"
         tell(Outcome(kept.name, How.FAILED, text))

@@ -16,14 +16,14 @@ from xenqemu.errors import HostError
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream.detect import Kind
 from xenqemu.host.precopy import Iteration, PrecopyOptions
-from xenqemu.host.protocol import Host
+from xenqemu.host.protocol import Domain, Host
 from xenqemu.operations.compact import compact
 from xenqemu.operations.events import Observer, Phase, unobserved
 from xenqemu.operations.inspect import Outline
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.log import About
 from xenqemu.operations.journal.operation import Journal, begin
-from xenqemu.operations.outgoing_guest import UNKNOWN_CHANGES, Guest
+from xenqemu.operations.outgoing_guest import UNKNOWN_CHANGES, Guest, written_config
 from xenqemu.operations.save_file import room_for, room_for_rest
 from xenqemu.operations.verify import verify
 from xenqemu.system.staged_file import Draft, staged
@@ -37,9 +37,9 @@ class After(Enum):
     PAUSE = "pause"
 
 
-def suspend(
+def save(
     host: Host,
-    domid: int,
+    domain: Domain,
     path: Path,
     *,
     after: After = After.DESTROY,
@@ -51,7 +51,7 @@ def suspend(
     timeout: float = math.inf,
     observe: Observer = unobserved,
 ) -> Outline:
-    """Save domain `domid` to `path` and return what the record holds.
+    """Save a running domain to `path` and return what the record holds.
 
     `config` takes the place of the domain's own; with `keep_domid` a restore asks for the same
     id, else for any, as with `xl save`.  With `precopy` the guest runs while it is saved, until
@@ -63,19 +63,21 @@ def suspend(
     Raises what the tree in `xenqemu.errors` says; unless it is a `PastReturn` or `Stranded`, the
     guest is as it was.  `path` is as it was too, or (never with `After.DESTROY`) whole already.
     """
-    own = host.config(domid)
-    config = (config.with_extra(own.extra) if config else own).with_domid(domid * keep_domid)
-    about = About("save", domid, own.name, own.uuid, str(path.absolute()))
+    own = host.config(domain.domid)
+    config = written_config(domain, own, config, keep_domid=keep_domid)
+    about = About("save", domain.domid, domain.name, domain.uuid, str(path.absolute()))
     with (
         Journal(host, begin(host, about), observe, timeout) as job,
         staged(path) as draft,
         staged(path) as smaller,
     ):
-        guest = Guest(host, domid, own.uuid, job)
+        guest = Guest(host, domain, job)
         with job.phase(Phase.CHECK):
             guest.require_savable()
             if precopy and not guest.may_run():
-                raise HostError(f"domain {domid} cannot be saved while it runs: {UNKNOWN_CHANGES}")
+                raise HostError(
+                    f"domain {guest.domid} cannot be saved while it runs: {UNKNOWN_CHANGES}"
+                )
             job.leaving(steps.clear(draft.traces))
             draft.create()
             draft.reserve(room_for(config, guest.memory))

@@ -133,7 +133,11 @@ class Move:
             patch.setattr(migrating, "receiver_by", receiver_by)
             patch.setattr(migrating, "agree", lambda *_: Agreement("", self.features))
             return migrating.migrate(
-                self.source.host, 1, ROUTE, precopy=self.precopy, observe=self.source.observe
+                self.source.host,
+                self.source.domain(),
+                ROUTE,
+                precopy=self.precopy,
+                observe=self.source.observe,
             )
 
     def take(self, incoming: IO[bytes], outgoing: IO[bytes]) -> object:

@@ -194,7 +194,7 @@ from xenqemu.host.xen.library import running_version
 from xenqemu.host.xen.memory.helper_memory import HelperMemory
 from xenqemu.operations.save_file import write_record
 host = XenHost()
-domid = domain_state.find(host, "pvh")
+domid = domain_state.find(host, "pvh").domid
 version = running_version()
 memory = HelperMemory(
     domid,

@@ -20,12 +20,14 @@ from xenqemu.formats.migration.stream_chunks import READY
 from xenqemu.host import domain_state
 from xenqemu.host.peer.route import Route
 from xenqemu.host.precopy import PrecopyOptions
+from xenqemu.host.protocol import Domain
 from xenqemu.lab.lab_host import Lab
 from xenqemu.operations.journal.log import Ledger
 from xenqemu.version import VERSION
 
 BANNER = WORDS[Message.BANNER][1]
 TOKEN = "0123abcd"
+WEB = Domain(5, "c52dca42-e6df-11f1-a061-0df29b9903a9", "web", "hvm")
 
 
 @pytest.fixture
@@ -33,13 +35,12 @@ def asked(monkeypatch: pytest.MonkeyPatch):
     """What `migrate` asks of the operation, where there is a domain 5."""
     seen = []
 
-    def migrate_domain(host, domid, route, **options):
-        seen.append((domid, route, options))
+    def migrate_domain(host, domain, route, **options):
+        seen.append((domain, route, options))
         options["listener"]("said \x1b there")
 
     monkeypatch.setattr(migration, "migrate_domain", migrate_domain)
-    monkeypatch.setattr(domain_state, "find", lambda _host, who: {"web": 5}[who])
-    monkeypatch.setattr(domain_state, "name_of", lambda _host, _domid: "web")
+    monkeypatch.setattr(domain_state, "find", lambda _host, who: {"web": WEB}[who])
     return seen
 
 
@@ -67,8 +68,8 @@ def test_what_is_asked_for(run, asked, words, route, options):
     done = run("--host", "lab:/nowhere", "migrate", *words)
     assert (done.code, done.err) == (0, "said \\x1b there\n")
     assert done.out == f"migrated web to {route.host}\n"
-    ((domid, found, given),) = asked
-    assert (domid, found) == (5, route)
+    ((domain, found, given),) = asked
+    assert (domain, found) == (WEB, route)
     plain = {
         "options": (),
         "config": None,

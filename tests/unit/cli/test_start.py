@@ -17,7 +17,7 @@ print(*sys.modules)
 """
 
 QEMU = {"asyncio", "qemu.qmp", "xenqemu.host.qemu.qmp"}
-OPERATIONS = {f"xenqemu.operations.{name}" for name in ("suspend", "restore", "migrate", "recover")}
+OPERATIONS = {f"xenqemu.operations.{name}" for name in ("save", "restore", "migrate", "recover")}
 
 
 def loaded(act: str) -> set[str]:
@@ -41,7 +41,7 @@ def test_to_know_what_is_wanted_takes_no_operation(words: list[str]) -> None:
 
 @pytest.mark.parametrize(
     ("name", "operations"),
-    [("saving", {"suspend"}), ("restoring", {"restore"}), ("files", set()), ("devices", set())],
+    [("saving", {"save"}), ("restoring", {"restore"}), ("files", set()), ("devices", set())],
 )
 def test_a_command_loads_its_own_operation(name: str, operations: set[str]) -> None:
     there = loaded(module(name))

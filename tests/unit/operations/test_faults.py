@@ -22,7 +22,7 @@ from xenqemu.host.precopy import PrecopyOptions
 from xenqemu.operations.journal.log import Ledger
 from xenqemu.operations.recover import recover
 from xenqemu.operations.restore import restore
-from xenqemu.operations.save import After, suspend
+from xenqemu.operations.save import After, save
 from xenqemu.operations.save_devices import save_devices
 
 OLDER = b"older"
@@ -142,7 +142,7 @@ def do_what_is_left(run: Run) -> None:
 
 def suspending(after: After, older: bytes | None, **options: Any) -> Operation:
     def run(world: World, path: Path) -> object:
-        return suspend(world.host, 1, path, after=after, observe=world.observe, **options)
+        return save(world.host, world.domain(), path, after=after, observe=world.observe, **options)
 
     def judge(run: Run) -> None:
         guest = run.world.guests.get(1)
@@ -177,7 +177,7 @@ def restoring(paused: bool) -> Operation:
     def prepare(path: Path) -> World:
         world = World()
         with world.watching():
-            suspend(world.host, 1, path)
+            save(world.host, world.domain(), path)
         return World(guests={})
 
     def run(world: World, path: Path) -> object:
@@ -203,7 +203,7 @@ def restoring(paused: bool) -> Operation:
 
 def saving_devices(older: bytes | None) -> Operation:
     def run(world: World, path: Path) -> object:
-        return save_devices(world.host, 1, path)
+        return save_devices(world.host, world.domain(), path)
 
     def judge(run: Run) -> None:
         assert run.world.running() == [1]

@@ -9,7 +9,8 @@ from xenqemu.errors import Cancelled, HostError, HostTimeout, NotConverged, Roll
 from xenqemu.host.precopy import Iteration, PrecopyOptions
 from xenqemu.operations.cancel import cancel
 from xenqemu.operations.events import Event, Kind, Phase
-from xenqemu.operations.save import After, suspend
+from xenqemu.operations.save import After
+from xenqemu.operations.save import save as save_domain
 
 QUIESCE = ["hypervisor.suspend", "device_model.stop", "device_model.save"]
 MEMORY = ["memory.save_live", *QUIESCE, "memory.rest", "memory.stop"]
@@ -31,7 +32,9 @@ def world():
 def save(world, path, after=After.CONTINUE, **options):
     options = {"precopy": PrecopyOptions()} | options
     with world.watching():
-        return suspend(world.host, 1, path, after=after, observe=world.observe, **options)
+        return save_domain(
+            world.host, world.domain(), path, after=after, observe=world.observe, **options
+        )
 
 
 @pytest.mark.parametrize("after", After)
@@ -137,13 +140,19 @@ def test_the_room_for_the_rest_is_asked_for_before_the_freeze(world, tmp_path, m
     assert not frozen
 
 
-def test_a_save_that_is_cancelled_between_rounds(world, tmp_path):
+def test_a_save_that_is_cancelled_between_iterations(world, tmp_path):
     def observe(event):
         if event.kind is Kind.ITERATION and event.iteration.number == 1:
             with pytest.raises(HostTimeout):  # it is we who are to end
                 cancel(world.host, "1", 0.0)
 
     with pytest.raises(RolledBack) as caught:
-        suspend(world.host, 1, tmp_path / "record", precopy=PrecopyOptions(), observe=observe)
+        save_domain(
+            world.host,
+            world.domain(),
+            tmp_path / "record",
+            precopy=PrecopyOptions(),
+            observe=observe,
+        )
     assert isinstance(caught.value.__cause__, Cancelled)
     assert not world.guests[1].noted

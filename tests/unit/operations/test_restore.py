@@ -27,7 +27,7 @@ from xenqemu.errors import (
 from xenqemu.formats.stream import xl
 from xenqemu.operations.events import Event, Kind, Phase
 from xenqemu.operations.restore import restore
-from xenqemu.operations.save import suspend
+from xenqemu.operations.save import save
 
 BUILD = ["host.build", "memory.load"]
 
@@ -37,7 +37,7 @@ def saved(tmp_path):
     """The record of a guest that is gone, and the guest."""
     world = World()
     guest = world.guests[1]
-    suspend(world.host, 1, tmp_path / "record")
+    save(world.host, world.domain(), tmp_path / "record")
     return tmp_path / "record", guest
 
 
@@ -70,7 +70,7 @@ def test_guest_lands_paused(world, saved):
 def test_guest_without_a_device_model(world, tmp_path):
     source = World(has_device_model=False)
     source.guests[1].config = config("pvh")
-    suspend(source.host, 1, tmp_path / "record")
+    save(source.host, source.domain(), tmp_path / "record")
     world.has_device_model = False
     restore(world.host, tmp_path / "record")
     assert world.acts() == [*BUILD, "hypervisor.unpause"]

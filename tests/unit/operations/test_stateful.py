@@ -19,7 +19,7 @@ from xenqemu.operations.events import Kind
 from xenqemu.operations.journal.log import Ledger
 from xenqemu.operations.recover import recover
 from xenqemu.operations.restore import restore
-from xenqemu.operations.save import After, suspend
+from xenqemu.operations.save import After, save
 
 WORDS = ("as it was", "it is undone", "left to do", "is the guest now")
 """What an error says where something was begun: where the guest is, or what to do."""
@@ -68,7 +68,10 @@ class Host(RuleBasedStateMachine):
     def save(self, after, fault, name):
         (domid,) = self.world.running()
         self.operate(
-            lambda: suspend(self.world.host, domid, self.folder / name, after=after), fault
+            lambda: save(
+                self.world.host, self.world.domain(domid), self.folder / name, after=after
+            ),
+            fault,
         )
 
     @rule(fault=FAULTS, paused=st.booleans(), data=st.data())
@@ -90,8 +93,12 @@ class Host(RuleBasedStateMachine):
                     Ledger(self.world.host.journals).cancel(found)
 
         def operation():
-            suspend(
-                self.world.host, domid, self.folder / "c", after=After.CONTINUE, observe=observe
+            save(
+                self.world.host,
+                self.world.domain(domid),
+                self.folder / "c",
+                after=After.CONTINUE,
+                observe=observe,
             )
 
         self.operate(operation, None)

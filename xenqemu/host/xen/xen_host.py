@@ -23,6 +23,7 @@ from xenqemu.host.disk.lease import Party
 from xenqemu.host.party_deadlines import PATIENCE, Deadlines
 from xenqemu.host.protocol import (
     BuildOptions,
+    Domain,
     DomainInfo,
     GuestMemory,
     Needs,
@@ -104,11 +105,9 @@ class XenHost:
         """Return the ids of the domains of that name and uuid, half-made ones too."""
         return [domid for domid, *found in self._names() if found == [name, f"/vm/{uuid}"]]
 
-    def rivals(self, domid: int) -> list[str]:
+    def rivals(self, domain: Domain) -> list[str]:
         """Return the programs of xl that work on a domain just now."""
-        with self.store() as store:
-            name = store.read(f"/local/domain/{domid}/name") or ""
-        return rivals(domid, name, self._xen.version)
+        return rivals(domain, self._xen.version)
 
     def party(self, uuid: str) -> Party:
         """Return who a guest of this host is to other hosts, as our block script has it too."""

@@ -12,7 +12,7 @@ from xenqemu.operations.journal.log import About, Entry, Found
 from xenqemu.operations.journal.steps import Commit, Step
 from xenqemu.operations.journal.story import CERTAIN, COMMITTED, Registered, Role, Story
 from xenqemu.operations.restore import restore
-from xenqemu.operations.save import After, suspend
+from xenqemu.operations.save import After, save
 from xenqemu.operations.save_devices import save_devices
 
 UUID = "c52dca42-e6df-11f1-a061-0df29b9903a9"
@@ -45,16 +45,16 @@ def told(*lines):
 
 
 def saving(after):
-    return lambda world, path: suspend(world.host, 1, path, after=after)
+    return lambda world, path: save(world.host, world.domain(), path, after=after)
 
 
 def saving_nothing(world, path):
     world.guests[1].pages.pop(0xFEFFC)  # without that page it cannot be brought back
-    suspend(world.host, 1, path)
+    save(world.host, world.domain(), path)
 
 
 def bringing_back(world, path):
-    suspend(world.host, 1, path)
+    save(world.host, world.domain(), path)
     restore(world.host, path)
 
 
@@ -62,7 +62,7 @@ OPERATIONS = {
     **{f"save, {after.value}": saving(after) for after in After},
     "save that fails": saving_nothing,
     "save and restore": bringing_back,
-    "device save": lambda world, path: save_devices(world.host, 1, path),
+    "device save": lambda world, path: save_devices(world.host, world.domain(), path),
 }
 
 
