@@ -127,8 +127,8 @@ xenqemu/operations/save.py | tests/unit/operations/test_save.py
 a record is spent only once its guest was let run
 xenqemu/operations/restore.py | tests/unit/operations/test_restore_all.py
 -                    before_run()
--                    _let_run(host, domid, used.uuid, job)
-+                    _let_run(host, domid, used.uuid, job)
+-                    _let_run(host, Domain(domid, used.uuid, used.name, used.type), job)
++                    _let_run(host, Domain(domid, used.uuid, used.name, used.type), job)
 +                    before_run()
 
 no answer to GO is taken for a guest that stayed

@@ -356,6 +356,12 @@ class Host:
     def close(self) -> None:
         """Hold nothing open."""
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
     def domids(self) -> list[int]:
         return self._world.call("host.domids", lambda: sorted(self._world.guests))
 

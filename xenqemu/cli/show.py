@@ -26,6 +26,11 @@ def complain(text: str) -> None:
     print(f"xenqemu: {shown}", file=sys.stderr)  # noqa: T201  this is the program's voice
 
 
+def aside(text: str) -> None:
+    """Say something to people on the standard error, at once: the output may be the wire."""
+    print(printable(text), file=sys.stderr, flush=True)  # noqa: T201  not for the output
+
+
 def printable(text: str) -> str:
     """Return `text` with everything that is no visible character written as in Python."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

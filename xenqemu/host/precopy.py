@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from xenqemu.option import documented, option
+
 
 class Step(Enum):
     """What comes after an iteration."""
@@ -47,24 +49,29 @@ class Iteration:
         return self.look + self.changed * a_page
 
 
-@dataclass(frozen=True)
+@documented
+@dataclass(frozen=True, kw_only=True)
 class PrecopyOptions:
-    """When a guest that runs while it is saved is suspended for the rest."""
+    """When a guest that runs while its memory is written is suspended for the rest."""
 
-    iterations: int = 5
-    """So many iterations at most."""
-
-    threshold: int = 50
-    """Pages: suspend the guest when no more are left to be written."""
-
-    max_downtime: float | None = None
-    """Seconds: suspend the guest when no longer downtime is expected, None for by the threshold."""
-
-    bandwidth: int | None = None
-    """Bytes a second while the guest runs, None for no limit."""
-
-    give_up: bool = False
-    """Leave the guest alone if it changes too fast for that, rather than suspend it even so."""
+    max_downtime: float | None = option(
+        None,
+        "The longest downtime, as 300ms or 2s: suspend it when no longer one is expected.",
+        flag="--max-downtime",
+        metavar="TIME",
+    )
+    iterations: int = option(5, "At most so many iterations.", flag="--iterations", metavar="N")
+    threshold: int = option(
+        50, "Suspend it when no more are left to be written.", flag="--threshold", metavar="PAGES"
+    )
+    bandwidth: int | None = option(
+        None, "Bytes a second while it runs, as 100M.", flag="--bandwidth", metavar="SIZE"
+    )
+    give_up: bool = option(
+        False,
+        "Leave it alone if it changes too fast, rather than suspend it for longer.",
+        flag="--give-up",
+    )
 
 
 def decide(options: PrecopyOptions, iterations: Sequence[Iteration]) -> Step:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 
 from xenqemu.errors import HostTimeout, XenqemuError
 from xenqemu.formats.config.domain_config import DomainConfig
@@ -277,6 +277,12 @@ class Host(Protocol):
 
     def close(self) -> None:
         """Give back what the host holds open; it may be used again."""
+
+    def __enter__(self) -> Self:
+        """Return the host, which is closed behind the block."""
+
+    def __exit__(self, *error: object) -> None:
+        """Close it."""
 
 
 def collected(checks: Iterable[Callable[[], None]]) -> Iterator[XenqemuError]:

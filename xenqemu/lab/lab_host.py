@@ -21,6 +21,7 @@ import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 from xenqemu.errors import HostError, HostTimeout, XenqemuError
 from xenqemu.formats.config.domain_config import DomainConfig
@@ -218,6 +219,12 @@ class Lab:
 
     def close(self) -> None:
         """Do nothing: every connection is given back at once."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def _forget_ended(self, store: Store) -> None:
         """Remove the nodes of domains that had ended since xenstored kept its state last."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,7 +44,7 @@ def restore_all(
     `tell` hears of each, whatever becomes of it: one that fails keeps no other from coming back,
     and keeps its record.  Each is brought back with `around` around that.
     """
-    with closing(open_host()) as host:
+    with open_host() as host:
         running = [each for kept in spent(folder) if (each := _found(host, kept, plan, tell))]
         for kept in saved(folder, plan.first):
             try:

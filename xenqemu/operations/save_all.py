@@ -12,12 +12,12 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
-from contextlib import closing
 
 from xenqemu.errors import Forbidden, HostError, HostTimeout, PastReturn, XenqemuError
 from xenqemu.host.domain_state import DomainState, identity, state
 from xenqemu.host.protocol import Domain, Host, RunState
 from xenqemu.operations.journal.log import Ledger
+from xenqemu.operations.options import SaveOptions
 from xenqemu.operations.outcome import Around, How, Outcome, Teller, nothing_around, words
 from xenqemu.operations.save import save as save_domain
 from xenqemu.operations.saved_guests import Kept
@@ -46,7 +46,7 @@ def save_all(
     what goes on, and goes on itself.
     """
     deadline = Deadline.after(plan.deadline)
-    with closing(open_host()) as host:
+    with open_host() as host:
         guests = _guests(host)
         choices = {guest: _choice(guest.name, plan, own) for guest in guests}
         stopping = _Stopping(host, tell)
@@ -59,10 +59,12 @@ def save_all(
         def save(guest: Domain) -> Kept:
             kept = _kept(guest, plan, deadline)
             with (
-                closing(open_host()) as mine,
+                open_host() as mine,
                 around("save", domid=guest.domid, name=guest.name, file=str(kept.path)),
             ):
-                save_domain(mine, guest, kept.path, check=check, timeout=deadline.left)
+                save_domain(
+                    mine, guest, kept.path, SaveOptions(verify=check, timeout=deadline.left)
+                )
             return kept
 
         def note(guest: Domain, done: Future[Kept]) -> None:

@@ -24,14 +24,14 @@ from xenqemu.formats.migration.handshake import Role
 from xenqemu.host.disk import lease
 from xenqemu.host.party_deadlines import Deadlines
 from xenqemu.host.peer.peer import Peer
-from xenqemu.host.peer.route import Route
 from xenqemu.host.peer.wire import Wire
 from xenqemu.host.precopy import PrecopyOptions
 from xenqemu.operations import migrate as migrating
+from xenqemu.operations.options import MigrateOptions, ReceiveOptions
 from xenqemu.operations.preflight import Agreement
 from xenqemu.operations.receive import receive
 
-ROUTE = Route("there")
+THERE = "there"
 PATIENT = Deadlines(peer_banner=30, peer_stall=30, peer_ready=30, peer_message=30)
 TIMEOUT = 60
 """Seconds after which a side that hangs is ended, by SIGALRM."""
@@ -135,8 +135,8 @@ class Move:
             return migrating.migrate(
                 self.source.host,
                 self.source.domain(),
-                ROUTE,
-                precopy=self.precopy,
+                THERE,
+                MigrateOptions(precopy=self.precopy),
                 observe=self.source.observe,
             )
 
@@ -146,7 +146,7 @@ class Move:
         return receive(
             self.target.host,
             peer,
-            paused=self.paused,
+            ReceiveOptions(paused=self.paused),
             features=self.features,
             observe=self.target.observe,
         )

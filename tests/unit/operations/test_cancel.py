@@ -10,7 +10,8 @@ from xenqemu.errors import Cancelled, HostError, HostTimeout, RolledBack
 from xenqemu.operations.cancel import cancel
 from xenqemu.operations.events import Kind, Phase
 from xenqemu.operations.journal.log import Ledger
-from xenqemu.operations.save import After, save
+from xenqemu.operations.options import After, SaveOptions
+from xenqemu.operations.save import save
 from xenqemu.system.cancellation import patiently
 
 
@@ -38,7 +39,7 @@ class Saving:
 
     def _run(self, world, path, after):
         try:
-            save(world.host, world.domain(), path, after=after, observe=self._observe)
+            save(world.host, world.domain(), path, SaveOptions(after=after), observe=self._observe)
         except (HostError, Cancelled, RolledBack) as error:
             self.error = error
 

@@ -9,7 +9,7 @@ from xenqemu.errors import Cancelled, HostError, HostTimeout, NotConverged, Roll
 from xenqemu.host.precopy import Iteration, PrecopyOptions
 from xenqemu.operations.cancel import cancel
 from xenqemu.operations.events import Event, Kind, Phase
-from xenqemu.operations.save import After
+from xenqemu.operations.options import After, SaveOptions
 from xenqemu.operations.save import save as save_domain
 
 QUIESCE = ["hypervisor.suspend", "device_model.stop", "device_model.save"]
@@ -33,7 +33,11 @@ def save(world, path, after=After.CONTINUE, **options):
     options = {"precopy": PrecopyOptions()} | options
     with world.watching():
         return save_domain(
-            world.host, world.domain(), path, after=after, observe=world.observe, **options
+            world.host,
+            world.domain(),
+            path,
+            SaveOptions(after=after, **options),
+            observe=world.observe,
         )
 
 
@@ -47,7 +51,7 @@ def test_order_of_acts(world, tmp_path, after):
 @pytest.mark.parametrize("compacted", [False, True])
 def test_the_record_holds_the_guest_as_it_was_frozen(world, tmp_path, compacted):
     guest = world.guests[1]
-    found = save(world, tmp_path / "record", compacted=compacted)
+    found = save(world, tmp_path / "record", compact=compacted)
     copy = loaded(tmp_path / "record")
     assert (copy.config, copy.pages, copy.tick) == (guest.config, guest.pages, guest.tick)
     assert copy.tick == 43
@@ -57,7 +61,7 @@ def test_the_record_holds_the_guest_as_it_was_frozen(world, tmp_path, compacted)
 
 
 def test_the_guest_goes_on_before_its_record_is_compacted(world, tmp_path):
-    save(world, tmp_path / "record", compacted=True)
+    save(world, tmp_path / "record", compact=True)
     told = [(event.phase, event.kind) for event in world.events]
     assert told.index((Phase.RELEASE, Kind.DONE)) < told.index((Phase.COMPACT, Kind.STARTED))
     assert told.index((Phase.COMPACT, Kind.DONE)) < told.index((Phase.VERIFY, Kind.STARTED))
@@ -151,7 +155,7 @@ def test_a_save_that_is_cancelled_between_iterations(world, tmp_path):
             world.host,
             world.domain(),
             tmp_path / "record",
-            precopy=PrecopyOptions(),
+            SaveOptions(precopy=PrecopyOptions()),
             observe=observe,
         )
     assert isinstance(caught.value.__cause__, Cancelled)

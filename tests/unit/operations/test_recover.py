@@ -8,9 +8,10 @@ from xenqemu.operations.events import Kind, Phase
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.log import About, Ledger
 from xenqemu.operations.journal.operation import Journal, begin
+from xenqemu.operations.options import After, SaveOptions
 from xenqemu.operations.recover import recover, unfinished
 from xenqemu.operations.restore import restore
-from xenqemu.operations.save import After, save
+from xenqemu.operations.save import save
 
 UUID = World().guests[1].config.uuid
 
@@ -28,7 +29,7 @@ def killed(world, path, phase, after=After.DESTROY, kind=Kind.STARTED):
             world._die()
 
     assert world.outlive(
-        lambda: save(world.host, world.domain(), path, after=after, observe=observe)
+        lambda: save(world.host, world.domain(), path, SaveOptions(after=after), observe=observe)
     )
 
 

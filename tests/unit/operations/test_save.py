@@ -9,8 +9,8 @@ from xenqemu.errors import BadRecord, HostError, HostTimeout, RolledBack, UsageE
 from xenqemu.host.protocol import MaySuspendYet
 from xenqemu.operations.events import Event, Kind, Phase
 from xenqemu.operations.journal.log import Ledger
+from xenqemu.operations.options import After, SaveOptions
 from xenqemu.operations.recover import recover
-from xenqemu.operations.save import After
 from xenqemu.operations.save import save as save_domain
 
 QUIESCE = ["hypervisor.suspend", "device_model.stop", "device_model.save"]
@@ -31,7 +31,9 @@ def world():
 
 def save(world, path, after=After.DESTROY):
     with world.watching():
-        return save_domain(world.host, world.domain(), path, after=after, observe=world.observe)
+        return save_domain(
+            world.host, world.domain(), path, SaveOptions(after=after), observe=world.observe
+        )
 
 
 @pytest.mark.parametrize("after", After)
@@ -204,7 +206,10 @@ def test_state_is_the_one_of_the_moment(tmp_path):
 def test_given_config_replaces_the_guests_own_but_for_what_is_ours(world, tmp_path):
     given = config(vcpus=2).with_name("other")
     found = save_domain(
-        world.host, world.domain(), tmp_path / "record", config=given, after=After.CONTINUE
+        world.host,
+        world.domain(),
+        tmp_path / "record",
+        SaveOptions(config=given, after=After.CONTINUE),
     )
     assert found.config == given.with_extra(world.guests[1].config.extra)
 
@@ -212,7 +217,10 @@ def test_given_config_replaces_the_guests_own_but_for_what_is_ours(world, tmp_pa
 @pytest.mark.parametrize(("keep", "domid"), [(False, 0), (True, 1)])
 def test_record_asks_for_the_same_id_if_told(world, tmp_path, keep, domid):
     found = save_domain(
-        world.host, world.domain(), tmp_path / "record", keep_domid=keep, after=After.CONTINUE
+        world.host,
+        world.domain(),
+        tmp_path / "record",
+        SaveOptions(keep_domid=keep, after=After.CONTINUE),
     )
     assert found.config.domid == domid
 
@@ -301,14 +309,16 @@ def test_too_little_room_is_refused_with_both_numbers(world, tmp_path, monkeypat
 def test_record_that_is_not_to_be_read_back(world, tmp_path):
     world.guests[1].pages.pop(0xFEFFC)  # which would be seen
     with world.watching():
-        found = save_domain(world.host, world.domain(), tmp_path / "record", check=False)
+        found = save_domain(
+            world.host, world.domain(), tmp_path / "record", SaveOptions(verify=False)
+        )
     assert world.acts() == [*QUIESCE, "memory.save", *PUBLISH, "host.destroy"]
     assert found.size == (tmp_path / "record").stat().st_size
 
 
 def test_all_of_it_has_a_deadline(world, tmp_path):
     with pytest.raises(HostTimeout, match="all of it was to take 1e-09 s at most"):
-        save_domain(world.host, world.domain(), tmp_path / "record", timeout=1e-9)
+        save_domain(world.host, world.domain(), tmp_path / "record", SaveOptions(timeout=1e-9))
     assert world.acts() == []
 
 

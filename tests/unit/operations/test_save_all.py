@@ -223,13 +223,13 @@ def test_an_interrupt_takes_back_what_goes_on(folder, monkeypatch):
     really = module.save_domain
     begun = threading.Event()
 
-    def slowly(host, domain, path, **options):
+    def slowly(host, domain, path, options):
         def observe(event):
             if event.total:  # memory is being written
                 begun.set()
                 ended.wait(20)
 
-        return really(host, domain, path, observe=observe, **options)
+        return really(host, domain, path, options, observe=observe)
 
     def interrupt():
         begun.wait(20)

@@ -17,9 +17,10 @@ from tests.doubles.fake_host import Fault, How, World, loaded, text
 from xenqemu.errors import OperationError, XenqemuError
 from xenqemu.operations.events import Kind
 from xenqemu.operations.journal.log import Ledger
+from xenqemu.operations.options import After, RestoreOptions, SaveOptions
 from xenqemu.operations.recover import recover
 from xenqemu.operations.restore import restore
-from xenqemu.operations.save import After, save
+from xenqemu.operations.save import save
 
 WORDS = ("as it was", "it is undone", "left to do", "is the guest now")
 """What an error says where something was begun: where the guest is, or what to do."""
@@ -69,7 +70,10 @@ class Host(RuleBasedStateMachine):
         (domid,) = self.world.running()
         self.operate(
             lambda: save(
-                self.world.host, self.world.domain(domid), self.folder / name, after=after
+                self.world.host,
+                self.world.domain(domid),
+                self.folder / name,
+                SaveOptions(after=after),
             ),
             fault,
         )
@@ -78,7 +82,7 @@ class Host(RuleBasedStateMachine):
     @precondition(lambda self: self.records() and not self.world.guests)
     def bring_back(self, fault, paused, data):
         record = data.draw(st.sampled_from(self.records()))
-        self.operate(lambda: restore(self.world.host, record, paused=paused), fault)
+        self.operate(lambda: restore(self.world.host, record, RestoreOptions(paused=paused)), fault)
 
     @rule(phase=st.integers(0, 6))
     @precondition(lambda self: self.world.running())
@@ -97,7 +101,7 @@ class Host(RuleBasedStateMachine):
                 self.world.host,
                 self.world.domain(domid),
                 self.folder / "c",
-                after=After.CONTINUE,
+                SaveOptions(after=After.CONTINUE),
                 observe=observe,
             )
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from xenqemu.errors import HostError, XenqemuError
 from xenqemu.formats.config.domain_config import DomainConfig
@@ -193,6 +193,12 @@ class XenHost:
         xen = self.__dict__.pop("_xen", None)
         if xen is not None:
             xen.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def _existing(self, domid: int) -> DomainInfo:
         info = self.hypervisor.info(domid)

@@ -11,8 +11,9 @@ from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.log import About, Entry, Found
 from xenqemu.operations.journal.steps import Commit, Step
 from xenqemu.operations.journal.story import CERTAIN, COMMITTED, Registered, Role, Story
+from xenqemu.operations.options import After, SaveOptions
 from xenqemu.operations.restore import restore
-from xenqemu.operations.save import After, save
+from xenqemu.operations.save import save
 from xenqemu.operations.save_devices import save_devices
 
 UUID = "c52dca42-e6df-11f1-a061-0df29b9903a9"
@@ -45,7 +46,7 @@ def told(*lines):
 
 
 def saving(after):
-    return lambda world, path: save(world.host, world.domain(), path, after=after)
+    return lambda world, path: save(world.host, world.domain(), path, SaveOptions(after=after))
 
 
 def saving_nothing(world, path):

@@ -1,4 +1,4 @@
-"""The commands on the lab: the embedded host."""
+"""`xenqemu lab …`: the embedded host."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 
 from xenqemu.choose_host import open_host
 from xenqemu.cli import show
-from xenqemu.cli.state import state_fields
+from xenqemu.cli.arguments import Parser, ends
+from xenqemu.cli.domain_fields import state_fields
 from xenqemu.errors import HostError, UsageError
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.config.xl_cfg import MAX_TEXT, GuestConfig
@@ -19,6 +20,33 @@ from xenqemu.lab.console import attach
 from xenqemu.lab.lab_host import Lab
 from xenqemu.lab.ram_file import IMAGE_VERSION
 from xenqemu.settings.xenqemu_conf import read_settings
+
+
+def add_arguments(verb: argparse.ArgumentParser) -> None:
+    """Say what the commands take."""
+    acts = verb.add_subparsers(metavar="ACT", required=True, parser_class=Parser)
+    for name, act, text in (
+        ("up", up, "start a host in a folder"),
+        ("down", down, "end its domains and the host"),
+    ):
+        parser = acts.add_parser(name, help=text)
+        parser.add_argument("folder", metavar="DIR", type=Path, nargs="?")
+        ends(parser, act)
+    parser = acts.add_parser("create", help="start a domain from an xl.cfg")
+    parser.add_argument("-p", dest="paused", action="store_true", help="Leave it paused.")
+    parser.add_argument("--kvm", action="store_true", help="Run it on /dev/kvm, not emulated.")
+    parser.add_argument("config", metavar="CFG", type=Path)
+    ends(parser, create)
+    ends(acts.add_parser("list", help="the domains there are"), list_domains)
+    for name, act, text in (
+        ("pause", pause, "pause a domain"),
+        ("unpause", unpause, "unpause a paused domain"),
+        ("console", console, "talk to its serial port (leave with Ctrl-])"),
+        ("destroy", destroy, "end a domain at once"),
+    ):
+        parser = acts.add_parser(name, help=text)
+        parser.add_argument("domain", metavar="NAME", help="name or id")
+        ends(parser, act)
 
 
 def up(chosen: argparse.Namespace) -> None:
