@@ -35,13 +35,19 @@ from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream.source import Source
 from xenqemu.host import domain_state
 from xenqemu.host.domain_state import DomainState
+from xenqemu.host.peer.peer import sender_at_standard_streams
 from xenqemu.host.precopy import Iteration, PrecopyOptions
 from xenqemu.host.protocol import Host
 from xenqemu.operations import cancel as canceling
 from xenqemu.operations import inspect as inspecting
+from xenqemu.operations import migrate as migrating
+from xenqemu.operations import receive as receiving
 from xenqemu.operations import recover as recovering
 from xenqemu.operations import restore as restoring
+from xenqemu.operations import restore_all as restoring_all
 from xenqemu.operations import save as saving
+from xenqemu.operations import save_all as saving_all
+from xenqemu.operations import save_devices as saving_devices
 from xenqemu.operations import verify as verifying
 from xenqemu.operations.events import Event, Kind, Observer, Phase, unobserved
 from xenqemu.operations.inspect import Outline
@@ -56,6 +62,7 @@ from xenqemu.operations.options import (
 from xenqemu.operations.outcome import Outcome, Teller
 from xenqemu.operations.recover import Recovered
 from xenqemu.operations.restore import Restored
+from xenqemu.settings.guest_choices import own_choices
 from xenqemu.settings.guest_config import read_config
 from xenqemu.settings.xenqemu_conf import Settings, read_settings
 
@@ -158,11 +165,9 @@ def migrate(
     guest, `ProtocolError` where it says something illegal, `UsageError` for options that cannot be
     told to it, `OutcomeUnknown` if nobody here can tell which copy lives.
     """
-    from xenqemu.operations.migrate import migrate as migrate_domain  # noqa: PLC0415
-
     with _host(host) as here:
         domain = domain_state.find(here, str(who))
-        migrate_domain(here, domain, to, options, observe=observe, listener=listener)
+        migrating.migrate(here, domain, to, options, observe=observe, listener=listener)
 
 
 def receive(
@@ -181,11 +186,8 @@ def receive(
     `RolledBack` if nothing is left of the attempt, `Stranded` if something is, `PastReturn` if the
     guest lives here.
     """
-    from xenqemu.host.peer.peer import sender_at_standard_streams  # noqa: PLC0415
-    from xenqemu.operations.receive import receive as receive_domain  # noqa: PLC0415
-
     with _host(host) as here, sender_at_standard_streams(here.deadlines) as peer:
-        return receive_domain(here, peer, options, observe=observe)
+        return receiving.receive(here, peer, options, observe=observe)
 
 
 def save_devices(who: str | int, file: str | Path, *, host: Host | None = None) -> Outline:
@@ -194,10 +196,8 @@ def save_devices(who: str | int, file: str | Path, *, host: Host | None = None) 
     Raises `HostError` if the domain does not run or has no device model that can be saved,
     `OSError` where `file` cannot be written; the guest runs on.
     """
-    from xenqemu.operations.save_devices import save_devices as save_state  # noqa: PLC0415
-
     with _host(host) as here:
-        return save_state(here, domain_state.find(here, str(who)), Path(file))
+        return saving_devices.save_devices(here, domain_state.find(here, str(who)), Path(file))
 
 
 def save_all(
@@ -213,20 +213,13 @@ def save_all(
     `complain` of what guests' own files say that makes no sense.  Raises `UsageError` for settings
     that make none, `HostError` if the host does not say which domains there are.
     """
-    from xenqemu.operations.save_all import save_all as save_each  # noqa: PLC0415
-    from xenqemu.settings.guest_choices import own_choices  # noqa: PLC0415
-
     settings = with_xendomains(conf)
     own, complaints = own_choices(settings.save_all.configs)
     for complaint in complaints:
         complain(complaint)
     outcomes: list[Outcome] = []
-
-    def note(outcome: Outcome) -> None:
-        outcomes.append(outcome)
-        tell(outcome)
-
-    save_each(opened, settings.save_all, own, note, check=settings.save.verify)
+    note = _noting(outcomes, tell)
+    saving_all.save_all(opened, settings.save_all, own, note, check=settings.save.verify)
     return outcomes
 
 
@@ -241,17 +234,11 @@ def restore_all(
     `opened` opens the host; `tell` hears of each domain at once.  Raises `UsageError` for settings
     that make no sense.
     """
-    from xenqemu.operations.restore_all import restore_all as restore_each  # noqa: PLC0415
-
     settings = with_xendomains(conf)
     outcomes: list[Outcome] = []
-
-    def note(outcome: Outcome) -> None:
-        outcomes.append(outcome)
-        tell(outcome)
-
+    note = _noting(outcomes, tell)
     if settings.restore_all.restore:
-        restore_each(opened, settings.save_all.folder, settings.restore_all, note)
+        restoring_all.restore_all(opened, settings.save_all.folder, settings.restore_all, note)
     return outcomes
 
 
@@ -312,6 +299,16 @@ def _host(given: Host | None) -> Iterator[Host]:
         return
     with open_host() as host:
         yield host
+
+
+def _noting(outcomes: list[Outcome], tell: Teller) -> Teller:
+    """Return what keeps each outcome, and tells it."""
+
+    def note(outcome: Outcome) -> None:
+        outcomes.append(outcome)
+        tell(outcome)
+
+    return note
 
 
 @contextmanager

@@ -75,7 +75,6 @@ BANS = [
 """(files, modules that they do not import, files that may all the same)."""
 
 LATE = {
-    "api.py": "who only saves does not load what migrates",
     "choose_host.py": "a host is loaded where it is worked on",
     "host/xen/concurrent_toolstacks.py": "few hosts have another toolstack at work",
     "host/xen/xen_host.py": "each operation loads what it needs of xl and the helper",
