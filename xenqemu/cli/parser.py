@@ -21,7 +21,7 @@ VERBS = {
     "devices": ("devices_command", "the state of a domain's devices alone"),
     "status": ("status_command", "ask all parties about a domain"),
     "recover": ("recover_command", "end what a killed operation began"),
-    "cancel": ("cancel_command", "end an operation that goes on"),
+    "cancel": ("cancel_command", "end an operation that is running"),
     "save-all": ("save_all_command", "save all domains, as before a shutdown"),
     "restore-all": ("restore_all_command", "bring them all back, as after a boot"),
     "lab": ("lab_command", "the embedded host"),

@@ -67,7 +67,7 @@ def test_a_guest_that_never_settles_is_left_alone_if_that_is_wanted(busy, one, f
     options = ("--live", "--max-downtime", "0", "--give-up", "--iterations", "3")
     done = one.run("save", *options, busy.name, folder / "record")
     assert done.code == 10
-    assert "after 3 rounds" in done.err
+    assert "after 3 iterations" in done.err
     assert "the guest is as it was" in done.err
     assert list(folder.iterdir()) == []
     busy.wait_rewritten()

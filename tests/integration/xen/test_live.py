@@ -143,7 +143,7 @@ def test_a_live_save_that_is_killed_leaves_no_log_on(busy: Bed) -> None:
 def test_a_guest_that_never_settles_is_left_alone_if_that_is_wanted(busy: Bed) -> None:
     done = busy.run(f"{XENQEMU} save --give-up {LIVE} hvm {FILE}", timeout=300)
     assert done.rc == 10
-    assert "after 4 rounds" in done.err
+    assert "after 4 iterations" in done.err
     assert "the guest is as it was" in done.err
     assert busy.run(f"ls {FILE}").rc == 2
     assert dirty_log(busy, "hvm") == "off"
@@ -216,7 +216,7 @@ host.destroy(domid)
 
 
 @ON_417
-def test_the_rounds_of_libxc(bed: Bed) -> None:
+def test_the_iterations_of_libxc(bed: Bed) -> None:
     begin(bed, "pvh")
     bed.put("own.py", OWN)
     told = bed.must(f"python3 /job/own.py {FILE}", timeout=300).split()

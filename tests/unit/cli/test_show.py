@@ -72,7 +72,7 @@ def test_only_notes_are_shown_without_a_terminal(capsys):
 ITERATION = Event(Phase.SAVE, Kind.ITERATION, iteration=Iteration(2, 256, 1 << 20, 0.5, 100, 0.25))
 
 
-def test_rounds_as_lines_of_json(capsys):
+def test_iterations_as_lines_of_json(capsys):
     show.observer(as_lines_of_json=True)(ITERATION)
     assert json.loads(capsys.readouterr().out) == {
         "phase": "save",

@@ -76,7 +76,7 @@ def test_a_guest_that_cannot_be_logged_is_not_touched(world, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_phases_and_rounds(world, tmp_path):
+def test_phases_and_iterations(world, tmp_path):
     save(world, tmp_path / "record")
     told = [
         (event.phase, event.kind, event.iteration and event.iteration.number)

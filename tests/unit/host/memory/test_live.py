@@ -48,7 +48,7 @@ def written(precopy, *changed, suspend=None):
     return acts, reported, steps
 
 
-def test_rounds_until_few_are_left():
+def test_iterations_until_few_are_left():
     acts, reported, steps = written(PrecopyOptions(threshold=2), 6, 3, 1, 2)
     assert acts == [
         "write 6",

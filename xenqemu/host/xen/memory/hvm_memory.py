@@ -7,7 +7,7 @@
     headers  PAGE_DATA…  X86_TSC_INFO  HVM_CONTEXT  [HVM_PARAMS]  END         version 2
 
 A guest that stands still is written once, in the order of its pages.  One that runs is written in
-rounds, by Xen's log of what it writes to; later pages take the place of earlier ones.  Where libxc
+iterations, by Xen's log of what it writes to; later pages take the place of earlier ones.  Where libxc
 would leave out pages that xenpaging holds, this refuses: Xen calls them holes.
 """
 

@@ -85,7 +85,7 @@ def memory(tmp_path: Path, marker: Path) -> Callable[..., HelperMemory]:
     return make
 
 
-def test_the_rounds_of_libxc(memory: Callable[..., HelperMemory]) -> None:
+def test_the_iterations_of_libxc(memory: Callable[..., HelperMemory]) -> None:
     seen = Seen()
     image = seen.save(memory())
     assert image == b"a" * 40000 + b"b" * 8000 + b"c" * 300 + b"-1 7 1 136 0"
