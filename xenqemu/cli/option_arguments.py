@@ -57,7 +57,7 @@ def options_of(chosen: argparse.Namespace, kind: type[T]) -> T:
     return kind(**given)
 
 
-def flags_given(chosen: argparse.Namespace, kind: type[DataclassInstance]) -> list[str]:
+def _flags_given(chosen: argparse.Namespace, kind: type[DataclassInstance]) -> list[str]:
     """Return the flags of the options of a class that were given."""
     return [option_of(each).flag for each in fields(kind) if each.name in chosen]
 
@@ -68,7 +68,7 @@ def _nested(
     """Return the options of `kind` where `flag` was given, or is by default; else None."""
     if getattr(chosen, each.name, each.default is not None):
         return options_of(chosen, kind)
-    for other in flags_given(chosen, kind):
+    for other in _flags_given(chosen, kind):
         raise UsageError(f"{other} goes with {flag}")
     return None
 
