@@ -3,7 +3,7 @@
 
 It is the guest who says so: by the clock of its machine (RTC), which goes on while it is stopped
 (scripts/guest/frozen.S).  One guest does next to nothing, another rewrites memory all the time.
-Machines are shared and noisy, so what counts are ratios: the freeze beside that of `save -c`, and
+Machines are shared and noisy, so what counts are ratios: the downtime beside that of `save -c`, and
 beside the whole of the live save.
 
     bench/live.py [--fill MIB] [--rewrite MIB,PAGES] [--rounds N] [--folder DIR]   DIR: a tmpfs
@@ -54,7 +54,7 @@ def measure(lab: Lab, console: Path, folder: Path) -> dict[str, float]:
         took[what] = timed(
             lambda more=options: run(lab, "save", "-c", *more, "bench", folder / "r")
         )
-        took[f"freeze of {what}"] = (lag(console) - before) / 1000
+        took[f"downtime of {what}"] = (lag(console) - before) / 1000
         (folder / "r").unlink()
     return took
 
@@ -72,9 +72,9 @@ def report(rounds: list[dict[str, float]], guest: str) -> None:
     print(f"{guest}; {len(rounds)} rounds, medians")
     for what, seconds in median.items():
         print(f"    {what:28} {seconds:8.3f} s")
-    frozen = median["freeze of save --live -c"]
-    print(f"    freeze beside that of save -c   {frozen / median['freeze of save -c']:.3f}")
-    print(f"    freeze beside the whole save    {frozen / median['save --live -c']:.3f}")
+    downtime = median["downtime of save --live -c"]
+    print(f"    downtime beside that of save -c   {downtime / median['downtime of save -c']:.3f}")
+    print(f"    downtime beside the whole save    {downtime / median['save --live -c']:.3f}")
 
 
 if __name__ == "__main__":

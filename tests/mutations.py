@@ -114,7 +114,7 @@ xenqemu/operations/journal/log.py | tests/unit/operations/journal/test_folder.py
 -        return Found(path, about, tuple(rest), len(text) - len(cut_off), busy)
 +        return Found(path, about, tuple(rest), len(text), busy)
 
-a page that becomes zeros in a later round keeps its old contents
+a page that becomes zeros in a later iteration keeps its old contents
 xenqemu/host/xen/memory/logged_pages.py | tests/unit/host/xen/memory/test_live_memory.py
 -        self._elide_zeros = False
 -        return written
@@ -142,8 +142,8 @@ xenqemu/operations/save.py | tests/unit/operations/test_save.py
 a record is spent only once its guest was let run
 xenqemu/operations/restore.py | tests/unit/operations/test_restore_all.py
 -                    before_run()
--                    _let_run(host, domid, used.uuid, job)
-+                    _let_run(host, domid, used.uuid, job)
+-                    _let_run(host, Domain(domid, used.uuid, used.name, used.type), job)
++                    _let_run(host, Domain(domid, used.uuid, used.name, used.type), job)
 +                    before_run()
 
 no answer to GO is taken for a guest that stayed

@@ -39,6 +39,7 @@ FILES = """
 -rw-r--r-- usr/share/doc/xenqemu/copyright
 -rwxr-xr-x usr/share/doc/xenqemu/examples/hook-log
 -rwxr-xr-x usr/share/doc/xenqemu/examples/libvirt-libxl
+-rwxr-xr-x usr/share/doc/xenqemu/examples/save_all_guests.py
 -rwxr-xr-x usr/share/doc/xenqemu/examples/system-sleep
 -rw-r--r-- usr/share/doc/xenqemu/examples/xendomains.conf
 -rw-r--r-- usr/share/zsh/vendor-completions/_xenqemu

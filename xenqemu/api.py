@@ -4,180 +4,317 @@
 
     import xenqemu
 
-    xenqemu.suspend("guest", "/var/lib/xen/save/guest", observe=print)
-    xenqemu.restore("/var/lib/xen/save/guest")
+    with xenqemu.open_host("lab") as host:
+        xenqemu.save("guest", "/var/lib/xen/save/guest", host=host, observe=print)
+        done = xenqemu.restore("/var/lib/xen/save/guest", host=host)
 
-Every function works on the host it is given, by default this machine's.  Nothing is kept between
-calls and nothing is shared by two of them, so that threads may save several domains at once.  The
-administrator's hooks are the commands' alone: none is run here, as a toolstack has its own.
-Errors are those of `xenqemu.errors`; an async caller uses `asyncio.to_thread`.
+Every function works on the host it is given, by default this machine's, which is opened for that
+call alone.  What may be chosen of an operation is one value (`SaveOptions`, `RestoreOptions`,
+`MigrateOptions`, `ReceiveOptions`), the same that the command line is made of.  Nothing is kept
+between calls and nothing is shared by two of them, so that threads may save several domains at
+once.  The administrator's hooks are the commands' alone: none is run here, as a toolstack has its
+own.  A call lasts as long as its operation; an async caller uses `asyncio.to_thread`.
+
+Errors are those of `xenqemu.errors`: a `UsageError` where a request makes no sense, a `FormatError`
+for bytes that are not what their format allows, a `HostError` where a party on this host failed
+before anything was touched, a `ProtocolError` where another host said something illegal, an
+`OperationError` where something was touched: `RolledBack`, `Stranded`, `PastReturn` and
+`OutcomeUnknown` say where the guest is.  What the system says of files is an `OSError`.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
-from xenqemu.choose_host import open_host
+from xenqemu.choose_host import open_host, with_xendomains
 from xenqemu.formats.config.domain_config import DomainConfig
+from xenqemu.formats.stream.source import Source
 from xenqemu.host import domain_state
 from xenqemu.host.domain_state import DomainState
-from xenqemu.host.precopy import Precopy
+from xenqemu.host.peer.peer import sender_at_standard_streams
+from xenqemu.host.precopy import Iteration, PrecopyOptions
 from xenqemu.host.protocol import Host
-from xenqemu.operations import cancel as cancelling
+from xenqemu.operations import cancel as canceling
+from xenqemu.operations import inspect as inspecting
+from xenqemu.operations import migrate as migrating
+from xenqemu.operations import receive as receiving
 from xenqemu.operations import recover as recovering
 from xenqemu.operations import restore as restoring
-from xenqemu.operations import save as suspending
+from xenqemu.operations import restore_all as restoring_all
+from xenqemu.operations import save as saving
+from xenqemu.operations import save_all as saving_all
+from xenqemu.operations import save_devices as saving_devices
 from xenqemu.operations import verify as verifying
-from xenqemu.operations.events import Observer, unobserved
+from xenqemu.operations.events import Event, Kind, Observer, Phase, unobserved
 from xenqemu.operations.inspect import Outline
+from xenqemu.operations.journal.log import About
+from xenqemu.operations.options import (
+    After,
+    MigrateOptions,
+    ReceiveOptions,
+    RestoreOptions,
+    SaveOptions,
+)
+from xenqemu.operations.outcome import Outcome, Teller
 from xenqemu.operations.recover import Recovered
 from xenqemu.operations.restore import Restored
-from xenqemu.operations.save import After
+from xenqemu.settings.guest_choices import own_choices
+from xenqemu.settings.guest_config import read_config
+from xenqemu.settings.xenqemu_conf import Settings, read_settings
+
+__all__ = [
+    "After",
+    "DomainConfig",
+    "DomainState",
+    "Event",
+    "Host",
+    "Iteration",
+    "Kind",
+    "MigrateOptions",
+    "Observer",
+    "Outcome",
+    "Outline",
+    "Phase",
+    "PrecopyOptions",
+    "ReceiveOptions",
+    "Recovered",
+    "RestoreOptions",
+    "Restored",
+    "SaveOptions",
+    "Settings",
+    "cancel",
+    "domains",
+    "inspect",
+    "migrate",
+    "open_host",
+    "read_config",
+    "read_settings",
+    "receive",
+    "recover",
+    "restore",
+    "restore_all",
+    "save",
+    "save_all",
+    "save_devices",
+    "status",
+    "verify",
+]
+
+Record = str | Path | BinaryIO
+"""A file by its name, or one that is open for reading, which may be a pipe."""
 
 
-def suspend(
+def save(
     who: str | int,
     file: str | Path,
+    options: SaveOptions = SaveOptions(),
     *,
-    after: After = After.DESTROY,
-    config: DomainConfig | None = None,
-    keep_domid: bool = False,
-    precopy: Precopy | None = None,
-    compacted: bool = False,
-    check: bool = True,
-    timeout: float = math.inf,
     host: Host | None = None,
     observe: Observer = unobserved,
 ) -> Outline:
     """Save a domain, named or by id, to `file` and return what the record holds.
 
-    `config` is put in place of the domain's own; the record asks for the same id at its restore
-    if `keep_domid`, and is read back if `check`.  With `precopy` the domain runs while it is saved,
-    and the record is freed of what it holds twice if it is to be `compacted`.  All of it may take
-    `timeout` seconds.  Raises as `xenqemu.operations.save.suspend`.
+    Raises `HostError` if there is none that runs and can be saved, `NotConverged` if it changes too
+    fast and is to be left alone, `Cancelled` or `HostTimeout` before anything was touched;
+    `RolledBack` if the guest is as it was, `Stranded` if it could not be put back, `PastReturn` if
+    the record is the guest already; `OSError` where `file` cannot be written.
     """
     with _host(host) as here:
-        domid = domain_state.find(here, str(who))
-        return suspending.suspend(
-            here,
-            domid,
-            Path(file),
-            after=after,
-            config=config,
-            keep_domid=keep_domid,
-            precopy=precopy,
-            compacted=compacted,
-            check=check,
-            timeout=timeout,
-            observe=observe,
-        )
+        domain = domain_state.find(here, str(who))
+        return saving.save(here, domain, Path(file), options, observe=observe)
 
 
 def restore(
     file: str | Path,
+    options: RestoreOptions = RestoreOptions(),
     *,
-    paused: bool = False,
-    config: DomainConfig | None = None,
-    monitor: bool = True,
-    timeout: float = math.inf,
     host: Host | None = None,
     observe: Observer = unobserved,
 ) -> Restored:
-    """Bring a domain back from `file` and return its id and what the record holds.
+    """Restore a domain from `file` and return its id and what the record holds.
 
-    `config` takes the place of the record's own; `monitor` leaves a process behind that sees to
-    the guest's reboots, where the host has such.  All of it may take `timeout` seconds.  Raises as
-    `xenqemu.operations.restore.restore`.
+    Raises `FormatError` if that is no sound record, `UsageError` if it cannot be read twice,
+    `HostError` if this host cannot take the guest; `RolledBack` if nothing is left of the attempt,
+    `Stranded` if something is, `PastReturn` if the guest may have run already; `OSError` where
+    `file` cannot be read.
     """
     with _host(host) as here:
-        return restoring.restore(
-            here,
-            Path(file),
-            paused=paused,
-            config=config,
-            monitor=monitor,
-            timeout=timeout,
-            observe=observe,
-        )
+        return restoring.restore(here, Path(file), options, observe=observe)
 
 
 def migrate(
     who: str | int,
     to: str,
+    options: MigrateOptions = MigrateOptions(),
     *,
-    command: str = "ssh",
-    paused: bool = False,
-    config: DomainConfig | None = None,
-    keep_domid: bool = False,
-    compress: bool = False,
-    streams: int = 1,
-    timeout: float = math.inf,
     host: Host | None = None,
     observe: Observer = unobserved,
+    listener: Callable[[str], None] = lambda _line: None,
 ) -> None:
-    """Have a domain go on on the host that `command` leads to, where it is paused if `paused`.
+    """Migrate a domain, named or by id, to the host `to`.
 
-    With `command` "", `to` is the whole command, as with `xl migrate -s`, and has to say itself how
-    the guest is received.  Raises as `xenqemu.operations.migrate.migrate`, whose arguments the
-    others are.
+    With the option `command` "", `to` is the whole command, as with `xl migrate -s`, and has to say
+    itself how the guest is received.  `listener` is called with each line that the other host says
+    for people.
+
+    Raises what `save` does, and `HostError` with all reasons why the other host cannot take the
+    guest, `ProtocolError` where it says something illegal, `UsageError` for options that cannot be
+    told to it, `OutcomeUnknown` if nobody here can tell which copy lives.
     """
-    from xenqemu.host.peer.route import Route  # noqa: PLC0415  only who migrates needs all that
-    from xenqemu.operations.migrate import migrate as migrate_domain  # noqa: PLC0415
-
     with _host(host) as here:
-        migrate_domain(
-            here,
-            domain_state.find(here, str(who)),
-            Route(to, command),
-            options=("-p",) if paused else (),
-            config=config,
-            keep_domid=keep_domid,
-            compress=compress,
-            streams=streams,
-            timeout=timeout,
-            observe=observe,
-        )
+        domain = domain_state.find(here, str(who))
+        migrating.migrate(here, domain, to, options, observe=observe, listener=listener)
 
 
-def recover(who: str | int = "", *, host: Host | None = None) -> list[Recovered]:
+def receive(
+    options: ReceiveOptions = ReceiveOptions(),
+    *,
+    host: Host | None = None,
+    observe: Observer = unobserved,
+) -> int:
+    """Receive a domain that comes by the standard input, and return its id.
+
+    The sender is told how it went by the standard output, which nobody else may write to: this is
+    `xl migrate-receive`, to be run by the command of a sender.
+
+    Raises `FormatError` for what is no sound record, `HostError` if this host cannot take the
+    guest, or if the sender hangs up, `ProtocolError` where that says something illegal;
+    `RolledBack` if nothing is left of the attempt, `Stranded` if something is, `PastReturn` if the
+    guest lives here.
+    """
+    with _host(host) as here, sender_at_standard_streams(here.deadlines) as peer:
+        return receiving.receive(here, peer, options, observe=observe)
+
+
+def save_devices(who: str | int, file: str | Path, *, host: Host | None = None) -> Outline:
+    """Save the state of a domain's devices alone to `file`; it is stopped for just that long.
+
+    Raises `HostError` if the domain does not run or has no device model that can be saved,
+    `OSError` where `file` cannot be written; the guest runs on.
+    """
+    with _host(host) as here:
+        return saving_devices.save_devices(here, domain_state.find(here, str(who)), Path(file))
+
+
+def save_all(
+    *,
+    conf: str | Path | None = None,
+    opened: Callable[[], Host] = open_host,
+    tell: Teller = lambda _outcome: None,
+    complain: Callable[[str], None] = warnings.warn,
+) -> list[Outcome]:
+    """Save all domains, as the settings say (in `conf`), and return what became of each.
+
+    `opened` opens the host, and once more for each save.  `tell` hears of each domain at once,
+    `complain` of what guests' own files say that makes no sense.  Raises `UsageError` for settings
+    that make none, `HostError` if the host does not say which domains there are.
+    """
+    settings = with_xendomains(conf)
+    own, complaints = own_choices(settings.save_all.configs)
+    for complaint in complaints:
+        complain(complaint)
+    outcomes: list[Outcome] = []
+    note = _noting(outcomes, tell)
+    saving_all.save_all(opened, settings.save_all, own, note, check=settings.save.verify)
+    return outcomes
+
+
+def restore_all(
+    *,
+    conf: str | Path | None = None,
+    opened: Callable[[], Host] = open_host,
+    tell: Teller = lambda _outcome: None,
+) -> list[Outcome]:
+    """Restore all domains that `save_all` saved, as the settings say; return what became of each.
+
+    `opened` opens the host; `tell` hears of each domain at once.  Raises `UsageError` for settings
+    that make no sense.
+    """
+    settings = with_xendomains(conf)
+    outcomes: list[Outcome] = []
+    note = _noting(outcomes, tell)
+    if settings.restore_all.restore:
+        restoring_all.restore_all(opened, settings.save_all.folder, settings.restore_all, note)
+    return outcomes
+
+
+def recover(
+    who: str | int = "", *, moved: bool | None = None, host: Host | None = None
+) -> list[Recovered]:
     """End what killed operations left, on all domains or on one, and return how.
 
-    Raises as `xenqemu.operations.recover.recover`.
+    A guest in doubt has `moved` to the other host, or it has not: whoever says so has looked at
+    both.  Raises `HostError` if a party fails, or tells that what is said of a guest in doubt is
+    wrong.
     """
     with _host(host) as here:
-        return recovering.recover(here, str(who))
+        return recovering.recover(here, str(who), moved=moved)
 
 
-def cancel(who: str | int, *, timeout: float = 60.0, host: Host | None = None) -> None:
-    """Have the operation on a domain end, in this process or another, within `timeout` seconds.
+def cancel(
+    who: str | int, *, timeout: float = canceling.PATIENCE, host: Host | None = None
+) -> list[About]:
+    """Have what goes on on a domain end, in this process or another, and return what that was.
 
-    Raises as `xenqemu.operations.cancel.cancel`.
+    Raises `HostError` if nothing goes on there, `HostTimeout` if it has not ended after `timeout`
+    seconds.
     """
     with _host(host) as here:
-        cancelling.cancel(here, str(who), timeout)
+        return [each.about for each in canceling.cancel(here, str(who), timeout)]
 
 
-def verify(file: str | Path) -> Outline:
-    """Return what a record holds; raise `FormatError` if it is not whole and sound."""
-    with Path(file).open("rb") as record:
+def verify(file: Record) -> Outline:
+    """Return what a file holds; raise `FormatError` if it is not whole and sound."""
+    with _opened(file) as record:
         return verifying.verify(record)
 
 
+def inspect(file: Record) -> Outline:
+    """Return what a file holds, record by record; raise `FormatError` where it is unsound."""
+    with _opened(file) as record:
+        return inspecting.outline(Source(record))
+
+
 def status(who: str | int, *, host: Host | None = None) -> DomainState:
-    """Return what all parties say of a domain, named or by id; `HostError` if there is none."""
+    """Return what all parties say of a domain, named or by id; raise `HostError` for none."""
     with _host(host) as here:
-        return domain_state.state(here, domain_state.find(here, str(who)))
+        return domain_state.state(here, domain_state.find(here, str(who)).domid)
+
+
+def domains(*, host: Host | None = None) -> list[DomainState]:
+    """Return what all parties say of each domain; raise `HostError` if there is no host."""
+    with _host(host) as here:
+        return [domain_state.state(here, domid) for domid in here.domids()]
 
 
 @contextmanager
 def _host(given: Host | None) -> Iterator[Host]:
-    """Give the host to work on; one that was opened for this call alone is closed after it."""
-    host = given or open_host()
-    try:
+    """Yield the host to work on; one that was opened for this call alone is closed after it."""
+    if given is not None:
+        yield given
+        return
+    with open_host() as host:
         yield host
-    finally:
-        if given is None:
-            host.close()
+
+
+def _noting(outcomes: list[Outcome], tell: Teller) -> Teller:
+    """Return what keeps each outcome, and tells it."""
+
+    def note(outcome: Outcome) -> None:
+        outcomes.append(outcome)
+        tell(outcome)
+
+    return note
+
+
+@contextmanager
+def _opened(file: Record) -> Iterator[BinaryIO]:
+    if isinstance(file, (str, Path)):
+        with Path(file).open("rb") as record:
+            yield record
+    else:
+        yield file

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from xenqemu.errors import UsageError
@@ -33,15 +34,20 @@ def open_host(
     words: str | None = None,
     *,
     deadlines: Deadlines | None = None,
+    step_timeout: float | None = None,
     settings: Settings | None = None,
 ) -> Host:
     """Return the host that `words` name: "xen", "lab", "lab:DIR", or "auto" for what is there.
 
-    What is not given is as in `settings`, by default those of the file.  Raises `UsageError` for
-    other words; whether the host is there shows when it is asked.
+    It is a context manager, which closes it.  What is not given is as in `settings`, by default
+    those of the file.  A guest has `step_timeout` seconds, if that is given, to take the request to
+    suspend, and again to suspend.  Raises `UsageError` for other words; whether the host is there
+    shows when it is asked.
     """
     settings = settings or read_settings()
     deadlines = deadlines or settings.deadlines
+    if step_timeout is not None:
+        deadlines = replace(deadlines, acknowledge=step_timeout, suspend=step_timeout)
     words = settings.host if words is None else words
     # Each host is loaded only where it is worked on: loading costs more than many an act.
     kind, _, folder = words.partition(":")

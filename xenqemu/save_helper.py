@@ -27,7 +27,7 @@ from xenqemu.formats.helper.dialects import DEBUG, LIVE, SAVE, Call, Dialect, pa
 from xenqemu.formats.helper.messages import ANSWER, ERROR, INFO, NO_ERRNO, Message
 from xenqemu.formats.stream.libxc_records import PAGE_SIZE
 from xenqemu.formats.stream.sink import Sink
-from xenqemu.host.precopy import Precopy
+from xenqemu.host.precopy import PrecopyOptions
 from xenqemu.host.protocol import GuestMemory, Live, Progress
 from xenqemu.host.xen.control import Control
 from xenqemu.host.xen.library import Xen, running_version
@@ -127,7 +127,7 @@ def save(call: Call, parent: Parent, memory: GuestMemory) -> None:
         domid = call.values["domid"]
         parent.log(INFO, f"Saving domain {domid} by xenqemu's own writer")
         if call.values["flags"] & LIVE:
-            live = Live(Precopy(), lambda: _suspend(parent, domid), lambda _round: None)
+            live = Live(PrecopyOptions(), lambda: _suspend(parent, domid), lambda _done: None)
             memory.save_live(Sink(image), parent.progress(), live)
         else:
             _suspend(parent, domid)

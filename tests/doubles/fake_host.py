@@ -44,8 +44,8 @@ from xenqemu.formats.stream.source import Source
 from xenqemu.host.disk import lease
 from xenqemu.host.disk.lease import Party
 from xenqemu.host.party_deadlines import Deadlines
-from xenqemu.host.precopy import Round
-from xenqemu.host.protocol import BuildOptions, DomainInfo, Live, Needs, RunState
+from xenqemu.host.precopy import Iteration
+from xenqemu.host.protocol import BuildOptions, Domain, DomainInfo, Live, Needs, RunState
 from xenqemu.host.xen import requirements
 from xenqemu.host.xenstore.names import INCOMING
 from xenqemu.operations.save_file import read_record
@@ -302,6 +302,11 @@ class World:
         self.guests[domid] = guest
         return domid
 
+    def domain(self, domid: int = 1) -> Domain:
+        """Return which domain that is, without asking a party."""
+        what = self.guests[domid].config if domid in self.guests else config()
+        return Domain(domid, what.uuid, what.name, what.type)
+
     def running(self) -> list[int]:
         """Return the ids of the domains that run."""
         return [domid for domid, guest in self.guests.items() if guest.runs]
@@ -351,6 +356,12 @@ class Host:
     def close(self) -> None:
         """Hold nothing open."""
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
     def domids(self) -> list[int]:
         return self._world.call("host.domids", lambda: sorted(self._world.guests))
 
@@ -367,7 +378,7 @@ class Host:
 
         return self._world.call("host.domids_of", answer)
 
-    def rivals(self, domid: int) -> list[str]:
+    def rivals(self, domain: Domain) -> list[str]:
         return self._world.call("host.rivals", lambda: list(self._world.rivals))
 
     def party(self, uuid: str) -> Party:
@@ -533,18 +544,18 @@ class Memory:
         return self._world.call("memory.loggable", lambda: self._guest.loggable)
 
     def save_live(self, out, progress, live: Live) -> None:
-        """Write the guest in two rounds, in which it ticks on; then freeze it, or give up."""
+        """Write the guest in two iterations, in which it ticks on; then suspend it, or give up."""
         self._world.call("memory.save_live", lambda: setattr(self._guest, "noted", True))
         writer = self._begun(out)
         for number in (1, 2):
             self._write(writer, sorted(self._guest.pages), progress)
             self._guest.count()
-            live.report(Round(number, 10, 40960, 0.5, 1))
+            live.report(Iteration(number, 10, 40960, 0.5, 1))
         if live.precopy.give_up:
             raise NotConverged("it never settles")
-        live.freeze()
+        live.suspend()
         self._world.call("memory.rest", lambda: self._rest(writer, progress))
-        live.report(Round(3, 1, 4096, 0.1))
+        live.report(Iteration(3, 1, 4096, 0.1))
         self._world.call("memory.stop", lambda: setattr(self._guest, "noted", False))
 
     def _save(self, out, progress) -> None:
@@ -654,9 +665,12 @@ class Store:
 
     def read(self, path: str) -> str | None:
         def answer() -> str | None:
-            _, _, _, domid, node = path.split("/")
+            *_, domid, node = path.split("/")
             guest = self._world.guests.get(int(domid))
-            return guest.config.name if guest and node == "name" else None
+            if guest is None:
+                return None
+            what = guest.config
+            return {"name": what.name, "vm": f"/vm/{what.uuid}", "type": what.type}.get(node)
 
         return self._world.call("store.read", answer)
 

@@ -26,7 +26,7 @@ from tests.fuzz.engine import Target
 from tests.fuzz.records import stream_changed
 from tests.fuzz.targets import certain, either_way
 from tests.fuzz.texts import CFG, LINES
-from xenqemu.cli import files
+from xenqemu.cli import inspect_command
 from xenqemu.cli.show import printable
 from xenqemu.errors import FormatError, HostError, UsageError
 from xenqemu.formats.config.domain_config import DomainConfig
@@ -48,6 +48,7 @@ from xenqemu.lab.xenstored.client import Client
 from xenqemu.lab.xenstored.daemon import Daemon
 from xenqemu.operations.journal.folder import Journals
 from xenqemu.operations.journal.steps import Step
+from xenqemu.operations.options import RestoreOptions
 from xenqemu.operations.restore import restore
 from xenqemu.operations.save_file import read_record
 from xenqemu.operations.verify import verify
@@ -89,7 +90,7 @@ def inspected(data: bytes) -> None:
 def _shown(path: Path, *, as_json: bool) -> str:
     out = io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True)
     with contextlib.redirect_stdout(out):
-        files.inspect(argparse.Namespace(file=path, json=as_json))
+        inspect_command.run(argparse.Namespace(file=path, json=as_json))
     return out.buffer.getvalue().decode()
 
 
@@ -101,6 +102,7 @@ class Doors:
     """The hosts that a record may come to: each Xen, and the lab; they go no further."""
 
     kind = "none"
+    deadlines = Deadlines()
 
     def __init__(self, folder: str) -> None:
         self.journals = Path(folder) / "operations"
@@ -133,7 +135,7 @@ def _checks(needs: Needs) -> Iterator[Callable[[], None]]:
 def restored(data: bytes) -> None:
     config = DomainConfig.parse(samples.configs()[0]) if crc32(data) % 4 == 0 else None
     with file_of(data) as path, tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder:
-        restore(Doors(folder), path, config=config)
+        restore(Doors(folder), path, RestoreOptions(config=config))
 
 
 def loaded(data: bytes) -> None:
@@ -211,7 +213,9 @@ def _asked(store: Store) -> None:
     store.permissions("/tool")
     store.domain_path(1)
     store.atomically(lambda nodes: nodes.write("/tool", "x"))
-    domain_state.find(SimpleNamespace(store=lambda: contextlib.nullcontext(store)), "guest")
+    nobody = SimpleNamespace(info=lambda _domid: None)
+    host = SimpleNamespace(store=lambda: contextlib.nullcontext(store), hypervisor=nobody)
+    domain_state.find(host, "guest")
 
 
 def _answer(listener: socket.socket, data: bytes) -> None:

@@ -103,6 +103,9 @@ def replies() -> tuple[bytes, ...]:
         (Op.TRANSACTION_END, 1, b"OK\0"),
         (Op.DIRECTORY, 0, b"0\0001\0"),
         (Op.READ, 0, b"guest"),
+        (Op.READ, 0, b"guest"),
+        (Op.READ, 0, b"/vm/c52dca42-e6df-11f1-a061-0df29b9903a9"),
+        (Op.READ, 0, b"hvm"),
     ]
     return (
         _packed(xs_wire.Message(op, at, tx, said) for at, (op, tx, said) in enumerate(answers, 1)),

@@ -16,7 +16,7 @@ from xenqemu import save_helper
 from xenqemu.errors import HostTimeout, HypervisorError, ReplyLost
 from xenqemu.formats.helper import messages
 from xenqemu.formats.helper.dialects import LIVE, SAVE, Call, dialect_of
-from xenqemu.host.precopy import Round
+from xenqemu.host.precopy import Iteration
 from xenqemu.save_helper import BAD_CALL, PARENT_GONE, Parent, reported, save
 
 ROOT = Path(__file__).parents[2]
@@ -82,8 +82,8 @@ class Memory:
 
     def save_live(self, out, progress, live):
         out.write(b"running")
-        live.report(Round(1, 1, 4096, 1.0))
-        live.freeze()
+        live.report(Iteration(1, 1, 4096, 1.0))
+        live.suspend()
         self.save(out, progress)
 
     def load(self, source, progress):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from contextlib import suppress
-from importlib import import_module
 from typing import Any, NoReturn
 
 from xenqemu.errors import UsageError
@@ -63,22 +62,20 @@ class OneOrTwo(argparse.Action):
         setattr(namespace, self.dest, values)
 
 
-def command(module: str, name: str) -> Callable[[Any], Any]:
-    """Return a command, or the type of an argument, of a module that is loaded by the call."""
+def number(least: int, most: int) -> Callable[[str], int]:
+    """Return what takes a whole number within bounds, for argparse."""
 
-    def run(given: Any) -> Any:
-        return getattr(import_module(f"xenqemu.cli.{module}"), name)(given)
+    def taken(text: str) -> int:
+        if text.isascii() and text.isdigit() and len(text) < 10 and least <= int(text) <= most:
+            return int(text)
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from {least} to {most}")
 
-    return run
+    return taken
 
 
-def has_flags(verb: argparse.ArgumentParser, **letters: str) -> None:
-    """Give a command options of a letter, with what they mean; `options` holds those given."""
-    verb.set_defaults(options=[])
-    for letter, text in letters.items():
-        verb.add_argument(
-            f"-{letter}", dest="options", action="append_const", const=letter, help=text
-        )
+def takes_domain(verb: argparse.ArgumentParser) -> None:
+    """Have a command take a domain."""
+    verb.add_argument("domain", metavar="DOM", help="name or id")
 
 
 def has_step_timeout(verb: argparse.ArgumentParser) -> None:
@@ -87,16 +84,11 @@ def has_step_timeout(verb: argparse.ArgumentParser) -> None:
         "--step-timeout",
         type=seconds,
         metavar="SECONDS",
-        help="for the guest to take the request, and again to suspend (default: by the settings)",
+        help="For the guest to take the request, and again to suspend (default: by the settings).",
     )
-
-
-def has_timeout(verb: argparse.ArgumentParser, what: str) -> None:
-    """Give a command a deadline for all of it."""
-    verb.add_argument("--timeout", type=seconds, metavar="SECONDS", help=what)
 
 
 def ends(verb: argparse.ArgumentParser, run: Callable[[Any], Any]) -> None:
     """Give a command what all have: its function, and `--json`."""
-    verb.add_argument("--json", action="store_true", help="answer in JSON, for programs")
+    verb.add_argument("--json", action="store_true", help="Answer in JSON, for programs.")
     verb.set_defaults(run=run)

@@ -36,8 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str] | None) -> int:
     try:
         chosen = parser().parse_args(arguments)
-        with chosen.opened:
-            chosen.run(chosen)
+        chosen.run(chosen)
         sys.stdout.flush()
     except XenqemuError as error:
         complain("\n".join([str(error), *getattr(error, "__notes__", [])]))

@@ -8,7 +8,7 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from xenqemu.host.precopy import Round
+from xenqemu.host.precopy import Iteration
 from xenqemu.operations.events import Event, Kind, Observer, Phase
 
 MIB = 1 << 20
@@ -24,6 +24,11 @@ def complain(text: str) -> None:
     """Print what went wrong, on the standard error."""
     shown = "\n".join(printable(line) for line in text.split("\n"))
     print(f"xenqemu: {shown}", file=sys.stderr)  # noqa: T201  this is the program's voice
+
+
+def aside(text: str) -> None:
+    """Say something to people on the standard error, at once: the output may be the wire."""
+    print(printable(text), file=sys.stderr, flush=True)  # noqa: T201  not for the output
 
 
 def printable(text: str) -> str:
@@ -53,11 +58,11 @@ def _json_line(event: Event) -> None:
     fields: dict[str, Any] = {"phase": event.phase.value, "event": event.kind.value}
     if event.kind is Kind.PROGRESS:
         fields |= {"done": event.done, "total": event.total}
-    if event.round:
+    if event.iteration:
         fields |= {
-            **asdict(event.round),
-            "rate": event.round.rate,
-            "expected_freeze": event.round.expected_freeze,
+            **asdict(event.iteration),
+            "rate": event.iteration.rate,
+            "expected_downtime": event.iteration.expected_downtime,
         }
     if event.text:
         fields["text"] = event.text
@@ -65,16 +70,16 @@ def _json_line(event: Event) -> None:
     sys.stdout.flush()
 
 
-def _of_round(done: Round) -> str:
-    """Return what a round of a live save was, for people."""
+def _of_iteration(done: Iteration) -> str:
+    """Return what an iteration of a live save was, for people."""
     return (
-        f"round {done.number}: {done.size / MIB:.1f} MiB at {done.rate / MIB:.0f} MiB/s, "
-        f"{done.changed} pages changed, a freeze of {done.expected_freeze:.2g} s expected"
+        f"iteration {done.number}: {done.size / MIB:.1f} MiB at {done.rate / MIB:.0f} MiB/s, "
+        f"{done.changed} pages changed, downtime of {done.expected_downtime:.2g} s expected"
     )
 
 
 class Stopwatch:
-    """Passes events on; `seconds` is how long the guest of a save stood still."""
+    """Passes events on; `seconds` is how long the guest of a save was suspended."""
 
     def __init__(self, observe: Observer) -> None:
         self._observe = observe
@@ -108,9 +113,9 @@ class _Drawing:
             rate = event.done / MIB / max(now - self._began, 1e-3)
             share = 100 * event.done // max(event.total, 1)
             self._draw(f"{event.phase.value} {share} %, {rate:.0f} MiB/s")
-        elif event.round:
+        elif event.iteration:
             self._began = now
-            self._draw(f"{_of_round(event.round)}\n")
+            self._draw(f"{_of_iteration(event.iteration)}\n")
         elif event.kind is Kind.NOTE:
             self._draw(f"xenqemu: {event.text}\n")
         elif event.kind in (Kind.DONE, Kind.FAILED):

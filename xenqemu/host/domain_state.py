@@ -1,7 +1,8 @@
-"""One domain on one host, seen by all its parties at once.
+"""One domain on one host: which one is meant, and what all its parties say of it.
 
-`state` is the one question that status, every precondition and every refusal ask: state is
-observed, not remembered.  Who has more to ask the device model asks it in the same `conversation`.
+`find` is asked once, at the beginning of an operation.  `state` is the one question that status,
+every precondition and every refusal ask: state is observed, not remembered.  Who has more to ask
+the device model asks it in the same `conversation`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from xenqemu.errors import HostError
-from xenqemu.host.protocol import DomainInfo, Host, RunState
+from xenqemu.host.protocol import Domain, DomainInfo, Host, RunState
+from xenqemu.host.xenstore.store import Store
 
 if TYPE_CHECKING:
     from xenqemu.host.qemu.device_model import DeviceModel
@@ -48,10 +50,15 @@ class DomainState:
         going = self.info is not None and self.info.run_state is RunState.RUNNING
         return going and self.device_model in ("running", "") and not self.trouble
 
-    def require_running(self) -> Self:
-        """Return it; raise `HostError` with all parties' words if the guest does not run."""
+    def require_running(self, domain: Domain) -> Self:
+        """Return it.
+
+        Raises `HostError` with all parties' words if `domain` does not run, or is another by now.
+        """
         if not self.running:
-            raise HostError(f"domain {self.domid} is not running ({self})")
+            raise HostError(f"domain {domain.domid} is not running ({self})")
+        if self.info is not None and not domain.is_that(self.info):
+            raise HostError(f"domain {domain.domid} is not {domain.name} ({domain.uuid}) any more")
         return self
 
     def __str__(self) -> str:
@@ -63,20 +70,19 @@ class DomainState:
         return "; ".join([*parts, *self.trouble])
 
 
-def find(host: Host, who: str) -> int:
-    """Return the id of the domain that `who` names, by id or by name, as xl takes it.
+def find(host: Host, who: str) -> Domain:
+    """Return the domain that `who` names, by id or by name, as xl takes it.
 
     Raises `HostError` if there is none.
     """
     with host.store() as store:
-        if who.isdecimal() and len(who) <= DOMID_DIGITS:
-            domid = int(who)
-            if domid and host.hypervisor.info(domid) is not None:
-                return domid
-        for entry in filter(str.isdecimal, store.list("/local/domain") or ()):
-            if entry != "0" and store.read(f"/local/domain/{entry}/name") == who:
-                return int(entry)
-    raise HostError(f"there is no domain {who!r} on this host")
+        return _identity(host, store, _domid(host, store, who))
+
+
+def identity(host: Host, domid: int) -> Domain:
+    """Return which domain has an id, as xenstore has it; what that does not tell is ""."""
+    with host.store() as store:
+        return _identity(host, store, domid)
 
 
 def state(host: Host, domid: int) -> DomainState:
@@ -103,7 +109,7 @@ def conversation(host: Host, domid: int) -> Iterator[tuple[DomainState, DeviceMo
 
     with ExitStack() as session:
         info = ask("hypervisor", lambda: host.hypervisor.info(domid), None)
-        name = ask("xenstore", lambda: name_of(host, domid), "")
+        name = ask("xenstore", lambda: _name(host, domid), "")
         unknown: tuple[str, DeviceModel | None] = ("", None)
         status, device_model = unknown
         if info:
@@ -112,13 +118,33 @@ def conversation(host: Host, domid: int) -> Iterator[tuple[DomainState, DeviceMo
         yield DomainState(domid, name, info, status, tuple(trouble)), device_model
 
 
-def require_running(host: Host, domid: int) -> DomainState:
-    """Return the state of a running domain; raise `HostError` with all parties' words if not."""
-    return state(host, domid).require_running()
+def require_running(host: Host, domain: Domain) -> DomainState:
+    """Return the state of a running domain; raises as `DomainState.require_running`."""
+    return state(host, domain.domid).require_running(domain)
 
 
-def name_of(host: Host, domid: int) -> str:
-    """Return a domain's name in xenstore, "" if it has none there."""
+def _domid(host: Host, store: Store, who: str) -> int:
+    if who.isdecimal() and len(who) <= DOMID_DIGITS:
+        domid = int(who)
+        if domid and host.hypervisor.info(domid) is not None:
+            return domid
+    for entry in filter(str.isdecimal, store.list("/local/domain") or ()):
+        if entry != "0" and store.read(f"/local/domain/{entry}/name") == who:
+            return int(entry)
+    raise HostError(f"there is no domain {who!r} on this host")
+
+
+def _identity(host: Host, store: Store, domid: int) -> Domain:
+    home = f"/local/domain/{domid}"
+    name = store.read(f"{home}/name") or ""
+    uuid = (store.read(f"{home}/vm") or "").removeprefix("/vm/")
+    if not uuid:
+        info = host.hypervisor.info(domid)
+        uuid = info.uuid if info else ""
+    return Domain(domid, uuid, name, store.read(f"/libxl/{domid}/type") or "")
+
+
+def _name(host: Host, domid: int) -> str:
     with host.store() as store:
         return store.read(f"/local/domain/{domid}/name") or ""
 

@@ -1,8 +1,8 @@
-"""When a guest that is saved while it runs is frozen: the policy, decided from the rounds so far.
+"""When a guest that is saved while it runs is suspended, decided from the iterations so far.
 
-A round writes the pages that are known to have changed, at first all, and finds those that changed
-meanwhile.  When few enough are left, or no fewer are to be hoped for, the guest is frozen and the
-rest is written.  Nothing here asks a party or a clock.
+An iteration writes the pages that are known to have changed, at first all, and finds those that
+changed meanwhile.  When few enough are left, or no fewer are to be hoped for, the guest is
+suspended and the rest is written.  Nothing here asks a party or a clock.
 """
 
 from __future__ import annotations
@@ -11,18 +11,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from xenqemu.option import documented, option
+
 
 class Step(Enum):
-    """What comes after a round."""
+    """What comes after an iteration."""
 
-    GO_ON = "another round"
-    FREEZE = "the guest is frozen and the rest is written"
+    CONTINUE = "another iteration"
+    SUSPEND = "the guest is suspended and the rest is written"
     GIVE_UP = "the guest is left alone"
 
 
 @dataclass(frozen=True)
-class Round:
-    """One round: `pages` were written as `size` bytes in `seconds`.
+class Iteration:
+    """One iteration: `pages` were written as `size` bytes in `seconds`.
 
     What the bandwidth limit made it wait is not part of `seconds`.  Finding the `changed` pages
     that are to be written next took `look` seconds.
@@ -41,43 +43,52 @@ class Round:
         return self.size / self.seconds if self.seconds else 0.0
 
     @property
-    def expected_freeze(self) -> float:
-        """Seconds to find what changed once more and to write it as fast as this round's pages."""
+    def expected_downtime(self) -> float:
+        """Seconds to find what changed once more and to write it as fast as this iteration's."""
         a_page = self.seconds / self.pages if self.pages else 0.0
         return self.look + self.changed * a_page
 
 
-@dataclass(frozen=True)
-class Precopy:
-    """When to freeze: at `threshold` changed pages or fewer, or after so many `rounds`.
+@documented
+@dataclass(frozen=True, kw_only=True)
+class PrecopyOptions:
+    """When a guest that runs while its memory is written is suspended for the rest."""
 
-    With `max_freeze` (seconds) it is when no longer freeze is expected.  `bandwidth` limits the
-    rounds (bytes per second), but not what is written of the frozen guest.  Where the policy
-    cannot be met, the guest is frozen even so, or left alone if that is to `give_up`.
-    """
-
-    rounds: int = 5
-    threshold: int = 50
-    max_freeze: float | None = None
-    bandwidth: int | None = None
-    give_up: bool = False
-
-
-def decide(policy: Precopy, rounds: Sequence[Round]) -> Step:
-    """Return what comes after these rounds, one at least."""
-    last = rounds[-1]
-    settled = last.changed <= policy.threshold
-    if _met(policy, last, settled=settled):
-        return Step.FREEZE
-    if settled or len(rounds) >= policy.rounds:  # more rounds would not help
-        return Step.GIVE_UP if policy.give_up else Step.FREEZE
-    return Step.GO_ON
+    max_downtime: float | None = option(
+        None,
+        "The longest downtime, as 300ms or 2s: suspend it when no longer one is expected.",
+        flag="--max-downtime",
+        metavar="TIME",
+    )
+    iterations: int = option(5, "At most so many iterations.", flag="--iterations", metavar="N")
+    threshold: int = option(
+        50, "Suspend it when no more are left to be written.", flag="--threshold", metavar="PAGES"
+    )
+    bandwidth: int | None = option(
+        None, "Bytes a second while it runs, as 100M.", flag="--bandwidth", metavar="SIZE"
+    )
+    give_up: bool = option(
+        False,
+        "Leave it alone if it changes too fast, rather than suspend it for longer.",
+        flag="--give-up",
+    )
 
 
-def _met(policy: Precopy, last: Round, *, settled: bool) -> bool:
-    if policy.max_freeze is None:
+def decide(options: PrecopyOptions, iterations: Sequence[Iteration]) -> Step:
+    """Return what comes after these iterations, one at least."""
+    last = iterations[-1]
+    settled = last.changed <= options.threshold
+    if _met(options, last, settled=settled):
+        return Step.SUSPEND
+    if settled or len(iterations) >= options.iterations:  # more iterations would not help
+        return Step.GIVE_UP if options.give_up else Step.SUSPEND
+    return Step.CONTINUE
+
+
+def _met(options: PrecopyOptions, last: Iteration, *, settled: bool) -> bool:
+    if options.max_downtime is None:
         return settled
-    # The first round's pages lie side by side, those that change do not and cost more each: what
-    # it says of a freeze is believed only where there is next to nothing to write.
+    # The first iteration's pages lie side by side, those that change do not and cost more each:
+    # what it says of a downtime is believed only where there is next to nothing to write.
     believed = settled or last.number > 1
-    return believed and last.expected_freeze <= policy.max_freeze
+    return believed and last.expected_downtime <= options.max_downtime

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 
 from xenqemu.errors import HostTimeout, XenqemuError
 from xenqemu.formats.config.domain_config import DomainConfig
@@ -21,7 +21,7 @@ from xenqemu.formats.stream.sink import Sink
 from xenqemu.formats.stream.source import Source
 from xenqemu.host.disk.lease import Party
 from xenqemu.host.party_deadlines import Deadlines
-from xenqemu.host.precopy import Precopy, Round
+from xenqemu.host.precopy import Iteration, PrecopyOptions
 from xenqemu.host.xenstore.store import Store
 
 if TYPE_CHECKING:
@@ -35,14 +35,32 @@ Progress = Callable[[int, int], None]
 class Live:
     """How a guest is saved while it runs.
 
-    `freeze` is called once, from within the save, when it is time: it suspends the guest and
-    takes what of its state is not memory.  `report` is told of each round when it is over; the
-    last one is that of the frozen guest.
+    `suspend` is called once, from within the save, when it is time: it suspends the guest and
+    takes what of its state is not memory.  `report` is told of each iteration when it is over; the
+    last one is that of the suspended guest.
     """
 
-    precopy: Precopy
-    freeze: Callable[[], None]
-    report: Callable[[Round], None]
+    precopy: PrecopyOptions
+    suspend: Callable[[], None]
+    report: Callable[[Iteration], None]
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Which domain is meant: what stays as it is from the beginning of an operation to its end.
+
+    `type` is "hvm", "pvh" or "pv", "" where nobody tells.  Whether it runs, and whether it is there
+    at all, is asked anew wherever it matters.
+    """
+
+    domid: int
+    uuid: str
+    name: str
+    type: str
+
+    def is_that(self, info: DomainInfo) -> bool:
+        """Return whether a domain of this id is still the one that is meant."""
+        return info.uuid.lower() == self.uuid.lower()
 
 
 class RunState(Enum):
@@ -101,8 +119,8 @@ class GuestMemory(Protocol):
     def save_live(self, out: Sink, progress: Progress, live: Live) -> None:
         """Write the image, in which later pages take the place of earlier ones.
 
-        `progress` begins anew with each round.  Raises `NotConverged` where the policy says so;
-        whatever is raised, changes are no longer noted, and `live.freeze` may have been called.
+        `progress` begins anew with each iteration.  Raises `NotConverged` where the options say so;
+        whatever is raised, changes are no longer noted, and `live.suspend` may have been called.
         """
 
     def load(self, source: Source, progress: Progress) -> None:
@@ -213,7 +231,7 @@ class Host(Protocol):
     def domids_of(self, name: str, uuid: str) -> list[int]:
         """Return the ids of the domains of that name and uuid, half-made ones too."""
 
-    def rivals(self, domid: int) -> list[str]:
+    def rivals(self, domain: Domain) -> list[str]:
         """Return who else works on a domain just now, in words for people."""
 
     def party(self, uuid: str) -> Party:
@@ -263,6 +281,12 @@ class Host(Protocol):
 
     def close(self) -> None:
         """Give back what the host holds open; it may be used again."""
+
+    def __enter__(self) -> Self:
+        """Return the host, which is closed behind the block."""
+
+    def __exit__(self, *error: object) -> None:
+        """Close it."""
 
 
 def collected(checks: Iterable[Callable[[], None]]) -> Iterator[XenqemuError]:

@@ -78,7 +78,7 @@ class ChangingRam:
             progress(done, total)
         return pages
 
-    def find_changed(self, *, frozen: bool) -> int:  # noqa: ARG002 - ChangingPages'
+    def find_changed(self, *, suspended: bool) -> int:  # noqa: ARG002 - ChangingPages'
         """Look at all that was written, and for data where there was none; it misses nothing."""
         tasks = _groups(sorted(self._written), TASK)
         with ThreadPoolExecutor(THREADS) as pool:

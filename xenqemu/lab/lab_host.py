@@ -22,6 +22,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Self
 
 from xenqemu.errors import HostError, HostTimeout, XenqemuError
 from xenqemu.formats.config.domain_config import DomainConfig
@@ -29,7 +30,7 @@ from xenqemu.formats.stream.source import Source
 from xenqemu.host.disk.lease import Party
 from xenqemu.host.domain_state import DomainState, state
 from xenqemu.host.party_deadlines import PATIENCE, Deadlines
-from xenqemu.host.protocol import BuildOptions, Needs, Progress, collected
+from xenqemu.host.protocol import BuildOptions, Domain, Needs, Progress, collected
 from xenqemu.host.qemu.device_model import DeviceModel
 from xenqemu.host.xenstore import names as naming
 from xenqemu.host.xenstore.sessions import Sessions
@@ -100,7 +101,7 @@ class Lab:
         found = admission.configs(self.guests)
         return [int(domid) for domid, config in found if (config.name, config.uuid) == (name, uuid)]
 
-    def rivals(self, _domid: int) -> list[str]:
+    def rivals(self, _domain: Domain) -> list[str]:
         """Return nobody: all that works on a domain of the lab is in its journals."""
         return []
 
@@ -222,6 +223,12 @@ class Lab:
     def close(self) -> None:
         """Give the sessions with xenstored back, if there are any."""
         self._sessions.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def _forget_ended(self, store: Store) -> None:
         """Remove the nodes of domains that had ended since xenstored kept its state last."""

@@ -71,7 +71,7 @@ class RamFile:
         return True
 
     def save_live(self, out: Sink, progress: Progress, live: Live) -> None:
-        """Write the image of a guest that runs until `live.freeze`."""
+        """Write the image of a guest that runs until `live.suspend`."""
         from xenqemu.lab.dirty_pages import ChangingRam  # noqa: PLC0415  loads digests and threads
 
         writer = _begun(out)

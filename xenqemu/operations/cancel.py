@@ -14,8 +14,11 @@ from xenqemu.system.cancellation import patiently
 PAUSE = 0.05
 """Seconds between two looks whether the operation has ended."""
 
+PATIENCE = 60.0
+"""Seconds that an operation has to end when it is asked to."""
 
-def cancel(host: Host, who: str, timeout: float) -> list[Found]:
+
+def cancel(host: Host, who: str, timeout: float = PATIENCE) -> list[Found]:
     """Ask what goes on on the domain `who` to end, and return that once it has.
 
     It ends by itself, in order: before its point of no return as if it had never begun, after

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-from xenqemu.host.precopy import Round
+from xenqemu.host.precopy import Iteration
 
 
 class Phase(Enum):
@@ -30,7 +30,7 @@ class Kind(Enum):
 
     STARTED = "started"
     PROGRESS = "progress"
-    ROUND = "round"
+    ITERATION = "iteration"
     NOTE = "note"
     DONE = "done"
     FAILED = "failed"
@@ -40,7 +40,8 @@ class Kind(Enum):
 class Event:
     """One thing that happened; `done` and `total` are bytes, `text` is for people.
 
-    `round` is that of a live save that is over (`Kind.ROUND`); its progress begins anew with each.
+    `iteration` is that of a live save that is over (`Kind.ITERATION`); its progress begins anew
+    with each.
     """
 
     phase: Phase
@@ -48,7 +49,7 @@ class Event:
     done: int = 0
     total: int = 0
     text: str = ""
-    round: Round | None = None
+    iteration: Iteration | None = None
 
 
 Observer = Callable[[Event], None]

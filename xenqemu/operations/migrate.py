@@ -7,92 +7,95 @@ everything as it is, and names both.  Whatever fails before, or is given back, p
 
 from __future__ import annotations
 
-import math
 from contextlib import ExitStack
 
 from xenqemu.errors import HostError
-from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.migration.handshake import Message
 from xenqemu.formats.migration.wrapping import Wrapper
 from xenqemu.host.peer.command import Listener, unheard
 from xenqemu.host.peer.extra_streams import streams_by
 from xenqemu.host.peer.peer import Peer, receiver_by
 from xenqemu.host.peer.route import Route
-from xenqemu.host.precopy import Precopy
-from xenqemu.host.protocol import Host
+from xenqemu.host.protocol import Domain, Host
 from xenqemu.host.xenstore.names import AWAY
 from xenqemu.operations import guest_leases
 from xenqemu.operations.events import Observer, Phase, unobserved
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.log import About
 from xenqemu.operations.journal.operation import Operation
-from xenqemu.operations.outgoing_guest import UNKNOWN_CHANGES, Guest
+from xenqemu.operations.options import MigrateOptions, seconds_for
+from xenqemu.operations.outgoing_guest import UNKNOWN_CHANGES, Guest, written_config
 from xenqemu.operations.preflight import Errand, agree
 
 
 def migrate(
     host: Host,
-    domid: int,
-    route: Route,
+    domain: Domain,
+    to: str,
+    options: MigrateOptions = MigrateOptions(),
     *,
-    options: tuple[str, ...] = (),
-    config: DomainConfig | None = None,
-    keep_domid: bool = False,
-    compress: bool = False,
-    streams: int = 1,
-    precopy: Precopy | None = None,
-    timeout: float = math.inf,
     observe: Observer = unobserved,
     listener: Listener = unheard,
 ) -> None:
-    """Have domain `domid` go on at the end of `route`; it is gone from here then.
+    """Migrate a running domain to the host `to`; it is gone from here then.
 
-    `options` are those of the receiver, as xl gives them to its own ("-p", "-e").  `config` takes
-    the place of the domain's own, with `keep_domid` the same id is asked for.  With `compress` the
-    record is packed on the way, and it goes by so many `streams` at once, each with a command of
-    its own; for both a xenqemu has to receive it.  With `precopy` the guest runs while it is sent,
-    until that policy has it frozen, if the host can tell which of its pages change.  All of it may
-    take `timeout` seconds, up to where the other host may let the guest run.  `listener` is called
-    with each line that the other host says for people.
+    With precopy options the guest runs while it is sent, until these have it suspended, if the host
+    can tell which of its pages change.  To pack its record and to send it by several streams, a
+    xenqemu has to receive it.  `listener` is called with each line that the other host says for
+    people.
 
     Raises what the tree in `xenqemu.errors` says; unless it is a `PastReturn` or `Stranded`, the
     guest is as it was.  `OutcomeUnknown` says where both copies are.
     """
-    own = host.config(domid)
-    config = (config.with_extra(own.extra) if config else own).with_domid(domid * keep_domid)
-    about = About("migration", domid, own.name, own.uuid, route.host)
-    with Operation.begin(host, about, observe, timeout) as job:
-        guest = Guest(host, domid, own.uuid, job)
+    route = Route(to, options.command)
+    own = host.config(domain.domid)
+    config = written_config(domain, own, options.config, keep_domid=options.keep_domid)
+    about = About("migration", domain.domid, domain.name, domain.uuid, route.host)
+    with Operation.begin(host, about, observe, seconds_for(host, options)) as job:
+        guest = Guest(host, domain, job)
+        precopy = options.precopy
         with job.phase(Phase.CHECK):
             guest.require_savable()
             if precopy and not guest.may_run():
                 precopy = None
                 job.note(f"{UNKNOWN_CHANGES}: it stands still for all of its move")
-            errand = Errand(host.needs(domid, config), route, options, compress, streams)
+            needs = host.needs(domain.domid, config)
+            errand = Errand(needs, route, _for_receiver(options), options.compress, options.streams)
             agreed = agree(host, errand, listener)
             images = guest_leases.images(own)
         with receiver_by(agreed.rune, listener, host.deadlines) as peer, ExitStack() as stack:
             with job.phase(Phase.CONNECT):
                 peer.hear()
                 if images:  # the other host is about to take a part in their leases
-                    job.undo(steps.KeepDisks(own.uuid, images))
+                    job.undo(steps.KeepDisks(domain.uuid, images))
                 beside = streams_by(agreed.further, peer, listener, host.deadlines)
                 further = stack.enter_context(beside)
             out = Wrapper(peer, agreed.features, further)
             if precopy:
-                guest.write_running(out, config, precopy, live=True, watch=job.round)
+                guest.write_running(out, config, precopy, live=True, watch=job.iteration)
             else:
                 guest.write(out, config, live=True, ready=lambda _state: None)
             out.finish()
             with job.phase(Phase.HANDOVER):
                 peer.hear()
-                _hand_over(guest, own.name, peer, route.host)
+                _hand_over(guest, peer, route.host)
             with job.phase(Phase.RELEASE):
                 job.finish()
 
 
-def _hand_over(guest: Guest, name: str, peer: Peer, where: str) -> None:
+def _for_receiver(options: MigrateOptions) -> tuple[str, ...]:
+    """Return the options that are the receiver's, as with xl."""
+    words = []
+    if not options.monitor:
+        words.append("-e")
+    if options.paused:
+        words.append("-p")
+    return tuple(words)
+
+
+def _hand_over(guest: Guest, peer: Peer, where: str) -> None:
     """Give the guest away, and hear what came of it; it may come back."""
+    name = guest.domain.name
     away = name + AWAY
     guest.rename(name, away)
     commit = steps.Commit(None, f"the guest is on {where} now", (steps.Destroy(*guest.who),))

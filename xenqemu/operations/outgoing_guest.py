@@ -14,8 +14,8 @@ from xenqemu.errors import HostError
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream.sink import Outlet, Sink
 from xenqemu.host.domain_state import conversation
-from xenqemu.host.precopy import Precopy, Round
-from xenqemu.host.protocol import GuestMemory, Host, Live, MaySuspendYet
+from xenqemu.host.precopy import Iteration, PrecopyOptions
+from xenqemu.host.protocol import Domain, GuestMemory, Host, Live, MaySuspendYet
 from xenqemu.operations.events import Phase
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.operation import Operation
@@ -28,8 +28,19 @@ Ready = Callable[[bytes | None], None]
 UNKNOWN_CHANGES = "this host cannot tell which of its pages change"
 """Why a guest cannot be written while it runs."""
 
-Watch = Callable[[Round], None]
-"""Called with each round of a live save when it is over."""
+Watch = Callable[[Iteration], None]
+"""Called with each iteration of a live save when it is over."""
+
+
+def written_config(
+    domain: Domain, own: DomainConfig, given: DomainConfig | None, *, keep_domid: bool
+) -> DomainConfig:
+    """Return the config for a record: a `given` one takes the place of the domain's own.
+
+    It asks for the same id if `keep_domid`, else for any, as with xl.
+    """
+    config = own if given is None else given.with_extra(own.extra)
+    return config.with_domid(domain.domid if keep_domid else 0)
 
 
 @dataclass
@@ -37,13 +48,13 @@ class Guest:
     """A running guest in the hands of the operation that `job` is of."""
 
     host: Host
-    domid: int
-    uuid: str
+    domain: Domain
     job: Operation
 
     def __post_init__(self) -> None:
         self._undos: list[int] = []
-        self.who = (self.domid, self.uuid)
+        self.domid = self.domain.domid
+        self.who = (self.domid, self.domain.uuid)
 
     def may_run(self) -> bool:
         """Return whether it can be written while it runs."""
@@ -52,8 +63,8 @@ class Guest:
     def require_savable(self) -> None:
         """Raise `HostError` if the guest does not run, or cannot be saved as it is."""
         with conversation(self.host, self.domid) as (now, device_model):
-            now.require_running()
-            rivals = self.host.rivals(self.domid)
+            now.require_running(self.domain)
+            rivals = self.host.rivals(self.domain)
             if rivals:
                 raise HostError(f"domain {self.domid} is in the hands of {rivals[0]}")
             if device_model is not None:
@@ -98,7 +109,7 @@ class Guest:
         self,
         out: BinaryIO | Outlet,
         config: DomainConfig,
-        precopy: Precopy,
+        precopy: PrecopyOptions,
         *,
         live: bool,
         watch: Watch,
@@ -106,13 +117,13 @@ class Guest:
         """Write its record while it runs; bring it to a stop when it is time, as `quiesce` does."""
         states: list[bytes | None] = []
 
-        def freeze() -> None:
+        def suspend() -> None:
             with self.job.amid(Phase.QUIESCE):
                 states.append(self.quiesce(live=live))
 
         def image(sink: Sink) -> bytes | None:
             noting = self.job.undo(steps.StopDirtyLog(*self.who))
-            self.memory.save_live(sink, self.job.progress, Live(precopy, freeze, watch))
+            self.memory.save_live(sink, self.job.progress, Live(precopy, suspend, watch))
             self.job.drop(noting)
             return states[0]
 

@@ -93,7 +93,9 @@ def _by_xenqemu(host: Host, errand: Errand, listener: Listener) -> Agreement | N
     _refuse(errand, found.objections)
     features = frozenset(wrapping.known()) & frozenset(found.features)
     features &= {DIGEST, ZSTD} if errand.compress else {DIGEST}
-    options = [*errand.options, *(["--with", ",".join(sorted(features))] if features else [])]
+    options = list(errand.options)
+    if features:
+        options += ["--with", ",".join(sorted(features))]
     streams = errand.streams if STREAMS in found.features else 1
     if streams == 1:
         return Agreement(route.receiver(XENQEMU, *options), features)

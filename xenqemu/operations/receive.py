@@ -7,7 +7,6 @@ that it can have it back, once nothing is left of the copy here.
 
 from __future__ import annotations
 
-import math
 from contextlib import suppress
 from functools import partial
 
@@ -18,7 +17,7 @@ from xenqemu.formats.migration.wrapping import Unwrapper
 from xenqemu.host.domain_state import require_running
 from xenqemu.host.peer.peer import Peer
 from xenqemu.host.peer.rendezvous import Meeting
-from xenqemu.host.protocol import BuildOptions, Host, Needs
+from xenqemu.host.protocol import BuildOptions, Domain, Host, Needs
 from xenqemu.host.xenstore.names import INCOMING
 from xenqemu.operations import guest_leases
 from xenqemu.operations.events import Observer, Phase, unobserved
@@ -26,6 +25,7 @@ from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.log import About
 from xenqemu.operations.journal.operation import Operation
 from xenqemu.operations.journal.steps import Commit
+from xenqemu.operations.options import ReceiveOptions, seconds_for
 from xenqemu.operations.save_file import config_ahead
 
 WAITS = (State.RECEIVED, State.CLEARED)
@@ -35,19 +35,16 @@ WAITS = (State.RECEIVED, State.CLEARED)
 def receive(
     host: Host,
     peer: Peer,
+    options: ReceiveOptions = ReceiveOptions(),
     *,
-    paused: bool = False,
-    monitor: bool = True,
     features: frozenset[str] = frozenset(),
     meeting: Meeting | None = None,
-    timeout: float = math.inf,
     observe: Observer = unobserved,
 ) -> int:
-    """Take the guest that `peer` sends and return the id of its domain, which runs unless `paused`.
+    """Take the guest that `peer` sends; return the id of its domain, which runs if not paused.
 
-    `monitor` leaves a process behind that sees to the guest's reboots, where the host has such;
     `features` are what is around its record, which comes by all streams of the `meeting` if there
-    is one.  All of it may take `timeout` seconds, up to where the guest lives here.
+    is one.
 
     Errors before anything was built are raised as they are; `RolledBack` means that nothing is left
     of the attempt, `PastReturn` that the guest lives here.
@@ -58,26 +55,26 @@ def receive(
     config = config_ahead(wrapped.source)
     coming = config.with_name(config.name + INCOMING)
     about = About("reception", 0, config.name, config.uuid, config.name)
-    job = Operation.begin(host, about, observe, timeout)
+    job = Operation.begin(host, about, observe, seconds_for(host, options))
     try:
         with job:
             with job.phase(Phase.CHECK):
                 host.admit(Needs(config, 0, moving=True))
             with job.phase(Phase.BUILD):
                 job.undo(steps.Sweep(coming.name, coming.uuid))
-                options = BuildOptions(0, coming, monitor)
-                domid = host.build(wrapped.source, job.progress, options)
+                how = BuildOptions(0, coming, options.monitor)
+                domid = host.build(wrapped.source, job.progress, how)
                 wrapped.finish()
                 if meeting:
                     meeting.taken()
             with job.phase(Phase.HANDOVER):
                 peer.say(Message.READY)
-                _take_over(host, domid, config, peer, job, paused=paused)
+                _take_over(host, domid, config, peer, job, paused=options.paused)
             with job.phase(Phase.RELEASE):
                 job.finish()
-                if not paused:
+                if not options.paused:
                     _announce(host, domid, config)
-                    require_running(host, domid)
+                    require_running(host, Domain(domid, config.uuid, config.name, config.type))
     except BaseException:
         if job.state.undone and peer.handshake.state is State.FAILED:
             _tell(peer, Message.BACK)

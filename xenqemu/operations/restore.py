@@ -6,7 +6,6 @@ the moment it is let run it is the guest, and the record is only its past.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -19,12 +18,13 @@ from xenqemu.formats.stream import xl
 from xenqemu.formats.stream.detect import Kind, detect
 from xenqemu.formats.stream.source import Source
 from xenqemu.host.domain_state import require_running
-from xenqemu.host.protocol import BuildOptions, Host, Needs
+from xenqemu.host.protocol import BuildOptions, Domain, Host, Needs
 from xenqemu.operations.events import Observer, Phase, unobserved
 from xenqemu.operations.inspect import Outline
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.log import About
 from xenqemu.operations.journal.operation import Operation
+from xenqemu.operations.options import RestoreOptions, seconds_for
 from xenqemu.operations.verify import verify
 
 
@@ -39,30 +39,24 @@ class Restored:
 def restore(
     host: Host,
     path: Path,
+    options: RestoreOptions = RestoreOptions(),
     *,
-    paused: bool = False,
-    config: DomainConfig | None = None,
-    monitor: bool = True,
     before_run: Callable[[], None] = lambda: None,
-    timeout: float = math.inf,
     observe: Observer = unobserved,
 ) -> Restored:
-    """Make a domain of the record at `path`, and let it run unless `paused`.
+    """Make a domain of the record at `path`, and let it run unless it is to be paused.
 
-    `config` takes the place of the record's own; `monitor` leaves a process behind that sees to
-    the guest's reboots, where the host has such.  `before_run` is called when all is ready and
-    the guest is to be let run; if it raises, the guest is not.  All of it may take `timeout`
-    seconds, up to there.
+    `before_run` is called when all is ready and the guest is to be let run; if it raises, the guest
+    is not.  The record is left as it is.
 
-    The record is left as it is.  Errors before anything was built are raised as they are;
-    `RolledBack` means that nothing is left of the attempt, `PastReturn` that the new domain may
-    have run already.
+    Errors before anything was built are raised as they are; `RolledBack` means that nothing is left
+    of the attempt, `PastReturn` that the new domain may have run already.
     """
     with _opened(path) as file:
         own = _config(file)
-        used = config.with_extra(own.extra) if config else own
+        used = own if options.config is None else options.config.with_extra(own.extra)
         about = About("restore", 0, used.name, used.uuid, str(path.absolute()))
-        with Operation.begin(host, about, observe, timeout) as job:
+        with Operation.begin(host, about, observe, seconds_for(host, options)) as job:
             with job.phase(Phase.CHECK):
                 record = verify(file)
                 host.admit(_needs(record, used))
@@ -70,23 +64,25 @@ def restore(
                 file.seek(0)
                 sweep = steps.Sweep(used.name, used.uuid)
                 building = job.leaving(sweep)  # what fails to be built leaves nothing by itself
-                options = BuildOptions(record.size, config and used, monitor)
-                domid = host.build(Source(file), job.progress, options)
+                given = None if options.config is None else used
+                how = BuildOptions(record.size, given, options.monitor)
+                domid = host.build(Source(file), job.progress, how)
                 job.undo(sweep)
                 job.drop(building)
-            if not paused:
+            if not options.paused:
                 with job.phase(Phase.RELEASE):
                     before_run()
-                    _let_run(host, domid, used.uuid, job)
+                    _let_run(host, Domain(domid, used.uuid, used.name, used.type), job)
     return Restored(domid, record)
 
 
-def _let_run(host: Host, domid: int, uuid: str, job: Operation) -> None:
+def _let_run(host: Host, domain: Domain, job: Operation) -> None:
+    domid = domain.domid
     steps.cont(host, domid)  # as libxl does: a confined QEMU waits for it
     meaning = f"domain {domid} may have run already: it is the guest now"
     unpause = partial(host.hypervisor.unpause, domid)
-    job.commit(unpause, steps.Commit(steps.HasRun(domid, uuid), meaning))
-    require_running(host, domid)
+    job.commit(unpause, steps.Commit(steps.HasRun(domid, domain.uuid), meaning))
+    require_running(host, domain)
 
 
 def _opened(path: Path) -> BinaryIO:

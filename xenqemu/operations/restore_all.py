@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,7 +44,7 @@ def restore_all(
     `tell` hears of each, whatever becomes of it: one that fails keeps no other from coming back,
     and keeps its record.  Each is brought back with `around` around that.
     """
-    with closing(open_host()) as host:
+    with open_host() as host:
         running = [each for kept in spent(folder) if (each := _found(host, kept, plan, tell))]
         for kept in saved(folder, plan.first):
             try:
@@ -79,7 +78,7 @@ def _taken_back(kept: Kept) -> str:
 def _found(host: Host, kept: Kept, plan: RestoreAll, tell: Teller) -> _Running | None:
     """Look for a guest that was let run before, by somebody who then ended too early."""
     try:
-        return _Running(kept, find(host, kept.name), Deadline.after(plan.proof))
+        return _Running(kept, find(host, kept.name).domid, Deadline.after(plan.proof))
     except HostError as error:
         text = f"it was brought back, and nobody saw it run on ({error}); its record is {kept.ran}"
         tell(Outcome(kept.name, How.FAILED, text))

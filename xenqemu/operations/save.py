@@ -8,100 +8,86 @@ written before the guest is brought to a stop.
 
 from __future__ import annotations
 
-import math
-from enum import Enum
 from pathlib import Path
 
 from xenqemu.errors import HostError
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream.detect import Kind
-from xenqemu.host.precopy import Precopy, Round
-from xenqemu.host.protocol import Host
+from xenqemu.host.precopy import Iteration, PrecopyOptions
+from xenqemu.host.protocol import Domain, Host
 from xenqemu.operations.compact import compact
 from xenqemu.operations.events import Observer, Phase, unobserved
 from xenqemu.operations.inspect import Outline
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.log import About
 from xenqemu.operations.journal.operation import Operation
-from xenqemu.operations.outgoing_guest import UNKNOWN_CHANGES, Guest
+from xenqemu.operations.options import After, SaveOptions, seconds_for
+from xenqemu.operations.outgoing_guest import UNKNOWN_CHANGES, Guest, written_config
 from xenqemu.operations.save_file import room_for, room_for_rest
 from xenqemu.operations.verify import verify
 from xenqemu.system.staged_file import Draft, staged
 
 
-class After(Enum):
-    """What becomes of the guest once it is saved."""
-
-    DESTROY = "destroy"
-    CONTINUE = "continue"
-    PAUSE = "pause"
-
-
-def suspend(
+def save(
     host: Host,
-    domid: int,
+    domain: Domain,
     path: Path,
+    options: SaveOptions = SaveOptions(),
     *,
-    after: After = After.DESTROY,
-    config: DomainConfig | None = None,
-    keep_domid: bool = False,
-    precopy: Precopy | None = None,
-    compacted: bool = False,
-    check: bool = True,
-    timeout: float = math.inf,
     observe: Observer = unobserved,
 ) -> Outline:
-    """Save domain `domid` to `path` and return what the record holds.
+    """Save a running domain to `path` and return what the record holds.
 
-    `config` takes the place of the domain's own; with `keep_domid` a restore asks for the same
-    id, else for any, as with `xl save`.  With `precopy` the guest runs while it is saved, until
-    that policy has it frozen; the record holds some pages more than once then, and is written anew
-    without them if it is to be `compacted`.  Unless `check`, the record is not read back, and what
-    is returned says only its size.  All of it may take `timeout` seconds, up to where the guest is
-    let go of.
+    With precopy options the guest runs while it is saved, until these have it suspended; the record
+    holds superseded pages then, unless they are to be dropped.  Where the record is not to be read
+    back, what is returned says only its size.
 
     Raises what the tree in `xenqemu.errors` says; unless it is a `PastReturn` or `Stranded`, the
     guest is as it was.  `path` is as it was too, or (never with `After.DESTROY`) whole already.
     """
-    own = host.config(domid)
-    config = (config.with_extra(own.extra) if config else own).with_domid(domid * keep_domid)
-    about = About("save", domid, own.name, own.uuid, str(path.absolute()))
+    own = host.config(domain.domid)
+    config = written_config(domain, own, options.config, keep_domid=options.keep_domid)
+    about = About("save", domain.domid, domain.name, domain.uuid, str(path.absolute()))
     with (
-        Operation.begin(host, about, observe, timeout) as job,
+        Operation.begin(host, about, observe, seconds_for(host, options)) as job,
         staged(path) as draft,
         staged(path) as smaller,
     ):
-        guest = Guest(host, domid, own.uuid, job)
+        guest = Guest(host, domain, job)
         with job.phase(Phase.CHECK):
             guest.require_savable()
-            if precopy and not guest.may_run():
-                raise HostError(f"domain {domid} cannot be saved while it runs: {UNKNOWN_CHANGES}")
+            if options.precopy and not guest.may_run():
+                raise HostError(
+                    f"domain {guest.domid} cannot be saved while it runs: {UNKNOWN_CHANGES}"
+                )
             job.leaving(steps.Clear(draft.traces))
             draft.create()
             draft.reserve(room_for(config, guest.memory))
-        _write(guest, draft, config, precopy)
-        if after is not After.DESTROY:
+        _write(guest, draft, config, options.precopy)
+        if options.after is not After.DESTROY:
             with job.phase(Phase.RELEASE):
-                guest.release(held=after is After.PAUSE)
-        record = _compacted(draft, smaller, job) if compacted else draft
-        found = _checked(record, job) if check else Outline(Kind.XL, record.file.tell())
+                guest.release(held=options.after is After.PAUSE)
+        record = _compacted(draft, smaller, job) if options.compact else draft
+        found = _checked(record, job) if options.verify else Outline(Kind.XL, record.file.tell())
         with job.phase(Phase.PUBLISH):
-            _publish(record, guest, after)
-        if after is After.DESTROY:
+            _publish(record, guest, options.after)
+        if options.after is After.DESTROY:
             with job.phase(Phase.RELEASE):
                 job.finish()
     return found
 
 
-def _write(guest: Guest, draft: Draft, config: DomainConfig, precopy: Precopy | None) -> None:
+def _write(
+    guest: Guest, draft: Draft, config: DomainConfig, precopy: PrecopyOptions | None
+) -> None:
     """Write the record; room for what is left is set aside while that can be told in time."""
 
     def ready(device_state: bytes | None) -> None:
         draft.reserve(room_for(config, guest.memory, device_state))
 
-    def watch(done: Round) -> None:
+    def watch(done: Iteration) -> None:
         draft.reserve(draft.file.tell() + room_for_rest(done.changed))
-        guest.job.round(done)
+        guest.job.iteration(done)
 
     if precopy:
         guest.write_running(draft.file, config, precopy, live=False, watch=watch)

@@ -12,15 +12,14 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
-from contextlib import closing
-from dataclasses import dataclass
 
 from xenqemu.errors import Forbidden, HostError, HostTimeout, PastReturn, XenqemuError
-from xenqemu.host.domain_state import state
-from xenqemu.host.protocol import Host, RunState
+from xenqemu.host.domain_state import DomainState, identity, state
+from xenqemu.host.protocol import Domain, Host, RunState
 from xenqemu.operations.journal.folder import Journals
+from xenqemu.operations.options import SaveOptions
 from xenqemu.operations.outcome import Around, How, Outcome, Teller, nothing_around, words
-from xenqemu.operations.save import suspend
+from xenqemu.operations.save import save as save_domain
 from xenqemu.operations.saved_guests import Kept
 from xenqemu.settings.guest_choices import Choice
 from xenqemu.settings.xenqemu_conf import SaveAll
@@ -29,15 +28,6 @@ from xenqemu.system.deadline import Deadline
 
 ENDED = (RunState.SHUTDOWN, RunState.CRASHED, RunState.DYING)
 """Of guests that run no more, and of which nothing can be saved."""
-
-
-@dataclass(frozen=True)
-class Guest:
-    """A guest that is there when all are to be saved."""
-
-    domid: int
-    name: str
-    uuid: str
 
 
 def save_all(
@@ -56,7 +46,7 @@ def save_all(
     what goes on, and goes on itself.
     """
     deadline = Deadline.after(plan.deadline)
-    with closing(open_host()) as host:
+    with open_host() as host:
         guests = _guests(host)
         choices = {guest: _choice(guest.name, plan, own) for guest in guests}
         stopping = _Stopping(host, tell)
@@ -66,16 +56,18 @@ def save_all(
             elif choices[guest] is Choice.SHUT_DOWN:
                 stopping.ask(guest)
 
-        def save(guest: Guest) -> Kept:
+        def save(guest: Domain) -> Kept:
             kept = _kept(guest, plan, deadline)
             with (
-                closing(open_host()) as mine,
+                open_host() as mine,
                 around("save", domid=guest.domid, name=guest.name, file=str(kept.path)),
             ):
-                suspend(mine, guest.domid, kept.path, check=check, timeout=deadline.left)
+                save_domain(
+                    mine, guest, kept.path, SaveOptions(verify=check, timeout=deadline.left)
+                )
             return kept
 
-        def note(guest: Guest, done: Future[Kept]) -> None:
+        def note(guest: Domain, done: Future[Kept]) -> None:
             try:
                 tell(Outcome(guest.name, How.SAVED, f"to {done.result().path}"))
             except Forbidden as error:
@@ -90,22 +82,34 @@ def save_all(
         stopping.finish(plan.shutdown_deadline)
 
 
-def _guests(host: Host) -> list[Guest]:
+def _guests(host: Host) -> list[Domain]:
     """Return all guests but those that are known to have ended."""
     found = [state(host, domid) for domid in host.domids()]
-    return [
-        Guest(now.domid, now.name or _configured_name(host, now.domid), now.uuid)
-        for now in found
-        if (now.info.run_state not in ENDED if now.info else now.trouble)
-    ]
+    return [_identity(host, now) for now in found if not _ended(now)]
 
 
-def _configured_name(host: Host, domid: int) -> str:
-    """Return the name of a guest that xenstore does not tell, its id if nobody does."""
+def _ended(now: DomainState) -> bool:
+    if now.info:
+        return now.info.run_state in ENDED
+    return not now.trouble
+
+
+def _identity(host: Host, now: DomainState) -> Domain:
+    """Return who a guest is, by its config where xenstore does not tell."""
     try:
-        return host.config(domid).name
+        domain = identity(host, now.domid)
+    except HostError:
+        return _configured(host, now)
+    return domain if domain.name else _configured(host, now)
+
+
+def _configured(host: Host, now: DomainState) -> Domain:
+    """Return who a guest is by its config, or by what is known already if that cannot be had."""
+    try:
+        config = host.config(now.domid)
+        return Domain(now.domid, config.uuid, config.name, config.type)
     except XenqemuError:
-        return str(domid)
+        return Domain(now.domid, now.uuid, now.name or str(now.domid), "")
 
 
 def _choice(name: str, plan: SaveAll, own: Mapping[str, Choice]) -> Choice:
@@ -117,7 +121,7 @@ def _choice(name: str, plan: SaveAll, own: Mapping[str, Choice]) -> Choice:
     return Choice.SHUT_DOWN if choice is Choice.SAVE and not plan.save else choice
 
 
-def _kept(guest: Guest, plan: SaveAll, deadline: Deadline) -> Kept:
+def _kept(guest: Domain, plan: SaveAll, deadline: Deadline) -> Kept:
     """Return the place for the record of a guest; raise `HostTimeout` if it is too late for one."""
     if deadline.passed:
         raise HostTimeout(f"all of them were to take {plan.deadline:g} s at most")
@@ -129,9 +133,9 @@ def _kept(guest: Guest, plan: SaveAll, deadline: Deadline) -> Kept:
 def _all(
     host: Host,
     parallel: int,
-    guests: list[Guest],
-    act: Callable[[Guest], Kept],
-    note: Callable[[Guest, Future[Kept]], None],
+    guests: list[Domain],
+    act: Callable[[Domain], Kept],
+    note: Callable[[Domain, Future[Kept]], None],
 ) -> None:
     """Do `act` for each guest, some at once, and `note` each once it is done, in this thread."""
     with ThreadPoolExecutor(parallel) as pool:
@@ -160,9 +164,9 @@ class _Stopping:
     def __init__(self, host: Host, tell: Teller) -> None:
         self._host = host
         self._tell = tell
-        self._why: dict[Guest, str] = {}
+        self._why: dict[Domain, str] = {}
 
-    def ask(self, guest: Guest, why: str = "") -> None:
+    def ask(self, guest: Domain, why: str = "") -> None:
         """Ask a guest to shut down, if it runs."""
         try:
             if not self._runs(guest):
@@ -189,7 +193,8 @@ class _Stopping:
             reasons = filter(None, (why, f"it has not shut down within {seconds:g} s"))
             self._tell(Outcome(guest.name, How.FAILED, "; ".join(reasons)))
 
-    def _runs(self, guest: Guest) -> bool:
+    def _runs(self, guest: Domain) -> bool:
         info = self._host.hypervisor.info(guest.domid)
-        same = info is not None and info.uuid.lower() == guest.uuid.lower()
-        return same and info is not None and info.run_state is RunState.RUNNING
+        if info is None or not guest.is_that(info):
+            return False
+        return info.run_state is RunState.RUNNING

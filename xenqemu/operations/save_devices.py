@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from xenqemu.errors import HostError
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.host.domain_state import require_running
-from xenqemu.host.protocol import Host
+from xenqemu.host.protocol import Domain, Host
 from xenqemu.operations.inspect import Outline
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.log import About
@@ -20,17 +20,18 @@ if TYPE_CHECKING:
     from xenqemu.host.qemu.device_model import DeviceModel
 
 
-def save_devices(host: Host, domid: int, path: Path) -> Outline:
+def save_devices(host: Host, domain: Domain, path: Path) -> Outline:
     """Write the device state of a running domain to `path`; QEMU stops it for just that long.
 
     Raises `HostError` or, where the file cannot be written, `OSError` as the system says it; the
     guest runs on, and `path` is whole or as it was.
     """
-    now = require_running(host, domid)
+    domid = domain.domid
+    require_running(host, domain)
     device_model = host.device_model(domid)
     if device_model is None:
         raise HostError(f"domain {domid} has no device model")
-    about = About("device save", domid, now.name, now.uuid, str(path.absolute()))
+    about = About("device save", domid, domain.name, domain.uuid, str(path.absolute()))
     with Operation.begin(host, about) as job, staged(path) as draft:
         job.leaving(steps.Clear(draft.traces))
         draft.create()

@@ -24,14 +24,14 @@ from xenqemu.formats.migration.handshake import Role
 from xenqemu.host.disk import lease
 from xenqemu.host.party_deadlines import Deadlines
 from xenqemu.host.peer.peer import Peer
-from xenqemu.host.peer.route import Route
 from xenqemu.host.peer.wire import Wire
-from xenqemu.host.precopy import Precopy
+from xenqemu.host.precopy import PrecopyOptions
 from xenqemu.operations import migrate as migrating
+from xenqemu.operations.options import MigrateOptions, ReceiveOptions
 from xenqemu.operations.preflight import Agreement
 from xenqemu.operations.receive import receive
 
-ROUTE = Route("there")
+THERE = "there"
 PATIENT = Deadlines(peer_banner=30, peer_stall=30, peer_ready=30, peer_message=30)
 TIMEOUT = 60
 """Seconds after which a side that hangs is ended, by SIGALRM."""
@@ -89,7 +89,7 @@ class Move:
     image: Path | None = None
     paused: bool = False
     features: frozenset[str] = frozenset()
-    precopy: Precopy | None = None
+    precopy: PrecopyOptions | None = None
 
     @classmethod
     def prepared(cls, disk: bool = False, **options: Any) -> Move:
@@ -133,7 +133,11 @@ class Move:
             patch.setattr(migrating, "receiver_by", receiver_by)
             patch.setattr(migrating, "agree", lambda *_: Agreement("", self.features))
             return migrating.migrate(
-                self.source.host, 1, ROUTE, precopy=self.precopy, observe=self.source.observe
+                self.source.host,
+                self.source.domain(),
+                THERE,
+                MigrateOptions(precopy=self.precopy),
+                observe=self.source.observe,
             )
 
     def take(self, incoming: IO[bytes], outgoing: IO[bytes]) -> object:
@@ -142,7 +146,7 @@ class Move:
         return receive(
             self.target.host,
             peer,
-            paused=self.paused,
+            ReceiveOptions(paused=self.paused),
             features=self.features,
             observe=self.target.observe,
         )

@@ -158,7 +158,7 @@ def test_progress_in_json(seed, one, folder):
     ]
     done = events.pop()
     size = (folder / "f").stat().st_size
-    assert 0 < done.pop("stood_still") < 60
+    assert 0 < done.pop("downtime") < 60
     assert done == {"saved": str(folder / "f"), "domid": done["domid"], "size": size}
     started = [each["phase"] for each in events if each["event"] == "started"]
     assert started == ["check", "quiesce", "save", "release", "verify", "publish"]

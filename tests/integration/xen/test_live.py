@@ -27,8 +27,8 @@ from tests.integration.xen.test_failures import at
 
 pytestmark = [pytest.mark.xen, pytest.mark.long, pytest.mark.timeout(900)]
 
-LIVE = "--live --threshold 0 --rounds 4"
-"""As many rounds as there may be: this guest is never still."""
+LIVE = "--live --threshold 0 --iterations 4"
+"""As many iterations as there may be: this guest is never still."""
 
 _REWRITTEN = re.compile(r"^rewritten (\d+)\r+\n", re.MULTILINE)
 _GAP = re.compile(r"^gap (\d+)\r+\n", re.MULTILINE)
@@ -49,10 +49,10 @@ def looks_after_itself(bed: Bed, more: int = 3, timeout: float = 120) -> None:
     assert "WRONG" not in said(bed)
 
 
-def rounds(out: str) -> list[dict[str, Any]]:
-    """The rounds that a command told of as lines of JSON."""
+def iterations(out: str) -> list[dict[str, Any]]:
+    """The iterations that a command told of as lines of JSON."""
     told = [json.loads(line) for line in out.splitlines()]
-    return [event for event in told if event.get("event") == "round"]
+    return [event for event in told if event.get("event") == "iteration"]
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def busy(bed: Bed) -> Bed:
 
 def goes_on_here_and_from_its_record(busy: Bed) -> None:
     """Save a busy guest while it runs; it goes on, and what was saved does under xl and us."""
-    told = rounds(busy.must(f"{XENQEMU} save -c --json {LIVE} hvm {FILE}", timeout=300))
+    told = iterations(busy.must(f"{XENQEMU} save -c --json {LIVE} hvm {FILE}", timeout=300))
     assert [each["number"] for each in told] == list(range(1, len(told) + 1))
     assert 2 < len(told) <= 5  # fewer where it was still, without a processor to run on
     assert all(each["pages"] for each in told[:-1])
@@ -129,7 +129,7 @@ def dirty_log(bed: Bed, name: str) -> str:
 @ON_417
 def test_a_live_save_that_is_killed_leaves_no_log_on(busy: Bed) -> None:
     assert dirty_log(busy, "hvm") == "off"
-    assert at(busy, "save round", DIE, "save", "--live", "hvm", FILE).rc == -9
+    assert at(busy, "save iteration", DIE, "save", "--live", "hvm", FILE).rc == -9
     assert dirty_log(busy, "hvm") == "on"
     assert "taken back" in busy.must(f"{XENQEMU} recover hvm", timeout=120)
     assert dirty_log(busy, "hvm") == "off"
@@ -143,7 +143,7 @@ def test_a_live_save_that_is_killed_leaves_no_log_on(busy: Bed) -> None:
 def test_a_guest_that_never_settles_is_left_alone_if_that_is_wanted(busy: Bed) -> None:
     done = busy.run(f"{XENQEMU} save --give-up {LIVE} hvm {FILE}", timeout=300)
     assert done.rc == 10
-    assert "after 4 rounds" in done.err
+    assert "after 4 iterations" in done.err
     assert "the guest is as it was" in done.err
     assert busy.run(f"ls {FILE}").rc == 2
     assert dirty_log(busy, "hvm") == "off"
@@ -167,7 +167,7 @@ def test_a_guest_that_gives_memory_back_meanwhile(busy: Bed) -> None:
 def test_a_guest_moves_while_it_runs(busy: Bed) -> None:
     done = busy.run(f"{XENQEMU} migrate -s '' --json hvm 'xl migrate-receive'", timeout=300)
     assert done.rc == 0, done.err
-    assert len(rounds(done.out)) > 2
+    assert len(iterations(done.out)) > 2
     looks_after_itself(busy)
     busy.must(f"{HELPER} xl migrate -s '' hvm 'xl migrate-receive'", timeout=300)
     looks_after_itself(busy)
@@ -187,14 +187,14 @@ import sys
 from xenqemu.formats.helper.dialects import dialect_of
 from xenqemu.host import domain_state
 from xenqemu.host.protocol import Live
-from xenqemu.host.precopy import Precopy
+from xenqemu.host.precopy import PrecopyOptions
 from xenqemu.host.xen.memory.helper_process import own_helper
 from xenqemu.host.xen.xen_host import XenHost
 from xenqemu.host.xen.library import running_version
 from xenqemu.host.xen.memory.helper_memory import HelperMemory
 from xenqemu.operations.save_file import write_record
 host = XenHost()
-domid = domain_state.find(host, "pvh")
+domid = domain_state.find(host, "pvh").domid
 version = running_version()
 memory = HelperMemory(
     domid,
@@ -204,7 +204,8 @@ memory = HelperMemory(
     pages=lambda: 0,
     logs=lambda: True,
 )
-live = Live(Precopy(), lambda: host.hypervisor.suspend(domid), lambda done: print(done.number))
+suspend = lambda: host.hypervisor.suspend(domid)
+live = Live(PrecopyOptions(), suspend, lambda done: print(done.number))
 with open(sys.argv[1], "wb", buffering=0) as file:
     def image(sink):
         memory.save_live(sink, lambda done, total: None, live)
@@ -215,7 +216,7 @@ host.destroy(domid)
 
 
 @ON_417
-def test_the_rounds_of_libxc(bed: Bed) -> None:
+def test_the_iterations_of_libxc(bed: Bed) -> None:
     begin(bed, "pvh")
     bed.put("own.py", OWN)
     told = bed.must(f"python3 /job/own.py {FILE}", timeout=300).split()

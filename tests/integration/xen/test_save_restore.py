@@ -130,8 +130,9 @@ def test_twenty_cycles(bed: Bed) -> None:
         import xenqemu
         host = xenqemu.open_host("xen")
         for cycle in range(20):
-            xenqemu.suspend("hvm", "/tmp/guest.save", host=host)
-            xenqemu.restore("/tmp/guest.save", host=host, monitor=False)
+            xenqemu.save("hvm", "/tmp/guest.save", host=host)
+            options = xenqemu.RestoreOptions(monitor=False)
+            xenqemu.restore("/tmp/guest.save", options, host=host)
     """
     path = bed.put("cycles.py", "\n".join(line[8:] for line in script.splitlines()))
     before = bed.ticks("hvm")
@@ -159,7 +160,7 @@ def test_two_domains_at_once_from_two_threads(bed: Bed) -> None:
         import concurrent.futures, xenqemu
         def save(name):
             seen = []
-            xenqemu.suspend(name, f"/tmp/{name}.save", observe=seen.append)
+            xenqemu.save(name, f"/tmp/{name}.save", observe=seen.append)
             assert seen[-1].phase.value == "release", seen[-1]
             return xenqemu.verify(f"/tmp/{name}.save").config.name
         with concurrent.futures.ThreadPoolExecutor() as pool:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.unit.cli.test_lab import ended, folder, place
-from xenqemu.cli import all_domains
+from xenqemu.cli import save_all_command, show
 from xenqemu.operations.outcome import How, Outcome
 
 __all__ = ["ended", "folder", "place"]
@@ -66,7 +66,7 @@ def outcomes(monkeypatch):
         for outcome in OUTCOMES:
             tell(outcome)
 
-    monkeypatch.setattr(all_domains.saving, "save_all", save_all)
+    monkeypatch.setattr(save_all_command, "save_all", save_all)
 
 
 def test_each_outcome_is_a_line(all_on, outcomes):
@@ -92,7 +92,7 @@ def test_nobody_has_to_hear_it(all_on, outcomes, monkeypatch):
     def full(_text=""):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(all_domains.show, "line", full)
+    monkeypatch.setattr(show, "line", full)
     assert all_on("save-all") == (3, "", "xenqemu: not all is well, see above: old\\x1b\n")
 
 

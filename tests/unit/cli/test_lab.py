@@ -11,8 +11,8 @@ import pytest
 from tests.doubles.lab import UUID, config
 from tests.unit.cli.conftest import Done
 from tests.unit.lab.conftest import fake_qemu
-from xenqemu.cli import chosen as choices
-from xenqemu.cli.parser import parser
+from xenqemu.errors import HostError
+from xenqemu.host import domain_state
 from xenqemu.host.party_deadlines import Deadlines
 from xenqemu.lab import xenstore_layout
 from xenqemu.lab.lab_host import Lab
@@ -73,16 +73,23 @@ def test_the_host_is_as_the_settings_say(run, folder, ended, place, monkeypatch)
     monkeypatch.undo()
 
 
-def test_the_deadlines_of_a_save(place):
+def test_the_deadlines_of_a_save(run, place, monkeypatch):
     conf = place / "conf"
     conf.write_text("[deadlines]\nacknowledge = 4\nstore_request = 3")
-    words = ["--conf", str(conf), "--host", f"lab:{place}", "save"]
-    chosen = parser().parse_args([*words, "one", "file"])
-    assert choices.host_of(chosen).deadlines == Deadlines(acknowledge=4.0, store_request=3.0)
-    chosen = parser().parse_args([*words, "--step-timeout", "5", "one", "file"])
-    assert choices.host_of(chosen, chosen.step_timeout).deadlines == Deadlines(
-        acknowledge=5.0, suspend=5.0, store_request=3.0
-    )
+    words = "--conf", conf, "--host", f"lab:{place}", "save"
+    opened = []
+
+    def find(host, _who):
+        opened.append(host.deadlines)
+        raise HostError("nobody")
+
+    monkeypatch.setattr(domain_state, "find", find)
+    assert run(*words, "one", "file").code == 3
+    assert run(*words, "--step-timeout", "5", "one", "file").code == 3
+    assert opened == [
+        Deadlines(acknowledge=4.0, store_request=3.0),
+        Deadlines(acknowledge=5.0, suspend=5.0, store_request=3.0),
+    ]
 
 
 def test_up_and_down(run, place):
@@ -305,10 +312,10 @@ def test_a_guest_with_firmware_alone_there_and_back(on, place):
     for options in ([], ["--live", "--compact"]):
         told = on("save", "--json", "-c", *options, "web", record).out.splitlines()
         last = json.loads(told[-1])
-        assert last.pop("stood_still") > 0
+        assert last.pop("downtime") > 0
         assert last == {"saved": str(record), "domid": 1, "size": record.stat().st_size}
-        assert any('"event": "round"' in line for line in told) == bool(options)
-    assert "; it stood still for 0." in on("save", "-c", "web", record).out
+        assert any('"event": "iteration"' in line for line in told) == bool(options)
+    assert "; downtime 0." in on("save", "-c", "web", record).out
     assert on("lab", "pause", "web").code == 0
     assert on("save", "web", record).code == 3
     assert on("lab", "unpause", "web").code == 0

@@ -13,7 +13,7 @@ import pytest
 from tests.doubles.fake_host import config, record
 from tests.unit.cli.conftest import PROGRAM, spawn
 from xenqemu import errors
-from xenqemu.cli import files
+from xenqemu.cli import verify_command
 from xenqemu.errors import XenqemuError
 
 KINDS = [getattr(errors, name) for name in errors.__all__]
@@ -34,7 +34,7 @@ def test_each_error_has_its_exit_code(run, monkeypatch, kind):
     def fails(_chosen):
         raise error
 
-    monkeypatch.setattr(files, "verify", fails)
+    monkeypatch.setattr(verify_command, "run", fails)
     assert run("verify", "x") == (kind.exit_code, "", f"xenqemu: {error}\n")
 
 
@@ -42,7 +42,7 @@ def test_errors_of_the_system(run, monkeypatch):
     def fails(_chosen):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files, "verify", fails)
+    monkeypatch.setattr(verify_command, "run", fails)
     assert run("verify", "x") == (1, "", "xenqemu: [Errno 28] No space left on device\n")
 
 
@@ -52,7 +52,7 @@ def test_an_interrupt_tells_what_it_left(run, monkeypatch):
         error.add_note("the guest is as it was")
         raise error
 
-    monkeypatch.setattr(files, "verify", interrupted)
+    monkeypatch.setattr(verify_command, "run", interrupted)
     assert run("verify", "x") == (130, "", "xenqemu: interrupted; the guest is as it was\n")
 
 

@@ -13,19 +13,20 @@ import pytest
 from tests.doubles.lab import config
 from tests.golden import records
 from tests.unit.cli.conftest import PROGRAM, spawn
-from xenqemu.cli import migration
+from xenqemu.cli import migrate_command
 from xenqemu.formats.migration.handshake import WORDS, Message
 from xenqemu.formats.migration.preflight_messages import Answer, Question
 from xenqemu.formats.migration.stream_chunks import READY
 from xenqemu.host import domain_state
-from xenqemu.host.peer.route import Route
-from xenqemu.host.precopy import Precopy
+from xenqemu.host.protocol import Domain
 from xenqemu.lab.lab_host import Lab
 from xenqemu.operations.journal.folder import Journals
+from xenqemu.operations.options import MigrateOptions
 from xenqemu.version import VERSION
 
 BANNER = WORDS[Message.BANNER][1]
 TOKEN = "0123abcd"
+WEB = Domain(5, "c52dca42-e6df-11f1-a061-0df29b9903a9", "web", "hvm")
 
 
 @pytest.fixture
@@ -33,47 +34,30 @@ def asked(monkeypatch: pytest.MonkeyPatch):
     """What `migrate` asks of the operation, where there is a domain 5."""
     seen = []
 
-    def migrate_domain(host, domid, route, **options):
-        seen.append((domid, route, options))
-        options["listener"]("said \x1b there")
+    def migrate(_host, domain, to, options, *, observe, listener):
+        seen.append((domain, to, options))
+        listener("said \x1b there")
 
-    monkeypatch.setattr(migration, "migrate_domain", migrate_domain)
-    monkeypatch.setattr(domain_state, "find", lambda _host, who: {"web": 5}[who])
-    monkeypatch.setattr(domain_state, "name_of", lambda _host, _domid: "web")
+    monkeypatch.setattr(migrate_command, "migrate", migrate)
+    monkeypatch.setattr(domain_state, "find", lambda _host, who: {"web": WEB}[who])
     return seen
 
 
 @pytest.mark.parametrize(
-    ("words", "route", "options"),
+    ("words", "to", "options"),
     [
-        (("web", "there"), Route("there", "ssh"), {}),
-        (("-s", "ssh -p 2", "web", "there"), Route("there", "ssh -p 2"), {}),
-        (("-s", "", "web", "nc there 9"), Route("nc there 9", ""), {}),
-        (("-e", "-p", "web", "there"), Route("there"), {"options": ("-e", "-p")}),
-        (("-p", "-D", "web", "there"), Route("there"), {"options": ("-p",), "keep_domid": True}),
-        (("--live", "web", "there"), Route("there"), {"precopy": Precopy()}),
-        (("--no-live", "web", "there"), Route("there"), {"precopy": None}),
-        (("--rounds", "2", "web", "there"), Route("there"), {"precopy": Precopy(rounds=2)}),
-        (("--compress", "web", "there"), Route("there"), {"compress": True}),
-        (("--streams", "4", "web", "there"), Route("there"), {"streams": 4}),
-        (("--timeout", "9", "web", "there"), Route("there"), {"timeout": 9.0}),
+        (("web", "there"), "there", MigrateOptions()),
+        (("-s", "", "web", "nc there 9"), "nc there 9", MigrateOptions(command="")),
+        (("-e", "-p", "web", "there"), "there", MigrateOptions(monitor=False, paused=True)),
+        (("--no-live", "web", "there"), "there", MigrateOptions(precopy=None)),
+        (("--timeout", "9", "web", "there"), "there", MigrateOptions(timeout=9.0)),
     ],
 )
-def test_what_is_asked_for(run, asked, words, route, options):
+def test_what_is_asked_for(run, asked, words, to, options):
     done = run("--host", "lab:/nowhere", "migrate", *words)
     assert (done.code, done.err) == (0, "said \\x1b there\n")
-    assert done.out == f"migrated web to {route.host}\n"
-    ((domid, found, given),) = asked
-    assert (domid, found) == (5, route)
-    plain = {
-        "options": (),
-        "config": None,
-        "keep_domid": False,
-        "compress": False,
-        "streams": 1,
-        "precopy": Precopy(),
-    }
-    assert {key: given[key] for key in plain | options} == plain | options
+    assert done.out == f"migrated web to {to}\n"
+    assert asked == [(WEB, to, options)]
 
 
 def test_a_config_of_its_own_and_an_answer_for_programs(run, asked, tmp_path):
@@ -81,7 +65,7 @@ def test_a_config_of_its_own_and_an_answer_for_programs(run, asked, tmp_path):
     cfg.write_text('name = "other"\ntype = "hvm"\n')
     done = run("--host", "lab:/nowhere", "migrate", "--json", "-C", cfg, "web", "there")
     assert json.loads(done.out.splitlines()[-1]) == {"migrated": "web", "to": "there"}
-    assert asked[0][2]["config"].name == "other"
+    assert asked[0][2].config.name == "other"
 
 
 @pytest.mark.parametrize(
@@ -92,6 +76,8 @@ def test_a_config_of_its_own_and_an_answer_for_programs(run, asked, tmp_path):
         (("migrate-receive", "--colo"), "unrecognized arguments: --colo"),
         (("migrate-receive", "--with", "digest,magic"), "--with digest,magic: magic is not known"),
         (("migrate", "--streams", "0", "web", "there"), "'0' is no number from 1 to 16"),
+        (("migrate", "--no-live", "--iterations", "2", "web", "there"), "--iterations goes with"),
+        (("save", "--compact", "web", "file"), "--compact goes with --live"),
         (("migrate", "--streams", "17", "web", "there"), "'17' is no number from 1 to 16"),
         (("migrate-receive", "--streams", "1"), "'1' is no number from 2 to 16"),
         (("migrate-receive", "--stream", "16"), "'16' is no number from 1 to 15"),

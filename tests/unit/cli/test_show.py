@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from xenqemu.cli import show
-from xenqemu.host.precopy import Round
+from xenqemu.host.precopy import Iteration
 from xenqemu.operations.events import Event, Kind, Phase
 
 EVENTS = [
@@ -69,14 +69,14 @@ def test_only_notes_are_shown_without_a_terminal(capsys):
     assert tuple(capsys.readouterr()) == ("", "xenqemu: by the way\n")
 
 
-ROUND = Event(Phase.SAVE, Kind.ROUND, round=Round(2, 256, 1 << 20, 0.5, 100, 0.25))
+ITERATION = Event(Phase.SAVE, Kind.ITERATION, iteration=Iteration(2, 256, 1 << 20, 0.5, 100, 0.25))
 
 
-def test_rounds_as_lines_of_json(capsys):
-    show.observer(as_lines_of_json=True)(ROUND)
+def test_iterations_as_lines_of_json(capsys):
+    show.observer(as_lines_of_json=True)(ITERATION)
     assert json.loads(capsys.readouterr().out) == {
         "phase": "save",
-        "event": "round",
+        "event": "iteration",
         "number": 2,
         "pages": 256,
         "size": 1 << 20,
@@ -84,16 +84,16 @@ def test_rounds_as_lines_of_json(capsys):
         "changed": 100,
         "look": 0.25,
         "rate": 2 << 20,
-        "expected_freeze": 0.25 + 100 * 0.5 / 256,
+        "expected_downtime": 0.25 + 100 * 0.5 / 256,
     }
 
 
-def test_rounds_on_a_terminal_stay(monkeypatch):
+def test_iterations_on_a_terminal_stay(monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    show.observer(as_lines_of_json=False)(ROUND)
+    show.observer(as_lines_of_json=False)(ITERATION)
     assert terminal.getvalue() == (
-        "\r\x1b[Kround 2: 1.0 MiB at 2 MiB/s, 100 pages changed, a freeze of 0.45 s expected\n"
+        "\r\x1b[Kiteration 2: 1.0 MiB at 2 MiB/s, 100 pages changed, downtime of 0.45 s expected\n"
     )
 
 

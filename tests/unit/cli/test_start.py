@@ -8,45 +8,64 @@ import pytest
 
 from xenqemu.cli.parser import parser
 
-LOADED = """
-import sys
-from importlib import import_module
-from xenqemu.cli.parser import parser
-{act}
-print(*sys.modules)
-"""
+LOADED = "import sys\nfrom xenqemu.cli.parser import parser"
 
 QEMU = {"asyncio", "qemu.qmp", "xenqemu.host.qemu.qmp"}
 OPERATIONS = {f"xenqemu.operations.{name}" for name in ("save", "restore", "migrate", "recover")}
 
 
-def loaded(act: str) -> set[str]:
+def loaded(act: str, first: str = LOADED) -> set[str]:
     """Return the modules that are there once `act` is done."""
+    program = f"{first}\n{act}\nprint(*sys.modules)"
     run = subprocess.run(
-        [sys.executable, "-c", LOADED.format(act=act)], check=True, capture_output=True, text=True
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
     )
-    return set(run.stdout.split())
+    return set(run.stdout.splitlines()[-1].split())
 
 
-def module(name: str) -> str:
-    return f"import_module('xenqemu.cli.{name}')"
+def commands(there: set[str]) -> set[str]:
+    """Return the modules of commands among these."""
+    return {name for name in there if name.startswith("xenqemu.cli.") and "_command" in name}
 
 
-@pytest.mark.parametrize("words", [["save", "a", "b"], ["lab", "list"], ["recover"]])
-def test_to_know_what_is_wanted_takes_no_operation(words: list[str]) -> None:
-    there = loaded(f"parser().parse_args({words})")
+@pytest.mark.parametrize("words", ["xenqemu --help", "xenqemu --version", "xenqemu"])
+def test_to_say_what_there_is_takes_no_command(words: str) -> None:
+    act = f"try: parser().parse_args({words.split()[1:]})\nexcept BaseException: pass"
+    there = loaded(act)
+    assert not commands(there)
     assert not there & (QEMU | OPERATIONS)
-    assert not any(name.startswith(("xenqemu.lab", "xenqemu.host.xen")) for name in there)
 
 
 @pytest.mark.parametrize(
-    ("name", "operations"),
-    [("saving", {"save"}), ("restoring", {"restore"}), ("files", set()), ("devices", set())],
+    ("words", "module", "operations"),
+    [
+        ("save a b", "save_command", {"save"}),
+        ("save --help", "save_command", {"save"}),
+        ("restore a", "restore_command", {"restore"}),
+        ("migrate a b", "migrate_command", {"migrate"}),
+        ("migrate-receive", "receive_command", set()),
+        ("recover", "recover_command", {"recover"}),
+        ("verify a", "verify_command", set()),
+        ("devices save a b", "devices_command", set()),
+        ("status a", "status_command", {"recover"}),
+    ],
 )
-def test_a_command_loads_its_own_operation(name: str, operations: set[str]) -> None:
-    there = loaded(module(name))
+def test_a_command_loads_its_own_module_and_operation(
+    words: str, module: str, operations: set[str]
+) -> None:
+    there = loaded(f"try: parser().parse_args({words.split()})\nexcept SystemExit: pass")
+    assert commands(there) == {f"xenqemu.cli.{module}"}
     assert there & OPERATIONS == {f"xenqemu.operations.{name}" for name in operations}
     assert not there & QEMU
+    assert not any(name.startswith(("xenqemu.lab", "xenqemu.host.xen.xen_host")) for name in there)
+
+
+def test_the_package_alone_loads_nothing() -> None:
+    there = loaded("", "import sys, xenqemu")
+    assert {name for name in there if name.startswith("xenqemu")} == {
+        "xenqemu",
+        "xenqemu.version",
+    }
 
 
 def test_only_the_chosen_command_is_made() -> None:

@@ -1,6 +1,7 @@
 """What all parties say of a domain: a real xenstored, real QMP, and a hypervisor that we steer."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,16 +12,18 @@ from xenqemu.host.domain_state import (
     DomainState,
     conversation,
     find,
+    identity,
     require_running,
     state,
 )
-from xenqemu.host.protocol import DomainInfo, RunState
+from xenqemu.host.protocol import Domain, DomainInfo, RunState
 from xenqemu.host.qemu.device_model import DeviceModel
 from xenqemu.host.xenstore.store import Store
 from xenqemu.lab.reference_device_model import ReferenceDeviceModel, faults
 from xenqemu.lab.reference_device_model import RunState as Status
 
 INFO = DomainInfo(3, "9233e52c-49ca-454f-96be-f53e22f3994d", RunState.RUNNING, 1 << 28, 1)
+WEB = Domain(3, INFO.uuid, "web", "hvm")
 
 
 class Party:
@@ -55,6 +58,8 @@ def host(tmp_path) -> Iterator[Party]:
     with running(party.socket), party.store() as store:
         store.write("/local/domain/0/name", "Domain-0")
         store.write("/local/domain/3/name", "web")
+        store.write("/local/domain/3/vm", f"/vm/{INFO.uuid}")
+        store.write("/libxl/3/type", "hvm")
         store.write("/local/domain/4/name", "3")
         store.write("/local/domain/5", "")
         store.write("/local/domain/x/name", "none")
@@ -68,11 +73,18 @@ def device_model(host) -> Iterator[ReferenceDeviceModel]:
 
 
 def test_find_by_name_and_by_id(host):
-    assert find(host, "web") == 3
-    assert find(host, "3") == 3  # an id goes before a name, as in xl
+    assert find(host, "web") == WEB
+    assert find(host, "3") == WEB  # an id goes before a name, as in xl
     host.said = None
-    assert find(host, "3") == 4
-    assert find(host, "web") == 3  # what is left of it may be asked for
+    assert find(host, "3") == Domain(4, "", "3", "")
+    assert find(host, "web") == WEB  # what is left of it may be asked for
+
+
+def test_who_a_domain_is_without_a_path_in_xenstore(host):
+    with host.store() as store:
+        store.remove("/local/domain/3/vm")
+        store.remove("/libxl")
+    assert find(host, "web") == identity(host, 3) == Domain(3, INFO.uuid, "web", "")
 
 
 @pytest.mark.parametrize(
@@ -88,7 +100,14 @@ def test_all_parties_agree(host, device_model):
     assert now == DomainState(3, "web", INFO, "running")
     assert now.running
     assert str(now) == "hypervisor: running; name in xenstore: web; device model: running"
-    assert require_running(host, 3) == now
+    assert require_running(host, WEB) == now
+
+
+def test_another_domain_of_the_same_id(host, device_model):
+    other = replace(WEB, uuid="00000000-e6df-11f1-a061-0df29b9903a9")
+    with pytest.raises(HostError, match=r"domain 3 is not web \(00000000-.*\) any more"):
+        require_running(host, other)
+    assert require_running(host, replace(WEB, uuid=WEB.uuid.upper())).running
 
 
 def test_a_guest_without_a_device_model(host):
@@ -105,7 +124,7 @@ def test_a_guest_that_does_not_run(host, device_model, run_state):
     with pytest.raises(
         HostError, match=rf"domain 3 is not running \(hypervisor: {run_state.value}"
     ):
-        require_running(host, 3)
+        require_running(host, WEB)
 
 
 def test_a_device_model_that_stands_still(host, device_model):

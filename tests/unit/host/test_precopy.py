@@ -1,17 +1,17 @@
-"""What comes after a round, as a table: the policy, what the rounds were, the step."""
+"""What comes after an iteration, as a table: the policy, what the iterations were, the step."""
 
 import pytest
 
-from xenqemu.host.precopy import Precopy, Round, Step, decide
+from xenqemu.host.precopy import Iteration, PrecopyOptions, Step, decide
 
-GO_ON, FREEZE, GIVE_UP = Step.GO_ON, Step.FREEZE, Step.GIVE_UP
+CONTINUE, SUSPEND, GIVE_UP = Step.CONTINUE, Step.SUSPEND, Step.GIVE_UP
 PAGE = 4096
 
 
-def rounds(*changed, a_page=0.001, look=0.0):
-    """Return rounds of 1000 pages that took `a_page` seconds each, and left so many changed."""
+def iterations(*changed, a_page=0.001, look=0.0):
+    """Return iterations of 1000 pages that took `a_page` seconds each, and left so many changed."""
     return [
-        Round(number, 1000, 1000 * PAGE, 1000 * a_page, count, look)
+        Iteration(number, 1000, 1000 * PAGE, 1000 * a_page, count, look)
         for number, count in enumerate(changed, 1)
     ]
 
@@ -19,31 +19,39 @@ def rounds(*changed, a_page=0.001, look=0.0):
 @pytest.mark.parametrize(
     ("policy", "so_far", "step"),
     [
-        # libxc's own: few enough, or enough rounds
-        (Precopy(), rounds(51), GO_ON),
-        (Precopy(), rounds(50), FREEZE),
-        (Precopy(), rounds(0), FREEZE),
-        (Precopy(), rounds(900, 800, 700, 600), GO_ON),
-        (Precopy(), rounds(900, 800, 700, 600, 500), FREEZE),
-        (Precopy(give_up=True), rounds(900, 800, 700, 600, 500), GIVE_UP),
-        (Precopy(give_up=True), rounds(900, 800, 700, 600, 50), FREEZE),
-        (Precopy(rounds=1), rounds(900), FREEZE),
-        (Precopy(rounds=1, give_up=True), rounds(900), GIVE_UP),
-        (Precopy(threshold=0), rounds(1), GO_ON),
-        # a longest freeze: 300 pages of a millisecond each are 0.3 s
-        (Precopy(max_freeze=0.3), rounds(900, 300), FREEZE),
-        (Precopy(max_freeze=0.3), rounds(900, 301), GO_ON),
-        (Precopy(max_freeze=0.3), rounds(900, 300, look=0.01), GO_ON),
-        (Precopy(max_freeze=0.3, rounds=3), rounds(900, 301, 301), FREEZE),
-        (Precopy(max_freeze=0.3, rounds=3, give_up=True), rounds(900, 301, 301), GIVE_UP),
-        (Precopy(max_freeze=0.3, rounds=3, give_up=True), rounds(900, 301, 299), FREEZE),
-        # the first round says little of how long changed pages take, unless they are next to none
-        (Precopy(max_freeze=0.3), rounds(299), GO_ON),
-        (Precopy(max_freeze=0.3), rounds(50), FREEZE),
-        # to look takes longer than that: more rounds would not help
-        (Precopy(max_freeze=0.3), rounds(50, look=0.4), FREEZE),
-        (Precopy(max_freeze=0.3, give_up=True), rounds(50, look=0.4), GIVE_UP),
-        (Precopy(max_freeze=0.3, give_up=True), rounds(60, look=0.4), GO_ON),
+        # libxc's own: few enough, or enough iterations
+        (PrecopyOptions(), iterations(51), CONTINUE),
+        (PrecopyOptions(), iterations(50), SUSPEND),
+        (PrecopyOptions(), iterations(0), SUSPEND),
+        (PrecopyOptions(), iterations(900, 800, 700, 600), CONTINUE),
+        (PrecopyOptions(), iterations(900, 800, 700, 600, 500), SUSPEND),
+        (PrecopyOptions(give_up=True), iterations(900, 800, 700, 600, 500), GIVE_UP),
+        (PrecopyOptions(give_up=True), iterations(900, 800, 700, 600, 50), SUSPEND),
+        (PrecopyOptions(iterations=1), iterations(900), SUSPEND),
+        (PrecopyOptions(iterations=1, give_up=True), iterations(900), GIVE_UP),
+        (PrecopyOptions(threshold=0), iterations(1), CONTINUE),
+        # a longest downtime: 300 pages of a millisecond each are 0.3 s
+        (PrecopyOptions(max_downtime=0.3), iterations(900, 300), SUSPEND),
+        (PrecopyOptions(max_downtime=0.3), iterations(900, 301), CONTINUE),
+        (PrecopyOptions(max_downtime=0.3), iterations(900, 300, look=0.01), CONTINUE),
+        (PrecopyOptions(max_downtime=0.3, iterations=3), iterations(900, 301, 301), SUSPEND),
+        (
+            PrecopyOptions(max_downtime=0.3, iterations=3, give_up=True),
+            iterations(900, 301, 301),
+            GIVE_UP,
+        ),
+        (
+            PrecopyOptions(max_downtime=0.3, iterations=3, give_up=True),
+            iterations(900, 301, 299),
+            SUSPEND,
+        ),
+        # the first iteration says little of how long changed pages take, unless next to none
+        (PrecopyOptions(max_downtime=0.3), iterations(299), CONTINUE),
+        (PrecopyOptions(max_downtime=0.3), iterations(50), SUSPEND),
+        # to look takes longer than that: more iterations would not help
+        (PrecopyOptions(max_downtime=0.3), iterations(50, look=0.4), SUSPEND),
+        (PrecopyOptions(max_downtime=0.3, give_up=True), iterations(50, look=0.4), GIVE_UP),
+        (PrecopyOptions(max_downtime=0.3, give_up=True), iterations(60, look=0.4), CONTINUE),
     ],
 )
 def test_what_comes_after_a_round(policy, so_far, step):
@@ -51,16 +59,16 @@ def test_what_comes_after_a_round(policy, so_far, step):
 
 
 def test_the_last_round_counts():
-    calm = Round(3, 100, 100 * PAGE, 0.1, changed=200)
-    assert decide(Precopy(max_freeze=0.3), [*rounds(9000, 9000), calm]) is FREEZE
+    calm = Iteration(3, 100, 100 * PAGE, 0.1, changed=200)
+    assert decide(PrecopyOptions(max_downtime=0.3), [*iterations(9000, 9000), calm]) is SUSPEND
 
 
 def test_what_a_round_says():
-    made = Round(2, pages=200, size=1_000_000, seconds=0.5, changed=40, look=0.25)
+    made = Iteration(2, pages=200, size=1_000_000, seconds=0.5, changed=40, look=0.25)
     assert made.rate == 2_000_000
-    assert made.expected_freeze == pytest.approx(0.25 + 40 * 0.0025)
+    assert made.expected_downtime == pytest.approx(0.25 + 40 * 0.0025)
 
 
 def test_a_round_without_pages():
-    made = Round(2, pages=0, size=0, seconds=0.0, changed=5, look=0.25)
-    assert (made.rate, made.expected_freeze) == (0.0, 0.25)
+    made = Iteration(2, pages=0, size=0, seconds=0.0, changed=5, look=0.25)
+    assert (made.rate, made.expected_downtime) == (0.0, 0.25)

@@ -16,7 +16,7 @@ from xenqemu.formats.stream import libxc
 from xenqemu.formats.stream.page_data import PFN_MASK, XALLOC, PageData
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.formats.stream.source import Source
-from xenqemu.host.precopy import Precopy
+from xenqemu.host.precopy import PrecopyOptions
 from xenqemu.host.protocol import Live
 from xenqemu.lab import dirty_pages
 from xenqemu.lab.dirty_pages import CHUNK
@@ -28,8 +28,8 @@ PUNCH_HOLE = 3
 """FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE."""
 
 
-ALL_ROUNDS = Precopy(threshold=-1)
-"""Five rounds, even if nothing changes any more."""
+ALL_ITERATIONS = PrecopyOptions(threshold=-1)
+"""Five iterations, even if nothing changes any more."""
 
 
 def nothing(*_told):
@@ -65,11 +65,11 @@ class Memory:
             offsets = (ctypes.c_int64(page * PAGE), ctypes.c_int64(length))
             assert libc.fallocate(file.fileno(), PUNCH_HOLE, *offsets) == 0
 
-    def saved(self, precopy=None, *, freeze=nothing, report=nothing, progress=nothing):
+    def saved(self, precopy=None, *, suspend=nothing, report=nothing, progress=nothing):
         """Return a live image."""
-        policy = precopy or ALL_ROUNDS
+        policy = precopy or ALL_ITERATIONS
         with open(os.memfd_create("image"), "w+b", buffering=0) as file:
-            self.ram.save_live(Sink(file), progress, Live(policy, freeze, report))
+            self.ram.save_live(Sink(file), progress, Live(policy, suspend, report))
             file.seek(0)
             return file.read()
 
@@ -142,13 +142,13 @@ def test_whatever_changes_when_ever_the_image_ends_as_the_memory(tmp_path_factor
         for each in moments.pop(0) if moments else ():
             change(memory, some, *each)
 
-    def freeze():
+    def suspend():
         moment()
         moments.clear()
 
     for each in first:
         change(memory, some, *each)
-    image = memory.saved(freeze=freeze, report=moment, progress=moment)
+    image = memory.saved(suspend=suspend, report=moment, progress=moment)
     memory.assert_is(image)
     for entries in records(image):
         pfns = [entry & PFN_MASK for entry in entries]
@@ -187,7 +187,7 @@ def test_another_process_that_writes_without_a_pause(tmp_path, seed):
     stopped = []
     with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
 
-        def freeze():
+        def suspend():
             os.kill(writer.pid, signal.SIGSTOP)
             stopped.append(os.waitid(os.P_PID, writer.pid, os.WSTOPPED))
 
@@ -197,7 +197,7 @@ def test_another_process_that_writes_without_a_pause(tmp_path, seed):
                 pass
 
         assert writer.stdout.readline() == b"writing\n"
-        image = memory.saved(freeze=freeze, report=more)
+        image = memory.saved(suspend=suspend, report=more)
         memory.assert_is(image)
         writer.kill()
     assert len(records(image)) >= 2 + 4
@@ -221,23 +221,23 @@ def test_a_value_that_is_another_one_only_while_it_is_copied(memory, monkeypatch
             memory.write(1, free)
         return said(self, chunk, copy)
 
-    def freeze():
+    def suspend():
         memory.write(1, free)
         runs.clear()
 
     monkeypatch.setattr(dirty_pages, "digest", looking)
     monkeypatch.setattr(dirty_pages.ChangingRam, "_said", copied)
-    image = memory.saved(freeze=freeze)
+    image = memory.saved(suspend=suspend)
     memory.assert_is(image)
     assert taken in image
 
 
 def test_only_pages_that_changed_are_written_again(memory):
-    def freeze():
+    def suspend():
         memory.write(5, b"x" * PAGE)
         memory.write(7, b"y" * 2 * PAGE)
 
-    image = memory.saved(freeze=freeze)
+    image = memory.saved(suspend=suspend)
     assert records(image) == [list(range(PAGES)), [5, 7, 8]]
 
 
@@ -250,7 +250,7 @@ def test_the_pages_that_changed_are_counted(memory):
             memory.write(3, b"x" * 2 * PAGE)
             memory.write(2 * PAGES + 1, b"y" * PAGE)
 
-    memory.saved(Precopy(rounds=3, threshold=-1), report=change)
+    memory.saved(PrecopyOptions(iterations=3, threshold=-1), report=change)
     assert reported == [(1, PAGES, 0), (2, 0, 2 + 3), (3, 2 + 3, 0), (4, 0, 0)]
 
 
@@ -262,7 +262,7 @@ def test_zeros_are_data_in_the_place_of_data_but_not_at_first(memory):
         if changes and done.number % 2:  # it is found at the next look, and written after that
             memory.write(*changes.pop(0))
 
-    image = memory.saved(Precopy(rounds=9, threshold=-1), report=change)
+    image = memory.saved(PrecopyOptions(iterations=9, threshold=-1), report=change)
     fresh = [XALLOC | pfn for pfn in range(PAGES, 2 * PAGES)]
     first = [0, 1, XALLOC | 2, *range(3, PAGES)]
     assert records(image) == [first, [2], [2], [3], fresh]
@@ -288,8 +288,8 @@ def test_a_guest_without_memory_yet(tmp_path):
 def test_progress_begins_anew_with_each_round(memory):
     seen = []
     memory.saved(
-        Precopy(rounds=1, threshold=0),
-        freeze=lambda: memory.write(PAGES, b"x" * 2 * CHUNK),
+        PrecopyOptions(iterations=1, threshold=0),
+        suspend=lambda: memory.write(PAGES, b"x" * 2 * CHUNK),
         progress=lambda *told: seen.append(told),
     )
     rest = 3 * PAGE

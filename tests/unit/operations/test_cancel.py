@@ -10,7 +10,8 @@ from xenqemu.errors import Cancelled, HostError, HostTimeout, RolledBack
 from xenqemu.operations.cancel import cancel
 from xenqemu.operations.events import Kind, Phase
 from xenqemu.operations.journal.folder import Journals
-from xenqemu.operations.save import After, suspend
+from xenqemu.operations.options import After, SaveOptions
+from xenqemu.operations.save import save
 from xenqemu.system.cancellation import patiently
 
 
@@ -38,7 +39,7 @@ class Saving:
 
     def _run(self, world, path, after):
         try:
-            suspend(world.host, 1, path, after=after, observe=self._observe)
+            save(world.host, world.domain(), path, SaveOptions(after=after), observe=self._observe)
         except (HostError, Cancelled, RolledBack) as error:
             self.error = error
 
@@ -68,7 +69,7 @@ def test_guest_runs_and_no_file_is_left(world, tmp_path, phase, after):
     assert "cancelled" in str(saving.error)
     assert world.running() == [1]
     assert list(tmp_path.iterdir()) == []
-    assert suspend(world.host, 1, tmp_path / "record").size
+    assert save(world.host, world.domain(), tmp_path / "record").size
 
 
 def test_too_late_to_cancel(world, tmp_path):

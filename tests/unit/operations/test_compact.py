@@ -36,13 +36,13 @@ def compacted(tmp_path):
 
 def test_pages_that_were_replaced_are_gone(compacted):
     head, tail = STEPS[:3], STEPS[4:]
-    rounds = [
+    iterations = [
         (PageData.of([5, 6, 9]), [ONE * 3]),
         (PageData.of([6, 7]), [TWO * 2]),
         (PageData.of([7]), [ONE]),
     ]
-    less = [(PageData.of([5, 9]), [ONE * 2]), (PageData.of([6]), [TWO]), rounds[2]]
-    data = record(steps=(*head, *rounds, *tail))
+    less = [(PageData.of([5, 9]), [ONE * 2]), (PageData.of([6]), [TWO]), iterations[2]]
+    data = record(steps=(*head, *iterations, *tail))
     smaller, told = compacted(data)
     assert smaller == record(steps=(*head, *less, *tail))
     assert told[-1] == (len(data), len(data))

@@ -18,11 +18,12 @@ import pytest
 
 from tests.doubles.fake_host import Fault, Guest, How, World, device_state, loaded, text
 from xenqemu.errors import HostError, PastReturn, RolledBack, Stranded
-from xenqemu.host.precopy import Precopy
+from xenqemu.host.precopy import PrecopyOptions
 from xenqemu.operations.journal.folder import Journals
+from xenqemu.operations.options import After, RestoreOptions, SaveOptions
 from xenqemu.operations.recover import recover
 from xenqemu.operations.restore import restore
-from xenqemu.operations.save import After, suspend
+from xenqemu.operations.save import save
 from xenqemu.operations.save_devices import save_devices
 
 OLDER = b"older"
@@ -142,7 +143,13 @@ def do_what_is_left(run: Run) -> None:
 
 def suspending(after: After, older: bytes | None, **options: Any) -> Operation:
     def run(world: World, path: Path) -> object:
-        return suspend(world.host, 1, path, after=after, observe=world.observe, **options)
+        return save(
+            world.host,
+            world.domain(),
+            path,
+            SaveOptions(after=after, **options),
+            observe=world.observe,
+        )
 
     def judge(run: Run) -> None:
         guest = run.world.guests.get(1)
@@ -177,11 +184,11 @@ def restoring(paused: bool) -> Operation:
     def prepare(path: Path) -> World:
         world = World()
         with world.watching():
-            suspend(world.host, 1, path)
+            save(world.host, world.domain(), path)
         return World(guests={})
 
     def run(world: World, path: Path) -> object:
-        return restore(world.host, path, paused=paused, observe=world.observe)
+        return restore(world.host, path, RestoreOptions(paused=paused), observe=world.observe)
 
     def judge(run: Run) -> None:
         assert run.holds(Guest.running())
@@ -203,7 +210,7 @@ def restoring(paused: bool) -> Operation:
 
 def saving_devices(older: bytes | None) -> Operation:
     def run(world: World, path: Path) -> object:
-        return save_devices(world.host, 1, path)
+        return save_devices(world.host, world.domain(), path)
 
     def judge(run: Run) -> None:
         assert run.world.running() == [1]
@@ -223,8 +230,8 @@ def with_guest(path: Path, older: bytes | None) -> World:
 
 OPERATIONS = [
     *(suspending(after, older) for after in After for older in (None, OLDER)),
-    *(suspending(after, OLDER, precopy=Precopy()) for after in After),
-    suspending(After.CONTINUE, None, precopy=Precopy(), compacted=True),
+    *(suspending(after, OLDER, precopy=PrecopyOptions()) for after in After),
+    suspending(After.CONTINUE, None, precopy=PrecopyOptions(), compact=True),
     *(restoring(paused) for paused in (True, False)),
     *(saving_devices(older) for older in (None, OLDER)),
 ]

@@ -6,10 +6,11 @@ import pytest
 
 from tests.doubles.fake_host import World, loaded
 from xenqemu.errors import Cancelled, HostError, HostTimeout, NotConverged, RolledBack
-from xenqemu.host.precopy import Precopy, Round
+from xenqemu.host.precopy import Iteration, PrecopyOptions
 from xenqemu.operations.cancel import cancel
 from xenqemu.operations.events import Event, Kind, Phase
-from xenqemu.operations.save import After, suspend
+from xenqemu.operations.options import After, SaveOptions
+from xenqemu.operations.save import save as save_domain
 
 QUIESCE = ["hypervisor.suspend", "device_model.stop", "device_model.save"]
 MEMORY = ["memory.save_live", *QUIESCE, "memory.rest", "memory.stop"]
@@ -29,9 +30,15 @@ def world():
 
 
 def save(world, path, after=After.CONTINUE, **options):
-    options = {"precopy": Precopy()} | options
+    options = {"precopy": PrecopyOptions()} | options
     with world.watching():
-        return suspend(world.host, 1, path, after=after, observe=world.observe, **options)
+        return save_domain(
+            world.host,
+            world.domain(),
+            path,
+            SaveOptions(after=after, **options),
+            observe=world.observe,
+        )
 
 
 @pytest.mark.parametrize("after", After)
@@ -44,7 +51,7 @@ def test_order_of_acts(world, tmp_path, after):
 @pytest.mark.parametrize("compacted", [False, True])
 def test_the_record_holds_the_guest_as_it_was_frozen(world, tmp_path, compacted):
     guest = world.guests[1]
-    found = save(world, tmp_path / "record", compacted=compacted)
+    found = save(world, tmp_path / "record", compact=compacted)
     copy = loaded(tmp_path / "record")
     assert (copy.config, copy.pages, copy.tick) == (guest.config, guest.pages, guest.tick)
     assert copy.tick == 43
@@ -54,7 +61,7 @@ def test_the_record_holds_the_guest_as_it_was_frozen(world, tmp_path, compacted)
 
 
 def test_the_guest_goes_on_before_its_record_is_compacted(world, tmp_path):
-    save(world, tmp_path / "record", compacted=True)
+    save(world, tmp_path / "record", compact=True)
     told = [(event.phase, event.kind) for event in world.events]
     assert told.index((Phase.RELEASE, Kind.DONE)) < told.index((Phase.COMPACT, Kind.STARTED))
     assert told.index((Phase.COMPACT, Kind.DONE)) < told.index((Phase.VERIFY, Kind.STARTED))
@@ -69,10 +76,10 @@ def test_a_guest_that_cannot_be_logged_is_not_touched(world, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_phases_and_rounds(world, tmp_path):
+def test_phases_and_iterations(world, tmp_path):
     save(world, tmp_path / "record")
     told = [
-        (event.phase, event.kind, event.round and event.round.number)
+        (event.phase, event.kind, event.iteration and event.iteration.number)
         for event in world.events
         if event.kind is not Kind.PROGRESS
     ]
@@ -80,11 +87,11 @@ def test_phases_and_rounds(world, tmp_path):
         (Phase.CHECK, Kind.STARTED, None),
         (Phase.CHECK, Kind.DONE, None),
         (Phase.SAVE, Kind.STARTED, None),
-        (Phase.SAVE, Kind.ROUND, 1),
-        (Phase.SAVE, Kind.ROUND, 2),
+        (Phase.SAVE, Kind.ITERATION, 1),
+        (Phase.SAVE, Kind.ITERATION, 2),
         (Phase.QUIESCE, Kind.STARTED, None),
         (Phase.QUIESCE, Kind.DONE, None),
-        (Phase.SAVE, Kind.ROUND, 3),
+        (Phase.SAVE, Kind.ITERATION, 3),
         (Phase.SAVE, Kind.DONE, None),
         *(
             (phase, kind, None)
@@ -92,15 +99,15 @@ def test_phases_and_rounds(world, tmp_path):
             for kind in (Kind.STARTED, Kind.DONE)
         ),
     ]
-    (first, *_) = [event for event in world.events if event.kind is Kind.ROUND]
-    assert first == Event(Phase.SAVE, Kind.ROUND, round=Round(1, 10, 40960, 0.5, 1))
+    (first, *_) = [event for event in world.events if event.kind is Kind.ITERATION]
+    assert first == Event(Phase.SAVE, Kind.ITERATION, iteration=Iteration(1, 10, 40960, 0.5, 1))
     last = [event for event in world.events if event.kind is Kind.PROGRESS][-1]
     assert last == Event(Phase.SAVE, Kind.PROGRESS, 4096, 4096)
 
 
 def test_a_guest_that_never_settles_is_as_it_was(world, tmp_path):
     with pytest.raises(RolledBack, match="it never settles; the guest is as it was") as caught:
-        save(world, tmp_path / "record", precopy=Precopy(give_up=True))
+        save(world, tmp_path / "record", precopy=PrecopyOptions(give_up=True))
     assert isinstance(caught.value.__cause__, NotConverged)
     assert world.acts() == ["memory.save_live", "hypervisor.stop_dirty_log"]
     assert world.guests[1].runs
@@ -137,13 +144,19 @@ def test_the_room_for_the_rest_is_asked_for_before_the_freeze(world, tmp_path, m
     assert not frozen
 
 
-def test_a_save_that_is_cancelled_between_rounds(world, tmp_path):
+def test_a_save_that_is_cancelled_between_iterations(world, tmp_path):
     def observe(event):
-        if event.kind is Kind.ROUND and event.round.number == 1:
+        if event.kind is Kind.ITERATION and event.iteration.number == 1:
             with pytest.raises(HostTimeout):  # it is we who are to end
                 cancel(world.host, "1", 0.0)
 
     with pytest.raises(RolledBack) as caught:
-        suspend(world.host, 1, tmp_path / "record", precopy=Precopy(), observe=observe)
+        save_domain(
+            world.host,
+            world.domain(),
+            tmp_path / "record",
+            SaveOptions(precopy=PrecopyOptions()),
+            observe=observe,
+        )
     assert isinstance(caught.value.__cause__, Cancelled)
     assert not world.guests[1].noted

@@ -21,7 +21,7 @@ from xenqemu.formats.migration.wrapping import DIGEST, ZSTD
 from xenqemu.host.disk import lease
 from xenqemu.host.disk.lease import Party
 from xenqemu.host.peer.peer import Peer
-from xenqemu.host.precopy import Precopy
+from xenqemu.host.precopy import PrecopyOptions
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.folder import Journals
 from xenqemu.operations.journal.log import About
@@ -36,7 +36,7 @@ MOVES = {
     "plain": {},
     "paused": {"paused": True},
     "wrapped": {"features": BOTH},
-    "live": {"precopy": Precopy()},
+    "live": {"precopy": PrecopyOptions()},
     "disk": {"disk": True},
 }
 
@@ -77,7 +77,7 @@ def test_a_guest_moves(options):
 
 
 def test_a_guest_that_cannot_be_logged_moves_all_the_same():
-    move = Move.prepared(precopy=Precopy())
+    move = Move.prepared(precopy=PrecopyOptions())
     move.source.guests[1].loggable = False
     sent, taken = move.run()
     assert (sent.kind, taken.kind) == (None, None), (sent, taken)

@@ -9,9 +9,10 @@ from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.folder import Journals
 from xenqemu.operations.journal.log import About
 from xenqemu.operations.journal.operation import Operation
+from xenqemu.operations.options import After, SaveOptions
 from xenqemu.operations.recover import recover, unfinished
 from xenqemu.operations.restore import restore
-from xenqemu.operations.save import After, suspend
+from xenqemu.operations.save import save
 
 UUID = World().guests[1].config.uuid
 
@@ -28,7 +29,9 @@ def killed(world, path, phase, after=After.DESTROY, kind=Kind.STARTED):
         if (event.phase, event.kind) == (phase, kind):
             world._die()
 
-    assert world.outlive(lambda: suspend(world.host, 1, path, after=after, observe=observe))
+    assert world.outlive(
+        lambda: save(world.host, world.domain(), path, SaveOptions(after=after), observe=observe)
+    )
 
 
 def test_nothing_is_left(world):
@@ -143,7 +146,7 @@ def test_what_cannot_be_done_stays_to_be_done(world, tmp_path, monkeypatch):
 def test_new_operation_names_recover(world, tmp_path):
     killed(world, tmp_path / "record", Phase.SAVE)
     with pytest.raises(HostError, match="left unfinished .process .*: xenqemu recover sample"):
-        suspend(world.host, 1, tmp_path / "second")
+        save(world.host, world.domain(), tmp_path / "second")
 
 
 def test_only_what_is_asked_for(world, tmp_path):

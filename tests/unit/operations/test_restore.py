@@ -26,8 +26,9 @@ from xenqemu.errors import (
 )
 from xenqemu.formats.stream import xl
 from xenqemu.operations.events import Event, Kind, Phase
+from xenqemu.operations.options import RestoreOptions
 from xenqemu.operations.restore import restore
-from xenqemu.operations.save import suspend
+from xenqemu.operations.save import save
 
 BUILD = ["host.build", "memory.load"]
 
@@ -37,7 +38,7 @@ def saved(tmp_path):
     """The record of a guest that is gone, and the guest."""
     world = World()
     guest = world.guests[1]
-    suspend(world.host, 1, tmp_path / "record")
+    save(world.host, world.domain(), tmp_path / "record")
     return tmp_path / "record", guest
 
 
@@ -61,7 +62,7 @@ def test_guest_runs_again_as_it_was(world, saved):
 
 def test_guest_lands_paused(world, saved):
     path, _ = saved
-    done = restore(world.host, path, paused=True)
+    done = restore(world.host, path, RestoreOptions(paused=True))
     assert world.acts() == BUILD
     assert world.running() == []
     assert world.guests[done.domid].run_state.value == "paused"
@@ -70,7 +71,7 @@ def test_guest_lands_paused(world, saved):
 def test_guest_without_a_device_model(world, tmp_path):
     source = World(has_device_model=False)
     source.guests[1].config = config("pvh")
-    suspend(source.host, 1, tmp_path / "record")
+    save(source.host, source.domain(), tmp_path / "record")
     world.has_device_model = False
     restore(world.host, tmp_path / "record")
     assert world.acts() == [*BUILD, "hypervisor.unpause"]
@@ -85,7 +86,7 @@ def test_host_is_asked_before_anything_is_built(world, saved):
 
 @pytest.mark.parametrize("paused", [True, False])
 def test_phases_and_progress(world, saved, paused):
-    restore(world.host, saved[0], paused=paused, observe=world.observe)
+    restore(world.host, saved[0], RestoreOptions(paused=paused), observe=world.observe)
     told = [(event.phase, event.kind) for event in world.events if event.kind is not Kind.PROGRESS]
     phases = [Phase.CHECK, Phase.BUILD] + [Phase.RELEASE] * (not paused)
     assert told == [(phase, kind) for phase in phases for kind in (Kind.STARTED, Kind.DONE)]
@@ -155,7 +156,7 @@ def test_observer_that_goes_away_after_the_build_leaves_nothing(world, saved, pa
             raise BrokenPipeError("nobody reads")
 
     with pytest.raises(RolledBack, match="nobody reads"):
-        restore(world.host, saved[0], paused=paused, observe=watch)
+        restore(world.host, saved[0], RestoreOptions(paused=paused), observe=watch)
     assert world.guests == {}
 
 
@@ -182,5 +183,5 @@ def test_given_config_takes_the_place_of_the_records_but_for_what_is_ours(world,
     seen = []
     world.host.admit = seen.append
     given = config(vcpus=2).with_name("other")
-    own = restore(world.host, saved[0], config=given).record.config
+    own = restore(world.host, saved[0], RestoreOptions(config=given)).record.config
     assert [needs.config for needs in seen] == [given.with_extra(own.extra)]

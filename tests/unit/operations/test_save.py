@@ -9,8 +9,9 @@ from xenqemu.errors import BadRecord, HostError, HostTimeout, RolledBack, UsageE
 from xenqemu.host.protocol import MaySuspendYet
 from xenqemu.operations.events import Event, Kind, Phase
 from xenqemu.operations.journal.folder import Journals
+from xenqemu.operations.options import After, SaveOptions
 from xenqemu.operations.recover import recover
-from xenqemu.operations.save import After, suspend
+from xenqemu.operations.save import save as save_domain
 
 QUIESCE = ["hypervisor.suspend", "device_model.stop", "device_model.save"]
 PUBLISH = ["os.fsync", "os.rename", "os.fsync"]
@@ -30,7 +31,9 @@ def world():
 
 def save(world, path, after=After.DESTROY):
     with world.watching():
-        return suspend(world.host, 1, path, after=after, observe=world.observe)
+        return save_domain(
+            world.host, world.domain(), path, SaveOptions(after=after), observe=world.observe
+        )
 
 
 @pytest.mark.parametrize("after", After)
@@ -174,7 +177,7 @@ def test_observer_that_goes_away_strands_nobody(world, tmp_path):
             raise BrokenPipeError("nobody reads")
 
     with pytest.raises(RolledBack, match="nobody reads; the guest is as it was"):
-        suspend(world.host, 1, tmp_path / "record", observe=watch)
+        save_domain(world.host, world.domain(), tmp_path / "record", observe=watch)
     assert world.guests[1].runs
     assert not any(tmp_path.iterdir())
 
@@ -187,7 +190,7 @@ def test_first_error_stays_the_one_shown(world, tmp_path):
             raise BrokenPipeError("nobody reads")
 
     with pytest.raises(RolledBack) as caught:
-        suspend(world.host, 1, tmp_path / "record", observe=watch)
+        save_domain(world.host, world.domain(), tmp_path / "record", observe=watch)
     assert isinstance(caught.value.__cause__, BadRecord)
     assert caught.value.__cause__.__notes__ == ["could not tell of it: nobody reads"]
     assert world.guests[1].runs
@@ -202,13 +205,23 @@ def test_state_is_the_one_of_the_moment(tmp_path):
 
 def test_given_config_replaces_the_guests_own_but_for_what_is_ours(world, tmp_path):
     given = config(vcpus=2).with_name("other")
-    found = suspend(world.host, 1, tmp_path / "record", config=given, after=After.CONTINUE)
+    found = save_domain(
+        world.host,
+        world.domain(),
+        tmp_path / "record",
+        SaveOptions(config=given, after=After.CONTINUE),
+    )
     assert found.config == given.with_extra(world.guests[1].config.extra)
 
 
 @pytest.mark.parametrize(("keep", "domid"), [(False, 0), (True, 1)])
 def test_record_asks_for_the_same_id_if_told(world, tmp_path, keep, domid):
-    found = suspend(world.host, 1, tmp_path / "record", keep_domid=keep, after=After.CONTINUE)
+    found = save_domain(
+        world.host,
+        world.domain(),
+        tmp_path / "record",
+        SaveOptions(keep_domid=keep, after=After.CONTINUE),
+    )
     assert found.config.domid == domid
 
 
@@ -296,14 +309,16 @@ def test_too_little_room_is_refused_with_both_numbers(world, tmp_path, monkeypat
 def test_record_that_is_not_to_be_read_back(world, tmp_path):
     world.guests[1].pages.pop(0xFEFFC)  # which would be seen
     with world.watching():
-        found = suspend(world.host, 1, tmp_path / "record", check=False)
+        found = save_domain(
+            world.host, world.domain(), tmp_path / "record", SaveOptions(verify=False)
+        )
     assert world.acts() == [*QUIESCE, "memory.save", *PUBLISH, "host.destroy"]
     assert found.size == (tmp_path / "record").stat().st_size
 
 
 def test_all_of_it_has_a_deadline(world, tmp_path):
     with pytest.raises(HostTimeout, match="all of it was to take 1e-09 s at most"):
-        suspend(world.host, 1, tmp_path / "record", timeout=1e-9)
+        save_domain(world.host, world.domain(), tmp_path / "record", SaveOptions(timeout=1e-9))
     assert world.acts() == []
 
 
@@ -313,10 +328,10 @@ def test_second_save_is_told_of_the_first(world, tmp_path):
     def observe(event):
         if event == Event(Phase.SAVE, Kind.STARTED):
             with pytest.raises(HostError) as caught:
-                suspend(world.host, 1, tmp_path / "second")
+                save_domain(world.host, world.domain(), tmp_path / "second")
             told.append(str(caught.value))
 
-    suspend(world.host, 1, tmp_path / "first", observe=observe)
+    save_domain(world.host, world.domain(), tmp_path / "first", observe=observe)
     (words,) = told
     assert words.startswith(f"the save of domain 1 (sample) to {tmp_path}/first goes on (process ")
     assert not (tmp_path / "second").exists()

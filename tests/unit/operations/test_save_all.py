@@ -220,16 +220,16 @@ def test_whatever_fails_once_costs_one_guest_at_most(folder, how):
 
 def test_an_interrupt_takes_back_what_goes_on(folder, monkeypatch):
     everyone = Everyone(folder, a={}, b={})
-    really = module.suspend
+    really = module.save_domain
     begun = threading.Event()
 
-    def slowly(host, domid, path, **options):
+    def slowly(host, domain, path, options):
         def observe(event):
             if event.total:  # memory is being written
                 begun.set()
                 ended.wait(20)
 
-        return really(host, domid, path, observe=observe, **options)
+        return really(host, domain, path, options, observe=observe)
 
     def interrupt():
         begun.wait(20)
@@ -239,7 +239,7 @@ def test_an_interrupt_takes_back_what_goes_on(folder, monkeypatch):
         ended.set()
 
     ended = threading.Event()
-    monkeypatch.setattr(module, "suspend", slowly)
+    monkeypatch.setattr(module, "save_domain", slowly)
     thread = threading.Thread(target=interrupt)
     thread.start()
     with pytest.raises(KeyboardInterrupt):

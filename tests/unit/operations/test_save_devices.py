@@ -24,7 +24,7 @@ def world():
 
 def save(world, path):
     with world.watching():
-        return save_devices(world.host, 1, path)
+        return save_devices(world.host, world.domain(), path)
 
 
 def test_file_is_the_stream(world, tmp_path):

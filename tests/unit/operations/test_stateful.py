@@ -17,9 +17,10 @@ from tests.doubles.fake_host import Fault, How, World, loaded, text
 from xenqemu.errors import OperationError, XenqemuError
 from xenqemu.operations.events import Kind
 from xenqemu.operations.journal.folder import Journals
+from xenqemu.operations.options import After, RestoreOptions, SaveOptions
 from xenqemu.operations.recover import recover
 from xenqemu.operations.restore import restore
-from xenqemu.operations.save import After, suspend
+from xenqemu.operations.save import save
 
 WORDS = ("as it was", "it is undone", "left to do", "is the guest now")
 """What an error says where something was begun: where the guest is, or what to do."""
@@ -68,14 +69,20 @@ class Host(RuleBasedStateMachine):
     def save(self, after, fault, name):
         (domid,) = self.world.running()
         self.operate(
-            lambda: suspend(self.world.host, domid, self.folder / name, after=after), fault
+            lambda: save(
+                self.world.host,
+                self.world.domain(domid),
+                self.folder / name,
+                SaveOptions(after=after),
+            ),
+            fault,
         )
 
     @rule(fault=FAULTS, paused=st.booleans(), data=st.data())
     @precondition(lambda self: self.records() and not self.world.guests)
     def bring_back(self, fault, paused, data):
         record = data.draw(st.sampled_from(self.records()))
-        self.operate(lambda: restore(self.world.host, record, paused=paused), fault)
+        self.operate(lambda: restore(self.world.host, record, RestoreOptions(paused=paused)), fault)
 
     @rule(phase=st.integers(0, 6))
     @precondition(lambda self: self.world.running())
@@ -90,8 +97,12 @@ class Host(RuleBasedStateMachine):
                     Journals(self.world.host.journals).cancel(found)
 
         def operation():
-            suspend(
-                self.world.host, domid, self.folder / "c", after=After.CONTINUE, observe=observe
+            save(
+                self.world.host,
+                self.world.domain(domid),
+                self.folder / "c",
+                SaveOptions(after=After.CONTINUE),
+                observe=observe,
             )
 
         self.operate(operation, None)

@@ -1,4 +1,4 @@
-"""Writing the memory of a guest that runs: rounds, the freeze, the rest.
+"""Writing the memory of a guest that runs: iterations, the suspend, the rest.
 
 The loop is one for all hosts.  What differs is how a host knows which pages changed, and that is
 behind `ChangingPages`: Xen keeps a log, in the lab the pages are compared with what was written.
@@ -12,7 +12,7 @@ from typing import Protocol
 
 from xenqemu.errors import NotConverged
 from xenqemu.formats.stream.sink import Sink
-from xenqemu.host.precopy import Precopy, Round, Step, decide
+from xenqemu.host.precopy import Iteration, PrecopyOptions, Step, decide
 from xenqemu.host.protocol import Live, Progress
 from xenqemu.system.cancellation import patiently
 from xenqemu.system.deadline import Deadline
@@ -24,10 +24,10 @@ class ChangingPages(Protocol):
     def write(self, progress: Progress) -> int:
         """Write these pages, while they may change again; return their number."""
 
-    def find_changed(self, *, frozen: bool) -> int:
+    def find_changed(self, *, suspended: bool) -> int:
         """Find the pages that changed since they were last written; return their number.
 
-        Once the guest is `frozen` none is missed; of one that runs some may be found only later.
+        Once the guest is `suspended` none is missed; of one that runs some may be found only later.
         """
 
 
@@ -50,40 +50,44 @@ class Pace:
 
 
 def write_live(pages: ChangingPages, out: Sink, progress: Progress, live: Live) -> None:
-    """Write the pages of a running guest to `out`, freezing it in between.
+    """Write the pages of a running guest to `out`, suspending it in between.
 
-    `progress` is of the round that goes on.  Raises `NotConverged`, the guest not having been
-    touched, where the policy wants that.
+    `progress` is of the iteration that goes on.  Raises `NotConverged`, the guest not having been
+    touched, where the options say so.
     """
-    rounds: list[Round] = []
-    step = Step.GO_ON
-    while step is Step.GO_ON:
-        written = _write(pages, out, progress, len(rounds) + 1, live.precopy.bandwidth)
+    iterations: list[Iteration] = []
+    step = Step.CONTINUE
+    while step is Step.CONTINUE:
+        written = _write(pages, out, progress, len(iterations) + 1, live.precopy.bandwidth)
         began = time.monotonic()
-        changed = pages.find_changed(frozen=False)
-        rounds.append(replace(written, changed=changed, look=time.monotonic() - began))
-        live.report(rounds[-1])
-        step = decide(live.precopy, rounds)
+        changed = pages.find_changed(suspended=False)
+        iterations.append(replace(written, changed=changed, look=time.monotonic() - began))
+        live.report(iterations[-1])
+        step = decide(live.precopy, iterations)
     if step is Step.GIVE_UP:
-        raise not_converged(live.precopy, rounds[-1])
-    live.freeze()
-    pages.find_changed(frozen=True)
-    live.report(_write(pages, out, progress, len(rounds) + 1, None))
+        raise not_converged(live.precopy, iterations[-1])
+    live.suspend()
+    pages.find_changed(suspended=True)
+    live.report(_write(pages, out, progress, len(iterations) + 1, None))
 
 
-def not_converged(policy: Precopy, last: Round) -> NotConverged:
+def not_converged(options: PrecopyOptions, last: Iteration) -> NotConverged:
     """Return the error for a guest that changes its memory faster than it can be written."""
-    wanted = "" if policy.max_freeze is None else f" (not more than {policy.max_freeze:g} s wanted)"
+    wanted = (
+        ""
+        if options.max_downtime is None
+        else f" (not more than {options.max_downtime:g} s wanted)"
+    )
     return NotConverged(
-        f"after {last.number} rounds {last.changed} pages had changed again: "
-        f"a freeze of {last.expected_freeze:.2g} s is expected{wanted}"
+        f"after {last.number} iterations {last.changed} pages had changed again: "
+        f"a downtime of {last.expected_downtime:.2g} s is expected{wanted}"
     )
 
 
 def _write(
     pages: ChangingPages, out: Sink, progress: Progress, number: int, bandwidth: int | None
-) -> Round:
-    """Write what is to be written, as round `number`."""
+) -> Iteration:
+    """Write what is to be written, as iteration `number`."""
     pace = Pace(out, bandwidth)
     start, began = out.offset, time.monotonic()
 
@@ -93,4 +97,4 @@ def _write(
 
     count = pages.write(paced)
     seconds = time.monotonic() - began - pace.waited
-    return Round(number, count, out.offset - start, seconds)
+    return Iteration(number, count, out.offset - start, seconds)

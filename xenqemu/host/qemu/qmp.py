@@ -17,9 +17,11 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, TypeVar
 
 from qemu.qmp import ExecuteError, Message, QMPClient, QMPError, Runstate
 
@@ -32,6 +34,8 @@ LINE_LIMIT = 1 << 20
 _REPEATABLE = frozenset({"add-fd", "cont", "getfd", "quit", "remove-fd", "stop"})
 _AGAIN = 0.05
 _HANG_UP = 5.0
+
+T = TypeVar("T")
 
 # What qemu.qmp logs as errors, we raise: keep it off stderr where nobody set up logging.
 logging.getLogger("qemu.qmp").addHandler(logging.NullHandler())
@@ -70,7 +74,7 @@ class Connection:
     def open(self, seconds: float) -> None:
         """Connect and negotiate."""
         try:
-            self._runner.run(self._connect(allowed(seconds)))
+            self._run(self._connect(allowed(seconds)))
         except TimeoutError as error:
             raise HostTimeout(
                 f"{self._path}: no greeting in {seconds:g} s: it serves one client at a time, "
@@ -86,7 +90,7 @@ class Connection:
         if self._closed:
             raise DeviceModelError(f"{self._path}: {command}: the connection was given up before")
         try:
-            return self._runner.run(self._exchange(command, arguments, fd, allowed(seconds)))
+            return self._run(self._exchange(command, arguments, fd, allowed(seconds)))
         except ExecuteError as error:
             raise Refused(error.error_class, str(error)) from error
         except TimeoutError as error:
@@ -109,10 +113,13 @@ class Connection:
         with suppress(OSError):  # not connected, or no longer
             self._socket.shutdown(socket.SHUT_RDWR)
         try:
-            return self._runner.run(self._hang_up())
+            return self._run(self._hang_up())
         finally:
-            self._runner.close()
+            _beside_loops(self._runner.close)
             self._socket.close()
+
+    def _run(self, exchange: Coroutine[Any, Any, T]) -> T:
+        return _beside_loops(lambda: self._runner.run(exchange))
 
     async def _connect(self, seconds: float) -> None:
         async with asyncio.timeout(seconds):
@@ -142,6 +149,22 @@ class Connection:
         ending = asyncio.ensure_future(self._client.disconnect())
         await asyncio.wait((ending,), timeout=_HANG_UP)
         return ending.exception() if ending.done() else None
+
+
+def _beside_loops(act: Callable[[], T]) -> T:
+    """Do what runs an event loop; in a thread of its own if ours runs one: asyncio nests none."""
+    if not _loop_runs():
+        return act()
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(act).result()
+
+
+def _loop_runs() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _silence(where: str, command: str, seconds: float) -> HostTimeout | ReplyLost:

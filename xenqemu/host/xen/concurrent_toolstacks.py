@@ -14,6 +14,7 @@ from itertools import dropwhile
 from pathlib import Path
 
 from xenqemu.errors import FormatError
+from xenqemu.host.protocol import Domain
 from xenqemu.host.xen.releases import Version
 from xenqemu.system.process import commands
 
@@ -26,22 +27,22 @@ ALL = ("-a", "--all")
 """Options of xl that stand for each domain."""
 
 
-def rivals(domid: int, name: str, version: Version, proc: Path = PROC) -> list[str]:
+def rivals(domain: Domain, version: Version, proc: Path = PROC) -> list[str]:
     """Return the other programs that save, stop or end a domain, for people."""
     return [
         f"process {pid} ({' '.join(words)[:80]})"
         for pid, words in commands(proc)
-        if _works_on(words, domid, name, version)
+        if _works_on(words, domain, version)
     ]
 
 
-def _works_on(words: Sequence[str], domid: int, name: str, version: Version) -> bool:
+def _works_on(words: Sequence[str], domain: Domain, version: Version) -> bool:
     match Path(words[0]).name:
         case "xl":
             verb, *rest = [*dropwhile(lambda word: word.startswith("-"), words[1:])] or [""]
-            return verb in VERBS and not {str(domid), name, *ALL}.isdisjoint(rest)
+            return verb in VERBS and not {str(domain.domid), domain.name, *ALL}.isdisjoint(rest)
         case "libxl-save-helper":
-            return _saves(words[1:], domid, version)
+            return _saves(words[1:], domain.domid, version)
     return False
 
 

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from xenqemu.errors import HostError, XenqemuError
 from xenqemu.formats.config.domain_config import DomainConfig
@@ -24,6 +24,7 @@ from xenqemu.host.disk.lease import Party
 from xenqemu.host.party_deadlines import PATIENCE, Deadlines
 from xenqemu.host.protocol import (
     BuildOptions,
+    Domain,
     DomainInfo,
     GuestMemory,
     Needs,
@@ -108,11 +109,9 @@ class XenHost:
         """Return the ids of the domains of that name and uuid, half-made ones too."""
         return [domid for domid, *found in self._names() if found == [name, f"/vm/{uuid}"]]
 
-    def rivals(self, domid: int) -> list[str]:
+    def rivals(self, domain: Domain) -> list[str]:
         """Return the programs of xl that work on a domain just now."""
-        with self.store() as store:
-            name = store.read(f"/local/domain/{domid}/name") or ""
-        return rivals(domid, name, self._xen.version)
+        return rivals(domain, self._xen.version)
 
     def party(self, uuid: str) -> Party:
         """Return who a guest of this host is to other hosts, as our block script has it too."""
@@ -199,6 +198,12 @@ class XenHost:
         xen = self.__dict__.pop("_xen", None)
         if xen is not None:
             xen.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def _existing(self, domid: int) -> DomainInfo:
         info = self.hypervisor.info(domid)

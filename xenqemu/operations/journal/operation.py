@@ -28,7 +28,7 @@ from xenqemu.errors import (
     Stranded,
 )
 from xenqemu.formats.typed_json import plain
-from xenqemu.host.precopy import Round
+from xenqemu.host.precopy import Iteration
 from xenqemu.host.protocol import Host, MaySuspendYet, RunState
 from xenqemu.operations.events import Event, Kind, Observer, Phase, unobserved
 from xenqemu.operations.journal.folder import Journals
@@ -130,9 +130,9 @@ class Operation:
         self._observe(Event(self._phase, Kind.PROGRESS, done, total))
         self._check()
 
-    def round(self, done: Round) -> None:
-        """Tell that a round of a live save is over; raise if the operation is to end."""
-        self._observe(Event(self._phase, Kind.ROUND, round=done))
+    def iteration(self, done: Iteration) -> None:
+        """Tell that an iteration of a live save is over; raise if the operation is to end."""
+        self._observe(Event(self._phase, Kind.ITERATION, iteration=done))
         self._check()
 
     def note(self, text: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 from xenqemu.errors import Cancelled, NotConverged
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.host.memory.live import Pace, write_live
-from xenqemu.host.precopy import Precopy
+from xenqemu.host.precopy import PrecopyOptions
 from xenqemu.host.protocol import Live
 from xenqemu.system.cancellation import Attention, attended
 
@@ -16,7 +16,7 @@ PAGE = b"p" * 4096
 
 
 class Pages:
-    """Pages of which so many change in each round; `acts` is what was done to them."""
+    """Pages of which so many change in each iteration; `acts` is what was done to them."""
 
     def __init__(self, out, acts, first, *changed):
         self._out = out
@@ -32,25 +32,33 @@ class Pages:
             progress((done + 1) * 4096, count * 4096)
         return count
 
-    def find_changed(self, *, frozen):
-        self._acts.append("look" + " at the frozen" * frozen)
+    def find_changed(self, *, suspended):
+        self._acts.append("look" + " at the suspended" * suspended)
         self._next += self._changed.pop(0)
         return self._next
 
 
-def written(precopy, *changed, freeze=None):
-    """Return what was done in a live save, and the rounds that were reported."""
+def written(precopy, *changed, suspend=None):
+    """Return what was done in a live save, and the iterations that were reported."""
     acts, reported, steps = [], [], []
     out = Sink(io.BytesIO())
-    live = Live(precopy, freeze or (lambda: acts.append("freeze")), reported.append)
+    live = Live(precopy, suspend or (lambda: acts.append("suspend")), reported.append)
     pages = Pages(out, acts, *changed)
     write_live(pages, out, lambda done, total: steps.append((done, total)), live)
     return acts, reported, steps
 
 
-def test_rounds_until_few_are_left():
-    acts, reported, steps = written(Precopy(threshold=2), 6, 3, 1, 2)
-    assert acts == ["write 6", "look", "write 3", "look", "freeze", "look at the frozen", "write 3"]
+def test_iterations_until_few_are_left():
+    acts, reported, steps = written(PrecopyOptions(threshold=2), 6, 3, 1, 2)
+    assert acts == [
+        "write 6",
+        "look",
+        "write 3",
+        "look",
+        "suspend",
+        "look at the suspended",
+        "write 3",
+    ]
     assert [(r.number, r.pages, r.size, r.changed) for r in reported] == [
         (1, 6, 6 * 4096, 3),
         (2, 3, 3 * 4096, 1),
@@ -61,30 +69,40 @@ def test_rounds_until_few_are_left():
     assert all(r.seconds > 0 for r in reported)
 
 
-def test_a_guest_that_never_settles_is_frozen_after_so_many_rounds():
-    acts, _, _ = written(Precopy(rounds=2, threshold=0), 4, 4, 4, 4)
-    assert acts == ["write 4", "look", "write 4", "look", "freeze", "look at the frozen", "write 8"]
+def test_a_guest_that_never_settles_is_suspended_after_so_many_iterations():
+    acts, _, _ = written(PrecopyOptions(iterations=2, threshold=0), 4, 4, 4, 4)
+    assert acts == [
+        "write 4",
+        "look",
+        "write 4",
+        "look",
+        "suspend",
+        "look at the suspended",
+        "write 8",
+    ]
 
 
 def test_or_left_alone():
     with pytest.raises(NotConverged) as caught:
-        written(Precopy(rounds=2, threshold=0, give_up=True), 4, 4, 7, freeze=pytest.fail)
-    assert "after 2 rounds 7 pages had changed again" in str(caught.value)
+        written(
+            PrecopyOptions(iterations=2, threshold=0, give_up=True), 4, 4, 7, suspend=pytest.fail
+        )
+    assert "after 2 iterations 7 pages had changed again" in str(caught.value)
     assert "wanted" not in str(caught.value)
 
 
 def test_the_error_says_what_was_wanted():
-    policy = Precopy(rounds=1, threshold=0, max_freeze=0.0, give_up=True)
+    policy = PrecopyOptions(iterations=1, threshold=0, max_downtime=0.0, give_up=True)
     with pytest.raises(NotConverged, match=r"is expected \(not more than 0 s wanted\)"):
         written(policy, 4, 7)
 
 
-def test_a_freeze_that_fails_ends_the_save():
-    def freeze():
-        raise RuntimeError("no freeze")
+def test_a_suspend_that_fails_ends_the_save():
+    def suspend():
+        raise RuntimeError("no suspend")
 
-    with pytest.raises(RuntimeError, match="no freeze"):
-        written(Precopy(), 4, 0, freeze=freeze)
+    with pytest.raises(RuntimeError, match="no suspend"):
+        written(PrecopyOptions(), 4, 0, suspend=suspend)
 
 
 @pytest.fixture
@@ -96,13 +114,13 @@ def clock(monkeypatch):
     return now
 
 
-def test_the_bandwidth_is_kept_but_not_of_a_frozen_guest(clock):
-    frozen_at = []
+def test_the_bandwidth_is_kept_but_not_of_a_suspended_guest(clock):
+    suspended_at = []
     _, reported, _ = written(
-        Precopy(threshold=0, bandwidth=4096), 20, 10, 0, 500,
-        freeze=lambda: frozen_at.append(clock[0]),
+        PrecopyOptions(threshold=0, bandwidth=4096), 20, 10, 0, 500,
+        suspend=lambda: suspended_at.append(clock[0]),
     )  # fmt: skip
-    assert frozen_at == [1030.0]
+    assert suspended_at == [1030.0]
     assert clock == [1030.0]
     assert [r.seconds for r in reported] == [0.0, 0.0, 0.0]  # waiting is no part of it
 

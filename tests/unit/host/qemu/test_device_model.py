@@ -133,6 +133,24 @@ def test_a_hang_up_is_a_lost_reply(path: Path, command: str, fault: Fault) -> No
         assert [name for name, _ in peer.seen].count(command) == 1
 
 
+def test_within_a_running_event_loop(path: Path) -> None:
+    """Where asyncio allows none within ours, the client's own loop is in another thread."""
+
+    async def ask() -> list[str]:
+        with DeviceModel(path, SHORT) as dm:
+            said = [dm.status()]
+            with pytest.raises(ReplyLost, match="stop: the connection broke"):
+                dm.stop()
+        with DeviceModel(path, SHORT) as dm:
+            return [*said, dm.status()]
+
+    with ReferenceDeviceModel(path, faults={"stop": faults.reply_lost}):
+        assert asyncio.run(ask()) == ["running", "paused"]
+    with ReferenceDeviceModel(path, faults={"query-status": faults.hang}):
+        with pytest.raises(HostTimeout, match="query-status: no answer in 1 s"):
+            asyncio.run(ask())
+
+
 def test_after_a_lost_reply_the_peer_can_be_looked_at(path: Path) -> None:
     with ReferenceDeviceModel(path, faults={"stop": faults.reply_lost}):
         with DeviceModel(path) as dm, pytest.raises(ReplyLost):

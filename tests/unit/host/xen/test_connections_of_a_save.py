@@ -17,7 +17,7 @@ from tests.doubles.xenstored import Connections, running
 from tests.property.strategies import CONTEXT
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.host.domain_state import find, require_running, state
-from xenqemu.host.precopy import Precopy
+from xenqemu.host.precopy import PrecopyOptions
 from xenqemu.host.xen import xen_host as host_module
 from xenqemu.host.xen.library import Xen
 from xenqemu.host.xen.places import XenPlaces
@@ -27,7 +27,8 @@ from xenqemu.host.xen.xl.libxl_locks import locked
 from xenqemu.host.xenstore.store import Store
 from xenqemu.lab.reference_device_model import ReferenceDeviceModel, RunState, faults
 from xenqemu.lab.xenstored.daemon import Daemon
-from xenqemu.operations.save import After, suspend
+from xenqemu.operations.options import After, SaveOptions
+from xenqemu.operations.save import save as save_domain
 
 CONFIG = DomainConfig(
     {
@@ -109,7 +110,8 @@ def save(host: XenHost, path: Path, guest: Guest, tmp_path: Path) -> Callable[..
 
     def act(**options: Any) -> None:
         with playing(path, partial(suspends, guest=guest)):
-            suspend(host, find(host, CONFIG.name), tmp_path / "record", **options)
+            domain = find(host, CONFIG.name)
+            save_domain(host, domain, tmp_path / "record", SaveOptions(**options))
 
     return act
 
@@ -123,7 +125,7 @@ GUESTS_OWN = 1
     [
         ({}, ["check", "stop and save"]),
         ({"after": After.CONTINUE}, ["check", "stop and save", "cont"]),
-        ({"precopy": Precopy()}, ["check", "log", "stop and save", "no log"]),
+        ({"precopy": PrecopyOptions()}, ["check", "log", "stop and save", "no log"]),
     ],
     ids=["save", "save -c", "save --live"],
 )
@@ -143,7 +145,7 @@ def test_a_host_that_is_closed_has_no_connection(
     host: XenHost, guest: Guest, connections: Connections, greetings: Greetings
 ) -> None:
     for _again in range(3):
-        assert require_running(host, DOMID).device_model == "running"
+        assert require_running(host, find(host, CONFIG.name)).device_model == "running"
     assert (connections.taken, greetings.count) == (1, 3)
     host.close()
     assert state(host, DOMID).running

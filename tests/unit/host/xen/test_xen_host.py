@@ -18,8 +18,9 @@ from tests.unit.host.xen.test_concurrent_toolstacks import running
 from tests.unit.host.xen.xl.test_xl_restore import CONFIG, DESTROY, SETUP, record
 from xenqemu.errors import HostError
 from xenqemu.formats.stream.source import Source
+from xenqemu.host.domain_state import find
 from xenqemu.host.memory.pages import image_room
-from xenqemu.host.protocol import BuildOptions, GuestMemory, Needs
+from xenqemu.host.protocol import BuildOptions, Domain, GuestMemory, Needs
 from xenqemu.host.xen import xen_host as host_module
 from xenqemu.host.xen.library import Xen
 from xenqemu.host.xen.memory.helper_memory import HelperMemory
@@ -86,15 +87,17 @@ def test_no_domains_at_all(host: XenHost, store: Store) -> None:
 
 def test_rivals_are_found_by_name_and_by_id(host: XenHost, store: Store, tmp_path: Path) -> None:
     named(store, DOMID, "guest-under-test")
-    named(store, 12345, "another-under-test")
+    another = Domain(12345, UUID, "another-under-test", "pv")
     words = ("xl", "save", "guest-under-test", "/nowhere")
     with running(*words, program=sys.executable, folder=tmp_path) as xl:
-        assert host.rivals(DOMID) == [f"process {xl.pid} ({' '.join(words)})"]
-        assert host.rivals(12345) == []
+        assert host.rivals(find(host, "guest-under-test")) == [
+            f"process {xl.pid} ({' '.join(words)})"
+        ]
+        assert host.rivals(another) == []
     words = ("xl", "destroy", "12345")
     with running(*words, program=sys.executable, folder=tmp_path) as xl:
-        assert host.rivals(12345) == [f"process {xl.pid} (xl destroy 12345)"]
-    assert host.rivals(54321) == []  # a domain that xenstore does not know
+        assert host.rivals(another) == [f"process {xl.pid} (xl destroy 12345)"]
+    assert host.rivals(Domain(54321, UUID, "", "")) == []  # xenstore does not know it
 
 
 def test_room_for_a_pv_guest_is_that_of_the_pages_it_has(host: XenHost, guest: Guest) -> None:

@@ -11,8 +11,9 @@ from xenqemu.formats.typed_json import plain, typed
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.log import About, Found, Log, State
 from xenqemu.operations.journal.steps import Commit, Step
+from xenqemu.operations.options import After, SaveOptions
 from xenqemu.operations.restore import restore
-from xenqemu.operations.save import After, suspend
+from xenqemu.operations.save import save
 from xenqemu.operations.save_devices import save_devices
 from xenqemu.system.staged_file import Traces
 
@@ -55,16 +56,16 @@ def told(*lines):
 
 
 def saving(after):
-    return lambda world, path: suspend(world.host, 1, path, after=after)
+    return lambda world, path: save(world.host, world.domain(1), path, SaveOptions(after=after))
 
 
 def saving_nothing(world, path):
     world.guests[1].pages.pop(0xFEFFC)  # without that page it cannot be brought back
-    suspend(world.host, 1, path)
+    save(world.host, world.domain(1), path)
 
 
 def bringing_back(world, path):
-    suspend(world.host, 1, path)
+    save(world.host, world.domain(1), path)
     restore(world.host, path)
 
 
@@ -72,7 +73,7 @@ OPERATIONS = {
     **{f"save, {after.value}": saving(after) for after in After},
     "save that fails": saving_nothing,
     "save and restore": bringing_back,
-    "device save": lambda world, path: save_devices(world.host, 1, path),
+    "device save": lambda world, path: save_devices(world.host, world.domain(1), path),
 }
 
 

@@ -1,14 +1,14 @@
-"""A live save that libxc does: its rounds, as the host's own save helper tells of them.
+"""A live save that libxc does: its iterations, as the host's own save helper tells of them.
 
 ::
 
-    progress "Frames iteration N"       round N + 1 sends `total` pages, `done` of which are sent
-    suspend                             when fewer than 50 had changed, or after five more rounds
+    progress "Frames iteration N"     iteration N + 1 sends `total` pages, `done` of which are sent
+    suspend                           when fewer than 50 had changed, or after five more iterations
 
 libxc decides when it is time; its helper knows no message to tell it otherwise.  What is left to
-our policy: the bandwidth, kept by reading the image no faster, and at the end to freeze the guest
-or to give up.  How many pages changed in the last round is not told, so it is taken to be as many
-as in the one before.
+our options: the bandwidth, kept by reading the image no faster, and at the end to suspend the guest
+or to give up.  How many pages changed in the last iteration is not told, so it is taken to be as
+many as in the one before.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from xenqemu.formats.stream.libxc_records import PAGE_SIZE
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.host import protocol
 from xenqemu.host.memory.live import Pace, not_converged
-from xenqemu.host.precopy import Round, Step, decide
+from xenqemu.host.precopy import Iteration, Step, decide
 from xenqemu.host.protocol import Live
 
 ITERATION = "Frames iteration"
 
 
-class HelperRounds:
-    """The rounds of one save; `failure` is why the guest could not be frozen, or was not to be."""
+class HelperIterations:
+    """The iterations of one save; `failure` is why the guest was not suspended."""
 
     def __init__(self, out: Sink, progress: protocol.Progress, live: Live) -> None:
         self._out = out
         self._progress = progress
         self._live = live
-        self._rounds: list[Round] = []
+        self._iterations: list[Iteration] = []
         self._what = ""
         self._begin(live.precopy.bandwidth)
         self.failure: BaseException | None = None
@@ -55,13 +55,13 @@ class HelperRounds:
         self._pace.keep()
 
     def suspend(self, _message: Message) -> int:
-        """Freeze the guest and answer 1; or 0, upon which the helper puts things in order."""
+        """Suspend the guest and answer 1; or 0, upon which the helper puts things in order."""
         self._end(changed=self._pages)
         try:
-            policy, rounds = self._live.precopy, self._rounds
-            if decide(replace(policy, rounds=len(rounds)), rounds) is Step.GIVE_UP:
-                raise not_converged(policy, rounds[-1])
-            self._live.freeze()
+            options, iterations = self._live.precopy, self._iterations
+            if decide(replace(options, iterations=len(iterations)), iterations) is Step.GIVE_UP:
+                raise not_converged(options, iterations[-1])
+            self._live.suspend()
         except BaseException as error:  # noqa: BLE001  is raised once the helper has ended
             self.failure = error
             return 0
@@ -69,7 +69,7 @@ class HelperRounds:
         return 1
 
     def finish(self) -> None:
-        """Note that the image is whole, which ends the round of the frozen guest."""
+        """Note that the image is whole, which ends the iteration of the suspended guest."""
         self._end(changed=0)
 
     def _begin(self, bandwidth: int | None) -> None:
@@ -80,5 +80,7 @@ class HelperRounds:
     def _end(self, *, changed: int) -> None:
         size = self._out.offset - self._start
         seconds = time.monotonic() - self._began - self._pace.waited
-        self._rounds.append(Round(len(self._rounds) + 1, self._pages, size, seconds, changed))
-        self._live.report(self._rounds[-1])
+        self._iterations.append(
+            Iteration(len(self._iterations) + 1, self._pages, size, seconds, changed)
+        )
+        self._live.report(self._iterations[-1])

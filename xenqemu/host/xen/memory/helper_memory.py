@@ -2,7 +2,7 @@
 
 It writes the image into a pipe, talks about it on its standard output and waits for answers on
 its standard input.  It asks for the guest to be suspended in the middle of its work.  For a guest
-that is suspended already the answer is whether that is still so; one that runs is frozen then.
+that is suspended already the answer is whether that is still so; one that runs is suspended then.
 
 That is how PV guests are saved: their page tables have to be translated, which libxc does well.
 """
@@ -26,7 +26,7 @@ from xenqemu.formats.stream.source import CHUNK, Source
 from xenqemu.host.memory.pages import image_room
 from xenqemu.host.party_deadlines import PATIENCE, Deadlines
 from xenqemu.host.protocol import Live, Progress
-from xenqemu.host.xen.memory.helper_iterations import HelperRounds
+from xenqemu.host.xen.memory.helper_iterations import HelperIterations
 from xenqemu.host.xen.memory.helper_process import COMPLAINTS, NAME, Helper, started
 from xenqemu.system.cancellation import patiently
 
@@ -88,21 +88,21 @@ class HelperMemory:
         return self._logs()
 
     def save_live(self, out: Sink, progress: Progress, live: Live) -> None:
-        """Write the image of a PV guest that runs until `live.freeze`, in libxc's own rounds.
+        """Write the image of a PV guest that runs until `live.suspend`, in libxc's own iterations.
 
-        Raises what `save` does, `NotConverged`, and what `live.freeze` raised.
+        Raises what `save` does, `NotConverged`, and what `live.suspend` raised.
         """
-        rounds = HelperRounds(out, progress, live)
-        answers = {**self._answers, messages.Suspend: rounds.suspend}
-        talk = Conversation(self._dialect, answers, rounds.told)
+        iterations = HelperIterations(out, progress, live)
+        answers = {**self._answers, messages.Suspend: iterations.suspend}
+        talk = Conversation(self._dialect, answers, iterations.told)
         try:
-            self._run(out, talk, rounds.keep, LIVE)
+            self._run(out, talk, iterations.keep, LIVE)
         except HypervisorError:
-            if rounds.failure is None:
+            if iterations.failure is None:
                 raise
-        if rounds.failure is not None:
-            raise rounds.failure
-        rounds.finish()
+        if iterations.failure is not None:
+            raise iterations.failure
+        iterations.finish()
 
     def load(self, _source: Source, _progress: Progress) -> None:
         """Raise `HypervisorError`: on Xen it is libxl that makes domains, of whole records."""

@@ -6,9 +6,9 @@
              X86_TSC_INFO  HVM_CONTEXT  [HVM_PARAMS]  END        version 3, Xen 4.14 on
     headers  PAGE_DATA…  X86_TSC_INFO  HVM_CONTEXT  [HVM_PARAMS]  END         version 2
 
-A guest that stands still is written once, in the order of its pages.  One that runs is written in
-rounds, by Xen's log of what it writes to; later pages take the place of earlier ones.  Where libxc
-would leave out pages that xenpaging holds, this refuses: Xen calls them holes.
+A suspended guest is written once, in the order of its pages.  One that runs is written in
+iterations, by Xen's log of what it writes to; later pages take the place of earlier ones.  Where
+libxc would leave out pages that xenpaging holds, this refuses: Xen calls them holes.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class HvmMemory:
         return True
 
     def save_live(self, out: Sink, progress: Progress, live: Live) -> None:
-        """Write the image of a guest that runs until `live.freeze`, which is to suspend it."""
+        """Write the image of a guest that runs until `live.suspend`, which is to suspend it."""
         self._unpaged()
         writer = self._begun(out)
         xen, domid = self._xen, self._domid

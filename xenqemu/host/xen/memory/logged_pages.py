@@ -46,7 +46,7 @@ class LoggedPages:
         self._domid = domid
         self._writer = writer
         self._elide_zeros = elide_zeros
-        self._frozen = False
+        self._suspended = False
         self._pages = self._control.existing(domid).pages
         self._next = _all(self._control.gpfns(domid))
 
@@ -61,16 +61,16 @@ class LoggedPages:
         self._elide_zeros = False
         return written
 
-    def find_changed(self, *, frozen: bool) -> int:
-        """Take Xen's log; raise `HypervisorError` if the guest is to be frozen and is not."""
-        self._frozen = frozen
+    def find_changed(self, *, suspended: bool) -> int:
+        """Take Xen's log; raise `HypervisorError` if the guest is to be suspended and is not."""
+        self._suspended = suspended
         domain = self._control.existing(self._domid)
-        if frozen and domain.run_state is not RunState.SUSPENDED:
+        if suspended and domain.run_state is not RunState.SUSPENDED:
             raise HypervisorError(f"domain {self._domid} is {domain}, not suspended")
         # Counted before the log is taken: what comes in between shows at the next look.
         before, self._pages = self._pages, domain.pages
         gpfns = self._control.gpfns(self._domid)
-        changed = int.from_bytes(self._log.take(gpfns, final=frozen), "little")
+        changed = int.from_bytes(self._log.take(gpfns, final=suspended), "little")
         self._next |= changed if self._pages == before else _all(gpfns)
         return self._number(self._next)
 
@@ -84,7 +84,7 @@ class LoggedPages:
                 options = {"elide_zeros": self._elide_zeros}
                 return write_pages(self._guest, pfns, types, self._writer, **options)
             except Unmappable as error:
-                if self._frozen:
+                if self._suspended:
                     raise
                 types = _without(error.pfns, pfns, types)  # a running guest gave them back
         return 0

@@ -13,13 +13,13 @@ from xenqemu.errors import HypervisorError, NotConverged
 from xenqemu.formats.helper.dialects import DIALECTS
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.host.memory import live
-from xenqemu.host.precopy import Precopy, Round
+from xenqemu.host.precopy import Iteration, PrecopyOptions
 from xenqemu.host.protocol import Live
 from xenqemu.host.xen.memory.helper_memory import HelperMemory
 
 PAGE = 4096
 
-ROUNDS = """
+ITERATIONS = """
     import fcntl, termios
     def drained(fd=io_fd):
         unread = bytearray(b"some")
@@ -46,21 +46,21 @@ class Seen:
     """What a live save told, and asked for."""
 
     def __init__(self) -> None:
-        self.rounds: list[Round] = []
+        self.iterations: list[Iteration] = []
         self.progress: list[tuple[int, int]] = []
-        self.freezes = 0
+        self.suspends = 0
 
-    def freeze(self) -> None:
-        self.freezes += 1
+    def suspend(self) -> None:
+        self.suspends += 1
 
     def save(
         self,
         memory: HelperMemory,
-        precopy: Precopy | None = None,
-        freeze: Callable[[], None] | None = None,
+        precopy: PrecopyOptions | None = None,
+        suspend: Callable[[], None] | None = None,
     ) -> bytes:
         file = io.BytesIO()
-        how = Live(precopy or Precopy(), freeze or self.freeze, self.rounds.append)
+        how = Live(precopy or PrecopyOptions(), suspend or self.suspend, self.iterations.append)
         memory.save_live(Sink(file), lambda *told: self.progress.append(told), how)
         return file.getvalue()
 
@@ -73,9 +73,9 @@ def marker(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def memory(tmp_path: Path, marker: Path) -> Callable[..., HelperMemory]:
-    """Make the memory of domain 7, in whose second round so many pages changed."""
+    """Make the memory of domain 7, in whose second iteration so many pages changed."""
 
-    def make(changed: int = 20, body: str = ROUNDS) -> HelperMemory:
+    def make(changed: int = 20, body: str = ITERATIONS) -> HelperMemory:
         script = body.replace("{changed}", str(changed)).replace("{marker!r}", repr(str(marker)))
         path = write_peer(tmp_path / "peer", script)
         return HelperMemory(
@@ -85,12 +85,12 @@ def memory(tmp_path: Path, marker: Path) -> Callable[..., HelperMemory]:
     return make
 
 
-def test_the_rounds_of_libxc(memory: Callable[..., HelperMemory]) -> None:
+def test_the_iterations_of_libxc(memory: Callable[..., HelperMemory]) -> None:
     seen = Seen()
     image = seen.save(memory())
     assert image == b"a" * 40000 + b"b" * 8000 + b"c" * 300 + b"-1 7 1 136 0"
-    assert seen.freezes == 1
-    assert [(r.number, r.pages, r.size, r.changed) for r in seen.rounds] == [
+    assert seen.suspends == 1
+    assert [(r.number, r.pages, r.size, r.changed) for r in seen.iterations] == [
         (1, 1000, 40000, 20),
         (2, 20, 8000, 20),
         (3, 7, 300 + len(b"-1 7 1 136 0"), 0),
@@ -100,32 +100,34 @@ def test_the_rounds_of_libxc(memory: Callable[..., HelperMemory]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "precopy", "freezes"),
+    ("changed", "precopy", "suspends"),
     [
-        (50, Precopy(), 1),
-        (51, Precopy(), 1),
-        (51, Precopy(give_up=True), 0),
-        (50, Precopy(give_up=True), 1),
-        (51, Precopy(max_freeze=60.0, give_up=True), 1),
-        (51, Precopy(max_freeze=0.0, give_up=True), 0),
-        (51, Precopy(max_freeze=0.0), 1),
+        (50, PrecopyOptions(), 1),
+        (51, PrecopyOptions(), 1),
+        (51, PrecopyOptions(give_up=True), 0),
+        (50, PrecopyOptions(give_up=True), 1),
+        (51, PrecopyOptions(max_downtime=60.0, give_up=True), 1),
+        (51, PrecopyOptions(max_downtime=0.0, give_up=True), 0),
+        (51, PrecopyOptions(max_downtime=0.0), 1),
     ],
 )
 def test_the_policy_at_the_end(
     memory: Callable[..., HelperMemory],
     marker: Path,
     changed: int,
-    precopy: Precopy,
-    freezes: int,
+    precopy: PrecopyOptions,
+    suspends: int,
 ) -> None:
     seen = Seen()
-    if freezes:
+    if suspends:
         seen.save(memory(changed), precopy)
     else:
-        with pytest.raises(NotConverged, match=f"after 2 rounds {changed} pages had changed again"):
+        with pytest.raises(
+            NotConverged, match=f"after 2 iterations {changed} pages had changed again"
+        ):
             seen.save(memory(changed), precopy)
         assert marker.exists()
-    assert seen.freezes == freezes
+    assert seen.suspends == suspends
 
 
 @pytest.mark.parametrize("error", [HypervisorError, KeyboardInterrupt])
@@ -134,11 +136,11 @@ def test_a_guest_that_cannot_be_frozen(
 ) -> None:
     """The helper is told so, and ends the dirty log, before the error is raised."""
 
-    def freeze() -> None:
+    def suspend() -> None:
         raise error("no")
 
     with pytest.raises(error, match="no"):
-        Seen().save(memory(), freeze=freeze)
+        Seen().save(memory(), suspend=suspend)
     assert marker.exists()
 
 
@@ -165,7 +167,7 @@ TERMINATED = """
 def test_a_helper_that_is_not_wanted_any_more_is_told_before_its_pipe_is_closed(
     memory: Callable[..., HelperMemory], marker: Path
 ) -> None:
-    how = Live(Precopy(), lambda: None, lambda _round: None)
+    how = Live(PrecopyOptions(), lambda: None, lambda _done: None)
     with open("/dev/full", "wb", buffering=0) as full, pytest.raises(OSError, match="No space"):
         memory(body=TERMINATED).save_live(Sink(full), lambda _done, _total: None, how)
     assert marker.exists()
@@ -177,6 +179,6 @@ def test_the_bandwidth_is_kept_until_the_freeze(
     waits: list[float] = []
     monkeypatch.setattr(live, "patiently", lambda _wait, seconds: waits.append(seconds))
     seen = Seen()
-    seen.save(memory(), Precopy(bandwidth=1), freeze=lambda: waits.append(-1.0))
+    seen.save(memory(), PrecopyOptions(bandwidth=1), suspend=lambda: waits.append(-1.0))
     assert sum(waits[: waits.index(-1.0)]) > 40000
     assert waits[-1] == -1.0

@@ -1,4 +1,4 @@
-"""The image of an HVM guest that runs: replayed, it is the memory as it was when it was frozen."""
+"""The image of a running HVM guest: replayed, it is the memory as it was when it was suspended."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from xenqemu.formats.stream import libxc
 from xenqemu.formats.stream.page_data import BROKEN, PFN_MASK, XALLOC, PageData
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.formats.stream.source import Source
-from xenqemu.host.precopy import Precopy, Round
+from xenqemu.host.precopy import Iteration, PrecopyOptions
 from xenqemu.host.protocol import Live
 from xenqemu.host.xen.library import Xen
 from xenqemu.host.xen.memory.hvm_memory import HvmMemory
@@ -27,8 +27,8 @@ from xenqemu.host.xen.memory.hvm_memory import HvmMemory
 DOMID = 7
 ZERO = bytes(PAGE)
 FULL = bytes(range(256)) * 16
-ALL_ROUNDS = Precopy(threshold=-1)
-"""Five rounds, even if nothing changes any more."""
+ALL_ITERATIONS = PrecopyOptions(threshold=-1)
+"""Five iterations, even if nothing changes any more."""
 
 
 def nothing(*_told: object) -> None:
@@ -37,24 +37,24 @@ def nothing(*_told: object) -> None:
 
 def image(
     xen: Xen,
-    precopy: Precopy = ALL_ROUNDS,
+    precopy: PrecopyOptions = ALL_ITERATIONS,
     *,
-    freeze: Callable[[], None] = nothing,
-    report: Callable[[Round], None] = nothing,
+    suspend: Callable[[], None] = nothing,
+    report: Callable[[Iteration], None] = nothing,
     progress: Callable[[int, int], None] = nothing,
     switch: Callable[[bool], None] = nothing,
     elide_zeros: bool = True,
 ) -> bytes:
-    """Return a live image of the guest, which suspends after `freeze`."""
+    """Return a live image of the guest, which suspends after `suspend`."""
 
-    def frozen() -> None:
-        freeze()
+    def suspended() -> None:
+        suspend()
         domain = libraries_of(xen).guests[DOMID]
         domain.shut_down(2)
 
     file = io.BytesIO()
     memory = HvmMemory(xen, DOMID, switch, elide_zeros=elide_zeros)
-    memory.save_live(Sink(file), progress, Live(precopy, frozen, report))
+    memory.save_live(Sink(file), progress, Live(precopy, suspended, report))
     return file.getvalue()
 
 
@@ -97,19 +97,19 @@ def guest(libraries: FakeLibraries) -> Guest:
 
 def test_a_whole_save(xen: Xen, guest: Guest) -> None:
     told: list[bool] = []
-    rounds: list[Round] = []
+    iterations: list[Iteration] = []
     seen: list[tuple[int, int]] = []
 
-    def report(done: Round) -> None:
-        rounds.append(done)
+    def report(done: Iteration) -> None:
+        iterations.append(done)
         if done.number == 1:
             guest.write(4, b"\1" * PAGE)
             guest.write(5, ZERO)
 
     data = image(
         xen,
-        Precopy(rounds=3, threshold=-1),
-        freeze=lambda: guest.write(6, b"\2" * PAGE),
+        PrecopyOptions(iterations=3, threshold=-1),
+        suspend=lambda: guest.write(6, b"\2" * PAGE),
         report=report,
         progress=lambda *told: seen.append(told),
         switch=told.append,
@@ -117,7 +117,7 @@ def test_a_whole_save(xen: Xen, guest: Guest) -> None:
     first = [[0, 1, 2, XALLOC | 3, 4, 5, 6, 7, 8, 9], [0xFEFFC]]
     assert records(data) == [*first, [4, 5], [6]]
     assert replayed(data) == guest.pages
-    assert [(r.number, r.pages, r.changed) for r in rounds] == [
+    assert [(r.number, r.pages, r.changed) for r in iterations] == [
         (1, 11, 0),
         (2, 0, 2),
         (3, 2, 0),
@@ -138,14 +138,14 @@ def test_what_changed_before_the_freeze_and_was_not_written_yet(xen: Xen, guest:
         if done == total:
             guest.write(8, b"\3" * PAGE)
 
-    data = image(xen, Precopy(rounds=1), progress=progress)
+    data = image(xen, PrecopyOptions(iterations=1), progress=progress)
     assert records(data)[2:] == [[8]]
     assert replayed(data) == guest.pages
 
 
 def test_what_xen_has_mapped_itself_is_written_at_the_end(xen: Xen, guest: Guest) -> None:
     guest.mapped = {2}
-    data = image(xen, freeze=lambda: guest.pages.update({2: b"\4" * PAGE}))
+    data = image(xen, suspend=lambda: guest.pages.update({2: b"\4" * PAGE}))
     assert records(data)[2:] == [[2]]
     assert replayed(data) == guest.pages
 
@@ -158,11 +158,11 @@ def test_more_changes_than_a_record_holds(xen: Xen, guest: Guest) -> None:
     guest.pages.update(dict.fromkeys(range(5000), FULL))
     changed = sorted(random.Random(1).sample(range(5000), 2500))
 
-    def freeze() -> None:
+    def suspend() -> None:
         for pfn in changed:
             guest.write(pfn, b"\5" * PAGE)
 
-    data = image(xen, freeze=freeze)
+    data = image(xen, suspend=suspend)
     assert records(data)[-3:] == [changed[:1024], changed[1024:2048], changed[2048:]]
     assert replayed(data) == guest.pages
 
@@ -170,23 +170,23 @@ def test_more_changes_than_a_record_holds(xen: Xen, guest: Guest) -> None:
 def test_pages_that_go_and_come_while_the_guest_runs(xen: Xen, guest: Guest) -> None:
     """Of a page that comes Xen notes nothing until the next look."""
 
-    def balloon(done: Round) -> None:
+    def balloon(done: Iteration) -> None:
         if done.number == 1:
             del guest.pages[1]
         if done.number == 2:
             guest.pages[700] = b"\6" * PAGE
             guest.pages[0xFF000] = b"\7" * PAGE  # above what was the guest's last page
 
-    rounds: list[Round] = []
-    data = image(xen, report=lambda done: (balloon(done), rounds.append(done)))
+    iterations: list[Iteration] = []
+    data = image(xen, report=lambda done: (balloon(done), iterations.append(done)))
     made = replayed(data)
     assert {pfn: made[pfn] for pfn in guest.pages} == guest.pages
     assert set(made) - set(guest.pages) == {1}
-    assert [r.changed for r in rounds] == [0, 10, 12, 0, 0, 0]
+    assert [r.changed for r in iterations] == [0, 10, 12, 0, 0, 0]
 
 
 def test_a_page_that_comes_right_before_the_freeze(xen: Xen, guest: Guest) -> None:
-    data = image(xen, freeze=lambda: guest.pages.update({700: b"\6" * PAGE}))
+    data = image(xen, suspend=lambda: guest.pages.update({700: b"\6" * PAGE}))
     assert replayed(data) == guest.pages
 
 
@@ -209,12 +209,12 @@ def test_a_page_that_goes_between_the_question_and_the_mapping(
 
 
 def test_but_one_that_a_frozen_guest_lacks_is_an_error(xen: Xen, guest: Guest) -> None:
-    def freeze() -> None:
+    def suspend() -> None:
         guest.write(4, FULL)
         guest.unmappable = {4}
 
     with pytest.raises(HypervisorError, match="pfn 0x4 is populated but not mappable"):
-        image(xen, freeze=freeze)
+        image(xen, suspend=suspend)
     assert guest.noted is None
 
 
@@ -222,7 +222,7 @@ def test_a_guest_all_of_whose_pages_of_a_batch_go(
     xen: Xen, guest: Guest, libraries: FakeLibraries
 ) -> None:
     guest.unmappable = set(guest.pages)
-    data = image(xen, freeze=guest.unmappable.clear)
+    data = image(xen, suspend=guest.unmappable.clear)
     assert records(data) == []
 
 
@@ -237,7 +237,7 @@ def test_a_guest_that_is_not_frozen_after_all(
 ) -> None:
     memory = HvmMemory(xen, DOMID, nothing)
     with pytest.raises(HypervisorError, match="domain 7 is running, not suspended"):
-        memory.save_live(Sink(io.BytesIO()), nothing, Live(Precopy(), nothing, nothing))
+        memory.save_live(Sink(io.BytesIO()), nothing, Live(PrecopyOptions(), nothing, nothing))
     assert guest.noted is None
 
 
@@ -249,7 +249,7 @@ def test_paged_out_pages_are_refused(xen: Xen, guest: Guest) -> None:
 
 def test_pages_that_are_paged_out_meanwhile(xen: Xen, guest: Guest) -> None:
     with pytest.raises(HypervisorError, match="3 pages of domain 7 are paged out"):
-        image(xen, freeze=lambda: setattr(guest, "paged", 3))
+        image(xen, suspend=lambda: setattr(guest, "paged", 3))
 
 
 def test_a_guest_that_never_settles_is_left_alone(xen: Xen, guest: Guest) -> None:
@@ -259,9 +259,9 @@ def test_a_guest_that_never_settles_is_left_alone(xen: Xen, guest: Guest) -> Non
         for pfn in range(10):
             guest.write(pfn, FULL)
 
-    policy = Precopy(rounds=3, threshold=5, give_up=True)
+    policy = PrecopyOptions(iterations=3, threshold=5, give_up=True)
     with pytest.raises(NotConverged):
-        image(xen, policy, progress=change, freeze=pytest.fail, switch=told.append)
+        image(xen, policy, progress=change, suspend=pytest.fail, switch=told.append)
     assert (told, guest.noted) == ([True, False], None)
 
 
@@ -280,7 +280,7 @@ def failing_at(number: int | None) -> tuple[list[str], Guest, list[bool]]:
     told: list[bool] = []
     change = partial(guest.write, 0, b"\1" * PAGE)
     with contextlib.suppress(*([] if number is None else [HostError])):
-        image(xen, Precopy(rounds=2, threshold=-1), freeze=change, switch=told.append)
+        image(xen, PrecopyOptions(iterations=2, threshold=-1), suspend=change, switch=told.append)
     assert libraries.mappings == {}
     libraries.close()
     return libraries.calls, guest, told
@@ -335,7 +335,7 @@ CHANGES = st.sampled_from(["wzg", "wzc"]).flatmap(
     st.integers(),
 )
 def test_whatever_changes_when_ever_the_image_ends_as_the_memory(
-    first: set[int], moments: list[list[tuple[str, int]]], rounds: int, seed: int
+    first: set[int], moments: list[list[tuple[str, int]]], iterations: int, seed: int
 ) -> None:
     libraries, xen = fake_xen()
     some = random.Random(seed)
@@ -352,12 +352,12 @@ def test_whatever_changes_when_ever_the_image_ends_as_the_memory(
             elif kind == "c" and pfn not in guest.pages:
                 guest.pages[pfn] = some.randbytes(8) * 512  # unnoted, as Xen has it
 
-    def freeze() -> None:
+    def suspend() -> None:
         moment()
         moments.clear()
 
-    policy = Precopy(rounds=rounds, threshold=-1)
-    data = image(xen, policy, freeze=freeze, report=moment, progress=moment)
+    policy = PrecopyOptions(iterations=iterations, threshold=-1)
+    data = image(xen, policy, suspend=suspend, report=moment, progress=moment)
     made = replayed(data)
     assert {pfn: made.get(pfn) for pfn in guest.pages} == guest.pages
     assert libraries.mappings == {}

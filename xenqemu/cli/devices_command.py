@@ -1,0 +1,35 @@
+"""`xenqemu devices save DOM FILE`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from xenqemu.choose_host import open_host
+from xenqemu.cli import report, show
+from xenqemu.cli.arguments import Parser, ends, takes_domain
+from xenqemu.host import domain_state
+from xenqemu.operations.save_devices import save_devices
+from xenqemu.settings.xenqemu_conf import read_settings
+
+
+def add_arguments(verb: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
+    acts = verb.add_subparsers(metavar="ACT", required=True, parser_class=Parser)
+    save = acts.add_parser("save", help="write it to a file, as QEMU has it")
+    takes_domain(save)
+    save.add_argument("file", metavar="FILE", type=Path)
+    ends(save, run)
+
+
+def run(chosen: argparse.Namespace) -> None:
+    """Save the state of the domain's devices, and say what it is."""
+    with open_host(chosen.host, settings=read_settings(chosen.conf)) as host:
+        domain = domain_state.find(host, chosen.domain)
+        found = save_devices(host, domain, chosen.file)
+    if chosen.json:
+        fields = {"saved": str(chosen.file), "domid": domain.domid, "size": found.size}
+        show.line(json.dumps(fields))
+    else:
+        show.line(f"saved the devices of {chosen.domain} to {chosen.file}: {report.summary(found)}")

@@ -1,0 +1,138 @@
+"""`xenqemu lab …`: the embedded host."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from xenqemu.choose_host import open_host
+from xenqemu.cli import show
+from xenqemu.cli.arguments import Parser, ends
+from xenqemu.cli.domain_fields import state_fields
+from xenqemu.errors import HostError, UsageError
+from xenqemu.formats.config.xl_cfg import MAX_TEXT, GuestConfig
+from xenqemu.host import domain_state
+from xenqemu.host.protocol import Needs
+from xenqemu.lab import admission
+from xenqemu.lab.command_line import Hardware
+from xenqemu.lab.console import attach
+from xenqemu.lab.lab_host import Lab
+from xenqemu.lab.ram_file import IMAGE_VERSION
+from xenqemu.settings.xenqemu_conf import read_settings
+
+
+def add_arguments(verb: argparse.ArgumentParser) -> None:
+    """Say what the commands take."""
+    acts = verb.add_subparsers(metavar="ACT", required=True, parser_class=Parser)
+    for name, act, text in (
+        ("up", up, "start a host in a folder"),
+        ("down", down, "end its domains and the host"),
+    ):
+        parser = acts.add_parser(name, help=text)
+        parser.add_argument("folder", metavar="DIR", type=Path, nargs="?")
+        ends(parser, partial(_on_lab, act))
+    parser = acts.add_parser("create", help="start a domain from an xl.cfg")
+    parser.add_argument("-p", dest="paused", action="store_true", help="Leave it paused.")
+    parser.add_argument("--kvm", action="store_true", help="Run it on /dev/kvm, not emulated.")
+    parser.add_argument("config", metavar="CFG", type=Path)
+    ends(parser, partial(_on_lab, create))
+    ends(acts.add_parser("list", help="the domains there are"), partial(_on_lab, list_domains))
+    for name, act, text in (
+        ("pause", pause, "pause a domain"),
+        ("unpause", unpause, "unpause a paused domain"),
+        ("console", console, "talk to its serial port (leave with Ctrl-])"),
+        ("destroy", destroy, "end a domain at once"),
+    ):
+        parser = acts.add_parser(name, help=text)
+        parser.add_argument("domain", metavar="NAME", help="name or id")
+        ends(parser, partial(_on_lab, act))
+
+
+def up(lab: Lab, chosen: argparse.Namespace) -> None:
+    """`xenqemu lab up [DIR]`."""
+    lab.up()
+    if chosen.json:
+        show.as_json({"folder": str(lab.folder), "xenstored": str(lab.folder / "xenstored.socket")})
+    else:
+        show.line(f"the lab host is up: --host lab:{lab.folder}")
+
+
+def down(lab: Lab, chosen: argparse.Namespace) -> None:
+    """`xenqemu lab down [DIR]`."""
+    ended = lab.down()
+    if chosen.json:
+        show.as_json({"folder": str(lab.folder), "ended": ended})
+    else:
+        guests = f"; ended: {', '.join(ended)}" if ended else ""
+        show.line(f"the lab host {lab.folder} is down{guests}")
+
+
+def create(lab: Lab, chosen: argparse.Namespace) -> None:
+    """`xenqemu lab create [-p] [--kvm] CFG`."""
+    with chosen.config.open("rb") as file:
+        guest = GuestConfig.from_cfg(file.read(MAX_TEXT + 1))
+    accel = "kvm" if chosen.kvm else "tcg"
+    hardware = Hardware(admission.default_machine(), accel)
+    config = hardware.kept_in(guest.domain_config())
+    lab.admit(Needs(config, IMAGE_VERSION))
+    domid = lab.create(config)
+    if not chosen.paused:
+        lab.hypervisor.unpause(domid)
+    if chosen.json:
+        show.as_json(state_fields(domain_state.state(lab, domid)))
+    else:
+        ignored = f"; ignored: {', '.join(guest.unknown)}" if guest.unknown else ""
+        show.line(f"created {config.name}: domain {domid}{ignored}")
+
+
+def list_domains(lab: Lab, chosen: argparse.Namespace) -> None:
+    """`xenqemu lab list`."""
+    found = lab.domains()
+    if chosen.json:
+        show.as_json([state_fields(now) for now in found])
+        return
+    show.line(f"{'NAME':<32} {'ID':>5} {'MEM':>7} {'VCPUS':>5}  STATE")
+    for now in found:
+        memory = now.info.memory // show.MIB if now.info else 0
+        vcpus = now.info.vcpus if now.info else 0
+        state = now.info.run_state.value if now.info else str(now)
+        show.line(f"{now.name:<32} {now.domid:>5} {memory:>7} {vcpus:>5}  {state}")
+
+
+def pause(lab: Lab, chosen: argparse.Namespace) -> None:
+    """`xenqemu lab pause NAME`."""
+    lab.hypervisor.pause(domain_state.find(lab, chosen.domain).domid)
+
+
+def unpause(lab: Lab, chosen: argparse.Namespace) -> None:
+    """`xenqemu lab unpause NAME`."""
+    lab.hypervisor.unpause(domain_state.find(lab, chosen.domain).domid)
+
+
+def console(lab: Lab, chosen: argparse.Namespace) -> None:
+    """`xenqemu lab console NAME`."""
+    domid = domain_state.find(lab, chosen.domain).domid
+    with lab.store() as store:
+        tty = store.read(f"/local/domain/{domid}/serial/0/tty")
+    if not tty:
+        raise HostError(f'{chosen.domain} has no serial port with serial="pty"')
+    attach(Path(tty))
+
+
+def destroy(lab: Lab, chosen: argparse.Namespace) -> None:
+    """`xenqemu lab destroy NAME`."""
+    lab.destroy(domain_state.find(lab, chosen.domain).domid)
+
+
+def _on_lab(act: Callable[[Lab, argparse.Namespace], None], chosen: argparse.Namespace) -> None:
+    """Do what a command does on the lab of DIR, of `--host` or the settings, or else one's own."""
+    settings = read_settings(chosen.conf)
+    words = chosen.host or settings.host
+    if getattr(chosen, "folder", None):
+        words = f"lab:{chosen.folder}"
+    with open_host("lab" if words == "auto" else words, settings=settings) as host:
+        if not isinstance(host, Lab):
+            raise UsageError(f"host {words} is no lab")
+        act(host, chosen)

@@ -1,0 +1,124 @@
+"""An operation's options as arguments of a command, and back: both are made of their fields."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable
+from dataclasses import Field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from xenqemu.cli.arguments import number, seconds
+from xenqemu.errors import UsageError
+from xenqemu.option import Option, option_of
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+_SIZE = re.compile(r"([0-9]{1,15})([KMG]?)", re.ASCII)
+_TIME = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|)", re.ASCII)
+
+
+def add_options(verb: argparse.ArgumentParser, kind: type[DataclassInstance]) -> None:
+    """Give a command the options of a class; what has no flag is the command's own to take."""
+    for each in fields(kind):
+        spelling = option_of(each)
+        if spelling.choices:
+            which = verb.add_mutually_exclusive_group()
+            for flag, (value, text) in spelling.choices.items():
+                _add(which, each, flag, action="store_const", const=value, help=text)
+        elif spelling.nested:
+            _add_switch(verb, each, spelling)
+            add_options(verb, spelling.nested)
+        elif spelling.flag and spelling.metavar:
+            _add_value(verb, each, spelling)
+        elif spelling.flag:
+            turned = not each.default
+            _add(verb, each, spelling.flag, action="store_const", const=turned, help=spelling.text)
+
+
+def options_of(chosen: argparse.Namespace, kind: type[T]) -> T:
+    """Return the options that were given; what was not keeps its default.
+
+    Files (CFG) are left out: to read them may fail, and is the command's.  Raises `UsageError` for
+    options that go with another one which was not given.
+    """
+    given: dict[str, Any] = {}
+    for each in fields(kind):
+        spelling = option_of(each)
+        if spelling.nested:
+            given[each.name] = _nested(chosen, each, spelling.flag, spelling.nested)
+        elif spelling.metavar != "CFG" and each.name in chosen:
+            given[each.name] = getattr(chosen, each.name)
+    return kind(**given)
+
+
+def _flags_given(chosen: argparse.Namespace, kind: type[DataclassInstance]) -> list[str]:
+    """Return the flags of the options of a class that were given."""
+    return [option_of(each).flag for each in fields(kind) if each.name in chosen]
+
+
+def _nested(
+    chosen: argparse.Namespace, each: Field[Any], flag: str, kind: type[DataclassInstance]
+) -> object:
+    """Return the options of `kind` where `flag` was given, or is by default; else None."""
+    if getattr(chosen, each.name, each.default is not None):
+        return options_of(chosen, kind)
+    for other in _flags_given(chosen, kind):
+        raise UsageError(f"{other} goes with {flag}")
+    return None
+
+
+def _add_switch(verb: argparse.ArgumentParser, each: Field[Any], spelling: Option) -> None:
+    """Add the flag of nested options, and its opposite where they are given by default."""
+    if each.default is None:
+        _add(verb, each, spelling.flag, action="store_true", help=spelling.text)
+    else:
+        switch = argparse.BooleanOptionalAction
+        _add(verb, each, spelling.flag, action=switch, help=spelling.text)
+
+
+def _add_value(verb: argparse.ArgumentParser, each: Field[Any], spelling: Option) -> None:
+    text = spelling.text
+    if each.default is not None:
+        text += f" (default: {each.default})"
+    kind = _KINDS[spelling.metavar](spelling)
+    _add(verb, each, spelling.flag, metavar=spelling.metavar, type=kind, help=text)
+
+
+def _add(to: Any, each: Field[Any], flag: str, **about: Any) -> None:
+    to.add_argument(flag, dest=each.name, default=argparse.SUPPRESS, **about)
+
+
+def _size(text: str) -> int:
+    found = _SIZE.fullmatch(text.upper())
+    if found and int(found[1]):
+        return int(found[1]) * _UNITS[found[2]]
+    raise argparse.ArgumentTypeError(f"{text!r} is no number of bytes, as 100M")
+
+
+def _time(text: str) -> float:
+    found = _TIME.fullmatch(text)
+    if found:
+        return float(found[1]) / (1000 if found[2] == "ms" else 1)
+    raise argparse.ArgumentTypeError(f"{text!r} is no time, as 300ms or 2s")
+
+
+def _count(spelling: Option) -> Callable[[str], int]:
+    return number(spelling.least, spelling.most)
+
+
+_KINDS: dict[str, Callable[[Option], Callable[[str], object]]] = {
+    "TIME": lambda _spelling: _time,
+    "SIZE": lambda _spelling: _size,
+    "SECONDS": lambda _spelling: seconds,
+    "CMD": lambda _spelling: str,
+    "CFG": lambda _spelling: Path,
+    "N": _count,
+    "PAGES": _count,
+}
+"""How the word in the place of each metavar is read."""

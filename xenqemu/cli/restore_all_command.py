@@ -1,0 +1,37 @@
+"""`xenqemu restore-all`: all domains of a host, after it has booted."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+
+from xenqemu.choose_host import open_host, with_xendomains
+from xenqemu.cli.arguments import ends
+from xenqemu.cli.hooked import hooked
+from xenqemu.cli.outcomes import Outcomes
+from xenqemu.operations.restore_all import restore_all
+from xenqemu.settings.xenqemu_conf import Settings
+
+
+def add_arguments(verb: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
+    ends(verb, run)
+
+
+def run(chosen: argparse.Namespace) -> None:
+    """Restore each domain, if the settings want it, and tell what became of it."""
+    settings = with_xendomains(chosen.conf)
+    outcomes = Outcomes(as_json=chosen.json)
+    if settings.restore_all.restore:
+        _restore_all(chosen.host, settings, outcomes)
+    outcomes.conclude()
+
+
+def _restore_all(host: str | None, settings: Settings, outcomes: Outcomes) -> None:
+    restore_all(
+        partial(open_host, host, settings=settings),
+        settings.save_all.folder,
+        settings.restore_all,
+        outcomes,
+        around=partial(hooked, settings.hooks),
+    )

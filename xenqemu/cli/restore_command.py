@@ -1,0 +1,46 @@
+"""`xenqemu restore [-p] [-e] [CFG] FILE`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from xenqemu.choose_host import open_host
+from xenqemu.cli import show
+from xenqemu.cli.arguments import OneOrTwo, ends
+from xenqemu.cli.hooked import hooked
+from xenqemu.cli.option_arguments import add_options, options_of
+from xenqemu.operations.options import RestoreOptions
+from xenqemu.operations.restore import restore
+from xenqemu.settings.guest_config import read_config
+from xenqemu.settings.xenqemu_conf import read_settings
+
+
+def add_arguments(verb: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
+    add_options(verb, RestoreOptions)
+    verb.add_argument("files", metavar="[CFG] FILE", type=Path, nargs="+", action=OneOrTwo)
+    ends(verb, run)
+
+
+def run(chosen: argparse.Namespace) -> None:
+    """Restore the domain, and say which it is now."""
+    *configs, file = chosen.files
+    config = read_config(configs[0]) if configs else None
+    options = replace(options_of(chosen, RestoreOptions), config=config)
+    settings = read_settings(chosen.conf)
+    observe = show.observer(as_lines_of_json=chosen.json)
+    with (
+        hooked(settings.hooks, "restore", file=str(file)),
+        open_host(chosen.host, settings=settings) as host,
+    ):
+        done = restore(host, file, options, observe=observe)
+    used = config or done.record.config
+    name = used.name if used else ""
+    if chosen.json:
+        show.line(json.dumps({"restored": str(file), "domid": done.domid, "name": name}))
+    else:
+        state = "paused" if options.paused else "running"
+        show.line(f"restored {name} from {file}: domain {done.domid}, {state}")

@@ -1,0 +1,137 @@
+"""What may be chosen of each operation: by functions, by commands, by the operations themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from xenqemu.formats.config.domain_config import DomainConfig
+from xenqemu.formats.migration.stream_chunks import MOST
+from xenqemu.host.precopy import PrecopyOptions
+from xenqemu.host.protocol import Host
+from xenqemu.option import documented, option
+
+KEEP_DOMID = "Preserve the domain id."
+_TIMEOUT = "For all of it, up to where "
+
+
+class After(Enum):
+    """What becomes of the guest once it is saved."""
+
+    DESTROY = "destroy"
+    CONTINUE = "continue"
+    PAUSE = "pause"
+
+
+@documented
+@dataclass(frozen=True, kw_only=True)
+class SaveOptions:
+    """How a domain is saved."""
+
+    after: After = option(
+        After.DESTROY,
+        "What becomes of the domain.",
+        choices={
+            "-c": (After.CONTINUE, "Leave domain running after creating the snapshot."),
+            "-p": (After.PAUSE, "Leave domain paused after creating the snapshot."),
+        },
+    )
+    keep_domid: bool = option(False, KEEP_DOMID, flag="-D")
+    config: DomainConfig | None = option(
+        None, "Put this config in the file instead of the domain's own.", metavar="CFG"
+    )
+    precopy: PrecopyOptions | None = option(
+        None, "Let it run while it is saved.", flag="--live", nested=PrecopyOptions
+    )
+    compact: bool = option(False, "Drop superseded pages.", flag="--compact")
+    verify: bool = option(True, "Do not read the record back.", flag="--no-verify")
+    timeout: float | None = option(
+        None, f"{_TIMEOUT}the guest is let go of.", flag="--timeout", metavar="SECONDS"
+    )
+
+
+@documented
+@dataclass(frozen=True, kw_only=True)
+class RestoreOptions:
+    """How a domain is restored."""
+
+    paused: bool = option(False, "Do not unpause domain after restoring it.", flag="-p")
+    monitor: bool = option(
+        True, "Do not wait in the background for the death of the domain.", flag="-e"
+    )
+    config: DomainConfig | None = option(
+        None, "Use this config instead of the one in the file.", metavar="CFG"
+    )
+    timeout: float | None = option(
+        None, f"{_TIMEOUT}the guest is let run.", flag="--timeout", metavar="SECONDS"
+    )
+
+
+@documented
+@dataclass(frozen=True, kw_only=True)
+class MigrateOptions:
+    """How a domain is migrated to another host."""
+
+    command: str = option(
+        "ssh",
+        "Use CMD instead of ssh. String will be passed to sh. If empty, run HOST instead of "
+        "ssh HOST xl migrate-receive [-d -e].",
+        flag="-s",
+        metavar="CMD",
+    )
+    config: DomainConfig | None = option(
+        None, "Send CFG instead of config file from creation.", flag="-C", metavar="CFG"
+    )
+    monitor: bool = option(
+        True, "Do not wait in the background (on HOST) for the death of the domain.", flag="-e"
+    )
+    paused: bool = option(False, "Do not unpause domain after migrating it.", flag="-p")
+    keep_domid: bool = option(False, KEEP_DOMID, flag="-D")
+    precopy: PrecopyOptions | None = option(
+        PrecopyOptions(),
+        "Let it run while it is sent, as with xl; or not, which may take less time in all.",
+        flag="--live",
+        nested=PrecopyOptions,
+    )
+    compress: bool = option(False, "Pack its record on the way.", flag="--compress")
+    streams: int = option(
+        1,
+        "Send its record by so many commands at once.",
+        flag="--streams",
+        metavar="N",
+        least=1,
+        most=MOST,
+    )
+    timeout: float | None = option(
+        None, f"{_TIMEOUT}it may run there.", flag="--timeout", metavar="SECONDS"
+    )
+
+
+@documented
+@dataclass(frozen=True, kw_only=True)
+class ReceiveOptions:
+    """How a domain is received from another host."""
+
+    monitor: bool = option(
+        True, "Do not wait in the background for the death of the domain.", flag="-e"
+    )
+    paused: bool = option(False, "Do not unpause domain after receiving it.", flag="-p")
+    timeout: float | None = option(
+        None, f"{_TIMEOUT}it lives here.", flag="--timeout", metavar="SECONDS"
+    )
+
+
+class Timed(Protocol):
+    """Options of an operation that is to end in time."""
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds for all of it, None for what the host's deadlines say."""
+
+
+def seconds_for(host: Host, options: Timed) -> float:
+    """Return how many seconds an operation may take, up to its point of no return."""
+    if options.timeout is None:
+        return host.deadlines.operation
+    return options.timeout

@@ -1,0 +1,63 @@
+"""An option of an operation, written once: its default, how a command spells it, what it means.
+
+Options are the fields of frozen dataclasses.  Functions take these as one value; command lines are
+made of them, and their docstrings too, so that all say the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field, fields
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+MANY = 999_999_999
+"""The highest count that is taken where nothing else is said."""
+
+_KEY = "option"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """How one field is spelled; `text` says what it does where it is given.
+
+    A `flag` without a `metavar` turns its default over; with "" the value has a place instead.  A
+    count is `least` at least and `most` at most.  `choices` are values with a flag each, and what
+    they do.  With the flag of `nested`, options of that class may be given.
+    """
+
+    text: str
+    flag: str = ""
+    metavar: str = ""
+    least: int = 0
+    most: int = MANY
+    choices: Mapping[str, tuple[Any, str]] = field(default_factory=dict)
+    nested: type[DataclassInstance] | None = None
+
+
+def option(default: T, text: str, **spelled: Any) -> T:
+    """Return a field for a dataclass, spelled as `Option` says."""
+    return field(default=default, metadata={_KEY: Option(text=text, **spelled)})
+
+
+def option_of(each: Field[Any]) -> Option:
+    """Return how a field is spelled."""
+    spelling: Option = each.metadata[_KEY]
+    return spelling
+
+
+def documented(cls: type[T]) -> type[T]:
+    """Add what each field means to the docstring of a dataclass."""
+    lines = [cls.__doc__ or "", ""]
+    for each in fields(cast("Any", cls)):
+        spelling = option_of(each)
+        if isinstance(each.default, bool):
+            lines.append(f"    {each.name}={not each.default}: {spelling.text}")
+        else:
+            lines.append(f"    {each.name}: {spelling.text}")
+        lines += [f"        {value}: {text}" for value, text in spelling.choices.values()]
+    cls.__doc__ = "\n".join(lines)
+    return cls
