@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.doubles.xenstored import running
+from tests.doubles.xen.xenstored import running
 from xenqemu.cli.parser import parser
 from xenqemu.host.xenstore.store import Store
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.doubles.xenstored import running
+from tests.doubles.xen.xenstored import running
 from xenqemu import choose_host
 from xenqemu.errors import HostError, UsageError
 from xenqemu.host.party_deadlines import Deadlines

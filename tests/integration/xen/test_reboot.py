@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.xen.bed import Bed, assert_goes_on, saved_ticks
-from tests.integration.xen.conftest import Boots
-from tests.integration.xen.hosts import ON_417
+from tests.integration.xen.hosts import ON_417, Boots
 
 pytestmark = [pytest.mark.xen, pytest.mark.long, pytest.mark.timeout(900)]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.doubles.xenstored import running
+from tests.doubles.xen.xenstored import running
 from xenqemu.errors import HostError, HypervisorError
 from xenqemu.host.domain_state import DomainState, find, require_running, state
 from xenqemu.host.protocol import DomainInfo, RunState

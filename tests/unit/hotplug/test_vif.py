@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.doubles.network import (
+from tests.doubles.system.network import (
     OVS_FOLDERS,
     bridge,
     ip,
@@ -21,7 +21,7 @@ from tests.doubles.network import (
     vif,
     vsctl,
 )
-from tests.unit.hotplug.conftest import UUIDS, Libxl
+from tests.doubles.xen.libxl_scripts import UUIDS, Libxl
 from xenqemu.host.network.ports import QUIET_MAC
 from xenqemu.lab import tap_interface
 from xenqemu.system import links

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.doubles.lab import UUID, config
-from tests.doubles.network import bridge, ip, namespace, vif
+from tests.doubles.qemu.lab_guest import UUID, config
+from tests.doubles.system.network import bridge, ip, namespace, vif
 from xenqemu.errors import HostError, InUse
 from xenqemu.host.network.ports import QUIET_MAC
 from xenqemu.lab import taps as network

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.doubles.fake_host import World
+from tests.doubles.in_memory.world import World
 from xenqemu.errors import HostError
 from xenqemu.operations.journal import steps
 

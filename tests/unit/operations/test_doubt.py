@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.doubles.fake_host import text
-from tests.unit.operations.journal.test_operation import ABOUT, left, step, working
+from tests.doubles.in_memory.faults import text
+from tests.doubles.in_memory.journals import ABOUT, left, step, working
 from xenqemu.errors import HostError, OutcomeUnknown, PastReturn, RolledBack, Stranded
 from xenqemu.operations.events import Phase, unobserved
 from xenqemu.operations.journal.log import Ledger

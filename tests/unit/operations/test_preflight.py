@@ -5,8 +5,9 @@ import shlex
 
 import pytest
 
-from tests.doubles.fake_host import World, config
-from tests.unit.formats.config.test_xl_tables import INFO, LIST
+from tests.doubles.in_memory.records import config
+from tests.doubles.in_memory.world import World
+from tests.doubles.xen.xl_prints import INFO, LIST
 from xenqemu.errors import HostError, HostTimeout, ProtocolError, UsageError
 from xenqemu.formats.migration import wrapping
 from xenqemu.formats.migration.preflight_messages import Answer, Question

@@ -5,7 +5,14 @@ import os
 
 import pytest
 
-from tests.doubles.fake_host import DEVICES, STEPS, checkpointed, config, device_state, record
+from tests.doubles.in_memory.records import (
+    DEVICES,
+    STEPS,
+    checkpointed,
+    config,
+    device_state,
+    record,
+)
 from tests.golden import records
 from tests.property import strategies as made
 from xenqemu.errors import BadRecord, FormatError, Truncated, Unsupported

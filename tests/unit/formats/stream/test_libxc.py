@@ -302,7 +302,7 @@ def test_absurd_lengths(kind):
     header = framing.RecordHeader(kind, 0xFFFFFFFF, 0)
     source = made.dribbled(bytes(100))
     with pytest.raises(TooBig):
-        libxc.Image()._body(source, header)
+        libxc.Image().body(source, header)
     assert source.offset == 0
 
 

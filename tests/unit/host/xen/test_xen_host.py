@@ -11,11 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.doubles.system.processes import posing
 from tests.doubles.xen.fake_xen import UUID_OF_ALL, FakeLibraries, Guest
 from tests.doubles.xen.guest_parts import DOMID, HOME
-from tests.doubles.xen.xl_peer import write_xl
-from tests.unit.host.xen.test_concurrent_toolstacks import running
-from tests.unit.host.xen.xl.test_xl_restore import CONFIG, DESTROY, SETUP, record
+from tests.doubles.xen.xl_peer import CONFIG, DESTROY, SETUP, record, write_xl
 from xenqemu.errors import HostError
 from xenqemu.formats.stream.source import Source
 from xenqemu.host.memory.pages import image_room
@@ -86,11 +85,11 @@ def test_rivals_are_found_by_name_and_by_id(host: XenHost, store: Store, tmp_pat
     named(store, DOMID, "guest-under-test")
     named(store, 12345, "another-under-test")
     words = ("xl", "save", "guest-under-test", "/nowhere")
-    with running(*words, program=sys.executable, folder=tmp_path) as xl:
+    with posing(*words, program=sys.executable, folder=tmp_path) as xl:
         assert host.rivals(DOMID) == [f"process {xl.pid} ({' '.join(words)})"]
         assert host.rivals(12345) == []
     words = ("xl", "destroy", "12345")
-    with running(*words, program=sys.executable, folder=tmp_path) as xl:
+    with posing(*words, program=sys.executable, folder=tmp_path) as xl:
         assert host.rivals(12345) == [f"process {xl.pid} (xl destroy 12345)"]
     assert host.rivals(54321) == []  # a domain that xenstore does not know
 

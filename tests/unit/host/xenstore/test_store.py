@@ -16,14 +16,15 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pyxs.connection import UnixSocketConnection
 
-from tests.doubles.xenstored import PATIENCE, Raw, eventually, running
+from tests.doubles.xen.xenstored import PATIENCE, Raw, eventually, running
 from xenqemu.errors import HostTimeout, ReplyLost, StoreError
 from xenqemu.formats.xenstore import HEADER, Op
 from xenqemu.host.party_deadlines import Deadlines
 from xenqemu.host.xenstore import store as store_module
 from xenqemu.host.xenstore.connection import Link
-from xenqemu.host.xenstore.store import Store, Transaction
+from xenqemu.host.xenstore.store import Nodes, Store, Transaction
 
 SOON = Deadlines(store_request=0.2)
 
@@ -97,18 +98,29 @@ def test_a_tree(store: Store) -> None:
     assert next(iter(everything)) == "@introduceDomain"
 
 
-def test_a_tree_whose_nodes_vanish(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+@contextmanager
+def seen(path: Path, before: Callable[[Op, str, tuple[bytes, ...]], None]) -> Iterator[Nodes]:
+    """Nodes of which each request is told to `before`, and sent then."""
+    link = Link(path, PATIENCE)
+
+    def ask(op: Op, at: str, *words: bytes) -> bytes:
+        before(op, at, words)
+        return link.request(op, at.encode() + b"\0" + b"".join(words), op.name)
+
+    yield Nodes(ask)
+    link.close()
+
+
+def test_a_tree_whose_nodes_vanish(store: Store, path: Path) -> None:
     store.write("/a/b", "1")
     store.write("/a/c", "2")
-    ask = store._ask
 
-    def vanishing(op: Op, path: str, *words: bytes) -> bytes:
-        if (op, path) == (Op.READ, "/a/b"):
+    def vanish(op: Op, at: str, words: tuple[bytes, ...]) -> None:
+        if (op, at) == (Op.READ, "/a/b"):
             store.remove("/a/b")
-        return ask(op, path, *words)
 
-    monkeypatch.setattr(store, "_ask", vanishing)
-    assert store.tree("/a") == {"c": "2"}
+    with seen(path, vanish) as nodes:
+        assert nodes.tree("/a") == {"c": "2"}
 
 
 @pytest.mark.parametrize(
@@ -156,21 +168,17 @@ def test_a_directory_longer_than_a_message(store: Store) -> None:
     assert store.atomically(lambda t: t.list("/d")) == names
 
 
-def test_a_directory_that_changes_while_it_is_listed(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_directory_that_changes_while_it_is_listed(store: Store, path: Path) -> None:
     for n in range(200):
         store.mkdir(f"/d/{n:030}")
-    ask = store._ask
     changes = iter(["one", "two"])
 
-    def changing(op: Op, path: str, *words: bytes) -> bytes:
+    def change(op: Op, at: str, words: tuple[bytes, ...]) -> None:
         if op == Op.DIRECTORY_PART and words != (b"0\0",) and (name := next(changes, None)):
             store.mkdir(f"/d/{name}")
-        return ask(op, path, *words)
 
-    monkeypatch.setattr(store, "_ask", changing)
-    assert store.list("/d") == [*(f"{n:030}" for n in range(200)), "one", "two"]
+    with seen(path, change) as nodes:
+        assert nodes.list("/d") == [*(f"{n:030}" for n in range(200)), "one", "two"]
 
 
 # Transactions.
@@ -409,9 +417,8 @@ def test_xenstored_stopped(
 ) -> None:
     """It neither answers nor hangs up; once it goes on, a new connection serves."""
     path = tmp_path / "socket"
-    with program(path) as process, Store(path) as store:
-        store._connected()._seconds = 0.2
-        with pytest.raises(HostTimeout, match=rf"^{words}.*: .* did not answer within 0\.2 s$"):
+    with program(path) as process, Store(path, Deadlines(store_request=1.0)) as store:
+        with pytest.raises(HostTimeout, match=rf"^{words}.*: .* did not answer within 1 s$"):
             act(store, lambda: process.send_signal(signal.SIGSTOP))
         process.send_signal(signal.SIGCONT)
         assert store.read("/b") is None
@@ -546,16 +553,16 @@ def test_a_late_reply_is_never_taken_for_the_next_one(tmp_path: Path) -> None:
     def slowly(connection: socket.socket, header: bytes) -> None:
         if not first.is_set():
             first.set()
-            time.sleep(0.4)
+            time.sleep(1.2)
             connection.sendall(reply(header, b"late"))
         else:
             connection.sendall(reply(header, b"in time"))
 
-    with peer(tmp_path / "socket", slowly), Store(tmp_path / "socket", SOON) as store:
+    soon = Deadlines(store_request=1.0)
+    with peer(tmp_path / "socket", slowly), Store(tmp_path / "socket", soon) as store:
         with pytest.raises(HostTimeout):
             store.read("/a")
         time.sleep(0.3)
-        store._seconds = PATIENCE
         assert store.read("/a") == "in time"
 
 
@@ -593,8 +600,10 @@ def test_a_directory_without_end(
 
 def test_giving_up_where_even_that_is_refused(tmp_path: Path) -> None:
     """The first error is the one that is raised; the connection is dropped instead."""
+    asked: dict[socket.socket, list[int]] = {}
 
     def answer(connection: socket.socket, header: bytes) -> None:
+        asked.setdefault(connection, []).append(HEADER.unpack(header)[0])
         ended = HEADER.unpack(header)[0] == Op.TRANSACTION_END
         connection.sendall(reply(header, b"EIO\0", op=Op.ERROR) if ended else reply(header, b"1\0"))
 
@@ -602,9 +611,9 @@ def test_giving_up_where_even_that_is_refused(tmp_path: Path) -> None:
         store = Store(tmp_path / "socket")
         with pytest.raises(ZeroDivisionError):
             store.atomically(lambda change: 1 // 0)
-        assert store._link is not None
-        assert not store._link.alive
+        store.read("/a")  # over a new one
         store.close()
+    assert list(asked.values()) == [[Op.TRANSACTION_START, Op.TRANSACTION_END], [Op.READ]]
 
 
 def test_what_cannot_be_read_at_the_end_of_a_wait(tmp_path: Path) -> None:
@@ -622,16 +631,25 @@ def test_what_cannot_be_read_at_the_end_of_a_wait(tmp_path: Path) -> None:
         store.wait("/a", lambda: None, 0.1)
 
 
+class Losing:
+    """A transport of pyxs that is closed when something is sent, and loses it."""
+
+    def __init__(self, connection: UnixSocketConnection) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(connection.path)
+        self.fileno = self.sock.fileno
+        self.recv = self.sock.recv
+
+    def send(self, _data: bytes) -> None:
+        self.sock.shutdown(socket.SHUT_RDWR)
+
+
 def test_a_link_that_closes_while_a_request_is_sent(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The request is lost too: an answer to it might come before the end."""
+    monkeypatch.setattr(UnixSocketConnection, "create_transport", lambda self: Losing(self))
     link = Link(path, PATIENCE)
-    connection = link._router.connection
-
-    def lose_and_close(_data: bytes) -> None:  # an answer might come before the end
-        connection.close()
-
-    monkeypatch.setattr(connection.transport, "send", lose_and_close)
     with pytest.raises(ReplyLost, match="READ: xenstored at .* hung up before its reply"):
         link.request(Op.READ, b"/a\0", "READ")
     link.close()

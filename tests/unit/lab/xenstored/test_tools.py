@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.doubles.xenstored import PATIENCE, Raw, environment, tool
+from tests.doubles.xen.xenstored import PATIENCE, Raw, environment, tool
 from xenqemu.host.xenstore.store import Store
 
 GOLDEN = Path(__file__).parents[3] / "golden" / "xenstore-running.txt"

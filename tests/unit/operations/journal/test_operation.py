@@ -1,14 +1,13 @@
 """Undos run in reverse; what they achieve decides which error is raised, and what stays on disk."""
 
 import errno
-import math
 import os
 import time
-from contextlib import contextmanager
 
 import pytest
 
-from tests.doubles.fake_host import text
+from tests.doubles.in_memory.faults import text
+from tests.doubles.in_memory.journals import ABOUT, left, step, working
 from xenqemu.errors import (
     Cancelled,
     HostError,
@@ -18,29 +17,15 @@ from xenqemu.errors import (
     Stranded,
 )
 from xenqemu.host.protocol import MaySuspendYet
-from xenqemu.operations.events import Event, Kind, Phase, unobserved
+from xenqemu.operations.events import Event, Kind, Phase
 from xenqemu.operations.journal import steps
-from xenqemu.operations.journal.log import About, Ledger
+from xenqemu.operations.journal.log import Ledger
 from xenqemu.operations.journal.operation import Journal, begin
 from xenqemu.operations.journal.steps import Commit, Overtaken, Step
 from xenqemu.operations.journal.story import Story
 from xenqemu.operations.recover import recover
 
-ABOUT = About("save", 1, "sample", "uuid", "/record")
-
-
-def step(name):
-    return Step("do", name, {"name": name})
-
-
 COMMIT = Commit(Step("passed", ""), "the record is the guest now", (step("destroy domain 1"),))
-
-
-@contextmanager
-def working(host, observe=unobserved, timeout=math.inf):
-    """A journal in its file."""
-    with Journal(host, begin(host, ABOUT), observe, timeout) as job:
-        yield job
 
 
 def run(host, *, error=None, commit=None):
@@ -53,10 +38,6 @@ def run(host, *, error=None, commit=None):
         with job.phase(Phase.SAVE):
             if error:
                 raise error
-
-
-def left(host):
-    return [each.about.verb for each in Ledger(host.journals).found()]
 
 
 def test_nothing_is_undone_when_all_goes_well(host, acts):

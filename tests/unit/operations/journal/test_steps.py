@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from tests.doubles.fake_host import Guest, World
+from tests.doubles.in_memory.guest import Guest
+from tests.doubles.in_memory.world import World
 from xenqemu.errors import HostError, HypervisorError, InUse
 from xenqemu.host.disk import lease
 from xenqemu.host.disk.lease import Party
