@@ -27,7 +27,7 @@ TOGETHER = {
     "operations/test_save_live.py": "the save of a guest that runs",
     "operations/test_stateful.py": "any history of operations",
 }
-"""Files of tests/unit that are about several modules, or about one that has another file already."""
+"""Files of tests/unit that are about several modules, or one that has another file too."""
 
 
 def imported_tests(text: str) -> list[str]:

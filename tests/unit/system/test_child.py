@@ -1,4 +1,4 @@
-"""Programs that end; how they fail is shown by xl too (tests/unit/host/xen/xl/test_toolstack.py)."""
+"""Programs that end; how they fail is shown by xl too (host/xen/xl/test_toolstack.py)."""
 
 import pytest
 

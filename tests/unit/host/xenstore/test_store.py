@@ -11,7 +11,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -631,24 +633,21 @@ def test_what_cannot_be_read_at_the_end_of_a_wait(tmp_path: Path) -> None:
         store.wait("/a", lambda: None, 0.1)
 
 
-class Losing:
-    """A transport of pyxs that is closed when something is sent, and loses it."""
-
-    def __init__(self, connection: UnixSocketConnection) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.connect(connection.path)
-        self.fileno = self.sock.fileno
-        self.recv = self.sock.recv
-
-    def send(self, _data: bytes) -> None:
-        self.sock.shutdown(socket.SHUT_RDWR)
+def losing(connection: UnixSocketConnection) -> SimpleNamespace:
+    """Return a transport that is closed when something is sent, and loses it."""
+    sock = socket.socket(socket.AF_UNIX)
+    sock.connect(connection.path)
+    close = partial(sock.shutdown, socket.SHUT_RDWR)
+    return SimpleNamespace(
+        sock=sock, fileno=sock.fileno, recv=sock.recv, send=lambda _data: close()
+    )
 
 
 def test_a_link_that_closes_while_a_request_is_sent(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The request is lost too: an answer to it might come before the end."""
-    monkeypatch.setattr(UnixSocketConnection, "create_transport", lambda self: Losing(self))
+    monkeypatch.setattr(UnixSocketConnection, "create_transport", losing)
     link = Link(path, PATIENCE)
     with pytest.raises(ReplyLost, match="READ: xenstored at .* hung up before its reply"):
         link.request(Op.READ, b"/a\0", "READ")
