@@ -106,7 +106,7 @@ def saved(libxl, image, *pieces, flags=0):
     return reported(libxl.parent, lambda: save(asked, libxl.parent, Memory(pieces)))
 
 
-def test_a_save(libxl, image):
+def test_a_save_writes_the_image_and_tells_libxl_each_step(libxl, image):
     libxl.answer(1, 0)
     assert saved(libxl, image, b"head", b"pages", b"end") == 0
     assert Path(image.name).read_bytes() == b"headpagesend"

@@ -31,7 +31,7 @@ def nothing(image: Path) -> bool:
     return loops(image) == [] and left == []
 
 
-def test_a_file(libxl: Libxl, image: Path) -> None:
+def test_a_file_becomes_a_loop_device_that_libxl_is_told_of(libxl: Libxl, image: Path) -> None:
     path = libxl.disk(5, image)
     libxl.good(path, "add")
     (device,) = loops(image)

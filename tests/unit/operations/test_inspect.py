@@ -187,7 +187,7 @@ GOLDEN = {
 
 
 @pytest.mark.parametrize("name", GOLDEN)
-def test_golden(name):
+def test_what_stock_xl_wrote_is_outlined(name):
     found = outlined(records.record(name))
     (pages,) = (entry for entry in found.entries if entry.name == "PAGE_DATA")
     counts = (found.pages.data, found.pages.other, pages.count, len(found.devices.sections))

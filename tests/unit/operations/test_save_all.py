@@ -33,7 +33,7 @@ def test_all_are_saved(folder):
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
 
 
-def test_no_guests(folder):
+def test_a_host_without_guests_has_nothing_to_save(folder):
     assert Everyone(folder).save() == {}
 
 
@@ -57,7 +57,7 @@ def test_guests_that_ended_are_nobodys_concern(folder):
         ),
     ],
 )
-def test_choices(folder, plan, own, became):
+def test_a_guests_own_choice_goes_before_the_plan(folder, plan, own, became):
     everyone = Everyone(folder, a={}, b={}, c={})
     assert tuple(everyone.save(own, **plan)[name] for name in "abc") == became
     left = [guest.config.name for guest in everyone.world.guests.values() if guest.runs]

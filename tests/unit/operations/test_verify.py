@@ -73,7 +73,7 @@ SOUND = {
 
 
 @pytest.mark.parametrize("name", SOUND)
-def test_sound(name):
+def test_sound_files_verify_to_their_last_byte(name):
     data = SOUND[name]
     found = verified(data)
     assert (found.size, found.trailing) == (len(data), 0)
@@ -92,7 +92,7 @@ def test_cut_anywhere_is_refused(name):
 
 
 @pytest.mark.parametrize("name", records.RECORDS)
-def test_golden(name):
+def test_what_stock_xl_wrote_verifies(name):
     found = verified(records.record(name))
     vcpus = 2 if name == "vga.save" else 1
     assert found.kind is Kind.XL

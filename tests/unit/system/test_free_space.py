@@ -161,7 +161,7 @@ def test_reserving_goes_on_after_a_signal(folder, monkeypatch):
     assert free_space.LIBC.left == -1
 
 
-def test_what_is_no_file():
+def test_room_in_a_pipe_cannot_be_set_aside():
     reading, writing = os.pipe()
     with pytest.raises(HostError, match=os.strerror(errno.ESPIPE)):
         reserve(writing, 1, "pipe")

@@ -8,7 +8,7 @@ from tests.doubles.xen.xl_prints import INFO, LIST
 from xenqemu.formats.config.xl_tables import domains, numbers
 
 
-def test_numbers():
+def test_numbers_of_xl_info_are_read():
     found = numbers(INFO)
     assert found == {
         "nr_cpus": 1,
@@ -19,7 +19,7 @@ def test_numbers():
     }
 
 
-def test_domains():
+def test_domains_of_xl_list_are_read_though_names_have_blanks():
     assert [tuple(each) for each in domains(LIST)] == [
         ("Domain-0", 0, "00000000-0000-0000-0000-000000000000", 700),
         ("a name with 3 blanks", 2, "9233e52c-49ca-454f-96be-f53e22f3994d", 128),

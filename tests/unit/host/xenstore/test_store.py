@@ -51,7 +51,7 @@ def refused(code: str, match: str | None = None) -> object:
 # What it does.
 
 
-def test_nodes(store: Store) -> None:
+def test_nodes_are_read_written_listed_and_removed(store: Store) -> None:
     assert store.read("/a") is None
     assert store.list("/a") is None
     store.write("/a/b", "value")
@@ -88,7 +88,7 @@ def test_permissions(store: Store) -> None:
         store.permissions("/b")
 
 
-def test_a_tree(store: Store) -> None:
+def test_a_tree_has_the_values_of_all_nodes_below(store: Store) -> None:
     for path, value in {"/a/b/c": "1", "/a/b": "2", "/a/d": "", "/e": "3"}.items():
         store.write(path, value)
     expected = {"b": "2", "b/c": "1", "d": ""}
@@ -152,7 +152,7 @@ def test_refusals_name_their_errno(store: Store, act: Callable[[Store], None], c
     assert store.read("/still") == "alive"
 
 
-def test_domains(store: Store, path: Path) -> None:
+def test_domains_are_introduced_resumed_and_released(store: Store, path: Path) -> None:
     assert store.domain_path(7) == "/local/domain/7"
     store.introduce(7, 1044476, 1)
     store.resume(7)
@@ -414,7 +414,7 @@ def test_a_transaction_does_not_move_to_another_connection(tmp_path: Path) -> No
         (lambda store, stop: store.atomically(lambda t: stop()), "committing a transaction"),
     ],
 )
-def test_xenstored_stopped(
+def test_an_act_on_a_stopped_xenstored_ends_by_its_deadline(
     tmp_path: Path, act: Callable[[Store, Callable[[], None]], None], words: str
 ) -> None:
     """It neither answers nor hangs up; once it goes on, a new connection serves."""
@@ -426,7 +426,7 @@ def test_xenstored_stopped(
         assert store.read("/b") is None
 
 
-def test_nobody_accepts(tmp_path: Path) -> None:
+def test_a_connection_that_nobody_accepts_ends_by_its_deadline(tmp_path: Path) -> None:
     path = tmp_path / "socket"
     with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as first:
         listener.bind(str(path))

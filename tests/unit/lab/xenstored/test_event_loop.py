@@ -152,7 +152,9 @@ def test_who_never_reads_its_events_is_cut_off(
     assert "cut off" in caplog.text
 
 
-def test_too_many_clients(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_beyond_the_most_is_hung_up_on(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(server_module, "CLIENTS_MAX", 2)
     with Raw(path) as one, Raw(path) as two, Raw(path) as three:
         assert one.ask(Op.MKDIR, b"/a\0") == OK
@@ -179,7 +181,7 @@ class Fickle:
         return accepted
 
 
-def test_who_knocks_and_goes(tmp_path: Path) -> None:
+def test_a_client_that_is_gone_before_it_is_accepted_is_passed_over(tmp_path: Path) -> None:
     """The connection may be gone between the loop's being told of it and its accepting it."""
     with listening(tmp_path / "socket") as listener, closing(Server(Daemon())) as server:
         thread = threading.Thread(target=server.serve, args=[Fickle(listener)])
