@@ -188,6 +188,7 @@ def test_a_stock_xl_that_tells_nothing(host, ssh):
 
 
 def test_a_whole_command_that_leads_to_whatever_is_not_asked(host):
+    host.objections_elsewhere = lambda *_: iter([HostError("no other host takes our guests")])
     assert settled(host, Route("exec nc there 99", "")) == Agreement("exec nc there 99")
 
 
