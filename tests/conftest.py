@@ -17,6 +17,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from tests.parts import HOST, PARTS, host_of, part_of
 
+# What helpers assert is explained as in tests.
+pytest.register_assert_rewrite("tests.doubles", "tests.integration")
+
 # A machine that is busy makes examples slow, not wrong.
 settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("here")

@@ -115,7 +115,7 @@ xenqemu/operations/journal/log.py | tests/unit/operations/journal/test_folder.py
 +        return Found(path, about, tuple(rest), len(text), busy)
 
 a page that becomes zeros in a later iteration keeps its old contents
-xenqemu/host/xen/memory/logged_pages.py | tests/unit/host/xen/memory/test_live_memory.py
+xenqemu/host/xen/memory/logged_pages.py | tests/unit/host/xen/memory/test_hvm_memory_live.py
 -        self._elide_zeros = False
 -        return written
 +        return written

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.doubles.xenstored import running
+from tests.doubles.xen.xenstored import running
 from xenqemu.cli.parser import parser
 from xenqemu.host.xenstore.store import Store
 
@@ -186,11 +186,11 @@ def test_every_option_is_offered(shell):
         ("xenqemu save --step-timeout /etc/passw", "/etc/passw"),
     ],
 )
-def test_words(shell, line, last):
+def test_the_last_word_is_completed(shell, line, last):
     assert shell.complete(line)[-1].removesuffix("=") == last
 
 
-def test_files(shell, folder):
+def test_files_and_folders_are_completed(shell, folder):
     assert shell.complete(f"xenqemu verify {folder}/w") == [
         "xenqemu",
         "verify",

@@ -8,6 +8,9 @@ from functools import cache
 from random import Random
 from typing import BinaryIO
 
+from tests.doubles.peers.preflight import PAIRS
+from tests.doubles.peers.wrapped import wrapped as wrap
+from tests.doubles.xen.xl_prints import INFO, LIST
 from tests.fuzz import noise
 from tests.fuzz.engine import Target
 from tests.fuzz.pieces import Language, Piece, Pieces, pool
@@ -15,9 +18,6 @@ from tests.fuzz.targets import certain, either_way
 from tests.fuzz.texts import WORDS, json_changed, lines_split
 from tests.fuzz.wires import cut
 from tests.property.strategies import Dribble
-from tests.unit.formats.config.test_xl_tables import INFO, LIST
-from tests.unit.formats.migration.test_preflight_messages import PAIRS
-from tests.unit.formats.migration.test_wrapping import wrapped as wrap
 from xenqemu.errors import BadRecord, ProtocolError
 from xenqemu.formats.config import xl_tables
 from xenqemu.formats.migration.cpu_features import lacking

@@ -12,7 +12,7 @@ import re
 from dataclasses import asdict
 from functools import cache
 
-from tests.doubles import fake_host
+from tests.doubles.in_memory import records as sample
 from tests.fuzz import layouts
 from tests.golden import records as golden
 from tests.property import strategies as made
@@ -45,27 +45,25 @@ MACHINE = "pc-i440fx-7.2"
 def records() -> tuple[bytes, ...]:
     """Xen's own records shrunk, and made ones of each kind of guest and stream."""
     real = tuple(shrunk(golden.record(name)) for name in golden.RECORDS)
-    xenstore = (made.XENSTORE, *fake_host.DEVICES)
-    pv = (fake_host.config("pv"), made.PV_STEPS, fake_host.DEVICES[1:], made.PV_DOMAIN)
+    xenstore = (made.XENSTORE, *sample.DEVICES)
+    pv = (sample.config("pv"), made.PV_STEPS, sample.DEVICES[1:], made.PV_DOMAIN)
     mixed = (
         *made.HVM_STEPS[:3],
         made.MIXED,
-        *fake_host.STEPS[3:4],
+        *sample.STEPS[3:4],
         made.OPTIONAL,
-        *fake_host.STEPS[4:],
+        *sample.STEPS[4:],
     )
     return (
         *real,
-        fake_host.record(),
-        fake_host.record(steps=mixed, after=xenstore) + b"behind",
-        fake_host.record(*pv),
+        sample.record(),
+        sample.record(steps=mixed, after=xenstore) + b"behind",
+        sample.record(*pv),
         lab_record(),
-        fake_host.checkpointed(2),
-        made.checkpointed(2, colo=True).replace(
-            _record(made.EMULATOR), _record(fake_host.DEVICES[0])
-        ),
-        made.stream(fake_host.STEPS, xenstore),
-        made.image(fake_host.STEPS),
+        sample.checkpointed(2),
+        made.checkpointed(2, colo=True).replace(_record(made.EMULATOR), _record(sample.DEVICES[0])),
+        made.stream(sample.STEPS, xenstore),
+        made.image(sample.STEPS),
         made.image(made.PV_STEPS_V2, made.PV_DOMAIN, 2),
     )
 
@@ -142,12 +140,12 @@ def lab_record() -> bytes:
     """A guest of the lab: no HVM_CONTEXT, its vcpus are among the devices."""
     stream = without_big(golden.record("virtio-with-footers.qevm"))
     cpus = sum(section.idstr == "cpu" for section in device_stream.read(stream).sections)
-    config = fake_host.config(vcpus=cpus, host="lab", machine=MACHINE, accel="tcg")
+    config = sample.config(vcpus=cpus, host="lab", machine=MACHINE, accel="tcg")
     hvm = {"vga": {"kind": "std"}, "serial_list": ["pty", "null"]}
     disks = [{"pdev_path": "/dev/null", "vdev": "hda", "format": "raw", "readwrite": 1}]
     tree = {**config.tree, "b_info": {**config.tree["b_info"], "type.hvm": hvm}, "disks": disks}
     device = libxl.EmulatorContext(2, 0, stream)
-    return fake_host.record(DomainConfig(tree), made.LAB_STEPS, (device, libxl.End()))
+    return sample.record(DomainConfig(tree), made.LAB_STEPS, (device, libxl.End()))
 
 
 @cache
@@ -195,15 +193,15 @@ def configs() -> tuple[bytes, ...]:
     return (
         *_files("domain_config", "[!l]*.json"),
         *_files("xlcfg", "*.json"),
-        fake_host.config(a=[1]).dump(),
+        sample.config(a=[1]).dump(),
     )
 
 
 @cache
 def journals() -> tuple[bytes, ...]:
     """What a save that was killed behind its point of no return has left in its journal."""
-    uuid = fake_host.config().uuid
-    about = About("save", 3, fake_host.NAME, uuid, "/var/lib/xen/save/guest", 5, 7, 1.5)
+    uuid = sample.config().uuid
+    about = About("save", 3, sample.NAME, uuid, "/var/lib/xen/save/guest", 5, 7, 1.5)
     commit = Commit(steps.HasRun(3, uuid), "the record is the guest now", (steps.Unpause(3, uuid),))
     lines = [
         asdict(about),

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from functools import cache
 from random import Random
 
+from tests.doubles.xen.helper_talk import STREAM
 from tests.fuzz import noise
 from tests.fuzz.noise import Mutator
 from tests.fuzz.pieces import Language, Piece, Pieces, one_of, pool
 from tests.fuzz.texts import words_changed
-from tests.unit.formats.helper.test_messages import STREAM
 from xenqemu.errors import BadRecord
 from xenqemu.formats.helper.dialects import DIALECTS, RESTORE, SAVE, Dialect
 from xenqemu.formats.helper.messages import (

@@ -16,7 +16,9 @@ from pathlib import Path
 import pytest
 
 import xenqemu
-from tests.doubles.fake_host import Guest, World, device_state, record
+from tests.doubles.in_memory.guest import Guest
+from tests.doubles.in_memory.records import device_state, record
+from tests.doubles.in_memory.world import World
 from xenqemu import api, errors
 from xenqemu.errors import FormatError, HostError, RolledBack
 from xenqemu.host.xen.xen_host import XenHost

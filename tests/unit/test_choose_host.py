@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.doubles.xenstored import running
+from tests.doubles.xen.xenstored import running
 from xenqemu import choose_host
 from xenqemu.errors import HostError, UsageError
 from xenqemu.host.party_deadlines import Deadlines
@@ -52,7 +52,7 @@ def test_the_lab_is_in_memory_and_ours(monkeypatch):
 
 
 @pytest.mark.parametrize("words", ["moon", "", "labs", "xen:4", "Lab"])
-def test_other_words(capabilities, words):
+def test_words_that_name_no_host_are_refused(capabilities, words):
     with pytest.raises(UsageError, match="is none of xen, lab, lab:DIR, auto"):
         choose_host.open_host(words)
 

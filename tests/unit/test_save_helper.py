@@ -32,7 +32,7 @@ class Libxl:
     """libxl's side: the pipes to a helper, and what it hears from it."""
 
     def __init__(self):
-        self.answers, self._answering = os.pipe()
+        self.answers, self.answering = os.pipe()
         self._hearing, self.output = os.pipe()
         self._reader = DIALECT.reader()
         self.heard = []
@@ -44,7 +44,7 @@ class Libxl:
     def answer(self, *values):
         """Answer, in advance, the messages that will ask."""
         for value in values:
-            os.write(self._answering, messages.ANSWER.pack(value))
+            os.write(self.answering, messages.ANSWER.pack(value))
 
     def hear(self):
         """Return all that was said so far, or until the helper has gone."""
@@ -60,7 +60,7 @@ class Libxl:
 
     def go(self):
         """Be gone, as if killed."""
-        for descriptor in (self._answering, self._hearing):
+        for descriptor in (self.answering, self._hearing):
             os.close(descriptor)
 
 
@@ -106,7 +106,7 @@ def saved(libxl, image, *pieces, flags=0):
     return reported(libxl.parent, lambda: save(asked, libxl.parent, Memory(pieces)))
 
 
-def test_a_save(libxl, image):
+def test_a_save_writes_the_image_and_tells_libxl_each_step(libxl, image):
     libxl.answer(1, 0)
     assert saved(libxl, image, b"head", b"pages", b"end") == 0
     assert Path(image.name).read_bytes() == b"headpagesend"
@@ -217,14 +217,14 @@ def test_libxl_gone_while_it_should_suspend(libxl, image):
 
 
 def test_libxl_gone_without_an_answer(libxl):
-    os.close(libxl._answering)
+    os.close(libxl.answering)
     with pytest.raises(ReplyLost, match="without answering suspend"):
         libxl.parent.ask(messages.Suspend())
 
 
 def test_half_an_answer_and_then_the_rest(libxl):
-    os.write(libxl._answering, b"\xfe\xff")
-    timer = threading.Timer(0.05, os.write, [libxl._answering, b"\xff\xff"])
+    os.write(libxl.answering, b"\xfe\xff")
+    timer = threading.Timer(0.05, os.write, [libxl.answering, b"\xff\xff"])
     timer.start()
     assert libxl.parent.ask(messages.Suspend()) == -2
     timer.join()

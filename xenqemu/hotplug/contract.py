@@ -214,7 +214,7 @@ def limited(seconds: float) -> Iterator[None]:
         raise HostError("told to stop, by SIGTERM")
 
     before = [signal.signal(number, stop) for number in numbers]
-    signal.setitimer(signal.ITIMER_REAL, max(seconds - _age(), 0.001))
+    signal.setitimer(signal.ITIMER_REAL, max(seconds - age(), 0.001))
     try:
         yield
     finally:
@@ -233,7 +233,7 @@ def _is_busy(error: BaseException) -> bool:
     return isinstance(error, InUse)
 
 
-def _age() -> float:
+def age() -> float:
     """Return for how many seconds this process has run: starting Python may be most of it."""
     ours = Process.of(os.getpid())
     started = ours.started / os.sysconf("SC_CLK_TCK") if ours else 0.0

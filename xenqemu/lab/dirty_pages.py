@@ -122,9 +122,8 @@ class ChangingRam:
         pieces: list[memoryview] = []
         room = self._room
         for chunk in chunks:
-            size = _size([chunk])
-            copy, room = room[:size], room[size:]
-            copy[:] = self._memory[slice(*chunk)]
+            copy = copied(self._memory[slice(*chunk)], room)
+            room = room[len(copy) :]
             said, left_out = self._said(chunk, copy)
             entries.extend(said)
             pieces.extend(stretches(copy, left_out))
@@ -147,6 +146,13 @@ class ChangingRam:
         changed = before.changed(now.pages)
         same = sorted(set(range(count)).difference(changed))
         return array("Q", [pfn + index for index in changed]), same
+
+
+def copied(memory: memoryview, room: memoryview) -> memoryview:
+    """Copy memory to the begin of `room` and return the copy, which nobody changes."""
+    copy = room[: len(memory)]
+    copy[:] = memory
+    return copy
 
 
 def _page_digests(chunk: memoryview) -> bytes:

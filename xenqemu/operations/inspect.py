@@ -49,12 +49,15 @@ class Entry:
 
 @dataclass
 class Pages:
-    """How many pages of which sort a libxc image tells of; a live one may tell of some twice."""
+    """How many pages of which sort a libxc image tells of; a live one may tell of some twice.
+
+    `low` has a byte for each page below 4 GiB, 1 once it was populated.
+    """
 
     data: int = 0
     zero: int = 0
     other: int = 0
-    _low: bytearray = field(default_factory=lambda: bytearray(PFNS_BELOW_4G), repr=False)
+    low: bytearray = field(default_factory=lambda: bytearray(PFNS_BELOW_4G), repr=False)
 
     def add(self, pages: PageData) -> None:
         """Count one record's pages."""
@@ -67,11 +70,11 @@ class Pages:
                 self.other += run.pages
             if run.type <= XALLOC and run.type != BROKEN and run.pfn < PFNS_BELOW_4G:
                 end = min(run.pfn + run.pages, PFNS_BELOW_4G)
-                self._low[run.pfn : end] = b"\1" * (end - run.pfn)
+                self.low[run.pfn : end] = b"\1" * (end - run.pfn)
 
     def missing(self, pfn: int) -> bool:
         """Tell whether a page below 4 GiB was never populated."""
-        return pfn < PFNS_BELOW_4G and not self._low[pfn]
+        return pfn < PFNS_BELOW_4G and not self.low[pfn]
 
 
 @dataclass

@@ -17,8 +17,9 @@ KEEP_SIZE = 1
 BLOCK = 512
 """Bytes in what stat counts as a block."""
 
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+LIBC = ctypes.CDLL(None, use_errno=True)
+LIBC.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+"""The C library: Python itself has no fallocate that leaves the size as it is."""
 
 _TOO_LITTLE = {
     ENOSPC: "the file system has no more",
@@ -35,14 +36,14 @@ def reserve(file: int, size: int, shown: Path, before: int = 0) -> None:
     `HostError` with both numbers if there is too little; `shown` is where, in its words.  Python's
     own posix_fallocate would write the whole file where the file system cannot.
     """
-    free = _free(file)
-    error = _obstacle(size, free) or _fallocate(file, before, size)
+    free = free_for(file)
+    error = _obstacle(size, free) or fallocate(file, before, size)
     if error and error != EOPNOTSUPP:
         why = _TOO_LITTLE.get(error, os.strerror(error))
         raise HostError(f"{shown}: {size} bytes have to be free for the record, {free} are ({why})")
 
 
-def _free(file: int) -> int:
+def free_for(file: int) -> int:
     """Return how many bytes the file may have, those that were set aside for it included."""
     found = os.fstatvfs(file)
     if not found.f_blocks:  # as of a file system without bounds
@@ -62,9 +63,12 @@ def _obstacle(size: int, free: int) -> int:
     return EFBIG if limit != resource.RLIM_INFINITY and size > limit else 0
 
 
-def _fallocate(file: int, start: int, end: int) -> int:
-    """Return 0 or the errno; glibc's wrapper is there on each Linux."""
-    while start < end and _libc.fallocate(file, KEEP_SIZE, start, end - start):
+def fallocate(file: int, start: int, end: int) -> int:
+    """Set the bytes from `start` to `end` aside and return 0, or the errno.
+
+    glibc's wrapper is there on each Linux.
+    """
+    while start < end and LIBC.fallocate(file, KEEP_SIZE, start, end - start):
         if ctypes.get_errno() != EINTR:
             return ctypes.get_errno()
     return 0

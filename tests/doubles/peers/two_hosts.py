@@ -18,7 +18,10 @@ from typing import IO, Any
 
 import pytest
 
-from tests.doubles.fake_host import UUID, Guest, World, config, text
+from tests.doubles.in_memory.faults import text
+from tests.doubles.in_memory.guest import Guest
+from tests.doubles.in_memory.records import UUID, config
+from tests.doubles.in_memory.world import World
 from xenqemu.errors import OutcomeUnknown, PastReturn, RolledBack, Stranded
 from xenqemu.formats.migration.handshake import Role
 from xenqemu.host.disk import lease
@@ -99,7 +102,7 @@ class Move:
         if image:
             source.guests = {1: Guest.running(what=config(image=image))}
             lease.take(image, source.host.party(UUID))
-        return cls(source, World(guests={}, _next=7), image, **options)
+        return cls(source, World(guests={}, next_domid=7), image, **options)
 
     def owners(self) -> list[World]:
         """Return the worlds that have a part in the lease of the disk, the holder first."""
@@ -171,7 +174,7 @@ def _forked(world: World, side: Side, ours: tuple[int, int], theirs: tuple[int, 
         error = raised
     finally:
         end = End(error and type(error), text(error), tuple(world.calls))
-        left = (world.guests, world.broken, world._next)
+        left = world.left()
         (world.folder / "end").write_bytes(pickle.dumps((end, left)))
         os._exit(0)
 
@@ -186,5 +189,5 @@ def _ended(world: World, child: int) -> End:
         end = End(killed=True)
     else:
         end, left = pickle.loads((world.folder / "end").read_bytes())
-    world.guests, world.broken, world._next = left
+    world.inherit(left)
     return end

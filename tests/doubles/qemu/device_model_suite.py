@@ -92,12 +92,16 @@ class Conversation:
 
     def ask(self, request: str, fd: int | None = None) -> tuple[list[str], dict[str, object]]:
         """Return the names of the events before the reply, and the reply."""
-        socket.send_fds(self._socket, [request.encode()], [] if fd is None else [fd])
+        self.tell(request, fd)
         events = []
         while "event" in (message := json.loads(self._lines.readline())):
             assert isinstance(message["timestamp"]["microseconds"], int)
             events.append(message["event"])
         return events, message
+
+    def tell(self, request: str, fd: int | None = None) -> None:
+        """Send a request, and wait for nothing."""
+        socket.send_fds(self._socket, [request.encode()], [] if fd is None else [fd])
 
 
 def ok(**more: object) -> dict[str, object]:

@@ -10,10 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.lab.guests import CFG, LINUX, Guest, Host, Seed
-
-FILL = 128
-"""MiB of data that is not zero in the big guest."""
+from tests.integration.lab.guests import CFG, FILL, LINUX, Guest, Host, Seed
+from tests.integration.lab.migrations import BreakOff
 
 
 @pytest.fixture(scope="session")
@@ -114,3 +112,15 @@ def firmware_record(first: Host, room: Path) -> Path:
 def guest(seed: Seed, one: Host) -> Guest:
     """The small Linux guest, running on `one`."""
     return seed.on(one)
+
+
+@pytest.fixture
+def tiny(one: Host, firmware_record: Path) -> Guest:
+    """A guest of firmware alone, running."""
+    return one.restore(firmware_record)
+
+
+@pytest.fixture
+def break_off(tiny: Guest, one: Host, two: Host, folder: Path) -> BreakOff:
+    """A function that migrates `tiny` over a way that breaks."""
+    return BreakOff(one, two, folder)

@@ -14,11 +14,12 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tests.integration import moments
 from xenqemu.formats.stream.detect import Walk
 from xenqemu.formats.stream.page_data import XALLOC, PageData
 from xenqemu.formats.stream.source import Source
@@ -49,6 +50,9 @@ ramdisk = "{KERNEL}/initrd"
 cmdline = "console=ttyS0 quiet panic=-1 random.trust_cpu=on mitigations=off every=0.1 fill=%d"
 """
 
+FILL = 128
+"""MiB of data that is not zero in the big guest."""
+
 
 class Done(NamedTuple):
     """What became of a command."""
@@ -74,13 +78,13 @@ class Host:
         self.option = f"lab:{folder}"
         self._inside = ["ip", "netns", "exec", network] if network else []
 
-    def command(self, *words: object) -> list[str]:
-        return [*self._inside, *PROGRAM, "--host", self.option, *map(str, words)]
+    def command(self, *words: object, program: Sequence[str] = PROGRAM) -> list[str]:
+        return [*self._inside, *program, "--host", self.option, *map(str, words)]
 
-    def run(self, *words: object, **options: Any) -> Done:
+    def run(self, *words: object, program: Sequence[str] = PROGRAM, **options: Any) -> Done:
         """Run `xenqemu --host lab:… WORDS` to its end."""
         done = subprocess.run(
-            self.command(*words),
+            self.command(*words, program=program),
             capture_output=True,
             text=True,
             timeout=PATIENCE,
@@ -215,6 +219,19 @@ class Seed:
         guest = host.create(text)
         guest.wait_tick(2)
         return cls(record, guest.save(record))
+
+
+def at(host: Host, moment: str, act: str, *words: object, room: int = 1) -> Done:
+    """Run `xenqemu --host … WORDS`, and execute `act` in it at a moment.
+
+    Without `room`, it runs as on a file system that sets none aside.
+    """
+    text = moments.PROGRAM if room else NO_RESERVING + moments.PROGRAM
+    return host.run(*words, program=[sys.executable, "-c", text, moment, act])
+
+
+NO_RESERVING = "import xenqemu.system.staged_file as staging; staging.reserve = lambda *_: None\n"
+"""As on a file system whose room goes to somebody else meanwhile."""
 
 
 def wait(ready: Callable[[], bool], words: Callable[[], str], seconds: float = PATIENCE) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.lab.guests import PATIENCE, Done, Guest, Host, wait
+from tests.integration.lab.guests import PATIENCE, Guest, Host, at, wait
 from tests.integration.moments import DIE, PROGRAM
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
@@ -32,30 +32,6 @@ KILLED = [
 """Options of a save, and the moments when it is killed."""
 FIRST = [KILLED.index((None, moment)) for moment in ("save progress", "publish done")]
 """Before its point of no return and behind it."""
-
-
-def at(host: Host, moment: str, act: str, *words: object, room: int = 1) -> Done:
-    """Run `xenqemu --host … WORDS`, and execute `act` in it at a moment.
-
-    Without `room`, it runs as on a file system that sets none aside.
-    """
-    program = PROGRAM if room else NO_RESERVING + PROGRAM
-    command = [sys.executable, "-c", program, moment, act, "--host", host.option, *map(str, words)]
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
-    return Done(done.returncode, done.stdout, done.stderr)
-
-
-@pytest.fixture
-def tiny(one: Host, firmware_record: Path) -> Guest:
-    """A guest of firmware alone, running."""
-    return one.restore(firmware_record)
 
 
 def runs(host: Host, name: str) -> bool:
@@ -114,7 +90,7 @@ def test_restore_is_killed_and_recovered(one, firmware_record, moment):
 
 def test_restore_is_killed_before_qemu_is_noted(one, firmware_record):
     """The domain's process is found though nobody wrote down which it is."""
-    patch = "import xenqemu.lab.domain_builder as site; site.Site._note = lambda *_: " + DIE
+    patch = "from xenqemu.lab.plain_qemu import Machine; Machine.store = lambda *_: " + DIE
     killed = at(one, "check done", patch, "restore", firmware_record)
     assert killed.code == -signal.SIGKILL
     (domain,) = one.lab.guests.iterdir()
@@ -348,9 +324,6 @@ with open({path!r}, "wb") as filler:
         pass
 """
 """Somebody else fills the disk when the check is over."""
-
-NO_RESERVING = "import xenqemu.system.staged_file as staging; staging.reserve = lambda *_: None\n"
-"""As on a file system whose room goes to somebody else meanwhile."""
 
 
 def test_what_was_set_aside_stays_ours(one, tiny, folder):

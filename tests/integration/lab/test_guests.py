@@ -21,10 +21,11 @@ from pathlib import Path
 import pytest
 
 from tests import soak
-from tests.doubles.xenstored import tool
-from tests.integration.lab.conftest import FILL
+from tests.doubles.xen.stream_oracle import oracle
+from tests.doubles.xen.xenstored import tool
 from tests.integration.lab.guests import (
     CFG,
+    FILL,
     PATIENCE,
     PROGRAM,
     TICK,
@@ -35,7 +36,6 @@ from tests.integration.lab.guests import (
     wait,
 )
 from tests.parts import shortened
-from tests.unit.formats.stream.test_detect import oracle
 from xenqemu.host.qemu.device_model import DeviceModel
 from xenqemu.lab.command_line import BELOW
 

@@ -99,7 +99,7 @@ def test_a_hook_that_does_not_say_yes_keeps_one_guest_as_it_is(one, conf, everyo
     hook(conf, "pre-save", f"{ONLY}\n{text}")
     hook(conf, "failed-save", f"cat >>{conf.parent}/failed")
     done = one.run("--conf", conf, "save-all", "--json")
-    assert (done.code, done.err) == (3, "xenqemu: not all is well, see above: mail\n")
+    assert (done.code, done.err.split()[-1]) == (3, "mail")
     became = each(done)
     assert {name: how for name, (how, _) in became.items()} == {
         "mail": "forbidden",
@@ -113,7 +113,7 @@ def test_a_hook_that_does_not_say_yes_keeps_one_guest_as_it_is(one, conf, everyo
 
     hook(conf, "pre-restore", f"grep -q records/web || exit 0\n{text}")
     done = one.run("--conf", conf, "restore-all", "--json")
-    assert (done.code, done.err) == (3, "xenqemu: not all is well, see above: web\n")
+    assert (done.code, done.err.split()[-1]) == (3, "web")
     became = each(done)
     assert became["old"][0] == "restored"
     assert became["web"][0] == "forbidden"

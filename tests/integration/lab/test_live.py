@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.lab.guests import Guest, Host, Seed, assert_same_memory, pages
-from tests.integration.lab.test_failures import at
+from tests.integration.lab.guests import Guest, Host, Seed, assert_same_memory, at, pages
 from tests.integration.moments import DIE
 from tests.parts import shortened
 

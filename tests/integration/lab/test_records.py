@@ -195,7 +195,7 @@ def put(what: str, at: int, value: bytes) -> Callable[[bytes, Records], bytes]:
 DAMAGES = {
     "cut in the memory": (cut(0.5), "and then the end"),
     "empty": (lambda data, found: b"", "expected one of XL"),
-    "cut in the config": (lambda data, found: data[:99], "xl optional data at offset 0x30"),
+    "cut in the config": (lambda data, found: data[:99], "offset 0x30"),
     "cut in the devices": (lambda data, found: data[:-3000], "and then the end"),
     "without its end": (lambda data, found: data[:-8], "and then the end"),
     "no name": (lambda data, found: data.replace(b'"name":', b'"nome":', 1), "name"),
@@ -262,7 +262,7 @@ CONFIGS = {
     "odd screen": (
         change("b_info", "type.hvm", "vga", "kind", to="qxl"),
         64,
-        "vga='qxl': the lab has none, std, cirrus",
+        "vga='qxl'",
     ),
     "too many vcpus": (change("b_info", "max_vcpus", to=8000), 2, "8000 vcpus as in the config"),
 }
@@ -298,7 +298,7 @@ def test_a_record_of_xen_is_not_for_the_lab(one, folder):
         file.write_bytes(records.record(name))
         done = one.run("restore", file)
         assert (done.code, done.out) == (3, "")
-        assert "is a guest of Xen: the lab cannot run it" in done.err
+        assert "is a guest of Xen" in done.err
     assert one.empty()
 
 
@@ -334,7 +334,7 @@ def test_a_uuid_may_be_here_under_another_number(one, two, folder, tiny):
     [
         (LINUX.replace("vmlinuz", "none") % 0, 3, "/none, which cannot be read"),
         ('disk = ["{folder}/text,qcow2,hda,w"]', 3, "Image is not in qcow2 format"),
-        ('disk = ["{folder},raw,hda,w"]', 3, "is neither a file nor a block device"),
+        ('disk = ["{folder},raw,hda,w"]', 3, "neither a file nor"),
         ('vif = ["bridge=nosuchbridge"]', 3, "there is no bridge 'nosuchbridge'"),
         ('vif = ["model=nosuchcard"]', 3, "nosuchcard"),
         ('kernel = "{folder}/text"', 3, "qemu-system-x86_64 said: "),

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.lab import test_migration as migration
+from tests.integration.lab import migrations
 from tests.integration.lab.guests import CFG, Guest, Host, Seed
-from tests.integration.lab.test_migration import assert_goes_on, moved, receiver, running
+from tests.integration.lab.migrations import assert_goes_on, moved, receiver, running
 from tests.parts import shortened
 from xenqemu.host.disk import lease
 from xenqemu.operations.journal.folder import Journals
@@ -21,8 +21,6 @@ pytestmark = pytest.mark.lab
 UUID = "9233e52c-49ca-454f-96be-f53e22f3994d"
 STREAMS = ("--streams", "2")
 DISK = CFG.format(name="tiny", memory=16) + f'uuid = "{UUID}"\n'
-
-break_off = migration.break_off
 
 
 @pytest.fixture
@@ -84,8 +82,8 @@ def test_a_guest_that_stays_paused_there_has_its_disk(tiny: Guest, image, one: H
     assert_settled(image, (one, two))
 
 
-@pytest.mark.parametrize("act", shortened(migration.ACTS, "cut"))
-@pytest.mark.parametrize("back", migration.CUTS_BACK.values(), ids=migration.CUTS_BACK.keys())
+@pytest.mark.parametrize("act", shortened(migrations.ACTS, "cut"))
+@pytest.mark.parametrize("back", migrations.CUTS_BACK.values(), ids=migrations.CUTS_BACK.keys())
 def test_cut_off_at_every_answer(break_off, image: Path, hosts: tuple[Host, Host], back, act):
     broken = break_off(act, back=back)
     for host in hosts:
@@ -99,7 +97,7 @@ def test_cut_off_before_the_last_word(
     break_off, image: Path, hosts: tuple[Host, Host], folder: Path, behind: int
 ):
     one, _ = hosts
-    broken = break_off("cut", out=migration.record_size(one, folder) + behind)
+    broken = break_off("cut", out=migrations.record_size(one, folder) + behind)
     assert parts(image)[0] == called(one)
     broken.settle()
     assert running(one) == ["tiny"]
@@ -107,7 +105,7 @@ def test_cut_off_before_the_last_word(
 
 
 def test_the_disk_tells_a_sender_that_was_killed(break_off, image: Path, one: Host, two: Host):
-    broken = break_off("kill-sender", back=migration.UP_TO_READY)
+    broken = break_off("kill-sender", back=migrations.UP_TO_READY)
     assert broken.in_doubt
     assert running(two) == ["tiny"]
     refused = one.run("recover", "--stayed", "tiny")

@@ -13,13 +13,14 @@ import functools
 import re
 import subprocess
 from collections.abc import Callable, Generator, Iterator
-from pathlib import Path
 
 import pluggy
 import pytest
 
 from tests.integration.xen.bed import SCRIPT, Bed
-from tests.integration.xen.hosts import XENSTOREDS, on
+from tests.integration.xen.busy import looks_after_itself
+from tests.integration.xen.devices import DOM0, WORDS, left
+from tests.integration.xen.hosts import XENSTOREDS, Boots, on
 from tests.parts import HOST, host_of
 
 TIMEOUT = 300
@@ -56,17 +57,6 @@ def bed(xen_host: Bed, record_property: Callable[[str, object], None]) -> Iterat
         xen_host.clean()
 
 
-class Boots(list[Bed]):
-    """The hosts that a test has booted, one after the other; they are kept for its report."""
-
-    def __call__(self, version: str, disk: Path | None = None) -> Bed:
-        """Boot a host, after the one before has been switched off."""
-        for bed in self:
-            bed.switch_off()
-        self.append(Bed(version, XENSTOREDS[version], disk).__enter__())
-        return self[-1]
-
-
 @pytest.fixture
 def boot() -> Iterator[Boots]:
     """What boots hosts for this test alone."""
@@ -74,6 +64,27 @@ def boot() -> Iterator[Boots]:
     yield boots
     for bed in boots:
         bed.__exit__()
+
+
+@pytest.fixture
+def busy(bed: Bed) -> Bed:
+    """A host where that guest runs."""
+    bed.restore("hvm")
+    for words in ("rewrite 16 64", "frozen 20"):
+        bed.tell("hvm", words)
+    looks_after_itself(bed)
+    return bed
+
+
+@pytest.fixture
+def disk(bed: Bed) -> Iterator[str]:
+    """A disk in a file, and dom0 in the guests' network; in the end nothing is left of a guest."""
+    bed.must(f"echo '{WORDS}' >/tmp/disk.img && truncate -s 4M /tmp/disk.img")
+    bed.must(f"ip address replace {DOM0}/24 dev xenbr0")
+    yield "/tmp/disk.img"
+    if not bed.lost:
+        bed.clean()
+        assert left(bed) == ""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
+
 import pytest
 from _pytest.mark.structures import ParameterSet
 
-from tests.integration.xen.bed import Bed, Tick, assert_goes_on, saved_ticks
+from tests.integration import moments
+from tests.integration.xen.bed import Bed, Result, Tick, assert_goes_on, saved_ticks
 
 XENSTOREDS = {"4.17": "oxenstored", "4.20": "xenstored"}
 """The hosts, and which of Xen's two stores each runs: Debian's default, and the one in C."""
@@ -48,3 +52,20 @@ def begin(bed: Bed, name: str) -> list[Tick]:
     """Bring a guest back from the build's record; what it has said since."""
     bed.restore(name)
     return goes_on(bed, name, saved_ticks(name))
+
+
+def at(bed: Bed, moment: str, act: str, *words: str) -> Result:
+    """Run `xenqemu WORDS` in dom0, and execute `act` in it at a moment."""
+    bed.put("at.py", moments.PROGRAM)
+    return bed.run(shlex.join(["python3", "/job/at.py", moment, act, *words]), timeout=180)
+
+
+class Boots(list[Bed]):
+    """The hosts that a test has booted, one after the other; they are kept for its report."""
+
+    def __call__(self, version: str, disk: Path | None = None) -> Bed:
+        """Boot a host, after the one before has been switched off."""
+        for bed in self:
+            bed.switch_off()
+        self.append(Bed(version, XENSTOREDS[version], disk).__enter__())
+        return self[-1]

@@ -11,16 +11,13 @@ import pytest
 
 from tests.golden import records
 from tests.integration.xen.bed import Bed
+from tests.integration.xen.busy import goes_on_here_and_from_its_record
+from tests.integration.xen.devices import keeps_its_disk_and_its_network
 from tests.integration.xen.hosts import ON_417, XENQEMU, begin
-from tests.integration.xen.test_failures import is_killed_and_recovered
-from tests.integration.xen.test_hotplug import disk, keeps_its_disk_and_its_network
-from tests.integration.xen.test_live import busy, goes_on_here_and_from_its_record
-from tests.integration.xen.test_migration import migrates_every_way
-from tests.integration.xen.test_save_restore import goes_every_way
+from tests.integration.xen.migrations import migrates_every_way
+from tests.integration.xen.saves import goes_every_way, is_killed_and_recovered
 
 pytestmark = [pytest.mark.xen, ON_417, pytest.mark.timeout(900)]
-
-__all__ = ["busy", "disk"]
 
 
 @pytest.mark.parametrize("name", ["pvh", "pv", "hvm"])

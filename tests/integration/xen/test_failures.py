@@ -3,41 +3,24 @@
 from __future__ import annotations
 
 import re
-import shlex
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.integration.moments import DIE, PROGRAM
-from tests.integration.xen.bed import Bed, Result
-from tests.integration.xen.hosts import FILE, ON_417, XENQEMU, begin, goes_on
+from tests.integration.moments import DIE
+from tests.integration.xen.bed import Bed
+from tests.integration.xen.hosts import FILE, ON_417, XENQEMU, at, begin, goes_on
+from tests.integration.xen.saves import is_killed_and_recovered
 
 pytestmark = [pytest.mark.xen, pytest.mark.long, ON_417, pytest.mark.timeout(900)]
 
 MOMENTS = ("quiesce started", "quiesce done", "save progress", "verify started", "publish started")
 
 
-def at(bed: Bed, moment: str, act: str, *words: str) -> Result:
-    """Run `xenqemu WORDS` in dom0, and execute `act` in it at a moment."""
-    bed.put("at.py", PROGRAM)
-    return bed.run(shlex.join(["python3", "/job/at.py", moment, act, *words]), timeout=180)
-
-
 def listed(bed: Bed) -> str:
     """What `xl list` says of all guests."""
     return bed.must("xl list | tail -n +3")
-
-
-def is_killed_and_recovered(bed: Bed, moment: str) -> None:
-    """Kill a save at a moment before its point of no return; `recover` has the guest run on."""
-    before = bed.ticks("pvh")
-    assert at(bed, moment, DIE, "save", "pvh", FILE).rc == -9
-    told = bed.must(f"{XENQEMU} recover pvh", timeout=120)
-    assert re.search(r"the save of domain \d+ \(pvh\) to \S+, interrupted in its \w+, is", told)
-    assert "taken back" in told, told
-    goes_on(bed, "pvh", before)
-    assert bed.must("ls -A /tmp; ls -A /run/xenqemu") == "lock\n"
 
 
 def test_xenqemu_is_killed_at_every_phase(bed: Bed) -> None:

@@ -5,78 +5,30 @@ The guest rewrites 16 MiB of its memory again and again and looks whether they a
 
 from __future__ import annotations
 
-import json
-import re
-import time
-from typing import Any
-
 import pytest
 
 from tests.integration.moments import DIE
 from tests.integration.xen.bed import Bed
+from tests.integration.xen.busy import (
+    GAP,
+    LIVE,
+    goes_on_here_and_from_its_record,
+    iterations,
+    looks_after_itself,
+    said,
+)
 from tests.integration.xen.hosts import (
     FILE,
     HELPER,
     ON_417,
     ON_420,
     XENQEMU,
+    at,
     begin,
     goes_on,
 )
-from tests.integration.xen.test_failures import at
 
 pytestmark = [pytest.mark.xen, pytest.mark.long, pytest.mark.timeout(900)]
-
-LIVE = "--live --threshold 0 --iterations 4"
-"""As many iterations as there may be: this guest is never still."""
-
-_REWRITTEN = re.compile(r"^rewritten (\d+)\r+\n", re.MULTILINE)
-_GAP = re.compile(r"^gap (\d+)\r+\n", re.MULTILINE)
-
-
-def said(bed: Bed) -> str:
-    """All that the guest has said since the test began, also as former domains."""
-    return bed.said("hvm")
-
-
-def looks_after_itself(bed: Bed, more: int = 3, timeout: float = 120) -> None:
-    """Wait until it has gone over its memory for some more seconds, and found it right."""
-    wanted = len(_REWRITTEN.findall(said(bed))) + more
-    deadline = time.monotonic() + timeout
-    while len(_REWRITTEN.findall(said(bed))) < wanted:
-        bed.listen(lambda: False, 0.2)
-        assert time.monotonic() < deadline, said(bed)[-500:]
-    assert "WRONG" not in said(bed)
-
-
-def iterations(out: str) -> list[dict[str, Any]]:
-    """The iterations that a command told of as lines of JSON."""
-    told = [json.loads(line) for line in out.splitlines()]
-    return [event for event in told if event.get("event") == "iteration"]
-
-
-@pytest.fixture
-def busy(bed: Bed) -> Bed:
-    """A host where that guest runs."""
-    bed.restore("hvm")
-    for words in ("rewrite 16 64", "frozen 20"):
-        bed.tell("hvm", words)
-    looks_after_itself(bed)
-    return bed
-
-
-def goes_on_here_and_from_its_record(busy: Bed) -> None:
-    """Save a busy guest while it runs; it goes on, and what was saved does under xl and us."""
-    told = iterations(busy.must(f"{XENQEMU} save -c --json {LIVE} hvm {FILE}", timeout=300))
-    assert [each["number"] for each in told] == list(range(1, len(told) + 1))
-    assert 2 < len(told) <= 5  # fewer where it was still, without a processor to run on
-    assert all(each["pages"] for each in told[:-1])
-    looks_after_itself(busy)
-    busy.must(f"verify-stream-v2 -f xl -i {FILE}", timeout=120)
-    for restore in (f"xl restore {FILE}", f"{XENQEMU} restore {FILE}"):
-        busy.must("xl destroy hvm")
-        busy.must(restore, timeout=180)
-        looks_after_itself(busy)
 
 
 @ON_420
@@ -97,10 +49,10 @@ def test_the_guest_stands_still_for_a_shorter_time(busy: Bed) -> None:
     """Its own word for it: the longest time between two looks at its clock, in milliseconds."""
     longest = {}
     for way in ("xl save -c", f"{XENQEMU} save -c", f"{XENQEMU} save -c --live"):
-        before = len(_GAP.findall(said(busy)))
+        before = len(GAP.findall(said(busy)))
         busy.must(f"{way} hvm {FILE}", timeout=300)
         looks_after_itself(busy)
-        longest[way] = max(map(int, _GAP.findall(said(busy))[before:]))
+        longest[way] = max(map(int, GAP.findall(said(busy))[before:]))
     first, *_, last = longest.values()
     assert last < first, longest
 

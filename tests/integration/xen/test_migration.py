@@ -7,65 +7,29 @@ import shlex
 
 import pytest
 
-from tests.integration.xen.bed import ROOT, Bed, Result, Tick, saved_ticks
+from tests.integration.xen.bed import ROOT, Bed
 from tests.integration.xen.hosts import GUESTS, ON_417, ON_420, XENQEMU, goes_on
+from tests.integration.xen.migrations import (
+    WE_RECEIVE,
+    XL_RECEIVES,
+    begin,
+    listed,
+    migrate,
+    migrates_every_way,
+)
 
 pytestmark = [pytest.mark.xen, pytest.mark.long, pytest.mark.timeout(1200)]
 
-XL_RECEIVES = "xl migrate-receive"
-WE_RECEIVE = f"{XENQEMU} migrate-receive"
 CFG = ROOT / "scripts/xenbed.d/guests/pvh.cfg"
-WAYS = {
-    "ours to xl": (XENQEMU, XL_RECEIVES),
-    "xl to ours": ("xl", WE_RECEIVE),
-    "ours to ours": (XENQEMU, WE_RECEIVE),
-}
-NO_SHADOW = "Failed to enable logdirty"
-"""What xl says of every PV guest: Debian builds Xen without shadow paging, which logs for them."""
 UP_TO_READY = 54
 UP_TO_REPORT = 54 + 34
 """Bytes that a receiver says before it is ready, and before it knows what became of the guest."""
 
 
-def migrate(bed: Bed, sender: str, name: str, receiver: str) -> Result:
-    return bed.run(f"{sender} migrate -s '' {name} {shlex.quote(receiver)}", timeout=300)
-
-
 def over(act: str, receiver: str, *, out: int = -1, back: int = -1) -> str:
     """Return the command of a way to a receiver that breaks."""
-    relay = f"python3 /src/tests/integration/relay.py {out} {back} {act}"
+    relay = f"python3 /src/tests/doubles/peers/relay.py {out} {back} {act}"
     return f"exec {relay} {shlex.quote(receiver)}"
-
-
-def begin(bed: Bed, name: str) -> list[Tick]:
-    """Bring a guest back from the build's record.
-
-    The firmware's serial port is begun anew by each QEMU: it is written on into a console's log.
-    """
-    bed.restore(name)
-    if name == "firmware":
-        bed.start("cd /var/log/xen; exec tail -qn +1 -F firmware.serial >>guest-firmware.log")
-    return goes_on(bed, name, saved_ticks(name))
-
-
-def listed(bed: Bed) -> list[str]:
-    """Return the names of all guests."""
-    return bed.must("xl list | tail -n +3 | cut -d' ' -f1").split()
-
-
-def migrates_every_way(bed: Bed, name: str) -> None:
-    """Migrate a guest in each of the `WAYS`; it goes on after each, and nothing is left."""
-    begin(bed, name)
-    for sender, receiver in WAYS.values():
-        before = bed.ticks(name)
-        done = migrate(bed, sender, name, receiver)
-        if (sender, name) == ("xl", "pv"):
-            assert NO_SHADOW in done.err
-        else:
-            assert done.rc == 0, done.err
-        assert listed(bed) == [name]
-        goes_on(bed, name, before)
-        assert bed.must("ls -A /run/xenqemu") == "lock\n"
 
 
 @ON_417

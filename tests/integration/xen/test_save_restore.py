@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,45 +12,19 @@ import pytest
 from tests import soak
 from tests.golden import records
 from tests.integration.xen.bed import Bed
-from tests.integration.xen.conftest import Boots
 from tests.integration.xen.hosts import (
     FILE,
     GUESTS,
-    HELPER,
     ON_417,
     ON_420,
     XENQEMU,
+    Boots,
     begin,
     goes_on,
 )
+from tests.integration.xen.saves import goes_every_way
 
 pytestmark = [pytest.mark.xen, pytest.mark.long]
-
-WAYS = {
-    "ours to xl": (f"{XENQEMU} save {{}} {FILE}", f"xl restore {FILE}"),
-    "xl to ours": (f"xl save {{}} {FILE}", f"{XENQEMU} restore {FILE}"),
-    "ours to ours": (f"{XENQEMU} save {{}} {FILE}", f"{XENQEMU} restore {FILE}"),
-    "our helper in xl to xl": (f"{HELPER} xl save {{}} {FILE}", f"xl restore {FILE}"),
-}
-
-
-def goes_every_way(bed: Bed, name: str) -> None:
-    """Save and restore a guest in each of the `WAYS`; it goes on after each."""
-    begin(bed, name)
-    sizes = {}
-    for way, (save, restore) in WAYS.items():
-        bed.must(save.format(name), timeout=180)
-        assert bed.run(f"xl domid {name}").rc == 1
-        before = bed.ticks(name)
-        if way in ("ours to xl", "our helper in xl to xl"):
-            bed.must(f"verify-stream-v2 -f xl -i {FILE}", timeout=120)
-        sizes[way] = int(bed.must(f"stat -c %s {FILE}"))
-        bed.must(restore, timeout=180)
-        goes_on(bed, name, before)
-    assert bed.must(f"stat -c %a {FILE}") in {"600\n", "644\n"}
-    sys.stdout.write(
-        f"{name}: the save file is {sizes['ours to xl'] / sizes['xl to ours']:.2f} of xl's\n"
-    )
 
 
 @ON_417

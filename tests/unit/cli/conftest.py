@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
+import shutil
 import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Mapping
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 
+from tests.doubles.qemu.lab_guest import config
+from tests.doubles.system.commands import Done
 from tests.golden import records
 from xenqemu.cli.main import main
-
-PROGRAM = [sys.executable, "-m", "xenqemu"]
-
-
-class Done(NamedTuple):
-    """What became of a command."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
+from xenqemu.lab import xenstore_layout
+from xenqemu.lab.lab_host import Lab
+from xenqemu.lab.xenstore_layout import Running
 
 Run = Callable[..., Done]
 
@@ -52,23 +40,36 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
         signal.signal(number, handler)
 
 
-def spawn(
-    *words: object, data: bytes = b"", environment: Mapping[str, str] | None = None
-) -> subprocess.CompletedProcess[bytes]:
-    """Run a command as a process, with a pipe for its input."""
-    return subprocess.run(
-        [*PROGRAM, *map(str, words)],
-        input=data,
-        capture_output=True,
-        timeout=60,
-        check=False,
-        env={**os.environ, **(environment or {})},
-    )
-
-
 @pytest.fixture(scope="session")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A record that stock xl wrote."""
     file = tmp_path_factory.mktemp("golden") / "vga.save"
     file.write_bytes(records.record("vga.save"))
     return file
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="cli"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def folder(place, run) -> Iterator[Path]:
+    """The folder of a host that is up."""
+    lab = place / "lab"
+    assert run("lab", "up", lab) == Done(0, f"the lab host is up: --host lab:{lab}\n", "")
+    yield lab
+    run("lab", "down", lab)
+
+
+@pytest.fixture
+def ended(folder) -> Path:
+    """What domain 3, which ended, left behind."""
+    left = folder / "guests" / "3"
+    left.mkdir()
+    (left / "config.json").write_bytes(config().dump())
+    with Lab(folder).store() as store:
+        xenstore_layout.introduce(store, config(), Running(3, 1, (), "0"))
+    return left

@@ -4,11 +4,8 @@ import json
 
 import pytest
 
-from tests.unit.cli.test_lab import ended, folder, place
 from xenqemu.cli import save_all_command, show
 from xenqemu.operations.outcome import How, Outcome
-
-__all__ = ["ended", "folder", "place"]
 
 OUTCOMES = [
     Outcome("web", How.SAVED, "to /there/web"),

@@ -6,9 +6,9 @@ import threading
 
 import pytest
 
+from tests.doubles.system.commands import spawn
 from tests.golden import records
 from tests.property import strategies as made
-from tests.unit.cli.conftest import spawn
 from xenqemu.formats.stream import libxl
 from xenqemu.formats.stream.detect import Walk
 from xenqemu.formats.stream.source import Source

@@ -1,59 +1,23 @@
 """The lab's commands, and those on domains, where no guest has to run for them."""
 
 import json
-import shutil
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.doubles.lab import UUID, config
-from tests.unit.cli.conftest import Done
-from tests.unit.lab.conftest import fake_qemu
+from tests.doubles.qemu.lab_guest import UUID, config
+from tests.doubles.system.commands import Done
 from xenqemu.errors import HostError
 from xenqemu.host import domain_state
 from xenqemu.host.party_deadlines import Deadlines
-from xenqemu.lab import xenstore_layout
 from xenqemu.lab.lab_host import Lab
-from xenqemu.lab.xenstore_layout import Running
-
-__all__ = ["fake_qemu"]
 
 CFG = 'name = "web"\ntype = "hvm"\nmemory = 8\nvga = "none"\n'
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="cli"))
-    yield folder
-    shutil.rmtree(folder)
-
-
-@pytest.fixture
-def folder(place, run) -> Iterator[Path]:
-    """The folder of a host that is up."""
-    lab = place / "lab"
-    assert run("lab", "up", lab) == Done(0, f"the lab host is up: --host lab:{lab}\n", "")
-    yield lab
-    run("lab", "down", lab)
 
 
 @pytest.fixture
 def on(run, folder):
     """A function that runs a command on that host."""
     return lambda *words: run("--host", f"lab:{folder}", *words)
-
-
-@pytest.fixture
-def ended(folder) -> Path:
-    """What domain 3, which ended, left behind."""
-    left = folder / "guests" / "3"
-    left.mkdir()
-    (left / "config.json").write_bytes(config().dump())
-    with Lab(folder).store() as store:
-        xenstore_layout.introduce(store, config(), Running(3, 1, (), "0"))
-    return left
 
 
 def test_the_host_is_as_the_settings_say(run, folder, ended, place, monkeypatch):

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.doubles.fake_host import config, record
-from tests.unit.cli.conftest import PROGRAM, spawn
+from tests.doubles.in_memory.records import config, record
+from tests.doubles.system.commands import PROGRAM, spawn
 from xenqemu import errors
 from xenqemu.cli import verify_command
 from xenqemu.errors import XenqemuError

@@ -10,9 +10,9 @@ import subprocess
 
 import pytest
 
-from tests.doubles.lab import config
+from tests.doubles.qemu.lab_guest import config
+from tests.doubles.system.commands import PROGRAM, spawn
 from tests.golden import records
-from tests.unit.cli.conftest import PROGRAM, spawn
 from xenqemu.cli import migrate_command
 from xenqemu.formats.migration.handshake import WORDS, Message
 from xenqemu.formats.migration.preflight_messages import Answer, Question

@@ -1,6 +1,7 @@
 """Options as arguments: each class of options and its command agree, to the last word."""
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import fields, replace
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 import xenqemu
 from xenqemu import api
 from xenqemu.cli.option_arguments import options_of
-from xenqemu.cli.parser import parser
+from xenqemu.cli.parser import VERBS, parser
 from xenqemu.errors import UsageError
 from xenqemu.host.precopy import PrecopyOptions
 from xenqemu.operations.options import (
@@ -49,19 +50,23 @@ OTHERS = {
 """Of each other command what it takes, and how the function of the same name calls it."""
 
 
+def subcommands(made: argparse.ArgumentParser) -> Mapping[str, argparse.ArgumentParser]:
+    """Return the parsers below one, by their words."""
+    return made._subparsers._group_actions[0].choices  # noqa: SLF001  argparse tells it in no other way
+
+
 def verb(name: str) -> argparse.ArgumentParser:
     """Return the parser of a command."""
     made = parser()
     for word in name.split():
-        groups = made._subparsers._group_actions
-        made = groups[0].choices[word]
+        made = subcommands(made)[word]
     return made
 
 
 def actions(name: str) -> dict[str, list[argparse.Action]]:
     """Return what a command takes, by the names in what it parses to."""
     found = {}
-    for action in verb(name)._actions:
+    for action in verb(name)._actions:  # noqa: SLF001  argparse tells it in no other way
         found.setdefault(action.dest, []).append(action)
     return found
 
@@ -111,7 +116,7 @@ def test_other_commands_and_their_functions_agree(name):
 
 
 def test_every_command_has_a_function():
-    verbs = parser()._subparsers._group_actions[0].choices
+    verbs = VERBS
     assert verbs.keys() == {*COMMANDS, *(name.split()[0] for name in OTHERS), "lab"}
     names = {"migrate-receive": "receive", "devices": "save_devices"}
     for name in verbs.keys() - {"lab"}:  # the lab's own are methods of its host

@@ -1,4 +1,4 @@
-"""Announcements: byte for byte, and as a kernel takes them (tests/host/test_announce.py)."""
+"""Announcements: byte for byte, and as a kernel takes them (host/network/test_arp.py)."""
 
 from ipaddress import IPv4Address, IPv6Address
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.doubles.xenstored import running
+from tests.doubles.xen.xenstored import running
 from xenqemu.errors import DeviceModelError, HostError, HypervisorError
 from xenqemu.host.domain_state import (
     DomainState,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.hotplug.conftest import UUIDS, Libxl, holder, loops
+from tests.doubles.xen.libxl_scripts import UUIDS, Libxl, holder, loops
 from xenqemu.host.disk import lease
 from xenqemu.host.disk.backing import Backing
 from xenqemu.host.disk.lease import Party
@@ -31,7 +31,7 @@ def nothing(image: Path) -> bool:
     return loops(image) == [] and left == []
 
 
-def test_a_file(libxl: Libxl, image: Path) -> None:
+def test_a_file_becomes_a_loop_device_that_libxl_is_told_of(libxl: Libxl, image: Path) -> None:
     path = libxl.disk(5, image)
     libxl.good(path, "add")
     (device,) = loops(image)
@@ -446,7 +446,7 @@ def serve_here(libxl, monkeypatch, path, *words):
     for name, value in libxl.environment(path).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("sys.argv", ["xenqemu-block", *words])
-    monkeypatch.setattr(contract, "_age", lambda: 0.0)  # not that of all these tests
+    monkeypatch.setattr(contract, "age", lambda: 0.0)  # not that of all these tests
     return contract.serve("vbd", block.chosen)
 
 

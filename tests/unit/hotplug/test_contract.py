@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from tests.unit.hotplug.conftest import SCRIPTS, Libxl, holder, loops
+from tests.doubles.xen.libxl_scripts import SCRIPTS, Libxl, holder, loops
 from xenqemu.errors import HostError, HostTimeout, UsageError
 from xenqemu.hotplug import contract
 from xenqemu.hotplug.contract import Backend, Device, limited, reason
@@ -96,7 +96,7 @@ def test_time_runs_from_the_start_of_the_process():
 
 
 def test_what_is_undone_is_not_disturbed_again(monkeypatch):
-    monkeypatch.setattr(contract, "_age", lambda: 0.0)  # not that of all these tests
+    monkeypatch.setattr(contract, "age", lambda: 0.0)  # not that of all these tests
     undone = []
     with pytest.raises(HostError, match="told to stop, by SIGTERM"), limited(1000):
         try:

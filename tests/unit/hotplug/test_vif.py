@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.doubles.network import (
+from tests.doubles.system.network import (
     OVS_FOLDERS,
     bridge,
     ip,
@@ -21,7 +21,7 @@ from tests.doubles.network import (
     vif,
     vsctl,
 )
-from tests.unit.hotplug.conftest import UUIDS, Libxl
+from tests.doubles.xen.libxl_scripts import UUIDS, Libxl
 from xenqemu.host.network.ports import QUIET_MAC
 from xenqemu.lab import tap_interface
 from xenqemu.system import links
@@ -72,7 +72,7 @@ def untouched(name: str = "vif5.0") -> bool:
     return (found.name, found.master, found.up) == (name, "", False)
 
 
-def test_a_bridge(libxl: Libxl) -> None:
+def test_a_card_is_connected_to_its_bridge(libxl: Libxl) -> None:
     path = card(libxl)
     online(libxl, path)
     found = links.find("vif5.0")
@@ -242,7 +242,7 @@ def test_a_removal_after_all_is_gone(libxl: Libxl) -> None:
 # Routes and Open vSwitch.
 
 
-def test_routed(libxl: Libxl) -> None:
+def test_a_routed_card_reaches_the_network_of_its_gateway(libxl: Libxl) -> None:
     ip("link add eth0 mtu 1450 type veth peer name lan")
     ip("link set eth0 up")
     ip("address add 192.0.2.1/24 dev eth0")

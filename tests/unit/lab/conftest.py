@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,18 +27,3 @@ def lab(place: Path) -> Iterator[Lab]:
     host.up()
     yield host
     host.down()
-
-
-@pytest.fixture
-def fake_qemu(place: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """A function that puts a shell script where QEMU is looked for."""
-    folder = place / "bin"
-    folder.mkdir()
-    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-
-    def put(script: str) -> None:
-        program = folder / "qemu-system-x86_64"
-        program.write_text(f"#!/bin/sh\n{script}\n")
-        program.chmod(0o755)
-
-    return put

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.doubles.lab import config
+from tests.doubles.qemu.lab_guest import config
 from xenqemu.errors import BadRecord, HostError, Unsupported, UsageError
 from xenqemu.formats.config.domain_config import OURS, DomainConfig
 from xenqemu.formats.config.xl_cfg import GuestConfig

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.system.test_process import wait_ended
+from tests.doubles.system.processes import wait_ended
 from xenqemu.errors import HostError, HostTimeout
 from xenqemu.lab.background_program import WORDS, started
 from xenqemu.system.process import Process

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.doubles.lab import UUID, config
+from tests.doubles.qemu.lab_guest import UUID, config
 from xenqemu.errors import BadRecord, UsageError
 from xenqemu.formats.config.domain_config import OURS, DomainConfig
 from xenqemu.formats.config.xl_cfg import GuestConfig

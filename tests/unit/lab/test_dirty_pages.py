@@ -208,7 +208,7 @@ def test_a_value_that_is_another_one_only_while_it_is_copied(memory, monkeypatch
     taken, free = b"taken".ljust(PAGE, b"."), b"free!".ljust(PAGE, b".")
     memory.write(1, free)
     runs = [True]
-    digest, said = dirty_pages.digest, dirty_pages.ChangingRam._said
+    digest, copied = dirty_pages.digest, dirty_pages.copied
 
     def looking(pages):
         found = digest(pages)
@@ -216,17 +216,18 @@ def test_a_value_that_is_another_one_only_while_it_is_copied(memory, monkeypatch
             memory.write(1, taken)
         return found
 
-    def copied(self, chunk, copy):
+    def copying(pages, room):
+        copy = copied(pages, room)
         if runs:
             memory.write(1, free)
-        return said(self, chunk, copy)
+        return copy
 
     def suspend():
         memory.write(1, free)
         runs.clear()
 
     monkeypatch.setattr(dirty_pages, "digest", looking)
-    monkeypatch.setattr(dirty_pages.ChangingRam, "_said", copied)
+    monkeypatch.setattr(dirty_pages, "copied", copying)
     image = memory.saved(suspend=suspend)
     memory.assert_is(image)
     assert taken in image
@@ -296,9 +297,14 @@ def test_progress_begins_anew_with_each_round(memory):
     assert seen == [(CHUNK, CHUNK), (CHUNK + rest, CHUNK + rest)]
 
 
-def test_the_file_stays_mapped_as_long_as_the_object(memory):
+def test_the_file_is_mapped_once_for_all_saves_of_an_object(memory, monkeypatch):
+    really, mapped = mmap.mmap, []
+
+    def mapping(fd, *words):
+        mapped.append(os.path.samestat(os.fstat(fd), memory.path.stat()))
+        return really(fd, *words)
+
+    monkeypatch.setattr(mmap, "mmap", mapping)
     memory.saved()
-    mapped = memory.ram._mapped
-    assert isinstance(mapped, mmap.mmap)
     memory.saved()
-    assert memory.ram._mapped is mapped
+    assert mapped == [True]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.doubles.lab import config
+from tests.doubles.qemu.lab_guest import config
 from xenqemu.errors import HostError, InUse
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.host.disk import lease

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from tests.doubles.lab import config
-from tests.doubles.xenstored import tool
+from tests.doubles.qemu.lab_guest import config
+from tests.doubles.xen.xenstored import tool
 from xenqemu.errors import DeviceModelError, HostError, HostTimeout
 from xenqemu.host.party_deadlines import Deadlines
 from xenqemu.lab import admission
@@ -174,7 +174,7 @@ def test_the_lock_is_waited_for_and_not_for_ever(lab):
 MAKERS = """
 import sys
 from pathlib import Path
-from tests.doubles.lab import config
+from tests.doubles.qemu.lab_guest import config
 from xenqemu.lab.lab_host import Lab
 from xenqemu.lab.lab_host import Lab
 from xenqemu.lab.domain_builder import Site

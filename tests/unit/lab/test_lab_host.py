@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from tests.doubles.lab import UUID, config
-from tests.unit.system.test_process import wait_ended
+from tests.doubles.qemu.lab_guest import UUID, config
+from tests.doubles.system.processes import wait_ended
 from xenqemu.errors import HostError, HostTimeout, HypervisorError
 from xenqemu.host.domain_state import find, state
 from xenqemu.host.party_deadlines import Deadlines

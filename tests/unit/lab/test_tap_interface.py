@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.doubles.network import ip, namespace, vif
+from tests.doubles.system.network import ip, namespace, vif
 from xenqemu.errors import HostError, InUse
 from xenqemu.lab import tap_interface
 from xenqemu.system import links

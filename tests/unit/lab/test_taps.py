@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.doubles.lab import UUID, config
-from tests.doubles.network import bridge, ip, namespace, vif
+from tests.doubles.qemu.lab_guest import UUID, config
+from tests.doubles.system.network import bridge, ip, namespace, vif
 from xenqemu.errors import HostError, InUse
 from xenqemu.host.network.ports import QUIET_MAC
 from xenqemu.lab import taps as network
@@ -71,7 +71,7 @@ def test_the_tap_of_another_guest_is_let_be(place):
     [
         ("bridge=br9", "there is no bridge 'br9'"),
         ("bridge=../br0", "there is no bridge '../br0'"),
-        ("bridge=br0,vifname=a/b", "vifname 'a/b' is no name of a network interface"),
+        ("bridge=br0,vifname=a/b", "vifname 'a/b' is no name"),
     ],
 )
 def test_cards_that_cannot_be_connected(place, card, why):

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.doubles.lab import UUID, config
-from tests.doubles.xenstored import running, tool
+from tests.doubles.qemu.lab_guest import UUID, config
+from tests.doubles.xen.xenstored import running, tool
 from xenqemu.host.xenstore.store import Store
 from xenqemu.lab import xenstore_layout
 from xenqemu.lab.xenstore_layout import Running

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.doubles.fake_host import World
-from tests.doubles.recorded_steps import Acts
+from tests.doubles.in_memory.recorded_steps import Acts
+from tests.doubles.in_memory.world import World
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from tests.doubles.fake_host import World
+from tests.doubles.in_memory.world import World
 from xenqemu.errors import Cancelled, HostError, HostTimeout, RolledBack
 from xenqemu.operations.cancel import cancel
 from xenqemu.operations.events import Kind, Phase

@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from tests.doubles.fake_host import DEVICES, STEPS, record
+from tests.doubles.in_memory.records import DEVICES, STEPS, record
 from tests.golden import records
 from tests.property import strategies as made
 from xenqemu.formats.stream import libxc

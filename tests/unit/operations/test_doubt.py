@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from tests.doubles.fake_host import text
-from tests.doubles.recorded_steps import Do
-from tests.unit.operations.journal.test_operation import ABOUT, left, working
+from tests.doubles.in_memory.faults import text
+from tests.doubles.in_memory.journals import ABOUT, left, working
+from tests.doubles.in_memory.recorded_steps import Do
 from xenqemu.errors import HostError, OutcomeUnknown, PastReturn, RolledBack, Stranded
 from xenqemu.operations.events import Phase, unobserved
 from xenqemu.operations.journal.folder import Journals

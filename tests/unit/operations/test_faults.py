@@ -16,7 +16,10 @@ from typing import Any, Self
 
 import pytest
 
-from tests.doubles.fake_host import Fault, Guest, How, World, device_state, loaded, text
+from tests.doubles.in_memory.faults import Fault, How, text
+from tests.doubles.in_memory.guest import Guest
+from tests.doubles.in_memory.records import device_state
+from tests.doubles.in_memory.world import World, loaded
 from xenqemu.errors import HostError, PastReturn, RolledBack, Stranded
 from xenqemu.host.precopy import PrecopyOptions
 from xenqemu.operations.journal.folder import Journals

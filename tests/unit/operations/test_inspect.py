@@ -4,7 +4,14 @@ import io
 
 import pytest
 
-from tests.doubles.fake_host import DEVICES, STEPS, checkpointed, config, device_state, record
+from tests.doubles.in_memory.records import (
+    DEVICES,
+    STEPS,
+    checkpointed,
+    config,
+    device_state,
+    record,
+)
 from tests.golden import records
 from tests.property import strategies as made
 from xenqemu.errors import Truncated, Unsupported
@@ -104,7 +111,7 @@ def test_counting_pages(entries, counts, missing):
     assert (pages.data, pages.zero, pages.other) == counts
     low = {entry & (1 << 52) - 1 for entry in entries} - set(missing)
     assert [pfn for pfn in (*missing, *low) if pages.missing(pfn)] == missing
-    assert len(pages._low) == PFNS_BELOW_4G  # whatever a record says
+    assert len(pages.low) == PFNS_BELOW_4G  # whatever a record says
 
 
 def test_pages_above_4_gib_are_not_watched():
@@ -180,7 +187,7 @@ GOLDEN = {
 
 
 @pytest.mark.parametrize("name", GOLDEN)
-def test_golden(name):
+def test_what_stock_xl_wrote_is_outlined(name):
     found = outlined(records.record(name))
     (pages,) = (entry for entry in found.entries if entry.name == "PAGE_DATA")
     counts = (found.pages.data, found.pages.other, pages.count, len(found.devices.sections))

@@ -12,7 +12,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.doubles.fake_host import ACTS, NAME, UUID, Fault, Guest, How, World
+from tests.doubles.in_memory.faults import Fault, How
+from tests.doubles.in_memory.guest import Guest
+from tests.doubles.in_memory.records import NAME, UUID
+from tests.doubles.in_memory.world import ACTS, World
 from tests.doubles.peers.two_hosts import End, Move
 from tests.parts import shortened
 from xenqemu.errors import HostError
@@ -229,13 +232,13 @@ def in_doubt(**options):
     def run():
         def hear(peer):
             if peer.handshake.state is State.CLEARED:
-                source._die()
+                source.die()
             return real(peer)
 
         real = Peer.hear
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Peer, "hear", hear)
-            move = Move(source, World(guests={}, _next=7))
+            move = Move(source, World(guests={}, next_domid=7))
             there, back = os.pipe(), os.pipe()
             words = (Message.BANNER, Message.READY)
             os.write(back[1], b"".join(WORDS[message][1] for message in words))

@@ -5,8 +5,9 @@ import shlex
 
 import pytest
 
-from tests.doubles.fake_host import World, config
-from tests.unit.formats.config.test_xl_tables import INFO, LIST
+from tests.doubles.in_memory.records import config
+from tests.doubles.in_memory.world import World
+from tests.doubles.xen.xl_prints import INFO, LIST
 from xenqemu.errors import HostError, HostTimeout, ProtocolError, UsageError
 from xenqemu.formats.migration import wrapping
 from xenqemu.formats.migration.preflight_messages import Answer, Question
@@ -187,6 +188,7 @@ def test_a_stock_xl_that_tells_nothing(host, ssh):
 
 
 def test_a_whole_command_that_leads_to_whatever_is_not_asked(host):
+    host.objections_elsewhere = lambda *_: iter([HostError("no other host takes our guests")])
     assert settled(host, Route("exec nc there 99", "")) == Agreement("exec nc there 99")
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.doubles.fake_host import World, device_state
+from tests.doubles.in_memory.records import device_state
+from tests.doubles.in_memory.world import World
 from xenqemu.errors import HostError
 from xenqemu.operations.events import Kind, Phase
 from xenqemu.operations.journal import steps
@@ -27,7 +28,7 @@ def killed(world, path, phase, after=After.DESTROY, kind=Kind.STARTED):
 
     def observe(event):
         if (event.phase, event.kind) == (phase, kind):
-            world._die()
+            world.die()
 
     assert world.outlive(
         lambda: save(world.host, world.domain(), path, SaveOptions(after=after), observe=observe)
@@ -182,7 +183,7 @@ def test_recovery_that_is_killed_is_recovered(world, tmp_path):
 
     def observe(event):
         if event.kind is Kind.DONE:
-            world._die()
+            world.die()
 
     assert world.outlive(lambda: recover(world.host, observe=observe))
     (done,) = recover(world.host)

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.doubles.fake_host import (
+from tests.doubles.in_memory.records import (
     DEVICES,
     STEPS,
-    World,
     checkpointed,
     config,
     device_state,
     record,
 )
+from tests.doubles.in_memory.world import World
 from tests.property import strategies as made
 from xenqemu.errors import (
     BadRecord,

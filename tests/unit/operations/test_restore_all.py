@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.doubles.fake_host import Fault, How, World
-from tests.unit.operations.test_save_all import Doorkeeper, Everyone
+from tests.doubles.in_memory.everyone import Doorkeeper, Everyone
+from tests.doubles.in_memory.faults import Fault, How
+from tests.doubles.in_memory.world import World
 from xenqemu.errors import HostError
 from xenqemu.operations.outcome import Outcome, nothing_around
 from xenqemu.operations.restore_all import restore_all

@@ -4,7 +4,9 @@ import stat
 
 import pytest
 
-from tests.doubles.fake_host import NAME, Guest, World, config, device_state, loaded
+from tests.doubles.in_memory.guest import Guest
+from tests.doubles.in_memory.records import NAME, config, device_state
+from tests.doubles.in_memory.world import World, loaded
 from xenqemu.errors import BadRecord, HostError, HostTimeout, RolledBack, UsageError
 from xenqemu.host.protocol import MaySuspendYet
 from xenqemu.operations.events import Event, Kind, Phase
@@ -300,7 +302,7 @@ def test_guest_in_the_hands_of_another(world, tmp_path):
 
 def test_too_little_room_is_refused_with_both_numbers(world, tmp_path, monkeypatch):
     huge = 1 << 60
-    monkeypatch.setattr("tests.doubles.fake_host.Memory.room", lambda self: huge)
+    monkeypatch.setattr("tests.doubles.in_memory.parties.Memory.room", lambda self: huge)
     match = rf"{tmp_path}: 115\d+ bytes have to be free for the record, \d+ are \("
     refused(world, tmp_path / "record", HostError, match)
     assert list(tmp_path.iterdir()) == []

@@ -4,54 +4,17 @@ import os
 import signal
 import stat
 import threading
-from contextlib import contextmanager
-from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from tests.doubles import fake_host
-from tests.doubles.fake_host import Fault, Guest, How, World, config, loaded
-from xenqemu.errors import Forbidden, HostError
+from tests.doubles.in_memory import host, parties
+from tests.doubles.in_memory.everyone import Doorkeeper, Everyone
+from tests.doubles.in_memory.faults import Fault, How
+from tests.doubles.in_memory.world import loaded
+from xenqemu.errors import HostError
 from xenqemu.operations import save_all as module
-from xenqemu.operations.outcome import Outcome, nothing_around
-from xenqemu.operations.save_all import save_all
 from xenqemu.operations.saved_guests import saved
 from xenqemu.settings.guest_choices import Choice
-from xenqemu.settings.xenqemu_conf import SaveAll
-
-
-def guest(name: str, **state: object) -> Guest:
-    uuid = f"00000000-0000-0000-0000-{sum(name.encode()):012}"
-    return replace(Guest.running(what=config(name=name, uuid=uuid)), **state)
-
-
-class Everyone:
-    """A world of guests, and what becomes of them."""
-
-    def __init__(self, folder: Path, **guests: dict[str, object]) -> None:
-        there = {n: guest(name, **state) for n, (name, state) in enumerate(guests.items(), 1)}
-        self.world = World(guests=there)
-        self.plan = SaveAll(folder=folder, parallel=1, shutdown_deadline=0.3)
-        self.told: list[Outcome] = []
-
-    def save(self, own=None, check=True, around=nothing_around, **plan: object) -> dict[str, str]:
-        """Return what became of each, in a few words."""
-        chosen = replace(self.plan, **plan)
-        save_all(
-            lambda: self.world.host,
-            chosen,
-            own or {},
-            self.told.append,
-            check=check,
-            around=around,
-        )
-        assert self.world.broken == []
-        return {outcome.name: outcome.how.value for outcome in self.told}
-
-    def text(self, name: str) -> str:
-        (text,) = [outcome.text for outcome in self.told if outcome.name == name]
-        return text
 
 
 @pytest.fixture
@@ -70,7 +33,7 @@ def test_all_are_saved(folder):
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
 
 
-def test_no_guests(folder):
+def test_a_host_without_guests_has_nothing_to_save(folder):
     assert Everyone(folder).save() == {}
 
 
@@ -94,7 +57,7 @@ def test_guests_that_ended_are_nobodys_concern(folder):
         ),
     ],
 )
-def test_choices(folder, plan, own, became):
+def test_a_guests_own_choice_goes_before_the_plan(folder, plan, own, became):
     everyone = Everyone(folder, a={}, b={}, c={})
     assert tuple(everyone.save(own, **plan)[name] for name in "abc") == became
     left = [guest.config.name for guest in everyone.world.guests.values() if guest.runs]
@@ -123,25 +86,6 @@ def test_a_paused_guest_is_told(folder):
     assert "it could not be saved: domain 1 is not running" in everyone.text("a")
     assert "; it could not be shut down: it does not run (hypervisor: paused" in everyone.text("a")
     assert everyone.world.guests[1].held
-
-
-class Doorkeeper:
-    """What is around each act: notes it, and forbids it for the guests that it is told."""
-
-    def __init__(self, *forbidden: str) -> None:
-        self.forbidden = forbidden
-        self.seen: list[object] = []
-
-    @contextmanager
-    def __call__(self, act, /, **about):
-        self.seen.append((act, about))
-        if Path(about["file"]).name in self.forbidden:
-            raise Forbidden("the backup runs")
-        try:
-            yield
-        except HostError as error:
-            error.add_note("told")
-            raise
 
 
 def test_whose_save_is_forbidden_is_left_alone(folder):
@@ -253,7 +197,7 @@ def test_an_interrupt_takes_back_what_goes_on(folder, monkeypatch):
 
 def test_a_guest_without_a_name_in_xenstore(folder, monkeypatch):
     everyone = Everyone(folder, a={}, b={})
-    monkeypatch.setattr(fake_host.Store, "read", lambda _store, _path: None)
+    monkeypatch.setattr(parties.Store, "read", lambda _store, _path: None)
     assert everyone.save(leave=("b",)) == {"a": "saved", "b": "left alone"}
 
 
@@ -263,7 +207,7 @@ def test_a_guest_without_any_name(folder, monkeypatch):
     def nobody_knows(_host, _domid):
         raise HostError("xl list -l does not list it")
 
-    monkeypatch.setattr(fake_host.Store, "read", lambda _store, _path: None)
-    monkeypatch.setattr(fake_host.Host, "config", nobody_knows)
+    monkeypatch.setattr(parties.Store, "read", lambda _store, _path: None)
+    monkeypatch.setattr(host.Host, "config", nobody_knows)
     assert everyone.save() == {"1": "shut down", "2": "shut down"}
     assert everyone.text("2") == "it could not be saved: xl list -l does not list it"

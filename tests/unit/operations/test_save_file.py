@@ -4,16 +4,10 @@ import io
 
 import pytest
 
-from tests.doubles.fake_host import (
-    DEVICES,
-    STEPS,
-    Guest,
-    Memory,
-    World,
-    config,
-    device_state,
-    record,
-)
+from tests.doubles.in_memory.guest import Guest
+from tests.doubles.in_memory.parties import Memory
+from tests.doubles.in_memory.records import DEVICES, STEPS, config, device_state, record
+from tests.doubles.in_memory.world import World
 from tests.golden import records
 from tests.property import strategies as made
 from xenqemu.errors import BadRecord, Truncated

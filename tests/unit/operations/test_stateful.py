@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from tests.doubles.fake_host import Fault, How, World, loaded, text
+from tests.doubles.in_memory.faults import Fault, How, text
+from tests.doubles.in_memory.world import World, loaded
 from xenqemu.errors import OperationError, XenqemuError
 from xenqemu.operations.events import Kind
 from xenqemu.operations.journal.folder import Journals

@@ -5,7 +5,14 @@ import os
 
 import pytest
 
-from tests.doubles.fake_host import DEVICES, STEPS, checkpointed, config, device_state, record
+from tests.doubles.in_memory.records import (
+    DEVICES,
+    STEPS,
+    checkpointed,
+    config,
+    device_state,
+    record,
+)
 from tests.golden import records
 from tests.property import strategies as made
 from xenqemu.errors import BadRecord, FormatError, Truncated, Unsupported
@@ -66,7 +73,7 @@ SOUND = {
 
 
 @pytest.mark.parametrize("name", SOUND)
-def test_sound(name):
+def test_sound_files_verify_to_their_last_byte(name):
     data = SOUND[name]
     found = verified(data)
     assert (found.size, found.trailing) == (len(data), 0)
@@ -85,7 +92,7 @@ def test_cut_anywhere_is_refused(name):
 
 
 @pytest.mark.parametrize("name", records.RECORDS)
-def test_golden(name):
+def test_what_stock_xl_wrote_verifies(name):
     found = verified(records.record(name))
     vcpus = 2 if name == "vga.save" else 1
     assert found.kind is Kind.XL

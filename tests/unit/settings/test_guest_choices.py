@@ -5,7 +5,7 @@ from xenqemu.settings.guest_choices import Choice, own_choices
 GUEST = 'name = "{}"\ntype = "hvm"\nmemory = 16\n'
 
 
-def test_choices(tmp_path):
+def test_what_each_guest_says_of_the_hosts_shutdown_is_read(tmp_path):
     for name, said in (("a", "save"), ("b", "shutdown"), ("c", "leave")):
         text = f'{GUEST.format(name)}on_host_shutdown = "{said}"\n'
         (tmp_path / f"{name}.cfg").write_text(text)

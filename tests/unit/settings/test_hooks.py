@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.as_root import as_root
-from tests.unit.system.test_process import wait_ended
+from tests.doubles.system.processes import wait_ended
 from xenqemu.errors import Forbidden
 from xenqemu.settings import hooks as hooks_module
 from xenqemu.settings.hooks import Hooks

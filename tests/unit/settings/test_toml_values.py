@@ -49,7 +49,7 @@ def test_what_is_left_out_keeps_its_default():
         ("[waits]\nfinish = 86400\nreply = 0.25", Chosen(waits=Waits(0.25, 86400.0))),
     ],
 )
-def test_values(text, expected):
+def test_values_have_the_types_of_their_fields(text, expected):
     found = read(text.encode(), Chosen(), "x")
     assert found == expected
     assert [type(getattr(found, field.name)) for field in fields(Chosen)] == [

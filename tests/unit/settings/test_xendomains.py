@@ -15,7 +15,7 @@ SHIPPED = Path("/etc/default/xendomains")
 """Of Debian's xen-utils-common."""
 
 
-def test_debians_own():
+def test_the_file_that_debian_ships_is_read():
     assert read(SHIPPED.read_bytes(), "x") == {
         "XENDOMAINS_MIGRATE": "",
         "XENDOMAINS_SAVE": "/var/lib/xen/save",
@@ -38,7 +38,7 @@ def test_debians_own():
         ("XENDOMAINS_SAVE=/a\nXENDOMAINS_SAVE=/b", "/b"),
     ],
 )
-def test_values(text, value):
+def test_a_value_is_what_the_shell_makes_of_it(text, value):
     assert read(text.encode(), "x") == {"XENDOMAINS_SAVE": value}
     shell = subprocess.run(
         ["sh", "-c", f'{text}\nprintf %s "$XENDOMAINS_SAVE"'], capture_output=True, check=True

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from tests.unit.system.test_process import wait_ended
+from tests.doubles.system.processes import wait_ended
 from xenqemu.errors import Cancelled, HostError, HostTimeout
 from xenqemu.system import child
 from xenqemu.system.cancellation import Attention, attended, patiently

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.doubles.file_systems import disk, mounted, tmpfs
+from tests.doubles.system.file_systems import disk, mounted, tmpfs
 from xenqemu.errors import HostError
 from xenqemu.system import free_space
 from xenqemu.system.free_space import reserve
@@ -92,7 +92,7 @@ def test_what_was_set_aside_counts_when_more_is_needed(folder):
 
 def test_file_system_has_the_last_word(folder, monkeypatch):
     """There are quotas, and others who take what was free just now."""
-    monkeypatch.setattr(free_space, "_free", lambda _file: 2 * SIZE)
+    monkeypatch.setattr(free_space, "free_for", lambda _file: 2 * SIZE)
     with opened(folder) as file:
         with pytest.raises(HostError, match=f"{2 * SIZE} are .the file system has no more.$"):
             reserve(file.fileno(), SIZE + 4 * KIB, folder)
@@ -119,7 +119,7 @@ def test_limit_of_a_file_counts_on_each_file_system(folder, tmp_path):
 
 
 def test_longest_file_of_the_file_system(monkeypatch):
-    monkeypatch.setattr(free_space, "_free", lambda _file: 1 << 50)
+    monkeypatch.setattr(free_space, "free_for", lambda _file: 1 << 50)
     with disk("ext2", 256 * KIB) as folder, opened(folder) as file:
         with pytest.raises(HostError, match="no file may be so long"):
             reserve(file.fileno(), 1 << 45, folder)
@@ -128,7 +128,7 @@ def test_longest_file_of_the_file_system(monkeypatch):
 def test_file_system_that_knows_no_reserving():
     """As NFS before 4.2; Python's posix_fallocate would write to all of it."""
     with disk("ext2", 256 * KIB) as folder, opened(folder) as file:
-        assert free_space._fallocate(file.fileno(), 0, KIB) == errno.EOPNOTSUPP
+        assert free_space.fallocate(file.fileno(), 0, KIB) == errno.EOPNOTSUPP
         there = free(folder)
         reserve(file.fileno(), there, folder)
         assert set_aside(file) == 0
@@ -153,15 +153,15 @@ def test_reserving_goes_on_after_a_signal(folder, monkeypatch):
             ctypes.set_errno(errno.EINTR)
             return -1 if self.left >= 0 else really.fallocate(*arguments)
 
-    really = free_space._libc
-    monkeypatch.setattr(free_space, "_libc", Interrupted())
+    really = free_space.LIBC
+    monkeypatch.setattr(free_space, "LIBC", Interrupted())
     with opened(folder) as file:
         reserve(file.fileno(), 64 * KIB, folder)
         assert set_aside(file) == 64 * KIB
-    assert free_space._libc.left == -1
+    assert free_space.LIBC.left == -1
 
 
-def test_what_is_no_file():
+def test_room_in_a_pipe_cannot_be_set_aside():
     reading, writing = os.pipe()
     with pytest.raises(HostError, match=os.strerror(errno.ESPIPE)):
         reserve(writing, 1, "pipe")

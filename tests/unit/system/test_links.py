@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.doubles.network import bridge, ip, namespace, see, seen, vif
+from tests.doubles.system.network import bridge, ip, namespace, see, seen, vif
 from xenqemu.errors import HostError
 from xenqemu.system import links
 

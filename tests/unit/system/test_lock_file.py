@@ -1,4 +1,4 @@
-"""A lock that is a file: what libxl's locks do not show of it (tests/host/xen/test_locks.py)."""
+"""A lock that is a file: what libxl's locks do not show of it (xl/test_libxl_locks.py)."""
 
 import os
 import signal

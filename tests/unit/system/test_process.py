@@ -2,14 +2,12 @@
 
 import os
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
+from tests.doubles.system.processes import running, wait_ended
 from xenqemu.errors import HostTimeout
 from xenqemu.system import process
 from xenqemu.system.process import Process
@@ -18,30 +16,6 @@ DEAF = (
     "import signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
     "print('deaf', flush=True); time.sleep(60)"
 )
-
-
-@contextmanager
-def running(*command: str, name: str | None = None) -> Iterator[subprocess.Popen]:
-    """A child of ours, ended for sure after the block."""
-    child = subprocess.Popen(command, executable=name, stdout=subprocess.PIPE)
-    try:
-        yield child
-    finally:
-        child.kill()
-        child.wait()
-        child.stdout.close()
-
-
-def has_ended(pid: int) -> bool:
-    """Tell whether a child is gone or a zombie."""
-    return Process.of(pid) is None
-
-
-def wait_ended(pid: int) -> None:
-    deadline = time.monotonic() + 20
-    while not has_ended(pid):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_of_ourselves():

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.doubles.file_systems import disk, tmpfs
+from tests.doubles.system.file_systems import disk, tmpfs
 from xenqemu.errors import HostError, UsageError
 from xenqemu.system import staged_file
 from xenqemu.system.staged_file import Identity, Traces, staged

@@ -168,13 +168,14 @@ class Image:
     def _record(self, source: Source, check: Check) -> Record:
         header = framing.read_header(source, LAYER)
         check.order(header.type, header.offset)
-        what = self._body(source, header)
+        what = self.body(source, header)
         check.once(what, header.offset)
         if header.type in NAMES:
             self.present.add(what.NAME)
         return Record(LAYER, what.NAME, header.offset, source.offset - header.offset, what)
 
-    def _body(self, source: Source, header: RecordHeader) -> Value | PageData:
+    def body(self, source: Source, header: RecordHeader) -> Value | PageData:
+        """Return what a record says whose header was read; the order is not looked at."""
         if header.type != PageData.TYPE:
             cls = RECORDS.get(header.type, OptionalRecord)
             return value.read(source, header, LAYER, cls)

@@ -254,10 +254,11 @@ class Xen:
         raise HostError(f"no control over Xen: {reasons.get(error, os.strerror(error))}")
 
 
-def running_version(sysfs: Path = SYSFS) -> Version:
+def running_version(sysfs: Path | None = None) -> Version:
     """Return the version of the Xen that runs this machine; raise `HostError` if none does."""
+    version = (sysfs or SYSFS) / "version"
     try:
-        major, minor = (int((sysfs / "version" / part).read_text()) for part in ("major", "minor"))
+        major, minor = (int((version / part).read_text()) for part in ("major", "minor"))
     except (OSError, ValueError) as error:
         raise HostError(f"this machine does not run under Xen: {error}") from error
     return major, minor

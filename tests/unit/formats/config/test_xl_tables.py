@@ -4,36 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.doubles.xen.xl_prints import INFO, LIST
 from xenqemu.formats.config.xl_tables import domains, numbers
 
-INFO = """\
-host                   : dom0
-release                : 6.1.0-41-amd64
-nr_cpus                : 1
-cpu_mhz                : 2596.130
-virt_caps              : pv
-total_memory           : 2047
-free_memory            : 1234
-xen_major              : 4
-xen_minor              : 17
-xen_extra              : .6-pre
-xen_version            : 4.17.6-pre
-xen_commandline        : placeholder console=com1 dom0_mem=700M
-"""
 
-LIST = """\
-Name                                        ID   Mem VCPUs      State   Time(s)   UUID\
-                            Reason-Code        Security Label
-Domain-0                                     0   700     1     r-----      14.2   \
-00000000-0000-0000-0000-000000000000                -               -
-a name with 3 blanks                         2   128     1     -b----       0.3   \
-9233e52c-49ca-454f-96be-f53e22f3994d                -               -
-(null)                                       7    16     2     --p---       0.0   \
-18be6b66-e6e1-11f1-bc13-830b39936407                -               -
-"""
-
-
-def test_numbers():
+def test_numbers_of_xl_info_are_read():
     found = numbers(INFO)
     assert found == {
         "nr_cpus": 1,
@@ -44,7 +19,7 @@ def test_numbers():
     }
 
 
-def test_domains():
+def test_domains_of_xl_list_are_read_though_names_have_blanks():
     assert [tuple(each) for each in domains(LIST)] == [
         ("Domain-0", 0, "00000000-0000-0000-0000-000000000000", 700),
         ("a name with 3 blanks", 2, "9233e52c-49ca-454f-96be-f53e22f3994d", 128),

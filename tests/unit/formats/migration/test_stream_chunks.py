@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.doubles.peers.wrapped import NAMES, SETS, Out
 from tests.golden import records
 from tests.property.strategies import Dribble
-from tests.unit.formats.migration.test_wrapping import NAMES, SETS, Out
 from xenqemu.errors import BadRecord, FormatError, TooBig, Truncated
 from xenqemu.formats.migration import stream_chunks
 from xenqemu.formats.migration.stream_chunks import CHUNK, CHUNK_MAX, Gathered, spread

@@ -9,6 +9,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.doubles.peers.wrapped import NAMES, SETS, Out, wrapped
 from tests.golden import records
 from tests.property.strategies import Dribble
 from xenqemu.errors import BadRecord, FormatError, TooBig, Truncated
@@ -23,34 +24,8 @@ from xenqemu.formats.migration.wrapping import (
 )
 from xenqemu.formats.stream.sink import Sink
 
-SETS = [frozenset(), frozenset({DIGEST}), frozenset({ZSTD}), frozenset({DIGEST, ZSTD})]
-NAMES = ["nothing", DIGEST, ZSTD, "both"]
 RECORD = b"a record" * 100
 BEHIND = b"GO"
-
-
-class Out:
-    """An outlet that takes at most `most` bytes a write."""
-
-    def __init__(self, most=1 << 30):
-        self.data = bytearray()
-        self.most = most
-
-    def writev(self, buffers):
-        piece = b"".join(buffers)[: self.most]
-        self.data += piece
-        return len(piece)
-
-
-def wrapped(record, features, most=1 << 30, pieces=1000):
-    out = Out(most)
-    wrapper = Wrapper(out, features)
-    sink = Sink(wrapper)
-    parts = [memoryview(record)[at : at + pieces] for at in range(0, len(record), pieces)]
-    sink.writev(parts)
-    assert sink.offset == len(record)
-    wrapper.finish()
-    return bytes(out.data)
 
 
 def unwrapped(data, size, features, most=1 << 30):

@@ -7,12 +7,12 @@ import random
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.doubles.xen.stream_oracle import oracle
 from tests.golden import records as golden
 from tests.property import strategies as made
 from xenqemu.errors import BadRecord, FormatError, Truncated, Unsupported
@@ -229,13 +229,6 @@ def test_absurd_lengths_in_a_pipe_take_no_memory(data, error):
     command = [sys.executable, "-c", HUNGRY]
     done = subprocess.run(command, input=data, capture_output=True, timeout=60, check=True)
     assert done.stdout.decode().strip() == error
-
-
-def oracle() -> Path:
-    """Return Xen's own verifier; installing the development tools brings it."""
-    found = sorted(Path("/usr/lib").glob("xen-*/bin/verify-stream-v2"))
-    assert found, "Xen's verify-stream-v2 is not installed (Debian: xen-utils-*)"
-    return found[-1]
 
 
 # It knows no optional records and stumbles over EMULATOR_XENSTORE_DATA (a bug of its own).

@@ -33,7 +33,7 @@ def read(data: bytes) -> PageData:
     return page_data.read(source, framing.read_header(source, "libxc"))
 
 
-def test_both_ways():
+def test_a_record_of_all_types_of_pages_and_its_bytes():
     value, buffers = MIXED
     out = io.BytesIO()
     page_data.write(Sink(out), value, buffers)
@@ -66,7 +66,7 @@ RUNS = [
 
 
 @pytest.mark.parametrize(("numbers", "runs"), RUNS)
-def test_runs(numbers, runs):
+def test_pages_of_one_type_side_by_side_are_one_run(numbers, runs):
     value = PageData.of(numbers)
     assert list(value.runs()) == runs
     assert list(value.entries()) == numbers

@@ -138,7 +138,7 @@ def test_a_fifo_whose_writer_leaves_early(tmp_path):
     assert caught.value.got == f"{len(DATA) - 100} and then the end"
 
 
-def test_bounded():
+def test_a_number_up_to_its_bound_is_taken_and_one_above_it_refused():
     assert bounded(7, 7, "r", 3, "a count") == 7
     with pytest.raises(TooBig) as caught:
         bounded(8, 7, "r", 3, "a count")

@@ -38,7 +38,7 @@ PAIRS = [
 
 
 @pytest.mark.parametrize(("value", "data"), PAIRS)
-def test_both_ways(value, data):
+def test_a_header_and_its_bytes(value, data):
     out = io.BytesIO()
     xl.write(Sink(out), value)
     assert out.getvalue() == data

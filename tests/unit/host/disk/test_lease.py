@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.doubles.lab import config
+from tests.doubles.qemu.lab_guest import config
 from xenqemu.errors import HostError, HostTimeout, InUse
 from xenqemu.host.disk import lease
 from xenqemu.host.disk.lease import Party

@@ -9,7 +9,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from tests.doubles.network import bridge, ip, namespace, see, seen, vif, wait_forwarding
+from tests.doubles.system.network import bridge, ip, namespace, see, seen, vif, wait_forwarding
 from xenqemu.errors import HostError
 from xenqemu.host.network import arp
 from xenqemu.host.network.ports import Bridge

@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.doubles.network import OVS_FOLDERS, bridge, ip, namespace, open_vswitch, vif, vsctl
+from tests.doubles.system.network import (
+    OVS_FOLDERS,
+    bridge,
+    ip,
+    namespace,
+    open_vswitch,
+    vif,
+    vsctl,
+)
 from xenqemu.errors import HostError
 from xenqemu.host.network import ports
 from xenqemu.host.network.ports import QUIET_MAC, Bridge, OpenVSwitch, Routed

@@ -9,7 +9,7 @@ import pytest
 
 from tests.doubles.xen.fake_xen import FakeLibraries, Guest
 from tests.doubles.xen.guest_parts import DOMID, HOME, Host
-from tests.doubles.xenstored import running
+from tests.doubles.xen.xenstored import running
 from xenqemu.host.xen.library import Xen
 from xenqemu.host.xenstore.store import Store
 

@@ -1,11 +1,10 @@
 """Who else works on a domain: told from command lines, made up and real."""
 
-import subprocess
 import sys
-from contextlib import contextmanager
 
 import pytest
 
+from tests.doubles.system.processes import posing
 from xenqemu.formats.helper.dialects import SAVE, dialect_of
 from xenqemu.host.protocol import Domain
 from xenqemu.host.xen.concurrent_toolstacks import rivals
@@ -127,24 +126,10 @@ def test_words_that_are_no_text(proc):
     assert found(folder, name="gst") == []
 
 
-@contextmanager
-def running(*words, program, folder):
-    """Run Python under the words of another program: its script is the one named words[1]."""
-    (folder / words[1]).write_text("import time\nprint('here', flush=True)\ntime.sleep(60)\n")
-    child = subprocess.Popen(words, executable=program, cwd=folder, stdout=subprocess.PIPE)
-    try:
-        assert child.stdout.readline() == b"here\n"
-        yield child
-    finally:
-        child.kill()
-        child.wait()
-        child.stdout.close()
-
-
 def test_a_real_xl_is_seen_while_it_runs(tmp_path):
     name = f"guest-of-{tmp_path.name}"
     words = ("/nowhere/xl", "save", name, "/tmp/x")
-    with running(*words, program=sys.executable, folder=tmp_path) as xl:
+    with posing(*words, program=sys.executable, folder=tmp_path) as xl:
         assert rivals(Domain(1 << 20, "", name, ""), XEN) == [
             f"process {xl.pid} ({' '.join(words)[:80]})"
         ]

@@ -12,8 +12,8 @@ import pytest
 
 from tests.doubles.xen.fake_xen import PAGE, UUID_OF_ALL, FakeLibraries, Guest
 from tests.doubles.xen.guest_parts import DOMID, HOME, playing, suspends
+from tests.doubles.xen.xenstored import Connections, running
 from tests.doubles.xen.xl_peer import write_xl
-from tests.doubles.xenstored import Connections, running
 from tests.property.strategies import CONTEXT
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.host.domain_state import find, require_running, state

@@ -20,7 +20,7 @@ SAMPLE = (
 )
 
 
-def test_layout() -> None:
+def test_what_xen_says_of_a_domain_is_read_from_its_bytes() -> None:
     assert LAYOUT.size == 92
     assert len(SAMPLE) == 112
     domain = XenDomain.unpack(SAMPLE)

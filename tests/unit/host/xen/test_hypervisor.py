@@ -19,7 +19,9 @@ from xenqemu.host.xenstore.store import Store
 # What Xen says.
 
 
-def test_info(host: Host, guest: Guest, libraries: FakeLibraries) -> None:
+def test_only_the_domain_that_is_asked_for_is_told_of(
+    host: Host, guest: Guest, libraries: FakeLibraries
+) -> None:
     hypervisor = host.hypervisor()
     guest.pages = {0: b"", 1: b""}
     wanted = DomainInfo(DOMID, "1c45a064-edb5-48a8-a742-b09c9432aa1c", RunState.RUNNING, 8192, 2)

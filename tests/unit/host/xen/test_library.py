@@ -39,7 +39,7 @@ def test_nonsense_in_sysfs_is_no_version(tmp_path: Path, minor: str) -> None:
 def test_a_machine_without_xen_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(HostError, match="does not run under Xen: .*version/major"):
         running_version(tmp_path)
-    monkeypatch.setattr(library.running_version, "__defaults__", (tmp_path,))
+    monkeypatch.setattr(library, "SYSFS", tmp_path)
     with pytest.raises(HostError, match="does not run under Xen"):
         Xen()
 

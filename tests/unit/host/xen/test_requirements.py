@@ -90,7 +90,7 @@ def test_memory_that_is_not_enough():
         requirements.check_memory(config("memory = 1024"), 100 << 20, 64 << 20)
 
 
-def test_cpu():
+def test_cpu_features_that_the_host_lacks_are_named():
     (leaf,) = CPUID.leaves
     told = leaf._replace(leaf=7, subleaf=0, a=0, b=1 << 16, c=7, d=1)
     requirements.check_cpu(Needs(config(), 3), ())

@@ -11,11 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.doubles.system.processes import posing
 from tests.doubles.xen.fake_xen import UUID_OF_ALL, FakeLibraries, Guest
 from tests.doubles.xen.guest_parts import DOMID, HOME
-from tests.doubles.xen.xl_peer import write_xl
-from tests.unit.host.xen.test_concurrent_toolstacks import running
-from tests.unit.host.xen.xl.test_xl_restore import CONFIG, DESTROY, SETUP, record
+from tests.doubles.xen.xl_peer import CONFIG, DESTROY, SETUP, record, write_xl
 from xenqemu.errors import HostError
 from xenqemu.formats.stream.source import Source
 from xenqemu.host.domain_state import find
@@ -89,13 +88,13 @@ def test_rivals_are_found_by_name_and_by_id(host: XenHost, store: Store, tmp_pat
     named(store, DOMID, "guest-under-test")
     another = Domain(12345, UUID, "another-under-test", "pv")
     words = ("xl", "save", "guest-under-test", "/nowhere")
-    with running(*words, program=sys.executable, folder=tmp_path) as xl:
+    with posing(*words, program=sys.executable, folder=tmp_path) as xl:
         assert host.rivals(find(host, "guest-under-test")) == [
             f"process {xl.pid} ({' '.join(words)})"
         ]
         assert host.rivals(another) == []
     words = ("xl", "destroy", "12345")
-    with running(*words, program=sys.executable, folder=tmp_path) as xl:
+    with posing(*words, program=sys.executable, folder=tmp_path) as xl:
         assert host.rivals(another) == [f"process {xl.pid} (xl destroy 12345)"]
     assert host.rivals(Domain(54321, UUID, "", "")) == []  # xenstore does not know it
 

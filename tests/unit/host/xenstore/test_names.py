@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.doubles.xenstored import running
+from tests.doubles.xen.xenstored import running
 from xenqemu.errors import HostError
 from xenqemu.host.xenstore.names import AWAY, rename
 from xenqemu.host.xenstore.store import Store

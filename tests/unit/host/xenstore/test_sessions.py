@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import socket
 import subprocess
 import threading
@@ -10,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.doubles.xenstored import PATIENCE, Connections, eventually, running
+from tests.doubles.xen.xenstored import PATIENCE, Connections, eventually, running
 from xenqemu.errors import HostTimeout, StoreError
 from xenqemu.formats.xenstore import HEADER
 from xenqemu.host.xenstore.sessions import Sessions
@@ -178,8 +180,7 @@ def test_a_connection_that_was_lost_in_a_block_is_opened_anew(tmp_path: Path) ->
         pass
     with running(path), sessions.store() as store:
         assert store is not outer
-        assert store._link is not None
-        store._link.close()
+        store.close()
         assert not store.at_rest
         use(sessions)  # a block inside this one
         assert store.at_rest
@@ -196,12 +197,17 @@ def test_bytes_that_nobody_asked_for_end_a_session(tmp_path: Path) -> None:
             eventually(lambda: not store.at_rest)
 
 
+def sockets(listing: str) -> set[str]:
+    """Return the sockets among the descriptors that ls lists."""
+    return set(re.findall(r"socket:\[\d+\]", listing))
+
+
 def test_a_program_that_is_started_does_not_inherit_it(sessions: Sessions) -> None:
-    with sessions.store() as store:
-        assert store._link is not None
-        ours = str(Path(f"/proc/self/fd/{store._link._router.connection.fileno()}").readlink())
-        listing = subprocess.run(
-            ["ls", "-l", "/proc/self/fd"], close_fds=False, capture_output=True, check=True
-        )
-    assert ours.startswith("socket:")
-    assert ours not in listing.stdout.decode()
+    ours = ["ls", "-l", f"/proc/{os.getpid()}/fd"]
+    its_own = ["ls", "-l", "/proc/self/fd"]
+    before = sockets(subprocess.run(ours, capture_output=True, check=True, text=True).stdout)
+    with sessions.store():
+        now = sockets(subprocess.run(ours, capture_output=True, check=True, text=True).stdout)
+        said = subprocess.run(its_own, close_fds=False, capture_output=True, check=True, text=True)
+    assert now - before
+    assert not sockets(said.stdout) & (now - before)

@@ -11,19 +11,22 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pyxs.connection import UnixSocketConnection
 
-from tests.doubles.xenstored import PATIENCE, Raw, eventually, running
+from tests.doubles.xen.xenstored import PATIENCE, Raw, eventually, running
 from xenqemu.errors import HostTimeout, ReplyLost, StoreError
 from xenqemu.formats.xenstore import HEADER, Op
 from xenqemu.host.party_deadlines import Deadlines
 from xenqemu.host.xenstore import store as store_module
 from xenqemu.host.xenstore.connection import Link
-from xenqemu.host.xenstore.store import Store, Transaction
+from xenqemu.host.xenstore.store import Nodes, Store, Transaction
 
 SOON = Deadlines(store_request=0.2)
 
@@ -48,7 +51,7 @@ def refused(code: str, match: str | None = None) -> object:
 # What it does.
 
 
-def test_nodes(store: Store) -> None:
+def test_nodes_are_read_written_listed_and_removed(store: Store) -> None:
     assert store.read("/a") is None
     assert store.list("/a") is None
     store.write("/a/b", "value")
@@ -85,7 +88,7 @@ def test_permissions(store: Store) -> None:
         store.permissions("/b")
 
 
-def test_a_tree(store: Store) -> None:
+def test_a_tree_has_the_values_of_all_nodes_below(store: Store) -> None:
     for path, value in {"/a/b/c": "1", "/a/b": "2", "/a/d": "", "/e": "3"}.items():
         store.write(path, value)
     expected = {"b": "2", "b/c": "1", "d": ""}
@@ -97,18 +100,29 @@ def test_a_tree(store: Store) -> None:
     assert next(iter(everything)) == "@introduceDomain"
 
 
-def test_a_tree_whose_nodes_vanish(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+@contextmanager
+def seen(path: Path, before: Callable[[Op, str, tuple[bytes, ...]], None]) -> Iterator[Nodes]:
+    """Nodes of which each request is told to `before`, and sent then."""
+    link = Link(path, PATIENCE)
+
+    def ask(op: Op, at: str, *words: bytes) -> bytes:
+        before(op, at, words)
+        return link.request(op, at.encode() + b"\0" + b"".join(words), op.name)
+
+    yield Nodes(ask)
+    link.close()
+
+
+def test_a_tree_whose_nodes_vanish(store: Store, path: Path) -> None:
     store.write("/a/b", "1")
     store.write("/a/c", "2")
-    ask = store._ask
 
-    def vanishing(op: Op, path: str, *words: bytes) -> bytes:
-        if (op, path) == (Op.READ, "/a/b"):
+    def vanish(op: Op, at: str, words: tuple[bytes, ...]) -> None:
+        if (op, at) == (Op.READ, "/a/b"):
             store.remove("/a/b")
-        return ask(op, path, *words)
 
-    monkeypatch.setattr(store, "_ask", vanishing)
-    assert store.tree("/a") == {"c": "2"}
+    with seen(path, vanish) as nodes:
+        assert nodes.tree("/a") == {"c": "2"}
 
 
 @pytest.mark.parametrize(
@@ -138,7 +152,7 @@ def test_refusals_name_their_errno(store: Store, act: Callable[[Store], None], c
     assert store.read("/still") == "alive"
 
 
-def test_domains(store: Store, path: Path) -> None:
+def test_domains_are_introduced_resumed_and_released(store: Store, path: Path) -> None:
     assert store.domain_path(7) == "/local/domain/7"
     store.introduce(7, 1044476, 1)
     store.resume(7)
@@ -156,21 +170,17 @@ def test_a_directory_longer_than_a_message(store: Store) -> None:
     assert store.atomically(lambda t: t.list("/d")) == names
 
 
-def test_a_directory_that_changes_while_it_is_listed(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_directory_that_changes_while_it_is_listed(store: Store, path: Path) -> None:
     for n in range(200):
         store.mkdir(f"/d/{n:030}")
-    ask = store._ask
     changes = iter(["one", "two"])
 
-    def changing(op: Op, path: str, *words: bytes) -> bytes:
+    def change(op: Op, at: str, words: tuple[bytes, ...]) -> None:
         if op == Op.DIRECTORY_PART and words != (b"0\0",) and (name := next(changes, None)):
             store.mkdir(f"/d/{name}")
-        return ask(op, path, *words)
 
-    monkeypatch.setattr(store, "_ask", changing)
-    assert store.list("/d") == [*(f"{n:030}" for n in range(200)), "one", "two"]
+    with seen(path, change) as nodes:
+        assert nodes.list("/d") == [*(f"{n:030}" for n in range(200)), "one", "two"]
 
 
 # Transactions.
@@ -404,20 +414,19 @@ def test_a_transaction_does_not_move_to_another_connection(tmp_path: Path) -> No
         (lambda store, stop: store.atomically(lambda t: stop()), "committing a transaction"),
     ],
 )
-def test_xenstored_stopped(
+def test_an_act_on_a_stopped_xenstored_ends_by_its_deadline(
     tmp_path: Path, act: Callable[[Store, Callable[[], None]], None], words: str
 ) -> None:
     """It neither answers nor hangs up; once it goes on, a new connection serves."""
     path = tmp_path / "socket"
-    with program(path) as process, Store(path) as store:
-        store._connected()._seconds = 0.2
-        with pytest.raises(HostTimeout, match=rf"^{words}.*: .* did not answer within 0\.2 s$"):
+    with program(path) as process, Store(path, Deadlines(store_request=1.0)) as store:
+        with pytest.raises(HostTimeout, match=rf"^{words}.*: .* did not answer within 1 s$"):
             act(store, lambda: process.send_signal(signal.SIGSTOP))
         process.send_signal(signal.SIGCONT)
         assert store.read("/b") is None
 
 
-def test_nobody_accepts(tmp_path: Path) -> None:
+def test_a_connection_that_nobody_accepts_ends_by_its_deadline(tmp_path: Path) -> None:
     path = tmp_path / "socket"
     with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as first:
         listener.bind(str(path))
@@ -546,16 +555,16 @@ def test_a_late_reply_is_never_taken_for_the_next_one(tmp_path: Path) -> None:
     def slowly(connection: socket.socket, header: bytes) -> None:
         if not first.is_set():
             first.set()
-            time.sleep(0.4)
+            time.sleep(1.2)
             connection.sendall(reply(header, b"late"))
         else:
             connection.sendall(reply(header, b"in time"))
 
-    with peer(tmp_path / "socket", slowly), Store(tmp_path / "socket", SOON) as store:
+    soon = Deadlines(store_request=1.0)
+    with peer(tmp_path / "socket", slowly), Store(tmp_path / "socket", soon) as store:
         with pytest.raises(HostTimeout):
             store.read("/a")
         time.sleep(0.3)
-        store._seconds = PATIENCE
         assert store.read("/a") == "in time"
 
 
@@ -593,8 +602,10 @@ def test_a_directory_without_end(
 
 def test_giving_up_where_even_that_is_refused(tmp_path: Path) -> None:
     """The first error is the one that is raised; the connection is dropped instead."""
+    asked: dict[socket.socket, list[int]] = {}
 
     def answer(connection: socket.socket, header: bytes) -> None:
+        asked.setdefault(connection, []).append(HEADER.unpack(header)[0])
         ended = HEADER.unpack(header)[0] == Op.TRANSACTION_END
         connection.sendall(reply(header, b"EIO\0", op=Op.ERROR) if ended else reply(header, b"1\0"))
 
@@ -602,9 +613,9 @@ def test_giving_up_where_even_that_is_refused(tmp_path: Path) -> None:
         store = Store(tmp_path / "socket")
         with pytest.raises(ZeroDivisionError):
             store.atomically(lambda change: 1 // 0)
-        assert store._link is not None
-        assert not store._link.alive
+        store.read("/a")  # over a new one
         store.close()
+    assert list(asked.values()) == [[Op.TRANSACTION_START, Op.TRANSACTION_END], [Op.READ]]
 
 
 def test_what_cannot_be_read_at_the_end_of_a_wait(tmp_path: Path) -> None:
@@ -622,16 +633,22 @@ def test_what_cannot_be_read_at_the_end_of_a_wait(tmp_path: Path) -> None:
         store.wait("/a", lambda: None, 0.1)
 
 
+def losing(connection: UnixSocketConnection) -> SimpleNamespace:
+    """Return a transport that is closed when something is sent, and loses it."""
+    sock = socket.socket(socket.AF_UNIX)
+    sock.connect(connection.path)
+    close = partial(sock.shutdown, socket.SHUT_RDWR)
+    return SimpleNamespace(
+        sock=sock, fileno=sock.fileno, recv=sock.recv, send=lambda _data: close()
+    )
+
+
 def test_a_link_that_closes_while_a_request_is_sent(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The request is lost too: an answer to it might come before the end."""
+    monkeypatch.setattr(UnixSocketConnection, "create_transport", losing)
     link = Link(path, PATIENCE)
-    connection = link._router.connection
-
-    def lose_and_close(_data: bytes) -> None:  # an answer might come before the end
-        connection.close()
-
-    monkeypatch.setattr(connection.transport, "send", lose_and_close)
     with pytest.raises(ReplyLost, match="READ: xenstored at .* hung up before its reply"):
         link.request(Op.READ, b"/a\0", "READ")
     link.close()

@@ -226,7 +226,7 @@ def test_a_thread_of_its_own_is_ended_by_the_block(path: Path) -> None:
     model = ReferenceDeviceModel(path, faults={"stop": faults.hang})
     with model, Conversation(path) as client:
         client.ask(NEGOTIATE)
-        client._socket.sendall(b'{"execute": "stop"}')
+        client.tell('{"execute": "stop"}')
         time.sleep(0.05)
     assert threading.active_count() == before
     assert not path.exists()

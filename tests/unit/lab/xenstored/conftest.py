@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.doubles.xenstored import Raw, running
+from tests.doubles.xen.xenstored import Raw, running
 
 
 @pytest.fixture

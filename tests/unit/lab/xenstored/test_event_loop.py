@@ -10,6 +10,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -18,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.doubles.xenstored import PATIENCE, Raw, eventually, running, tool
+from tests.doubles.xen.xenstored import PATIENCE, Raw, eventually, running, tool
 from xenqemu.errors import StoreError, TooBig
 from xenqemu.formats.xenstore import HEADER, Op
 from xenqemu.lab.xenstored import __main__ as program
@@ -151,7 +152,9 @@ def test_who_never_reads_its_events_is_cut_off(
     assert "cut off" in caplog.text
 
 
-def test_too_many_clients(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_beyond_the_most_is_hung_up_on(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(server_module, "CLIENTS_MAX", 2)
     with Raw(path) as one, Raw(path) as two, Raw(path) as three:
         assert one.ask(Op.MKDIR, b"/a\0") == OK
@@ -159,11 +162,36 @@ def test_too_many_clients(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert three.ended()
 
 
-def test_who_knocks_and_goes(tmp_path: Path) -> None:
+class Fickle:
+    """A listener whose first client is gone when it is to be accepted."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        self._listener = listener
+        self._first = True
+
+    def fileno(self) -> int:
+        return self._listener.fileno()
+
+    def accept(self) -> tuple[socket.socket, object]:
+        accepted = self._listener.accept()
+        if self._first:
+            self._first = False
+            accepted[0].close()
+            raise BlockingIOError
+        return accepted
+
+
+def test_a_client_that_is_gone_before_it_is_accepted_is_passed_over(tmp_path: Path) -> None:
     """The connection may be gone between the loop's being told of it and its accepting it."""
     with listening(tmp_path / "socket") as listener, closing(Server(Daemon())) as server:
-        server._accept(listener)
-        assert server._peers == []
+        thread = threading.Thread(target=server.serve, args=[Fickle(listener)])
+        thread.start()
+        with Raw(tmp_path / "socket") as gone, Raw(tmp_path / "socket") as there:
+            assert gone.ended()
+            assert there.ask(Op.MKDIR, b"/a\0") == OK
+        server.stop()
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
 
 
 def test_folder_and_socket_are_for_their_owner(path: Path) -> None:
@@ -336,14 +364,14 @@ def test_the_program_from_start_to_end(tmp_path: Path, number: signal.Signals) -
 
 
 def run_until_there(path: Path, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    """Run the program in this process; it gets its SIGTERM in its first turn."""
-    turn = Server._turn
+    """Run the program in this process; it gets its SIGTERM when it begins to serve."""
+    serve = Server.serve
 
-    def turn_and_end(server: Server, listener: socket.socket) -> bool:
+    def end_and_serve(server: Server, listener: socket.socket) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
-        return turn(server, listener)
+        serve(server, listener)
 
-    monkeypatch.setattr(Server, "_turn", turn_and_end)
+    monkeypatch.setattr(Server, "serve", end_and_serve)
     return program.main([str(path), *map(str, arguments)])
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.doubles.xenstored import Raw
+from tests.doubles.xen.xenstored import Raw
 from xenqemu.formats.xenstore import Op
 from xenqemu.lab.xenstored.client import TRANSACTIONS_MAX, WATCHES_MAX
 from xenqemu.lab.xenstored.xs_wire import Message

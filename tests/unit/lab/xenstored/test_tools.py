@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.doubles.xenstored import PATIENCE, Raw, environment, tool
+from tests.doubles.xen.xenstored import PATIENCE, Raw, environment, tool
 from xenqemu.host.xenstore.store import Store
 
 GOLDEN = Path(__file__).parents[3] / "golden" / "xenstore-running.txt"
@@ -130,7 +130,7 @@ def test_ten_thousand_nodes_in_one_directory(path: Path) -> None:
     assert said(path, "list", "/many").splitlines() == names
 
 
-def test_control(path: Path) -> None:
+def test_control_knows_help_and_shutdown_alone(path: Path) -> None:
     helped = xen_tool(path, "xenstore-control", "help")
     assert (helped.returncode, helped.stdout) == (0, "help\t\nshutdown\t<domid>\n\n")
     assert xen_tool(path, "xenstore-control", "live-update").returncode != 0

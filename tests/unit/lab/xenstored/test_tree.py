@@ -205,7 +205,9 @@ def begun(*edits: str) -> tuple[Tree, Transaction]:
         (lambda t: t.edit(Tree.remove, "/a"), lambda t: t.write("/c", b"x"), False),
     ],
 )
-def test_conflicts(inside, meanwhile, conflict) -> None:
+def test_a_transaction_conflicts_with_changes_of_what_it_touched(
+    inside, meanwhile, conflict
+) -> None:
     live, transaction = begun()
     inside(transaction)
     meanwhile(live)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.doubles.fake_host import World
+from tests.doubles.in_memory.world import World
 from xenqemu.errors import HostError, XenqemuError
 from xenqemu.formats.typed_json import plain, typed
 from xenqemu.operations.journal import steps

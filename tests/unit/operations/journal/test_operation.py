@@ -1,15 +1,14 @@
 """Undos run in reverse; what they achieve decides which error is raised, and what stays on disk."""
 
 import errno
-import math
 import os
 import time
-from contextlib import contextmanager
 
 import pytest
 
-from tests.doubles.fake_host import text
-from tests.doubles.recorded_steps import Do, Passed
+from tests.doubles.in_memory.faults import text
+from tests.doubles.in_memory.journals import ABOUT, left, working
+from tests.doubles.in_memory.recorded_steps import Do, Passed
 from xenqemu.errors import (
     Cancelled,
     HostError,
@@ -19,24 +18,14 @@ from xenqemu.errors import (
     Stranded,
 )
 from xenqemu.host.protocol import MaySuspendYet
-from xenqemu.operations.events import Event, Kind, Phase, unobserved
+from xenqemu.operations.events import Event, Kind, Phase
 from xenqemu.operations.journal.folder import Journals
-from xenqemu.operations.journal.log import About, State
+from xenqemu.operations.journal.log import State
 from xenqemu.operations.journal.operation import Operation
 from xenqemu.operations.journal.steps import Commit, Overtaken
 from xenqemu.operations.recover import recover
 
-ABOUT = About("save", 1, "sample", "uuid", "/record")
-
-
 COMMIT = Commit(Passed(), "the record is the guest now", (Do("destroy domain 1"),))
-
-
-@contextmanager
-def working(host, observe=unobserved, timeout=math.inf):
-    """An operation in its log."""
-    with Operation.begin(host, ABOUT, observe, timeout) as job:
-        yield job
 
 
 def run(host, *, error=None, commit=None):
@@ -49,10 +38,6 @@ def run(host, *, error=None, commit=None):
         with job.phase(Phase.SAVE):
             if error:
                 raise error
-
-
-def left(host):
-    return [each.about.verb for each in Journals(host.journals).found()]
 
 
 def test_nothing_is_undone_when_all_goes_well(host, acts):

@@ -5,7 +5,8 @@ from functools import partial
 
 import pytest
 
-from tests.doubles.fake_host import Guest, World
+from tests.doubles.in_memory.guest import Guest
+from tests.doubles.in_memory.world import World
 from xenqemu.errors import HostError, HypervisorError, InUse
 from xenqemu.formats.typed_json import plain, typed
 from xenqemu.host.disk import lease

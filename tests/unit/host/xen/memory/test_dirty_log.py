@@ -80,7 +80,6 @@ def test_a_log_of_fewer_pages(
 ) -> None:
     log.start()
     monkeypatch.setattr(libraries, "xc_logdirty_control", lambda *_arguments: 90)
-    del libraries._functions["xc_logdirty_control"]
     with pytest.raises(HypervisorError, match="the dirty log is of 90 pages, not 100"):
         log.take(100, final=False)
     assert libraries.mappings == {}

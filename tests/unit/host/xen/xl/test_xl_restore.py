@@ -1,56 +1,30 @@
 """Feeding `xl restore`: a peer in xl's place, a real xenstore, records of stock xl's form."""
 
 import functools
-import io
 import os
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.doubles.xen.xl_peer import write_xl
-from tests.doubles.xenstored import running
-from tests.property.strategies import CONTEXT, PARAMS, TSC, stream
+from tests.doubles.xen.xenstored import running
+from tests.doubles.xen.xl_peer import (
+    CONFIG,
+    DESTROY,
+    IMAGE,
+    SETUP,
+    record,
+    write_xl,
+)
 from xenqemu.errors import BadRecord, Cancelled, HostError, HostTimeout, Truncated, Unsupported
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream import xl as xl_format
-from xenqemu.formats.stream.libxc_records import End, StaticDataEnd
-from xenqemu.formats.stream.page_data import PageData
-from xenqemu.formats.stream.sink import Sink
 from xenqemu.formats.stream.source import Source
 from xenqemu.formats.stream.xl import XlHeader
 from xenqemu.host.party_deadlines import Deadlines
 from xenqemu.host.xen.xl.xl_restore import XlRestore
 from xenqemu.host.xenstore.store import Store
 from xenqemu.system.cancellation import Attention, attended
-
-UUID = "c52dca42-e6df-11f1-a061-0df29b9903a9"
-CONFIG = DomainConfig(
-    {
-        "c_info": {"type": "pvh", "name": "g1", "uuid": UUID},
-        "b_info": {"max_vcpus": 1, "max_memkb": 16384},
-    }
-)
-PAGES = PageData.of(range(770)), [bytes(range(256)) * 16 * 770]
-IMAGE = stream((StaticDataEnd(), PAGES, TSC, CONTEXT, PARAMS, End()))
-
-SETUP = f"""
-    assert words[0] == "restore"
-    def make(domid=5, name="g1"):
-        store("write", f"/local/domain/{{domid}}/name", name,
-              f"/local/domain/{{domid}}/vm", "/vm/{UUID}")
-    if words[0] == "restore": data = open(words[-1], "rb", buffering=0)
-    """
-DESTROY = """
-    if words[0] == "destroy":
-        store("rm", "/local/domain/" + words[1]); sys.exit(0)
-    """
-
-
-def record(header=None):
-    file = io.BytesIO()
-    xl_format.write(Sink(file), header or XlHeader.of_json(CONFIG.dump().decode()))
-    return file.getvalue() + IMAGE
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.doubles.fake_host import World, loaded
+from tests.doubles.in_memory.world import World, loaded
 from xenqemu.errors import Cancelled, HostError, HostTimeout, NotConverged, RolledBack
 from xenqemu.host.precopy import Iteration, PrecopyOptions
 from xenqemu.operations.cancel import cancel
@@ -115,13 +115,13 @@ def test_a_guest_that_never_settles_is_as_it_was(world, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("act", "phase"), [("Memory._rest", "save"), ("DeviceModel.save_state_bytes", "quiesce")]
+    ("act", "phase"), [("Memory.rest", "save"), ("DeviceModel.save_state_bytes", "quiesce")]
 )
 def test_an_error_in_the_freeze_or_after_it_says_where(world, tmp_path, monkeypatch, act, phase):
     def fails(*_arguments, **_options):
         raise HostError("no more")
 
-    monkeypatch.setattr(f"tests.doubles.fake_host.{act}", fails)
+    monkeypatch.setattr(f"tests.doubles.in_memory.parties.{act}", fails)
     told = rf"failed \({phase}\): no more; the guest is as it was"
     with pytest.raises(RolledBack, match=told):
         save(world, tmp_path / "record")

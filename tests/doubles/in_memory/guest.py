@@ -1,0 +1,62 @@
+"""A domain in memory: its pages, its devices and its state."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from tests.doubles.in_memory.records import config
+from xenqemu.formats.config.domain_config import DomainConfig
+from xenqemu.formats.stream.page_data import PAGE_SIZE
+from xenqemu.host.protocol import RunState
+
+SPECIAL = (0xFEFFC, 0xFEFFF)
+"""The special pages that `made.PARAMS` names."""
+
+
+@dataclass
+class Guest:
+    """A domain: `tick` counts on while it runs, in its memory and in its device state.
+
+    `noted` is whether somebody notes which of its pages change, `loggable` whether one can.
+    """
+
+    config: DomainConfig
+    pages: dict[int, bytes]
+    tick: int = 0
+    suspended: bool = False
+    held: bool = False
+    devices_run: bool = True
+    crashed: bool = False
+    down: bool = False
+    obeys: bool = True
+    worked: float = 0.0
+    noted: bool = False
+    loggable: bool = True
+
+    @property
+    def runs(self) -> bool:
+        stands = self.suspended or self.held or self.crashed or self.down
+        return self.devices_run and not stands
+
+    @property
+    def run_state(self) -> RunState:
+        if self.crashed:
+            return RunState.CRASHED
+        if self.down:
+            return RunState.SHUTDOWN
+        if self.suspended:
+            return RunState.SUSPENDED
+        return RunState.PAUSED if self.held else RunState.RUNNING
+
+    @classmethod
+    def running(cls, tick: int = 41, what: DomainConfig | None = None) -> Guest:
+        pages = {pfn: bytes([pfn & 0xFF]) * PAGE_SIZE for pfn in (*range(8), *SPECIAL)}
+        guest = cls(what or config(), pages, tick - 1)
+        guest.count()
+        return guest
+
+    def count(self) -> None:
+        """Go on by a tick."""
+        self.tick += 1
+        self.pages[3] = struct.pack("<Q", self.tick).ljust(PAGE_SIZE, b"\0")

@@ -1,0 +1,227 @@
+"""The parties of a host in memory: each is a view of the world's guests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Self
+
+from tests.doubles.in_memory.guest import Guest
+from tests.property import strategies as made
+from xenqemu.errors import HypervisorError, NotConverged
+from xenqemu.formats.stream import libxc
+from xenqemu.formats.stream.page_data import PAGE_SIZE, PageData
+from xenqemu.formats.stream.source import Source
+from xenqemu.host.precopy import Iteration
+from xenqemu.host.protocol import DomainInfo, Live
+
+if TYPE_CHECKING:
+    from tests.doubles.in_memory.world import World
+
+
+class Hypervisor:
+    """The view of memory and run states."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def info(self, domid: int) -> DomainInfo | None:
+        def answer() -> DomainInfo | None:
+            guest = self._world.guests.get(domid)
+            if guest is None:
+                return None
+            uuid, vcpus = guest.config.uuid, guest.config.max_vcpus
+            guest.worked += 0.25 * guest.runs
+            memory = len(guest.pages) * PAGE_SIZE
+            return DomainInfo(domid, uuid, guest.run_state, memory, vcpus, guest.worked)
+
+        return self._world.call("hypervisor.info", answer)
+
+    def suspend(self, domid: int) -> None:
+        self._set("suspend", domid, suspended=True)
+
+    def settle(self, domid: int) -> None:
+        self._set("settle", domid)
+
+    def resume(self, domid: int) -> None:
+        self._set("resume", domid, suspended=False)
+
+    def pause(self, domid: int) -> None:
+        self._set("pause", domid, held=True)
+
+    def unpause(self, domid: int) -> None:
+        self._set("unpause", domid, held=False)
+
+    def destroy(self, domid: int) -> None:
+        self._world.call("hypervisor.destroy", lambda: self._world.guests.pop(domid, None))
+
+    def memory(self, domid: int) -> Memory:
+        return self._world.call(
+            "hypervisor.memory", lambda: Memory(self._world, self._world.guests[domid])
+        )
+
+    def stop_dirty_log(self, domid: int) -> None:
+        self._set("stop_dirty_log", domid, noted=False)
+
+    def _set(self, act: str, domid: int, **state: bool) -> None:
+        def change() -> None:
+            if domid not in self._world.guests:
+                raise HypervisorError(f"there is no domain {domid}")
+            vars(self._world.guests[domid]).update(state)
+
+        self._world.call(f"hypervisor.{act}", change)
+
+
+class Memory:
+    """The view of one guest's pages, written as Xen's own records are."""
+
+    def __init__(self, world: World, guest: Guest) -> None:
+        self._world = world
+        self._guest = guest
+
+    def room(self) -> int:
+        return self._world.call("memory.room", lambda: len(self._guest.pages) * 2 * PAGE_SIZE)
+
+    def save(self, out, progress) -> None:
+        self._world.call("memory.save", lambda: self._save(out, progress))
+
+    def load(self, source: Source, progress) -> None:
+        self._world.call("memory.load", lambda: self._load(source, progress))
+
+    def loggable(self) -> bool:
+        return self._world.call("memory.loggable", lambda: self._guest.loggable)
+
+    def save_live(self, out, progress, live: Live) -> None:
+        """Write the guest in two iterations, in which it ticks on; then suspend it, or give up."""
+        self._world.call("memory.save_live", lambda: setattr(self._guest, "noted", True))
+        writer = self._begun(out)
+        for number in (1, 2):
+            self._write(writer, sorted(self._guest.pages), progress)
+            self._guest.count()
+            live.report(Iteration(number, 10, 40960, 0.5, 1))
+        if live.precopy.give_up:
+            raise NotConverged("it never settles")
+        live.suspend()
+        self._world.call("memory.rest", lambda: self.rest(writer, progress))
+        live.report(Iteration(3, 1, 4096, 0.1))
+        self._world.call("memory.stop", lambda: setattr(self._guest, "noted", False))
+
+    def _save(self, out, progress) -> None:
+        writer = self._begun(out)
+        self._require_still()
+        self._write(writer, sorted(self._guest.pages), progress)
+        self._end(writer)
+
+    def rest(self, writer: libxc.Writer, progress) -> None:
+        """Write what has changed since, of a guest that stands still."""
+        self._require_still()
+        self._write(writer, [3], progress)
+        self._end(writer)
+
+    def _require_still(self) -> None:
+        if not self._guest.suspended or self._guest.devices_run:
+            self._world.broken.append("memory saved while it may change")
+
+    def _begun(self, out) -> libxc.Writer:
+        writer = libxc.Writer(out, made.DOMAIN)
+        made.put(writer, (made.CPUID, made.MSRS, libxc.StaticDataEnd()))
+        return writer
+
+    def _write(self, writer: libxc.Writer, pfns: list[int], progress) -> None:
+        for done in range(0, len(pfns), 5):
+            batch = pfns[done : done + 5]
+            writer.pages(PageData.of(batch), [self._guest.pages[pfn] for pfn in batch])
+            progress((done + len(batch)) * PAGE_SIZE, len(pfns) * PAGE_SIZE)
+
+    def _end(self, writer: libxc.Writer) -> None:
+        made.put(writer, (made.TSC, made.CONTEXT, made.PARAMS, libxc.End()))
+
+    def _load(self, source: Source, progress) -> None:
+        def take(pages: PageData, source: Source) -> None:
+            for run in pages.runs():
+                for pfn in range(run.pfn, run.pfn + run.pages * run.has_data):
+                    self._guest.pages[pfn] = source.exact(PAGE_SIZE, "a page")
+            progress(len(self._guest.pages) * PAGE_SIZE, 0)
+
+        for _ in libxc.read(source, take):
+            pass
+
+
+class DeviceModel:
+    """The view of a guest's devices: a connection, one at a time."""
+
+    def __init__(self, world: World, domid: int) -> None:
+        self._world = world
+        self._domid = domid
+        self._open = False
+
+    def __enter__(self) -> Self:
+        def connect() -> None:
+            if self._world.clients:
+                self._world.broken.append("two clients at one device model")
+
+        self._world.call("device_model.connect", connect)
+        self._open = True
+        self._world.clients += 1
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._open = False
+        self._world.clients -= 1
+
+    def status(self) -> str:
+        return self._ask("status", lambda: "running" if self._guest.devices_run else "paused")
+
+    def blockers(self) -> list[str]:
+        return self._ask("blockers", lambda: list(self._world.blockers))
+
+    def stop(self) -> None:
+        self._ask("stop", lambda: setattr(self._guest, "devices_run", False))
+
+    def cont(self) -> None:
+        self._ask("cont", lambda: setattr(self._guest, "devices_run", True))
+
+    def announce(self) -> None:
+        self._ask("announce", lambda: None)
+
+    def save_state_bytes(self, *, live: bool) -> bytes:
+        if live != self._world.sends:
+            self._world.broken.append(f"saved with live={live} a guest that does otherwise")
+        return self._ask("save", lambda: self._world.device_state(self._guest.tick))
+
+    @property
+    def _guest(self) -> Guest:
+        return self._world.guests[self._domid]
+
+    def _ask(self, command: str, answer: Callable[[], object]) -> object:
+        if not self._open:
+            self._world.broken.append(f"{command} without a connection")
+        return self._world.call(f"device_model.{command}", answer)
+
+
+class Store:
+    """The view of names."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def __enter__(self) -> Self:
+        self._world.call("store.connect", lambda: None)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def read(self, path: str) -> str | None:
+        def answer() -> str | None:
+            *_, domid, node = path.split("/")
+            guest = self._world.guests.get(int(domid))
+            if guest is None:
+                return None
+            what = guest.config
+            return {"name": what.name, "vm": f"/vm/{what.uuid}", "type": what.type}.get(node)
+
+        return self._world.call("store.read", answer)
+
+    def list(self, path: str) -> list[str]:
+        assert path == "/local/domain"
+        return self._world.call("store.list", lambda: ["0", *map(str, self._world.guests)])

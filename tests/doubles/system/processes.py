@@ -1,0 +1,48 @@
+"""Processes beside the one under test: ended for certain, or under the words of another program."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from xenqemu.system.process import Process
+
+
+@contextmanager
+def running(*command: str, name: str | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """A child of ours, ended for sure after the block."""
+    child = subprocess.Popen(command, executable=name, stdout=subprocess.PIPE)
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.wait()
+        child.stdout.close()
+
+
+def has_ended(pid: int) -> bool:
+    """Tell whether a child is gone or a zombie."""
+    return Process.of(pid) is None
+
+
+def wait_ended(pid: int) -> None:
+    deadline = time.monotonic() + 20
+    while not has_ended(pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@contextmanager
+def posing(*words, program, folder):
+    """Run Python under the words of another program: its script is the one named words[1]."""
+    (folder / words[1]).write_text("import time\nprint('here', flush=True)\ntime.sleep(60)\n")
+    child = subprocess.Popen(words, executable=program, cwd=folder, stdout=subprocess.PIPE)
+    try:
+        assert child.stdout.readline() == b"here\n"
+        yield child
+    finally:
+        child.kill()
+        child.wait()
+        child.stdout.close()

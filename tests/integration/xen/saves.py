@@ -1,0 +1,47 @@
+"""How guests are saved and restored by us and by stock xl, and what has to hold after each way."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+from tests.integration.moments import DIE
+from tests.integration.xen.bed import Bed
+from tests.integration.xen.hosts import FILE, HELPER, XENQEMU, at, begin, goes_on
+
+WAYS = {
+    "ours to xl": (f"{XENQEMU} save {{}} {FILE}", f"xl restore {FILE}"),
+    "xl to ours": (f"xl save {{}} {FILE}", f"{XENQEMU} restore {FILE}"),
+    "ours to ours": (f"{XENQEMU} save {{}} {FILE}", f"{XENQEMU} restore {FILE}"),
+    "our helper in xl to xl": (f"{HELPER} xl save {{}} {FILE}", f"xl restore {FILE}"),
+}
+
+
+def goes_every_way(bed: Bed, name: str) -> None:
+    """Save and restore a guest in each of the `WAYS`; it goes on after each."""
+    begin(bed, name)
+    sizes = {}
+    for way, (save, restore) in WAYS.items():
+        bed.must(save.format(name), timeout=180)
+        assert bed.run(f"xl domid {name}").rc == 1
+        before = bed.ticks(name)
+        if way in ("ours to xl", "our helper in xl to xl"):
+            bed.must(f"verify-stream-v2 -f xl -i {FILE}", timeout=120)
+        sizes[way] = int(bed.must(f"stat -c %s {FILE}"))
+        bed.must(restore, timeout=180)
+        goes_on(bed, name, before)
+    assert bed.must(f"stat -c %a {FILE}") in {"600\n", "644\n"}
+    sys.stdout.write(
+        f"{name}: the save file is {sizes['ours to xl'] / sizes['xl to ours']:.2f} of xl's\n"
+    )
+
+
+def is_killed_and_recovered(bed: Bed, moment: str) -> None:
+    """Kill a save at a moment before its point of no return; `recover` has the guest run on."""
+    before = bed.ticks("pvh")
+    assert at(bed, moment, DIE, "save", "pvh", FILE).rc == -9
+    told = bed.must(f"{XENQEMU} recover pvh", timeout=120)
+    assert re.search(r"the save of domain \d+ \(pvh\) to \S+, interrupted in its \w+, is", told)
+    assert "taken back" in told, told
+    goes_on(bed, "pvh", before)
+    assert bed.must("ls -A /tmp; ls -A /run/xenqemu") == "lock\n"
