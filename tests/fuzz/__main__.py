@@ -3,8 +3,10 @@
 Prints each kind of failure once, with the command that gives it again, then a line a target.
 Exits with 1 if anything failed.
 
-Why the engine is our own: others were given the same samples and mutators, 30 s a fault, one
-process, and found less.  Seconds until a planted fault was found, a run each; "-": not found::
+Why the engine is our own: others, given the same samples and mutators, found no more in the same
+time, 30 s a fault, one process.  That is weak evidence: few runs, on a busy machine, with mutators
+made for ours, and hypothesis without its coverage.  Seconds until a planted fault was found, a run
+each; "-": not found::
 
     fault (target)                                 ours            hypothesis      atheris
     errno above an int (save-helper)               0.5  0.1  0.2   1.2  17.6  1.7  10.6  0.4  5.1

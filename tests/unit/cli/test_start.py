@@ -71,6 +71,7 @@ def test_the_package_alone_loads_nothing() -> None:
 def test_only_the_chosen_command_is_made() -> None:
     top = parser()
     top.parse_args(["status", "guest"])
-    verbs = next(action.choices for action in top._actions if action.dest == argparse.SUPPRESS)
+    actions = top._actions  # noqa: SLF001  argparse tells it in no other way
+    verbs = next(action.choices for action in actions if action.dest == argparse.SUPPRESS)
     made = [name for name, verb in verbs.items() if "prog" in vars(verb)]
     assert (made, len(verbs)) == (["status"], 13)

@@ -37,17 +37,17 @@ class Wire:
     def __init__(
         self, incoming: IO[bytes], outgoing: IO[bytes], ready: Ready = descriptors.ready
     ) -> None:
-        self._incoming = incoming
-        self._outgoing = outgoing
+        self.incoming = incoming
+        self.outgoing = outgoing
         self._ready = ready
 
     def fileno(self) -> int:
         """Return what is read from, for a poll."""
-        return self._incoming.fileno()
+        return self.incoming.fileno()
 
     def read(self, size: int, deadline: Deadline) -> bytes:
         """Return up to `size` bytes, b"" once there will be no more; raise `HostTimeout`."""
-        fd = self._incoming.fileno()
+        fd = self.incoming.fileno()
         self._await(fd, select.POLLIN, deadline, "nothing came from the other host")
         try:
             return os.read(fd, size)
@@ -59,9 +59,9 @@ class Wire:
 
         Raises `BrokenPipeError` once nobody reads any more, or we have hung up.
         """
-        if self._outgoing.closed:
+        if self.outgoing.closed:
             raise BrokenPipeError(errno.EPIPE, "hung up already")
-        fd = self._outgoing.fileno()
+        fd = self.outgoing.fileno()
         self._await(fd, select.POLLOUT, deadline, "the other host takes no more")
         try:
             return os.writev(fd, buffers)
@@ -70,7 +70,7 @@ class Wire:
 
     def hang_up(self) -> None:
         """Let the other host find the end of what we say; may be repeated."""
-        self._outgoing.close()
+        self.outgoing.close()
 
     def _await(self, fd: int, event: int, deadline: Deadline, trouble: str) -> None:
         if not patiently(partial(self._ready, {fd: event}), deadline.left):

@@ -168,8 +168,8 @@ def test_go_cannot_be_told_to_one_that_died(receiver):
     with receiver_by(receiver([BANNER, READY], "exit"), deadlines=PATIENT) as peer:
         follow(peer, [BANNER, READY])
         gone = select.poll()
-        gone.register(peer.wire._outgoing, 0)
-        assert gone.poll(30_000) == [(peer.wire._outgoing.fileno(), select.POLLERR)]
+        gone.register(peer.wire.outgoing, 0)
+        assert gone.poll(30_000) == [(peer.wire.outgoing.fileno(), select.POLLERR)]
         words = "telling it the GO message: the other host hung up; .*no space"
         with pytest.raises(HostError, match=words):
             peer.say(GO)

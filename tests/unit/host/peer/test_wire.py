@@ -71,7 +71,7 @@ def test_silence_has_a_deadline(ends):
 
 def test_a_full_pipe_has_a_deadline(ends):
     wire, theirs = ends
-    os.set_blocking(wire._outgoing.fileno(), False)
+    os.set_blocking(wire.outgoing.fileno(), False)
     with pytest.raises(HostTimeout, match="the other host takes no more"):
         while True:
             wire.writev([bytes(1 << 16)], Deadline.after(SOON))
@@ -123,7 +123,7 @@ def test_what_is_said_aside_is_heard_while_waiting(ends):
 
     script = "printf aside >&2; read word; exec 2>&-; sleep 60"
     with started("it", ["sh", "-c", script], given=PIPE, errors=hear) as talker:
-        listening = Wire(wire._incoming, wire._outgoing, talker.ready)
+        listening = Wire(wire.incoming, wire.outgoing, talker.ready)
         while not heard:
             with pytest.raises(HostTimeout):
                 listening.read(3, Deadline.after(SOON))
