@@ -61,7 +61,7 @@ def main() -> None:
 
 @contextmanager
 def hosts(folder: Path) -> Iterator[tuple[Lab, Lab]]:
-    """Give two lab hosts that are up."""
+    """Yield two lab hosts that are up."""
     one, two = Lab(folder / "1"), Lab(folder / "2")
     try:
         one.up()

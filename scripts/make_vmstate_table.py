@@ -259,7 +259,7 @@ class Table:
         return items
 
     def matters(self, item: Any) -> bool:
-        """Tell whether a pattern needs the item: the name of a structure only for subsections."""
+        """Return whether a pattern needs the item: the name of a structure only for subsections."""
         return not isinstance(item, str) or item[0] == "@" or bool(self.subsections.get(item))
 
 

@@ -70,8 +70,8 @@ xenqemu/formats/device_state/section_search.py
 
 a receiver that gave up is believed to have started the guest
 xenqemu/formats/migration/handshake.py | tests/unit/formats/migration/test_handshake.py
--    State.GIVEN_UP: {Message.FAILED: State.FAILED},
-+    State.GIVEN_UP: {Message.STARTED: State.MOVED, Message.FAILED: State.FAILED},
+-    HandshakeState.GIVEN_UP: {Message.FAILED: HandshakeState.FAILED},
++    HandshakeState.GIVEN_UP: {Message.STARTED: HandshakeState.MOVED, Message.FAILED: HandshakeState.FAILED},
 
 a deadline of nan seconds is taken, and never passes
 xenqemu/settings/toml_values.py | tests/unit/settings/test_toml_values.py
@@ -101,13 +101,13 @@ xenqemu/system/child.py | tests/unit/system/test_child.py
 
 a change of xenstore that is given up is committed
 xenqemu/host/xenstore/store.py | tests/unit/host/xenstore/test_store.py
--            link.take_back(Op.TRANSACTION_END, b"F\0", "giving up a transaction", tx_id)
-+            link.take_back(Op.TRANSACTION_END, b"T\0", "giving up a transaction", tx_id)
+-            link.withdraw(Op.TRANSACTION_END, b"F\0", "giving up a transaction", tx_id)
++            link.withdraw(Op.TRANSACTION_END, b"T\0", "giving up a transaction", tx_id)
 
 a host that came up anew takes the disk of a guest that may have moved
 xenqemu/host/disk/lease.py | tests/unit/host/disk/test_lease.py
--    if lease.heir and (lease.holder.boot != who.boot or lease.heir.vm != who.vm):
-+    if lease.heir and (lease.holder.boot != who.boot and lease.heir.vm != who.vm):
+-    if lease.next_owner and (lease.owner.boot != who.boot or lease.next_owner.vm != who.vm):
++    if lease.next_owner and (lease.owner.boot != who.boot and lease.next_owner.vm != who.vm):
 
 what a killed process wrote of a line runs into the next one of its journal
 xenqemu/operations/journal/log.py | tests/unit/operations/journal/test_folder.py
@@ -323,7 +323,7 @@ def _finder(pristine: Path, mutation: Mutation, words: Sequence[str], whole: boo
 
 @contextmanager
 def _copied(pristine: Path) -> Iterator[Path]:
-    """Give a copy of the tree; what was started in it ends with the block."""
+    """Yield a copy of the tree; what was started in it ends with the block."""
     tree = pristine.with_name("tree")
     shutil.copytree(pristine, tree, symlinks=True)
     try:

@@ -65,7 +65,7 @@ def open_host(
 
 
 def is_dom0() -> bool:
-    """Tell whether this machine is the control domain of a Xen host."""
+    """Return whether this machine is the control domain of a Xen host."""
     try:
         return "control_d" in CAPABILITIES.read_text()
     except OSError:

@@ -24,7 +24,7 @@ from typing import NoReturn
 from xenqemu.errors import HostTimeout, HypervisorError, ReplyLost, XenqemuError
 from xenqemu.formats.helper import messages
 from xenqemu.formats.helper.dialects import DEBUG, LIVE, SAVE, Call, Dialect, parse_arguments
-from xenqemu.formats.helper.messages import ANSWER, ERROR, INFO, NO_ERRNO, Message
+from xenqemu.formats.helper.messages import ANSWER, ERROR, INFO, NO_ERRNO, HelperMessage
 from xenqemu.formats.stream.libxc_records import PAGE_SIZE
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.host.precopy import PrecopyOptions
@@ -57,7 +57,7 @@ class Parent:
         self._answers = answers
         self._output = output
 
-    def tell(self, message: Message) -> None:
+    def tell(self, message: HelperMessage) -> None:
         """Say something; raise `ReplyLost` if nobody is there to hear it."""
         data = self._dialect.pack(message)
         try:
@@ -66,7 +66,7 @@ class Parent:
         except BrokenPipeError as error:
             raise ReplyLost("libxl has gone") from error
 
-    def ask(self, message: Message) -> int:
+    def ask(self, message: HelperMessage) -> int:
         """Say something and return the answer; raise `ReplyLost` or `HostTimeout` if none comes."""
         self.tell(message)
         answer = b""
@@ -169,7 +169,7 @@ def _serve(call: Call, version: Version, words: Sequence[str], parent: Parent) -
 
 
 def _is_plain(call: Call) -> bool:
-    """Tell whether one image is to be written, and nothing compared with it."""
+    """Return whether one image is to be written, and nothing compared with it."""
     return call.mode == SAVE and not call.checkpointed and not call.values["flags"] & DEBUG
 
 

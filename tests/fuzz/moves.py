@@ -23,7 +23,7 @@ from xenqemu.formats.config import xl_tables
 from xenqemu.formats.migration.cpu_features import lacking
 from xenqemu.formats.migration.handshake import WORDS as SAID
 from xenqemu.formats.migration.handshake import Handshake, Message, Role
-from xenqemu.formats.migration.preflight_messages import Answer, Question
+from xenqemu.formats.migration.preflight_messages import PreflightAnswer, PreflightQuestion
 from xenqemu.formats.migration.stream_chunks import SIZE as CHUNK_SIZE
 from xenqemu.formats.migration.stream_chunks import Gathered
 from xenqemu.formats.migration.wrapping import BLOCK, DIGEST, ZSTD, Unwrapper
@@ -143,14 +143,14 @@ def gathered(data: bytes) -> None:
 
 
 def asked(data: bytes) -> None:
-    question = Question.parse(data)
-    assert certain(Question.parse, question.dump()) == question
+    question = PreflightQuestion.parse(data)
+    assert certain(PreflightQuestion.parse, question.dump()) == question
     assert len([*lacking(question.cpuid, ())]) < 32 * 32
 
 
 def answered(data: bytes) -> None:
-    answer = Answer.parse(data)
-    assert certain(Answer.parse, answer.dump()) == answer
+    answer = PreflightAnswer.parse(data)
+    assert certain(PreflightAnswer.parse, answer.dump()) == answer
 
 
 def _pairs(kind: type) -> tuple[bytes, ...]:
@@ -188,8 +188,10 @@ MOVES = (
     Target("handshake", sayings, (SAYINGS.changed, _ANY), heard, (ProtocolError,)),
     Target("wrapping", wrapped, (BLOCKS.changed, BLOCKS.changed, _ANY), unwrapped),
     Target("streams", spread, (CHUNKS.changed, _ANY), gathered),
-    Target("question", lambda: _pairs(Question), (json_changed, json_changed, _ANY), asked),
-    Target("answer", lambda: _pairs(Answer), (json_changed, json_changed, _ANY), answered),
+    Target(
+        "question", lambda: _pairs(PreflightQuestion), (json_changed, json_changed, _ANY), asked
+    ),
+    Target("answer", lambda: _pairs(PreflightAnswer), (json_changed, json_changed, _ANY), answered),
     Target(
         "xl-tables", lambda: (INFO.encode(), LIST.encode()), (TABLES.changed, _ANY), tables_read
     ),

@@ -99,7 +99,7 @@ class Admitted(HostError):
 
 
 class Doors:
-    """The hosts that a record may come to: each Xen, and the lab; they go no further."""
+    """The hosts that a record may come to: each Xen, and the lab; they go no extra."""
 
     kind = "none"
     deadlines = Deadlines()
@@ -121,7 +121,7 @@ def _devices(_program: str) -> set[str]:
 
 
 def _checks(needs: Needs) -> Iterator[Callable[[], None]]:
-    """Give what each host asks of a guest; how much room there is is made up."""
+    """Yield what each host asks of a guest; how much room there is is made up."""
     config, xen, lab = needs.config, xen_admission, lab_admission
     yield from (partial(xen.check, needs, version) for version in XENS)
     yield from (partial(check, config) for check in (xen.check_disks, xen.check_bridges))
@@ -129,7 +129,7 @@ def _checks(needs: Needs) -> Iterator[Callable[[], None]]:
     yield partial(xen.check_cpu, needs, ())
     yield partial(xen.check_devices, config, XENS[-1])
     yield from (partial(check, config) for check in (lab.check, lab.check_devices))
-    yield partial(lab.check_room, config, Path(IN_MEMORY))
+    yield partial(lab.check_free_space, config, Path(IN_MEMORY))
 
 
 def restored(data: bytes) -> None:

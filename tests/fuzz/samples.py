@@ -19,7 +19,7 @@ from tests.property import strategies as made
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.device_state import device_stream
 from xenqemu.formats.stream import libxc, libxl, page_data, xl
-from xenqemu.formats.stream.detect import Kind, Trailing, Walk
+from xenqemu.formats.stream.detect import Layer, Trailing, Walk
 from xenqemu.formats.stream.framing import write_record
 from xenqemu.formats.stream.page_data import XALLOC, PageData
 from xenqemu.formats.stream.sink import Sink
@@ -158,13 +158,13 @@ def big_records() -> tuple[bytes, ...]:
 def libxl_streams() -> tuple[bytes, ...]:
     """The libxl streams of all records."""
     whole = tuple(data[len(_header(data)) :] for data in save_files())
-    return (*whole, *(data for data in records() if data.startswith(Kind.LIBXL.value)))
+    return (*whole, *(data for data in records() if data.startswith(Layer.LIBXL.value)))
 
 
 @cache
 def libxc_images() -> tuple[bytes, ...]:
     """The libxc images of all records, with what follows them there."""
-    return tuple(data[data.index(Kind.LIBXC.value) :] for data in records())
+    return tuple(data[data.index(Layer.LIBXC.value) :] for data in records())
 
 
 def _header(data: bytes) -> bytes:

@@ -15,7 +15,7 @@ from tests.property.strategies import Dribble, outcome
 from xenqemu.errors import FormatError
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.config.libxl_json import check, dumped, loaded
-from xenqemu.formats.config.xl_cfg import GuestConfig, Settings, parse_disk, parse_nic
+from xenqemu.formats.config.xl_cfg import GuestConfig, XlCfgSettings, parse_disk, parse_nic
 from xenqemu.formats.device_state import device_stream
 from xenqemu.formats.helper.dialects import DIALECTS, parse_arguments
 from xenqemu.formats.stream import framing, hvm_context, libxc, libxl, page_data, value, xl
@@ -137,7 +137,7 @@ def config_read(data: bytes) -> None:
 
 
 def settings_read(data: bytes) -> None:
-    settings = Settings(data)
+    settings = XlCfgSettings(data)
     settings.plain()
     assert settings.unasked() == settings.plain()
 

@@ -18,8 +18,8 @@ from xenqemu.formats.helper.messages import (
     LENGTH,
     NUMBER,
     Complete,
+    HelperMessage,
     Log,
-    Message,
     Progress,
     Suspend,
     SwitchQemuLogdirty,
@@ -47,7 +47,7 @@ def _said(dialect: Dialect) -> bytes:
     return b"".join(dialect.pack(_message(cls)) for cls in dialect.messages)
 
 
-def _message(cls: type[Message]) -> Message:
+def _message(cls: type[HelperMessage]) -> HelperMessage:
     """Return a message whose numbers are that of an error's level, its strings a few words."""
     return cls(*("xc: error" if letter == "s" else ERROR for letter in cls.LAYOUT))
 
@@ -81,11 +81,11 @@ def requests() -> tuple[bytes, ...]:
         (Op.UNWATCH, b"/local\0token\0"),
     ]
     inside = [
-        xs_wire.Message(Op.TRANSACTION_START, 0, 0, b"\0"),
-        xs_wire.Message(Op.WRITE, 1, 1, b"a\0b"),
-        xs_wire.Message(Op.TRANSACTION_END, 2, 1, b"T\0"),
+        xs_wire.Packet(Op.TRANSACTION_START, 0, 0, b"\0"),
+        xs_wire.Packet(Op.WRITE, 1, 1, b"a\0b"),
+        xs_wire.Packet(Op.TRANSACTION_END, 2, 1, b"T\0"),
     ]
-    numbered = (xs_wire.Message(op, at, 0, said) for at, (op, said) in enumerate(plain))
+    numbered = (xs_wire.Packet(op, at, 0, said) for at, (op, said) in enumerate(plain))
     return _packed(numbered), _packed(inside)
 
 
@@ -108,11 +108,11 @@ def replies() -> tuple[bytes, ...]:
         (Op.READ, 0, b"hvm"),
     ]
     return (
-        _packed(xs_wire.Message(op, at, tx, said) for at, (op, tx, said) in enumerate(answers, 1)),
+        _packed(xs_wire.Packet(op, at, tx, said) for at, (op, tx, said) in enumerate(answers, 1)),
     )
 
 
-def _packed(messages: Iterable[xs_wire.Message]) -> bytes:
+def _packed(messages: Iterable[xs_wire.Packet]) -> bytes:
     return b"".join(message.pack() for message in messages)
 
 

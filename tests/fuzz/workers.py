@@ -42,7 +42,7 @@ class Work:
     failures: list[Failure] = field(default_factory=list)
 
     def take(self) -> range:
-        """Give a batch away."""
+        """Return a batch away."""
         size = int(BATCH_SECONDS * self.inputs / self.seconds) if self.inputs else FIRST_BATCH
         size = max(1, min(size, MOST_IN_BATCH))
         batch, self.seeds = self.seeds[:size], self.seeds[size:]

@@ -77,7 +77,7 @@ def outcome(read, data):
 
 
 def put(writer, steps):
-    """Write each step with a `libxc.Writer`: a value, or (PageData, buffers)."""
+    """Write each step with a `libxc.ImageWriter`: a value, or (PageData, buffers)."""
     for step in steps:
         if isinstance(step, tuple):
             writer.pages(*step)
@@ -88,7 +88,7 @@ def put(writer, steps):
 def image(steps=HVM_STEPS, domain=DOMAIN, version=3) -> bytes:
     """Return a bare libxc image."""
     out = io.BytesIO()
-    put(libxc.Writer(Sink(out), domain, version), steps)
+    put(libxc.ImageWriter(Sink(out), domain, version), steps)
     return out.getvalue()
 
 
@@ -96,9 +96,9 @@ def stream(steps=HVM_STEPS, after=DEVICES, *, domain=DOMAIN) -> bytes:
     """Return a libxl stream that is not checkpointed."""
     out = io.BytesIO()
     sink = Sink(out)
-    writer = libxl.Writer(sink)
+    writer = libxl.StreamWriter(sink)
     writer.write(libxl.LibxcContext())
-    put(libxc.Writer(sink, domain), steps)
+    put(libxc.ImageWriter(sink, domain), steps)
     writer.image_written()
     for value in after:
         writer.write(value)
@@ -116,9 +116,9 @@ def checkpointed(count, *, colo=False) -> bytes:
     """Return a libxl stream of `count` checkpoints."""
     out = io.BytesIO()
     sink = Sink(out)
-    writer = libxl.Writer(sink)
+    writer = libxl.StreamWriter(sink)
     writer.write(libxl.LibxcContext())
-    pages = libxc.Writer(sink, DOMAIN)
+    pages = libxc.ImageWriter(sink, DOMAIN)
     put(pages, [libxc.StaticDataEnd()])
     for number in range(count):
         if colo and number:

@@ -104,7 +104,7 @@ def level(folder: str, name: str) -> int | None:
 
 
 def homeless(file: str) -> bool:
-    """Tell whether a module is in no room of a folder that has floors."""
+    """Return whether a module is in no room of a folder that has floors."""
     folder, _, room = file.removesuffix(".py").rpartition("/")
     above = bool(folder) and homeless(folder)
     its_own = folder and room == "__init__"
@@ -165,7 +165,7 @@ def test_every_rule_has_something_to_rule(pattern, modules, allowed):
 
 
 def late(source: str) -> bool:
-    """Tell whether a module imports anything of its own accord only when it is called."""
+    """Return whether a module imports anything of its own accord only when it is called."""
     functions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
     inside = [
         each
@@ -268,7 +268,7 @@ def test_violation_is_found_and_named(file, source, name, what):
         ("host/xenstore/connection.py", "from pyxs.client import Client"),
         ("host/xen/xen_host.py", "from xenqemu.host.xen.hypervisor import XenHypervisor"),
         ("host/xen/__init__.py", "import json"),
-        ("operations/save.py", "import os\nfrom xenqemu.system.staged_file import staged"),
+        ("operations/save.py", "import os\nfrom xenqemu.system.staged_file import draft_for"),
         ("cli/lab_command.py", "from xenqemu.lab.lab_host import Lab\nimport argparse"),
         ("__main__.py", "from xenqemu.cli.main import main"),
     ],

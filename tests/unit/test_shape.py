@@ -15,8 +15,11 @@ FROM_A_TEST = re.compile(
 TOGETHER = {
     "test_floors.py": "the rooms of the package",
     "test_shape.py": "the rooms of the tests",
+    "cli/test_all_domains.py": "save-all and restore-all",
     "cli/test_commands.py": "verify and inspect as programs",
+    "cli/test_migration.py": "migrate and migrate-receive",
     "cli/test_start.py": "what each command loads",
+    "host/xen/test_connections_of_a_save.py": "what a save opens to xenstored and to QEMU",
     "host/xen/memory/test_hvm_memory_live.py": "the writer and the log of changed pages",
     "lab/xenstored/test_pyxs.py": "the daemon as pyxs sees it",
     "lab/xenstored/test_requests.py": "all requests, byte for byte",

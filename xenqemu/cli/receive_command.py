@@ -1,6 +1,6 @@
 """`xenqemu migrate-receive [-e] [-p]`, at the other end of `migrate`, ours or xl's.
 
-Or one further stream to it, which has the same token.
+Or one extra stream to it, which has the same token.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from xenqemu.cli.arguments import ends, number
 from xenqemu.cli.option_arguments import add_options, options_of
 from xenqemu.errors import UsageError
 from xenqemu.formats.migration import wrapping
-from xenqemu.formats.migration.preflight_messages import MAX_JSON, Question
+from xenqemu.formats.migration.preflight_messages import MAX_JSON, PreflightQuestion
 from xenqemu.formats.migration.stream_chunks import MOST, READY
 from xenqemu.host.peer.peer import sender_at_standard_streams
-from xenqemu.host.peer.rendezvous import DIGITS, Meeting, joined, meeting
+from xenqemu.host.peer.rendezvous import DIGITS, Rendezvous, joined, rendezvous
 from xenqemu.host.protocol import Host
 from xenqemu.operations.options import ReceiveOptions
 from xenqemu.operations.preflight import answer
@@ -65,7 +65,7 @@ def run(chosen: argparse.Namespace) -> None:
         raise UsageError("--token goes with --streams or --stream, and only with them")
     with open_host(chosen.host, settings=read_settings(chosen.conf)) as host:
         if chosen.preflight:
-            question = Question.parse(sys.stdin.buffer.read(MAX_JSON + 1))
+            question = PreflightQuestion.parse(sys.stdin.buffer.read(MAX_JSON + 1))
             sys.stdout.write(answer(host, question).dump().decode())
         elif chosen.stream:
             with joined(host.journals, chosen.token, chosen.stream, host.deadlines):
@@ -79,14 +79,14 @@ def _receive(host: Host, chosen: argparse.Namespace) -> None:
     options = options_of(chosen, ReceiveOptions)
     _outlive_the_command()
     with _met(chosen, host) as streams, sender_at_standard_streams(host.deadlines) as peer:
-        domid = receive(host, peer, options, features=chosen.features, meeting=streams)
+        domid = receive(host, peer, options, features=chosen.features, rendezvous=streams)
     show.aside(f"received domain {domid}")
 
 
-def _met(chosen: argparse.Namespace, host: Host) -> AbstractContextManager[Meeting | None]:
+def _met(chosen: argparse.Namespace, host: Host) -> AbstractContextManager[Rendezvous | None]:
     """Return where all streams of the record meet, if it comes by several."""
     if chosen.streams:
-        return meeting(host.journals, chosen.token, chosen.streams, host.deadlines)
+        return rendezvous(host.journals, chosen.token, chosen.streams, host.deadlines)
     return nullcontext()
 
 

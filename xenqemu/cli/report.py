@@ -10,7 +10,7 @@ from xenqemu.cli.show import MIB, line
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.device_state.device_stream import DeviceState
 from xenqemu.formats.stream.libxc_records import PAGE_SIZE
-from xenqemu.operations.inspect import Entry, Outline
+from xenqemu.operations.inspect import Outline, RecordRun
 
 DEPTH = {"xl": 0, "libxl": 1, "libxc": 2}
 
@@ -78,7 +78,7 @@ def fields(found: Outline) -> dict[str, Any]:
     return answer
 
 
-def _record(entry: Entry) -> str:
+def _record(entry: RecordRun) -> str:
     indent = "  " * DEPTH.get(entry.layer, 0)
     count = f" x {entry.count}" if entry.count > 1 else ""
     text = f"  {entry.text}" if entry.text else ""

@@ -14,7 +14,7 @@ from enum import Enum
 from xenqemu.option import documented, option
 
 
-class Step(Enum):
+class Decision(Enum):
     """What comes after an iteration."""
 
     CONTINUE = "another iteration"
@@ -74,15 +74,15 @@ class PrecopyOptions:
     )
 
 
-def decide(options: PrecopyOptions, iterations: Sequence[Iteration]) -> Step:
+def decide(options: PrecopyOptions, iterations: Sequence[Iteration]) -> Decision:
     """Return what comes after these iterations, one at least."""
     last = iterations[-1]
     settled = last.changed <= options.threshold
     if _met(options, last, settled=settled):
-        return Step.SUSPEND
+        return Decision.SUSPEND
     if settled or len(iterations) >= options.iterations:  # more iterations would not help
-        return Step.GIVE_UP if options.give_up else Step.SUSPEND
-    return Step.CONTINUE
+        return Decision.GIVE_UP if options.give_up else Decision.SUSPEND
+    return Decision.CONTINUE
 
 
 def _met(options: PrecopyOptions, last: Iteration, *, settled: bool) -> bool:

@@ -19,7 +19,7 @@ from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream.libxc_records import CpuidLeaf
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.formats.stream.source import Source
-from xenqemu.host.disk.lease import Party
+from xenqemu.host.disk.lease import Owner
 from xenqemu.host.party_deadlines import Deadlines
 from xenqemu.host.precopy import Iteration, PrecopyOptions
 from xenqemu.host.xenstore.store import Store
@@ -107,7 +107,7 @@ class GuestMemory(Protocol):
     For `save` the domain is suspended, for `save_live` it runs, for `load` it was not started yet.
     """
 
-    def room(self) -> int:
+    def space(self) -> int:
         """Return how many bytes the image has at most, as far as can be told now."""
 
     def save(self, out: Sink, progress: Progress) -> None:
@@ -231,10 +231,10 @@ class Host(Protocol):
     def domids_of(self, name: str, uuid: str) -> list[int]:
         """Return the ids of the domains of that name and uuid, half-made ones too."""
 
-    def rivals(self, domain: Domain) -> list[str]:
+    def concurrent_toolstacks(self, domain: Domain) -> list[str]:
         """Return who else works on a domain just now, in words for people."""
 
-    def party(self, uuid: str) -> Party:
+    def owner(self, uuid: str) -> Owner:
         """Return who a guest of this host is to other hosts that share its storage."""
 
     def store(self) -> AbstractContextManager[Store]:
@@ -256,10 +256,10 @@ class Host(Protocol):
         """Raise the reason why this host cannot take such a guest, before anything is built."""
 
     def objections(self, needs: Needs) -> Iterator[XenqemuError]:
-        """Give every reason why it cannot, and those that take longer to find, as errors."""
+        """Return every reason why it cannot, and those that take longer to find, as errors."""
 
     def objections_elsewhere(self, needs: Needs, info: str, domains: str) -> Iterator[XenqemuError]:
-        """Give the reasons why another host cannot, as far as xl's words there tell.
+        """Return the reasons why another host cannot, as far as xl's words there tell.
 
         They are what `xl info` and `xl list -v` print, "" for what could not be had.
         """
@@ -290,7 +290,7 @@ class Host(Protocol):
 
 
 def collected(checks: Iterable[Callable[[], None]]) -> Iterator[XenqemuError]:
-    """Give what each of `checks` raises."""
+    """Yield what each of `checks` raises."""
     for check in checks:
         try:
             check()

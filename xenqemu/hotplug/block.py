@@ -23,7 +23,7 @@ from pathlib import Path
 from xenqemu.errors import HostError, UsageError
 from xenqemu.host.disk import lease
 from xenqemu.host.disk.backing import Backing
-from xenqemu.host.disk.lease import Party
+from xenqemu.host.disk.lease import Owner
 from xenqemu.hotplug import sharing
 from xenqemu.hotplug.contract import Act, Backend, Device, serve
 from xenqemu.system import loop_devices
@@ -71,7 +71,7 @@ def remove(backend: Backend) -> None:
     disk = _DEV / backend.text("params")
     if _writes(backend) and not disk.is_block_device():
         with _alone_on(backend, Backing.of(disk)) if disk.is_file() else nullcontext():
-            _release(backend, disk, Party.here(""))
+            _release(backend, disk, Owner.here(""))
     backend.disconnect(WRITTEN)
 
 
@@ -89,13 +89,13 @@ def _add_file(backend: Backend, file: Path, *, writes: bool) -> None:
 @contextmanager
 def _leased(backend: Backend, file: Path) -> Iterator[None]:
     """Take the lease of a file; it is kept after the block, unless that fails."""
-    guest = Party.here(backend.vm)
+    guest = Owner.here(backend.vm)
     with unless_failing(f"release {file}", lambda: _release(backend, file, guest)):
         lease.take(file, guest, backend.deadlines, incoming=backend.incoming)
         yield
 
 
-def _release(backend: Backend, file: Path, who: Party) -> None:
+def _release(backend: Backend, file: Path, who: Owner) -> None:
     """Let go of the lease of a file, unless another device on this host needs it."""
     if lease.held(file) is None:
         return

@@ -34,7 +34,7 @@ class User:
 
 
 def users(store: Store, backing: Backing, beside: Device) -> Iterator[User]:
-    """Give the devices on this host that have a disk, without the one at hand."""
+    """Yield the devices on this host that have a disk, without the one at hand."""
     for kind in KINDS:
         for domid in store.list(f"backend/{kind}") or ():
             for devid in store.list(f"backend/{kind}/{domid}") or ():

@@ -50,7 +50,7 @@ def check_devices(config: DomainConfig) -> None:
             raise HostError(f"{QEMU} here has no device {name}, which {config.name} needs")
 
 
-def check_room(config: DomainConfig, guests: Path) -> None:
+def check_free_space(config: DomainConfig, guests: Path) -> None:
     """Raise `HostError` if the guest's memory does not fit where the guests are."""
     status = os.statvfs(guests)
     free = status.f_bavail * status.f_frsize
@@ -80,7 +80,7 @@ def default_machine() -> str:
 
 
 def configs(guests: Path) -> Iterator[tuple[str, DomainConfig]]:
-    """Give id and configuration of each domain; one may end while we look."""
+    """Yield id and configuration of each domain; one may end while we look."""
     for file in sorted(guests.glob("*/config.json")):
         with suppress(FileNotFoundError):
             yield file.parent.name, DomainConfig.parse(file.read_bytes())

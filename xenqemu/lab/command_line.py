@@ -138,7 +138,7 @@ def _monitor(name: str, place: Place) -> list[str]:
 
 
 def _serial(ports: tuple[str, ...], place: Place) -> Iterator[str]:
-    """Give the serial ports; the first, if it is a pty, is also kept in a log."""
+    """Yield the serial ports; the first, if it is a pty, is also kept in a log."""
     for index, port in enumerate(ports):
         log = f",logfile={escape(place.console)},logappend=on" if index == 0 else ""
         if port == "pty":
@@ -159,7 +159,7 @@ def _kernel(config: DomainConfig) -> Iterator[str]:
 
 
 def _disks(disks: tuple[Disk, ...]) -> Iterator[str]:
-    """Give the emulated drives: hdX and xvdX are IDE as under libxl, sdX is SCSI."""
+    """Yield the emulated drives: hdX and xvdX are IDE as under libxl, sdX is SCSI."""
     if any(disk.vdev.startswith("sd") for disk in disks):
         yield from ("-device", "lsi53c895a,id=scsi")
     for index, disk in enumerate(disks):
@@ -193,7 +193,7 @@ def mac_of(config: DomainConfig, index: int) -> str:
 
 
 def _nic(config: DomainConfig, index: int, tap: int | None) -> Iterator[str]:
-    """Give an emulated card on its tap, or else on QEMU's own network, which needs no root."""
+    """Yield an emulated card on its tap, or else on QEMU's own network, which needs no root."""
     model = config.nics[index].model or "rtl8139"
     mac = config.nics[index].mac if tap is None else mac_of(config, index)
     backend = "user" if tap is None else f"tap,fd={tap}"

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from xxhash import xxh3_64_digest as digest
 
-from xenqemu.formats.stream.libxc import PageData, Writer
+from xenqemu.formats.stream.libxc import ImageWriter, PageData
 from xenqemu.formats.stream.libxc_records import PAGE_SIZE as PAGE
 from xenqemu.host.memory.pages import POPULATE_READ, WINDOW, page_entries, stretches, zero_pages
 from xenqemu.host.protocol import Progress
@@ -58,7 +58,7 @@ class Written(NamedTuple):
 class ChangingRam:
     """The memory of a guest that runs, as `ChangingPages`: its file, open and mapped."""
 
-    def __init__(self, fd: int, mapped: mmap.mmap, layout: RamLayout, writer: Writer) -> None:
+    def __init__(self, fd: int, mapped: mmap.mmap, layout: RamLayout, writer: ImageWriter) -> None:
         self._fd = fd
         self._mapped = mapped
         self._memory = memoryview(mapped)
@@ -107,7 +107,7 @@ class ChangingRam:
         return list(found)
 
     def _gaps(self) -> Iterator[Extent]:
-        """Give what lies between the chunks that were written."""
+        """Yield what lies between the chunks that were written."""
         after = 0
         for start, end in sorted(self._written):
             if after < start:
@@ -160,7 +160,7 @@ def _page_digests(chunk: memoryview) -> bytes:
 
 
 def _groups(chunks: Sequence[Extent], size: int) -> Iterator[Sequence[Extent]]:
-    """Give the chunks by so many at once."""
+    """Yield the chunks by so many at once."""
     for at in range(0, len(chunks), size):
         yield chunks[at : at + size]
 

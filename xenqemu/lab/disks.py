@@ -13,7 +13,7 @@ from xenqemu.errors import InUse
 from xenqemu.formats.config.domain_config import Disk, DomainConfig
 from xenqemu.host.disk import lease
 from xenqemu.host.disk.backing import Backing
-from xenqemu.host.disk.lease import Party
+from xenqemu.host.disk.lease import Owner
 from xenqemu.host.party_deadlines import PATIENCE, Deadlines
 from xenqemu.host.xenstore.names import INCOMING
 
@@ -35,17 +35,18 @@ def require_free(config: DomainConfig, others: Iterable[Domain]) -> None:
                 raise InUse(f"{disk.target} is in use by {who} as {their_disk.vdev}, to be {how}")
 
 
-def take(config: DomainConfig, who: Party, deadlines: Deadlines = PATIENCE) -> None:
+def take(config: DomainConfig, who: Owner, deadlines: Deadlines = PATIENCE) -> None:
     """Take the leases of all images that the guest writes; raise `InUse` if another host has one.
 
-    A guest that is on its way here becomes the heir.  What was taken until then is for `release`.
+    A guest that is on its way here becomes the next owner.  What was taken until then is for
+    `release`.
     """
     incoming = config.name.endswith(INCOMING)
     for image in lease.images(config):
         lease.take(image, who, deadlines, incoming=incoming)
 
 
-def release(config: DomainConfig, who: Party, deadlines: Deadlines = PATIENCE) -> None:
+def release(config: DomainConfig, who: Owner, deadlines: Deadlines = PATIENCE) -> None:
     """Let go of all leases of a guest; may be repeated, and where images are gone."""
     for image in lease.images(config):
         if lease.held(image) is not None:
@@ -53,7 +54,7 @@ def release(config: DomainConfig, who: Party, deadlines: Deadlines = PATIENCE) -
 
 
 def _backings(config: DomainConfig) -> Iterator[tuple[Backing, Disk]]:
-    """Give what the disks lie on, without those whose image is gone."""
+    """Yield what the disks lie on, without those whose image is gone."""
     for disk in config.disks:
         if disk.target and Path(disk.target).exists():
             yield Backing.of(Path(disk.target)), disk

@@ -17,7 +17,7 @@ from typing import Protocol, Self
 
 from xenqemu.errors import HostError
 from xenqemu.formats.config.domain_config import DomainConfig
-from xenqemu.host.disk.lease import Party
+from xenqemu.host.disk.lease import Owner
 from xenqemu.host.party_deadlines import Deadlines
 from xenqemu.host.qemu.device_model import DeviceModel
 from xenqemu.host.xenstore.store import Store
@@ -43,7 +43,7 @@ class Ground(Protocol):
     hypervisor: PlainQemu
     deadlines: Deadlines
 
-    def party(self, uuid: str) -> Party:
+    def owner(self, uuid: str) -> Owner:
         """Return who a guest is to other hosts."""
 
     def store(self) -> AbstractContextManager[Store]:
@@ -80,7 +80,7 @@ class Site:
 
     @staticmethod
     def busy(folder: Path) -> bool:
-        """Tell whether the domain of this folder is being made just now."""
+        """Return whether the domain of this folder is being made just now."""
         try:
             fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         except FileNotFoundError:
@@ -95,7 +95,7 @@ class Site:
         try:
             self._claim(config)
             (self._place.folder / "held").touch()
-            disks.take(config, self._host.party(config.uuid), self._host.deadlines)
+            disks.take(config, self._host.owner(config.uuid), self._host.deadlines)
             return _empty_memory(self._place, config)
         except OSError as error:
             raise HostError(f"cannot make room for {config.name}: {error}") from error

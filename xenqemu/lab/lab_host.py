@@ -27,7 +27,7 @@ from typing import Self
 from xenqemu.errors import HostError, HostTimeout, XenqemuError
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream.source import Source
-from xenqemu.host.disk.lease import Party
+from xenqemu.host.disk.lease import Owner
 from xenqemu.host.domain_state import DomainState, state
 from xenqemu.host.party_deadlines import PATIENCE, Deadlines
 from xenqemu.host.protocol import BuildOptions, Domain, Needs, Progress, collected
@@ -101,13 +101,13 @@ class Lab:
         found = admission.configs(self.guests)
         return [int(domid) for domid, config in found if (config.name, config.uuid) == (name, uuid)]
 
-    def rivals(self, _domain: Domain) -> list[str]:
+    def concurrent_toolstacks(self, _domain: Domain) -> list[str]:
         """Return nobody: all that works on a domain of the lab is in its journals."""
         return []
 
-    def party(self, uuid: str) -> Party:
+    def owner(self, uuid: str) -> Owner:
         """Return who a guest of this host is to other hosts, some of which are in other folders."""
-        return Party.here(uuid, str(self.folder))
+        return Owner.here(uuid, str(self.folder))
 
     def up(self) -> None:
         """Start the host; nothing if it is up."""
@@ -166,19 +166,19 @@ class Lab:
         admission.check_free(needs.config, self.guests)
 
     def objections(self, needs: Needs) -> Iterator[XenqemuError]:
-        """Give every reason why this host cannot take such a guest."""
+        """Return every reason why this host cannot take such a guest."""
         config = needs.config
         checks = (
             lambda: self.admit(needs),
             lambda: admission.check_devices(config),
-            lambda: admission.check_room(config, self.guests),
+            lambda: admission.check_free_space(config, self.guests),
         )
         return collected(checks)
 
     def objections_elsewhere(
         self, needs: Needs, _info: str, _domains: str
     ) -> Iterator[XenqemuError]:
-        """Give the reason against a host that is known by xl: no such one can run our guests."""
+        """Yield the reason against a host that is known by xl: no such one can run our guests."""
         yield HostError(f"{needs.config.name} is a guest of the lab: its CPU state is QEMU's")
 
     def create(self, config: DomainConfig) -> int:
@@ -251,7 +251,7 @@ class Lab:
         config = self._known(domid)
         if config:
             taps.disconnect(config, self.folder, domid)
-            disks.release(config, self.party(config.uuid), self.deadlines)
+            disks.release(config, self.owner(config.uuid), self.deadlines)
 
     def _new_store(self) -> Store:
         self._require_up()

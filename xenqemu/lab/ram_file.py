@@ -27,7 +27,7 @@ from xenqemu.host.memory.live import write_live
 from xenqemu.host.memory.pages import (
     POPULATE_READ,
     WINDOW,
-    image_room,
+    image_space,
     page_entries,
     stretches,
     zero_pages,
@@ -49,11 +49,11 @@ class RamFile:
         self._path = path
         self.layout = RamLayout(size, below)
 
-    def room(self) -> int:
+    def space(self) -> int:
         """Return how many bytes the image has at most, from what was touched of the RAM so far."""
         with self._opened(os.O_RDONLY) as fd:
             touched = sum(end - start for start, end in extents(fd, 0, self.layout.size))
-        return image_room(touched // PAGE)
+        return image_space(touched // PAGE)
 
     def save(self, out: Sink, progress: Progress) -> None:
         """Write the image: static end, pages, END; CPU state is the device model's here."""
@@ -104,7 +104,7 @@ class RamFile:
         finally:
             os.close(fd)
 
-    def _save_window(self, fd: int, window: Sequence[Extent], writer: libxc.Writer) -> None:
+    def _save_window(self, fd: int, window: Sequence[Extent], writer: libxc.ImageWriter) -> None:
         base = window[0][0] - window[0][0] % mmap.ALLOCATIONGRANULARITY
         length = window[-1][1] - base
         mapped = mmap.mmap(fd, length, mmap.MAP_SHARED, mmap.PROT_READ, offset=base)
@@ -158,15 +158,15 @@ class _Loader:
             position += done
 
 
-def _begun(out: Sink) -> libxc.Writer:
+def _begun(out: Sink) -> libxc.ImageWriter:
     """Return the writer of an image that has all that comes before its pages."""
-    writer = libxc.Writer(out, libxc.DomainHeader(X86_HVM, *XEN), IMAGE_VERSION)
+    writer = libxc.ImageWriter(out, libxc.DomainHeader(X86_HVM, *XEN), IMAGE_VERSION)
     writer.write(StaticDataEnd())
     return writer
 
 
 def _windows(fd: int, layout: RamLayout) -> Iterator[list[Extent]]:
-    """Give the extents that hold data, those of one aligned window at a time."""
+    """Yield the extents that hold data, those of one aligned window at a time."""
     window: list[Extent] = []
     for extent in extents(fd, 0, layout.size):
         for piece in layout.cut(extent, WINDOW):

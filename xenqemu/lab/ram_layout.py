@@ -75,7 +75,7 @@ class RamLayout:
 
 
 def extents(fd: int, start: int, end: int) -> Iterator[Extent]:
-    """Give the parts between two offsets of a file that hold data, whole pages each."""
+    """Yield the parts between two offsets of a file that hold data, whole pages each."""
     while start < end:
         try:
             start = os.lseek(fd, start, os.SEEK_DATA)

@@ -25,7 +25,7 @@ _NET_ADMIN = 1 << 12
 
 
 def is_allowed() -> bool:
-    """Tell whether we may make interfaces and put them into bridges."""
+    """Return whether we may make interfaces and put them into bridges."""
     status = Path("/proc/self/status").read_text()
     effective = int(status.partition("CapEff:")[2].split()[0], 16)
     return bool(effective & _NET_ADMIN)

@@ -32,7 +32,7 @@ def check(config: DomainConfig) -> None:
 
 @contextmanager
 def connected(config: DomainConfig, folder: Path, domid: int) -> Iterator[Mapping[int, int]]:
-    """Give the descriptors of the guest's taps, each in its bridge, by the place of the card.
+    """Yield the descriptors of the guest's taps, each in its bridge, by the place of the card.
 
     They are closed after the block: then QEMU alone has them.  `folder` is the host's.
     """

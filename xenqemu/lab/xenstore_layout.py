@@ -70,7 +70,7 @@ _HOST_ONLY = ("n0",)
 
 
 def _nodes(config: DomainConfig, running: Running) -> Iterator[tuple[str, str, tuple[str, ...]]]:
-    """Give (path, value, permissions) of every node, parents first."""
+    """Yield (path, value, permissions) of every node, parents first."""
     domid = running.domid
     home, vm = f"/local/domain/{domid}", f"/vm/{config.uuid}"
     readable, writable = ("n0", f"r{domid}"), (f"n{domid}",)
@@ -116,7 +116,7 @@ _WRITABLE = (
 
 
 def _readable(config: DomainConfig, running: Running) -> Iterator[tuple[str, str]]:
-    """Give the nodes of the domain's home that the guest may read."""
+    """Yield the nodes of the domain's home that the guest may read."""
     yield from (
         ("", ""),
         ("name", config.name),

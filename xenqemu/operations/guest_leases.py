@@ -1,8 +1,8 @@
 """The leases of a guest's disk images while it moves: they follow the copy that may live.
 
-The receiver's host is the heir while the guest is being built there.  It claims them right before
-it lets the guest run, and settles that once it has; if the guest stays, its old host does.  So a
-copy that was given up cannot be let run any more, and one that lives has its images for itself.
+The receiver's host is the next owner while the guest is being built there.  It claims them right
+before it lets the guest run, and keeps them once it has; if the guest stays, its old host does.  So
+a copy that was given up cannot be let run any more, and one that lives has its images for itself.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ def images(config: DomainConfig) -> tuple[str, ...]:
 def claim(host: Host, uuid: str, paths: Sequence[str]) -> None:
     """Have the guest write its images here and nowhere else; `InUse` if it was given up."""
     for path in paths:
-        lease.claim(Path(path), host.party(uuid), host.deadlines)
+        lease.claim(Path(path), host.owner(uuid), host.deadlines)
 
 
 def keep(host: Host, uuid: str, paths: Sequence[str]) -> None:
     """Note that the guest is here for good; `InUse` if another host has it."""
     for path in paths:
-        lease.keep(Path(path), host.party(uuid), host.deadlines)
+        lease.keep(Path(path), host.owner(uuid), host.deadlines)
 
 
 def moved(host: Host, uuid: str, paths: Sequence[str]) -> bool:
-    """Tell whether another host has noted that the guest is there for good."""
-    return any(lease.moved(Path(path), host.party(uuid)) for path in paths)
+    """Return whether another host has noted that the guest is there for good."""
+    return any(lease.moved(Path(path), host.owner(uuid)) for path in paths)

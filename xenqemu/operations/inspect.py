@@ -14,7 +14,7 @@ from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.device_state import device_stream
 from xenqemu.formats.device_state.device_stream import DeviceState
 from xenqemu.formats.stream import hvm_context
-from xenqemu.formats.stream.detect import Kind, Trailing, Walk, detect
+from xenqemu.formats.stream.detect import Layer, Trailing, Walk, detect
 from xenqemu.formats.stream.framing import HEADER as RECORD_HEADER
 from xenqemu.formats.stream.framing import Record
 from xenqemu.formats.stream.hvm_context import SavedContext
@@ -36,7 +36,7 @@ PFNS_BELOW_4G = 1 << 20
 
 
 @dataclass(frozen=True)
-class Entry:
+class RecordRun:
     """One record, or `count` neighbouring ones of a kind: `size` bytes from `offset` on."""
 
     layer: str
@@ -73,7 +73,7 @@ class Pages:
                 self.low[run.pfn : end] = b"\1" * (end - run.pfn)
 
     def missing(self, pfn: int) -> bool:
-        """Tell whether a page below 4 GiB was never populated."""
+        """Return whether a page below 4 GiB was never populated."""
         return pfn < PFNS_BELOW_4G and not self.low[pfn]
 
 
@@ -84,7 +84,7 @@ class Outline:
     `size` is in bytes, up to the end of the last record; `trailing` are the bytes behind it.
     """
 
-    kind: Kind
+    kind: Layer
     size: int = 0
     trailing: int = 0
     checkpoints: int = 0
@@ -97,7 +97,7 @@ class Outline:
     params: Mapping[int, int] = field(default_factory=dict)
     devices: DeviceState | None = None
     has_device_state: bool = False
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[RecordRun] = field(default_factory=list)
 
     def take(self, record: Record) -> None:
         """Note what one record of the walk says."""
@@ -139,7 +139,7 @@ class Outline:
             self.entries[-1] = replace(last, size=size, count=count)
             return
         text = describe(record.value)
-        entry = Entry(record.layer, record.name, record.offset, record.size, text=text)
+        entry = RecordRun(record.layer, record.name, record.offset, record.size, text=text)
         self.entries.append(entry)
 
 
@@ -147,7 +147,7 @@ def outline(source: Source) -> Outline:
     """Read a stream of any known kind to its end; raise `FormatError` where it is unsound."""
     kind = detect(source)
     found = Outline(kind)
-    if kind is Kind.DEVICE_STATE:
+    if kind is Layer.DEVICE_STATE:
         _device_state(source, found)
         return found
     walk = Walk(source)

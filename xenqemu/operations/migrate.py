@@ -24,8 +24,8 @@ from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.log import About
 from xenqemu.operations.journal.operation import Operation
 from xenqemu.operations.options import MigrateOptions, seconds_for
-from xenqemu.operations.outgoing_guest import UNKNOWN_CHANGES, Guest, written_config
-from xenqemu.operations.preflight import Errand, agree
+from xenqemu.operations.outgoing_guest import UNKNOWN_CHANGES, OutgoingGuest, written_config
+from xenqemu.operations.preflight import MigrationPlan, agree
 
 
 def migrate(
@@ -52,7 +52,7 @@ def migrate(
     config = written_config(domain, own, options.config, keep_domid=options.keep_domid)
     about = About("migration", domain.domid, domain.name, domain.uuid, route.host)
     with Operation.begin(host, about, observe, seconds_for(host, options)) as job:
-        guest = Guest(host, domain, job)
+        guest = OutgoingGuest(host, domain, job)
         precopy = options.precopy
         with job.phase(Phase.CHECK):
             guest.require_savable()
@@ -60,17 +60,19 @@ def migrate(
                 precopy = None
                 job.note(f"{UNKNOWN_CHANGES}: it stands still for all of its move")
             needs = host.needs(domain.domid, config)
-            errand = Errand(needs, route, _for_receiver(options), options.compress, options.streams)
-            agreed = agree(host, errand, listener)
+            plan = MigrationPlan(
+                needs, route, _for_receiver(options), options.compress, options.streams
+            )
+            agreed = agree(host, plan, listener)
             images = guest_leases.images(own)
         with receiver_by(agreed.rune, listener, host.deadlines) as peer, ExitStack() as stack:
             with job.phase(Phase.CONNECT):
                 peer.hear()
                 if images:  # the other host is about to take a part in their leases
                     job.undo(steps.KeepDisks(domain.uuid, images))
-                beside = streams_by(agreed.further, peer, listener, host.deadlines)
-                further = stack.enter_context(beside)
-            out = Wrapper(peer, agreed.features, further)
+                beside = streams_by(agreed.extra, peer, listener, host.deadlines)
+                extra = stack.enter_context(beside)
+            out = Wrapper(peer, agreed.features, extra)
             if precopy:
                 guest.write_running(out, config, precopy, live=True, watch=job.iteration)
             else:
@@ -93,7 +95,7 @@ def _for_receiver(options: MigrateOptions) -> tuple[str, ...]:
     return tuple(words)
 
 
-def _hand_over(guest: Guest, peer: Peer, where: str) -> None:
+def _hand_over(guest: OutgoingGuest, peer: Peer, where: str) -> None:
     """Give the guest away, and hear what came of it; it may come back."""
     name = guest.domain.name
     away = name + AWAY

@@ -44,7 +44,7 @@ def written_config(
 
 
 @dataclass
-class Guest:
+class OutgoingGuest:
     """A running guest in the hands of the operation that `job` is of."""
 
     host: Host
@@ -64,9 +64,9 @@ class Guest:
         """Raise `HostError` if the guest does not run, or cannot be saved as it is."""
         with conversation(self.host, self.domid) as (now, device_model):
             now.require_running(self.domain)
-            rivals = self.host.rivals(self.domain)
-            if rivals:
-                raise HostError(f"domain {self.domid} is in the hands of {rivals[0]}")
+            others = self.host.concurrent_toolstacks(self.domain)
+            if others:
+                raise HostError(f"domain {self.domid} is in the hands of {others[0]}")
             if device_model is not None:
                 refuse_unsavable(device_model, self.domid)
 

@@ -12,11 +12,11 @@ from functools import partial
 
 from xenqemu.errors import HostError
 from xenqemu.formats.config.domain_config import DomainConfig
-from xenqemu.formats.migration.handshake import Message, State
+from xenqemu.formats.migration.handshake import HandshakeState, Message
 from xenqemu.formats.migration.wrapping import Unwrapper
 from xenqemu.host.domain_state import require_running
 from xenqemu.host.peer.peer import Peer
-from xenqemu.host.peer.rendezvous import Meeting
+from xenqemu.host.peer.rendezvous import Rendezvous
 from xenqemu.host.protocol import BuildOptions, Domain, Host, Needs
 from xenqemu.host.xenstore.names import INCOMING
 from xenqemu.operations import guest_leases
@@ -28,7 +28,7 @@ from xenqemu.operations.journal.steps import Commit
 from xenqemu.operations.options import ReceiveOptions, seconds_for
 from xenqemu.operations.save_file import config_ahead
 
-WAITS = (State.RECEIVED, State.CLEARED)
+WAITS = (HandshakeState.RECEIVED, HandshakeState.CLEARED)
 """Where the sender waits for what becomes of its guest."""
 
 
@@ -38,20 +38,20 @@ def receive(
     options: ReceiveOptions = ReceiveOptions(),
     *,
     features: frozenset[str] = frozenset(),
-    meeting: Meeting | None = None,
+    rendezvous: Rendezvous | None = None,
     observe: Observer = unobserved,
 ) -> int:
     """Take the guest that `peer` sends; return the id of its domain, which runs if not paused.
 
-    `features` are what is around its record, which comes by all streams of the `meeting` if there
-    is one.
+    `features` are what is around its save file, which comes by all streams of the `rendezvous`
+    if there is one.
 
     Errors before anything was built are raised as they are; `RolledBack` means that nothing is left
     of the attempt, `PastReturn` that the guest lives here.
     """
     peer.say(Message.BANNER)
-    further = meeting.streams(peer.wire) if meeting else ()
-    wrapped = Unwrapper(peer.record(), features, further)
+    extra = rendezvous.streams(peer.wire) if rendezvous else ()
+    wrapped = Unwrapper(peer.record(), features, extra)
     config = config_ahead(wrapped.source)
     coming = config.with_name(config.name + INCOMING)
     about = About("reception", 0, config.name, config.uuid, config.name)
@@ -65,8 +65,8 @@ def receive(
                 how = BuildOptions(0, coming, options.monitor)
                 domid = host.build(wrapped.source, job.progress, how)
                 wrapped.finish()
-                if meeting:
-                    meeting.taken()
+                if rendezvous:
+                    rendezvous.taken()
             with job.phase(Phase.HANDOVER):
                 peer.say(Message.READY)
                 _take_over(host, domid, config, peer, job, paused=options.paused)
@@ -76,7 +76,7 @@ def receive(
                     _announce(host, domid, config)
                     require_running(host, Domain(domid, config.uuid, config.name, config.type))
     except BaseException:
-        if job.state.undone and peer.handshake.state is State.FAILED:
+        if job.state.undone and peer.handshake.state is HandshakeState.FAILED:
             _tell(peer, Message.BACK)
         raise
     return domid

@@ -70,7 +70,7 @@ def unfinished(host: Host, *names: str) -> list[Found]:
 
 
 def is_on(about: About, who: str) -> bool:
-    """Tell whether an operation is on the domain that `who` names, by id or by name."""
+    """Return whether an operation is on the domain that `who` names, by id or by name."""
     return who == about.name or (bool(about.domid) and who == str(about.domid))
 
 

@@ -15,7 +15,7 @@ from typing import BinaryIO
 from xenqemu.errors import Unsupported, UsageError
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream import xl
-from xenqemu.formats.stream.detect import Kind, detect
+from xenqemu.formats.stream.detect import Layer, detect
 from xenqemu.formats.stream.source import Source
 from xenqemu.host.domain_state import require_running
 from xenqemu.host.protocol import BuildOptions, Domain, Host, Needs
@@ -99,7 +99,7 @@ def _config(file: BinaryIO) -> DomainConfig:
     """Return the configuration of a record of a whole guest, and go back to its start."""
     source = Source(file)
     kind = detect(source)
-    if kind is not Kind.XL:
+    if kind is not Layer.XL:
         raise Unsupported("stream", 0, "an xl save file", f"a bare {kind.name} stream")
     match xl.read(source).value:
         case xl.XlHeader(is_json=True, config=bytes(data)):

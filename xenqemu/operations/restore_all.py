@@ -67,9 +67,9 @@ def restore_all(
 
 
 def _taken_back(kept: Kept) -> str:
-    """Give a record its name back; return where it is, in words."""
+    """Return a record its name back; return where it is, in words."""
     try:
-        kept.take_back()
+        kept.roll_back()
     except OSError as error:
         return f"its record is {kept.ran}, which cannot get its name back: {error.strerror}"
     return f"its record is {kept.path}"

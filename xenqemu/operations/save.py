@@ -12,7 +12,7 @@ from pathlib import Path
 
 from xenqemu.errors import HostError
 from xenqemu.formats.config.domain_config import DomainConfig
-from xenqemu.formats.stream.detect import Kind
+from xenqemu.formats.stream.detect import Layer
 from xenqemu.host.precopy import Iteration, PrecopyOptions
 from xenqemu.host.protocol import Domain, Host
 from xenqemu.operations.compact import compact
@@ -22,10 +22,10 @@ from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.log import About
 from xenqemu.operations.journal.operation import Operation
 from xenqemu.operations.options import After, SaveOptions, seconds_for
-from xenqemu.operations.outgoing_guest import UNKNOWN_CHANGES, Guest, written_config
-from xenqemu.operations.save_file import room_for, room_for_rest
+from xenqemu.operations.outgoing_guest import UNKNOWN_CHANGES, OutgoingGuest, written_config
+from xenqemu.operations.save_file import space_for, space_for_rest
 from xenqemu.operations.verify import verify
-from xenqemu.system.staged_file import Draft, staged
+from xenqemu.system.staged_file import Draft, draft_for
 
 
 def save(
@@ -50,10 +50,10 @@ def save(
     about = About("save", domain.domid, domain.name, domain.uuid, str(path.absolute()))
     with (
         Operation.begin(host, about, observe, seconds_for(host, options)) as job,
-        staged(path) as draft,
-        staged(path) as smaller,
+        draft_for(path) as draft,
+        draft_for(path) as smaller,
     ):
-        guest = Guest(host, domain, job)
+        guest = OutgoingGuest(host, domain, job)
         with job.phase(Phase.CHECK):
             guest.require_savable()
             if options.precopy and not guest.may_run():
@@ -62,13 +62,13 @@ def save(
                 )
             job.leaving(steps.Clear(draft.traces))
             draft.create()
-            draft.reserve(room_for(config, guest.memory))
+            draft.reserve(space_for(config, guest.memory))
         _write(guest, draft, config, options.precopy)
         if options.after is not After.DESTROY:
             with job.phase(Phase.RELEASE):
                 guest.release(held=options.after is After.PAUSE)
         record = _compacted(draft, smaller, job) if options.compact else draft
-        found = _checked(record, job) if options.verify else Outline(Kind.XL, record.file.tell())
+        found = _checked(record, job) if options.verify else Outline(Layer.XL, record.file.tell())
         with job.phase(Phase.PUBLISH):
             _publish(record, guest, options.after)
         if options.after is After.DESTROY:
@@ -78,15 +78,15 @@ def save(
 
 
 def _write(
-    guest: Guest, draft: Draft, config: DomainConfig, precopy: PrecopyOptions | None
+    guest: OutgoingGuest, draft: Draft, config: DomainConfig, precopy: PrecopyOptions | None
 ) -> None:
     """Write the record; room for what is left is set aside while that can be told in time."""
 
     def ready(device_state: bytes | None) -> None:
-        draft.reserve(room_for(config, guest.memory, device_state))
+        draft.reserve(space_for(config, guest.memory, device_state))
 
     def watch(done: Iteration) -> None:
-        draft.reserve(draft.file.tell() + room_for_rest(done.changed))
+        draft.reserve(draft.file.tell() + space_for_rest(done.changed))
         guest.job.iteration(done)
 
     if precopy:
@@ -114,7 +114,7 @@ def _checked(draft: Draft, job: Operation) -> Outline:
             return verify(record, read_all=True)
 
 
-def _publish(draft: Draft, guest: Guest, after: After) -> None:
+def _publish(draft: Draft, guest: OutgoingGuest, after: After) -> None:
     """Give the record its name; where the guest does not stay, it is the guest from then on."""
     question = steps.Published(draft.traces.path, draft.identity)
     if after is After.DESTROY:

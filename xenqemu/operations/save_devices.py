@@ -14,7 +14,7 @@ from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.log import About
 from xenqemu.operations.journal.operation import Operation
 from xenqemu.operations.verify import verify
-from xenqemu.system.staged_file import staged
+from xenqemu.system.staged_file import draft_for
 
 if TYPE_CHECKING:
     from xenqemu.host.qemu.device_model import DeviceModel
@@ -32,7 +32,7 @@ def save_devices(host: Host, domain: Domain, path: Path) -> Outline:
     if device_model is None:
         raise HostError(f"domain {domid} has no device model")
     about = About("device save", domid, domain.name, domain.uuid, str(path.absolute()))
-    with Operation.begin(host, about) as job, staged(path) as draft:
+    with Operation.begin(host, about) as job, draft_for(path) as draft:
         job.leaving(steps.Clear(draft.traces))
         draft.create()
         with device_model:

@@ -22,7 +22,7 @@ from xenqemu.formats.stream.framing import Record
 from xenqemu.formats.stream.libxl_records import QEMU_UPSTREAM, EmulatorContext, End, LibxcContext
 from xenqemu.formats.stream.sink import Outlet, Sink
 from xenqemu.formats.stream.source import Source
-from xenqemu.host.memory.pages import image_room
+from xenqemu.host.memory.pages import image_space
 from xenqemu.host.protocol import GuestMemory, Progress
 
 FRAME = 1 << 16
@@ -32,15 +32,15 @@ DEVICE_STATE = 1 << 20
 """Bytes that a device model's state is taken to have before it is known; some tens of KiB."""
 
 
-def room_for(config: DomainConfig, memory: GuestMemory, device_state: bytes | None = None) -> int:
+def space_for(config: DomainConfig, memory: GuestMemory, device_state: bytes | None = None) -> int:
     """Return how many bytes a record has at most, as far as can be told now."""
     state = DEVICE_STATE if device_state is None else len(device_state)
-    return FRAME + len(config.dump()) + memory.room() + state
+    return FRAME + len(config.dump()) + memory.space() + state
 
 
-def room_for_rest(pages: int) -> int:
+def space_for_rest(pages: int) -> int:
     """Return how many bytes the rest of a record has at most that lacks so many pages."""
-    return image_room(pages) + DEVICE_STATE
+    return image_space(pages) + DEVICE_STATE
 
 
 Image = Callable[[Sink], bytes | None]
@@ -61,7 +61,7 @@ def write_record(out: BinaryIO | Outlet, config: DomainConfig, image: Image) -> 
     """Write an xl save file that stock `xl restore` reads; a file for it is unbuffered."""
     sink = Sink(out)
     xl.write(sink, xl.XlHeader.of_json(config.dump().decode()))
-    stream = libxl.Writer(sink)
+    stream = libxl.StreamWriter(sink)
     stream.write(LibxcContext())
     device_state = image(sink)
     stream.image_written()

@@ -54,7 +54,7 @@ class Kept:
         self.path.rename(self.ran)
         sync_folder(self.folder)
 
-    def take_back(self) -> None:
+    def roll_back(self) -> None:
         """Note that it did not come to that; may be repeated."""
         if self.ran.exists():
             self.ran.rename(self.path)

@@ -41,7 +41,7 @@ def verify(file: BinaryIO, *, read_all: bool = False) -> Outline:
 
 
 def is_lab(found: Outline) -> bool:
-    """Tell whether a record was made of a guest of the lab."""
+    """Return whether a record was made of a guest of the lab."""
     return found.config is not None and found.config.extra.get("host") == LAB
 
 

@@ -120,7 +120,10 @@ class Child:
             if deadline.passed:
                 return False
             self.ready({self._handle: select.POLLIN}, deadline.left)
-        self.ready({}, 0.0)  # its last words; whoever else has the pipe may talk on
+        self.ready({}, 0.0)  # its last words; whoever else has the pipe is not heard
+        for ear in self._ears.values():
+            ear(b"")
+        self._ears.clear()
         return True
 
     def end(self) -> int:

@@ -31,7 +31,7 @@ _GONE = ("does not exist", "Cannot find device", "No such device")
 
 
 @dataclass(frozen=True)
-class Link:
+class Interface:
     """An interface as it is: `kind` is the driver's word, `master` what it is a port of."""
 
     name: str
@@ -43,7 +43,7 @@ class Link:
 
 
 def is_name(name: str) -> bool:
-    """Tell whether an interface can have this name."""
+    """Return whether an interface can have this name."""
     return _NAME.fullmatch(name) is not None
 
 
@@ -54,7 +54,7 @@ def checked_name(name: str, what: str) -> str:
     return name
 
 
-def find(name: str) -> Link | None:
+def find(name: str) -> Interface | None:
     """Return the interface of this name, or that once had it; None if there is none."""
     try:
         (found,) = _asked("-details", "link", "show", "dev", name)
@@ -65,7 +65,7 @@ def find(name: str) -> Link | None:
     return _link(found)
 
 
-def require(name: str, what: str) -> Link:
+def require(name: str, what: str) -> Interface:
     """Return the interface of this name; raise `HostError`, saying `what` it is, if none has it."""
     found = find(checked_name(name, what))
     if found is None:
@@ -97,8 +97,8 @@ def change_if_there(*lines: str) -> None:
 
 
 @contextmanager
-def renamed(link: Link, name: str) -> Iterator[str]:
-    """Give an interface that is down another name, unless it has it; give what it has.
+def renamed(link: Interface, name: str) -> Iterator[str]:
+    """Yield an interface that is down another name, unless it has it; give what it has.
 
     It keeps that after the block, unless that fails.  Raises `HostError` if another one has it.
     """
@@ -139,8 +139,8 @@ def _asked(*words: str) -> Sequence[Any]:
     return answer
 
 
-def _link(found: Any) -> Link:
-    return Link(
+def _link(found: Any) -> Interface:
+    return Interface(
         name=found["ifname"],
         mac=found.get("address", ""),
         mtu=found["mtu"],

@@ -115,7 +115,7 @@ def status(path: Path) -> Loop | None:
 
 
 def bound() -> Iterator[Loop]:
-    """Give all loop devices that are bound just now."""
+    """Yield all loop devices that are bound just now."""
     for folder in sorted(_SYS.glob("loop*/loop")):
         found = status(Path("/dev") / folder.parent.name)
         if found is not None:

@@ -66,7 +66,7 @@ class Process:
 
     @contextlib.contextmanager
     def _handle(self) -> Iterator[int | None]:
-        """Give a descriptor that is ready to be read once it ends, None if it has ended."""
+        """Yield a descriptor that is ready to be read once it ends, None if it has ended."""
         try:
             handle = os.pidfd_open(self.pid)
         except ProcessLookupError:
@@ -79,7 +79,7 @@ class Process:
 
 
 def commands(proc: Path = Path("/proc")) -> Iterator[tuple[int, list[str]]]:
-    """Give id and command line of each process there is; one may end while we look."""
+    """Yield id and command line of each process there is; one may end while we look."""
     for folder in proc.iterdir():
         if not folder.name.isdecimal():
             continue

@@ -61,7 +61,7 @@ class Identity:
         return cls(status.st_dev, status.st_ino)
 
     def is_at(self, path: str, folder: int | None = None) -> bool:
-        """Tell whether this file has the name `path`."""
+        """Return whether this file has the name `path`."""
         found = _stat(path, folder)
         return found is not None and self == Identity.of(found)
 
@@ -173,8 +173,8 @@ class Draft:
 
 
 @contextlib.contextmanager
-def staged(path: Path) -> Iterator[Draft]:
-    """Give a `Draft` for `path`, yet to be made; on the way out it is published, or removed.
+def draft_for(path: Path) -> Iterator[Draft]:
+    """Yield a `Draft` for `path`, yet to be made; on the way out it is published, or removed.
 
     Raises `UsageError` where the name is taken by something that is not a regular file, and
     `HostError` where there is no such folder.

@@ -13,7 +13,7 @@ from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.device_state import device_stream
 from xenqemu.formats.stream.source import Source
 from xenqemu.host.disk import lease
-from xenqemu.host.disk.lease import Party
+from xenqemu.host.disk.lease import Owner
 from xenqemu.host.party_deadlines import Deadlines
 from xenqemu.host.protocol import BuildOptions, Domain, Needs
 from xenqemu.host.xen import requirements
@@ -61,11 +61,11 @@ class Host:
 
         return self._world.call("host.domids_of", answer)
 
-    def rivals(self, domain: Domain) -> list[str]:
-        return self._world.call("host.rivals", lambda: list(self._world.rivals))
+    def concurrent_toolstacks(self, domain: Domain) -> list[str]:
+        return self._world.call("host.concurrent_toolstacks", lambda: list(self._world.others))
 
-    def party(self, uuid: str) -> Party:
-        return Party(str(self._world.folder), "boot", uuid)
+    def owner(self, uuid: str) -> Owner:
+        return Owner(str(self._world.folder), "boot", uuid)
 
     def store(self) -> Store:
         return self._world.call("host.store", lambda: Store(self._world))
@@ -134,13 +134,13 @@ class Host:
     def _take_disks(self, what: DomainConfig) -> None:
         incoming = what.name.endswith(INCOMING)
         for image in lease.images(what):
-            lease.take(image, self.party(what.uuid), incoming=incoming)
+            lease.take(image, self.owner(what.uuid), incoming=incoming)
 
     def _removed(self, domid: int) -> None:
         """Remove a domain; it lets go of its disks as long as it is there."""
         guest = self._world.guests.get(domid)
         for image in lease.images(guest.config) if guest else ():
-            lease.release(image, self.party(guest.config.uuid))
+            lease.release(image, self.owner(guest.config.uuid))
         self._world.guests.pop(domid, None)
 
     def _has(self, name: str, but: int) -> bool:

@@ -78,8 +78,8 @@ class Memory:
         self._world = world
         self._guest = guest
 
-    def room(self) -> int:
-        return self._world.call("memory.room", lambda: len(self._guest.pages) * 2 * PAGE_SIZE)
+    def space(self) -> int:
+        return self._world.call("memory.space", lambda: len(self._guest.pages) * 2 * PAGE_SIZE)
 
     def save(self, out, progress) -> None:
         self._world.call("memory.save", lambda: self._save(out, progress))
@@ -111,7 +111,7 @@ class Memory:
         self._write(writer, sorted(self._guest.pages), progress)
         self._end(writer)
 
-    def rest(self, writer: libxc.Writer, progress) -> None:
+    def rest(self, writer: libxc.ImageWriter, progress) -> None:
         """Write what has changed since, of a guest that stands still."""
         self._require_still()
         self._write(writer, [3], progress)
@@ -121,18 +121,18 @@ class Memory:
         if not self._guest.suspended or self._guest.devices_run:
             self._world.broken.append("memory saved while it may change")
 
-    def _begun(self, out) -> libxc.Writer:
-        writer = libxc.Writer(out, made.DOMAIN)
+    def _begun(self, out) -> libxc.ImageWriter:
+        writer = libxc.ImageWriter(out, made.DOMAIN)
         made.put(writer, (made.CPUID, made.MSRS, libxc.StaticDataEnd()))
         return writer
 
-    def _write(self, writer: libxc.Writer, pfns: list[int], progress) -> None:
+    def _write(self, writer: libxc.ImageWriter, pfns: list[int], progress) -> None:
         for done in range(0, len(pfns), 5):
             batch = pfns[done : done + 5]
             writer.pages(PageData.of(batch), [self._guest.pages[pfn] for pfn in batch])
             progress((done + len(batch)) * PAGE_SIZE, len(pfns) * PAGE_SIZE)
 
-    def _end(self, writer: libxc.Writer) -> None:
+    def _end(self, writer: libxc.ImageWriter) -> None:
         made.put(writer, (made.TSC, made.CONTEXT, made.PARAMS, libxc.End()))
 
     def _load(self, source: Source, progress) -> None:

@@ -61,9 +61,9 @@ def checkpointed(count: int) -> bytes:
     """Return a libxl stream of `count` checkpoints, as Remus leaves it."""
     out = io.BytesIO()
     sink = Sink(out)
-    stream = libxl.Writer(sink)
+    stream = libxl.StreamWriter(sink)
     stream.write(libxl.LibxcContext())
-    image = libxc.Writer(sink, made.DOMAIN)
+    image = libxc.ImageWriter(sink, made.DOMAIN)
     made.put(image, STEPS[:3])
     for _ in range(count):
         made.put(image, (*STEPS[3:-1], libxc.Checkpoint()))

@@ -54,7 +54,7 @@ class World:
     broken: list[str] = field(default_factory=list)
     fault: Fault | None = None
     blockers: list[str] = field(default_factory=list)
-    rivals: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
     objections: list[str] = field(default_factory=list)
     has_device_model: bool = True
     sends: bool = False

@@ -4,7 +4,7 @@ import json
 
 from tests.property.strategies import CPUID
 from xenqemu.formats.config.domain_config import DomainConfig
-from xenqemu.formats.migration.preflight_messages import Answer, Question
+from xenqemu.formats.migration.preflight_messages import PreflightAnswer, PreflightQuestion
 
 CONFIG = DomainConfig(
     {
@@ -15,13 +15,13 @@ CONFIG = DomainConfig(
 
 PAIRS = {
     "the least": (
-        Question(CONFIG, "lab:here", 3, xenqemu="0.1.0"),
+        PreflightQuestion(CONFIG, "lab:here", 3, xenqemu="0.1.0"),
         b'{"xenqemu": "0.1.0", "host": "lab:here", "config": '
         + json.dumps(CONFIG.tree).encode()
         + b', "image": 3}\n',
     ),
     "all": (
-        Question(
+        PreflightQuestion(
             CONFIG,
             "xen:1",
             2,
@@ -34,9 +34,9 @@ PAIRS = {
         + b', "image": 2, "context": {"2": 1032, "5": 24}, "cpuid": '
         b'"00000000ffffffff0d000000020000000300000004000000"}\n',
     ),
-    "yes": (Answer(xenqemu="0.1.0"), b'{"xenqemu": "0.1.0"}\n'),
+    "yes": (PreflightAnswer(xenqemu="0.1.0"), b'{"xenqemu": "0.1.0"}\n'),
     "no": (
-        Answer(("zstd", "digest"), ("no room", "é"), "1"),
+        PreflightAnswer(("zstd", "digest"), ("no room", "é"), "1"),
         b'{"xenqemu": "1", "features": ["zstd", "digest"], "objections": ["no room", "\\u00e9"]}\n',
     ),
 }

@@ -101,13 +101,13 @@ class Move:
         image = source.image if disk else None
         if image:
             source.guests = {1: Guest.running(what=config(image=image))}
-            lease.take(image, source.host.party(UUID))
+            lease.take(image, source.host.owner(UUID))
         return cls(source, World(guests={}, next_domid=7), image, **options)
 
     def owners(self) -> list[World]:
         """Return the worlds that have a part in the lease of the disk, the holder first."""
         found = self.image and lease.held(self.image)
-        parties = [party for party in (found.holder, found.heir) if party] if found else []
+        parties = [party for party in (found.owner, found.next_owner) if party] if found else []
         both = {str(world.folder): world for world in (self.source, self.target)}
         return [both[party.host] for party in parties]
 

@@ -485,7 +485,7 @@ class Suite:
 
 @contextmanager
 def unfit(kind: str, path: Path) -> Iterator[int]:
-    """Give a descriptor that a save cannot use."""
+    """Yield a descriptor that a save cannot use."""
     others = []
     if kind == "pipe":
         reader, fd = os.pipe()

@@ -23,7 +23,7 @@ def running(*command: str, name: str | None = None) -> Iterator[subprocess.Popen
 
 
 def has_ended(pid: int) -> bool:
-    """Tell whether a child is gone or a zombie."""
+    """Return whether a child is gone or a zombie."""
     return Process.of(pid) is None
 
 

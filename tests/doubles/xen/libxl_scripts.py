@@ -109,4 +109,4 @@ def loops(image: Path) -> list[loop_devices.Loop]:
 def holder(image: Path) -> str | None:
     """Return the guest that has the lease of an image."""
     found = lease.held(image)
-    return found and found.holder.vm
+    return found and found.owner.vm

@@ -18,7 +18,7 @@ from xenqemu.lab.xenstored.client import Client
 from xenqemu.lab.xenstored.daemon import Daemon
 from xenqemu.lab.xenstored.event_loop import Server
 from xenqemu.lab.xenstored.listener import listening
-from xenqemu.lab.xenstored.xs_wire import Message
+from xenqemu.lab.xenstored.xs_wire import Packet
 
 PATIENCE = 20.0
 
@@ -90,11 +90,11 @@ class Raw:
         self.socket.close()
 
     def send(self, op: int, payload: bytes, tx_id: int = 0, req_id: int = 7) -> None:
-        self.socket.sendall(Message(op, req_id, tx_id, payload).pack())
+        self.socket.sendall(Packet(op, req_id, tx_id, payload).pack())
 
-    def receive(self) -> Message:
+    def receive(self) -> Packet:
         op, req_id, tx_id, length = HEADER.unpack(self._exact(HEADER.size))
-        return Message(op, req_id, tx_id, self._exact(length))
+        return Packet(op, req_id, tx_id, self._exact(length))
 
     def ask(self, op: int, payload: bytes, tx_id: int = 0) -> bytes:
         """Send and return the payload of the reply: of an error, its name."""
@@ -108,7 +108,7 @@ class Raw:
         return reply.payload
 
     def ended(self) -> bool:
-        """Tell whether the server hung up (having sent nothing more)."""
+        """Return whether the server hung up (having sent nothing more)."""
         try:
             return self.socket.recv(1) == b""
         except ConnectionResetError:

@@ -122,7 +122,7 @@ class Host:
         return Guest(self, done["name"], done["domid"])
 
     def empty(self) -> bool:
-        """Tell whether there is nothing of any domain: no folder, no socket, no node."""
+        """Return whether there is nothing of any domain: no folder, no socket, no node."""
         with self.lab.store() as store:
             nodes = [
                 *(name for name in store.list("/local/domain") or () if name != "0"),
@@ -256,7 +256,7 @@ def ticks(said: bytes) -> int:
 
 
 def pages(record: Path) -> Iterator[tuple[int, bytes]]:
-    """Give (pfn, contents) of all pages that a record has, in its order; XALLOC gives zeros."""
+    """Yield (pfn, contents) of all pages that a record has, in its order; XALLOC gives zeros."""
     found: list[tuple[int, bytes]] = []
 
     def take(table: PageData, source: Source) -> None:
@@ -296,7 +296,7 @@ def assert_same_memory(ram: Path, record: Path) -> tuple[int, int]:
 
 
 def _data(fd: int) -> Iterator[int]:
-    """Give the offsets of all pages of a file that are no hole."""
+    """Yield the offsets of all pages of a file that are no hole."""
     end = 0
     size = os.fstat(fd).st_size
     while end < size:

@@ -85,7 +85,7 @@ def wait_said(guest: Guest, words: str, after: int = 0) -> None:
 
 
 def answers(network: str, address: str) -> bool:
-    """Tell whether an address answers in a network."""
+    """Return whether an address answers in a network."""
     command = ["ip", "netns", "exec", network, "busybox", "ping", "-c", "1", "-W", "2", address]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
@@ -113,7 +113,7 @@ def test_guests_reach_each_other_wherever_they_are(hosts, folder):
     assert answers("xq-one", "192.0.2.6")
     assert [len(ports(name)) for name in NETWORKS] == [1, 1]
     image = folder / "web.raw"
-    assert lease.held(image).holder.host.endswith(str(one.lab.folder))
+    assert lease.held(image).owner.host.endswith(str(one.lab.folder))
 
     # To the other host: its network finds it at once, though the bridges had it elsewhere.
     said = web.save(folder / "web.save")
@@ -131,7 +131,7 @@ def test_guests_reach_each_other_wherever_they_are(hosts, folder):
     counted = TICK.findall(there.said)
     assert len({nonce for _, nonce in counted}) == 1
     assert [int(tick) for tick, _ in counted] == list(range(1, len(counted) + 1))
-    assert lease.held(image).holder.host.endswith(str(two.lab.folder))
+    assert lease.held(image).owner.host.endswith(str(two.lab.folder))
 
     # What has its disk there cannot be brought back here as well.
     refused = one.run("restore", folder / "web.save")
@@ -182,7 +182,7 @@ def test_open_connections_go_on_through_a_move(hosts, folder):
         told = lines().split()
         assert told == [b"%d" % number for number in range(1, len(told) + 1)]
         wait_said(one.guest("web"), "disk this is the disk of web")
-        assert lease.held(folder / "web.raw").holder.host.endswith(str(one.lab.folder))
+        assert lease.held(folder / "web.raw").owner.host.endswith(str(one.lab.folder))
     finally:
         client.kill()
         client.wait()

@@ -45,12 +45,12 @@ def tiny(image: Path, one: Host) -> Guest:
 def parts(image: Path) -> list[str]:
     """Return the hosts that have a part in the lease of an image, its holder first."""
     found = lease.held(image)
-    return [party.host for party in (found.holder, found.heir) if party] if found else []
+    return [party.host for party in (found.owner, found.next_owner) if party] if found else []
 
 
 def called(host: Host) -> str:
     """Return how a lease names a host."""
-    return host.lab.party(UUID).host
+    return host.lab.owner(UUID).host
 
 
 def assert_settled(image: Path, hosts: tuple[Host, Host]) -> None:

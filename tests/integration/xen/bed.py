@@ -177,7 +177,7 @@ class Bed:
     # Files
 
     def put(self, name: str, content: bytes | str | Path) -> str:
-        """Give dom0 a file; its path there."""
+        """Return dom0 a file; its path there."""
         if isinstance(content, Path):
             content = content.read_bytes()
         path = self.folder / name

@@ -54,8 +54,8 @@ def keeps_its_disk_and_its_network(bed: Bed, disk: str, kind: str) -> None:
     """Move a guest by xl and by us; after each move it reads its disk and reaches dom0."""
     bed.must(f"xl create -q {linux(bed, 'web', kind, 5)}", timeout=180)
     heard = wait_works(bed, "web")
-    holder = json.loads(bed.must(f"cat {disk}.xenqemu-lease"))["holder"]
-    assert holder["vm"] == bed.must("xl vm-list | awk '$3 == \"web\" { print $1 }'").strip()
+    owner = json.loads(bed.must(f"cat {disk}.xenqemu-lease"))["owner"]
+    assert owner["vm"] == bed.must("xl vm-list | awk '$3 == \"web\" { print $1 }'").strip()
 
     second = bed.run(f"xl create -q {linux(bed, 'mail', kind, 6)}", timeout=180)
     assert second.rc != 0

@@ -15,7 +15,7 @@ from tests.doubles.system.commands import PROGRAM, spawn
 from tests.golden import records
 from xenqemu.cli import migrate_command
 from xenqemu.formats.migration.handshake import WORDS, Message
-from xenqemu.formats.migration.preflight_messages import Answer, Question
+from xenqemu.formats.migration.preflight_messages import PreflightAnswer, PreflightQuestion
 from xenqemu.formats.migration.stream_chunks import READY
 from xenqemu.host import domain_state
 from xenqemu.host.protocol import Domain
@@ -113,10 +113,10 @@ def on(lab: Lab, *words: str) -> tuple[str, ...]:
 
 
 def test_preflight(host):
-    question = Question(config().with_extra({}), "xen:there", 3)
+    question = PreflightQuestion(config().with_extra({}), "xen:there", 3)
     done = spawn(*on(host, "--preflight"), data=question.dump())
     assert (done.returncode, done.stderr) == (0, b"")
-    answer = Answer.parse(done.stdout)
+    answer = PreflightAnswer.parse(done.stdout)
     assert answer.xenqemu == VERSION
     assert "small is a guest of Xen: the lab cannot run it" in answer.objections
 

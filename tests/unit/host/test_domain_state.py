@@ -19,8 +19,8 @@ from xenqemu.host.domain_state import (
 from xenqemu.host.protocol import Domain, DomainInfo, RunState
 from xenqemu.host.qemu.device_model import DeviceModel
 from xenqemu.host.xenstore.store import Store
+from xenqemu.lab.reference_device_model import QemuRunState as Status
 from xenqemu.lab.reference_device_model import ReferenceDeviceModel, faults
-from xenqemu.lab.reference_device_model import RunState as Status
 
 INFO = DomainInfo(3, "9233e52c-49ca-454f-96be-f53e22f3994d", RunState.RUNNING, 1 << 28, 1)
 WEB = Domain(3, INFO.uuid, "web", "hvm")

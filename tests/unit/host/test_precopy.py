@@ -2,9 +2,9 @@
 
 import pytest
 
-from xenqemu.host.precopy import Iteration, PrecopyOptions, Step, decide
+from xenqemu.host.precopy import Decision, Iteration, PrecopyOptions, decide
 
-CONTINUE, SUSPEND, GIVE_UP = Step.CONTINUE, Step.SUSPEND, Step.GIVE_UP
+CONTINUE, SUSPEND, GIVE_UP = Decision.CONTINUE, Decision.SUSPEND, Decision.GIVE_UP
 PAGE = 4096
 
 

@@ -13,11 +13,11 @@ import pytest
 from tests.doubles.xen.libxl_scripts import UUIDS, Libxl, holder, loops
 from xenqemu.host.disk import lease
 from xenqemu.host.disk.backing import Backing
-from xenqemu.host.disk.lease import Party
+from xenqemu.host.disk.lease import Owner
 from xenqemu.hotplug import contract
 from xenqemu.system import lock_file, loop_devices
 
-ELSEWHERE = Party("other", "boot", UUIDS[5])
+ELSEWHERE = Owner("other", "boot", UUIDS[5])
 
 
 def number(device: Path) -> str:
@@ -26,7 +26,7 @@ def number(device: Path) -> str:
 
 
 def nothing(image: Path) -> bool:
-    """Tell whether nothing was set up for an image."""
+    """Return whether nothing was set up for an image."""
     left = [entry.name for entry in image.parent.glob(f"{image.name}.*")]
     return loops(image) == [] and left == []
 
@@ -282,11 +282,11 @@ def test_a_guest_that_migrates_here_by_xl(libxl: Libxl, image: Path) -> None:
     libxl.domain(7, "web--incoming", UUIDS[5])
     path = libxl.disk(7, image)
     libxl.good(path, "add")
-    assert lease.held(image).holder.host == "other"
-    assert lease.held(image).heir.host == lease.host_id()
+    assert lease.held(image).owner.host == "other"
+    assert lease.held(image).next_owner.host == lease.host_id()
     lease.release(image, ELSEWHERE)  # the other host has destroyed its own
     libxl.domain(7, "web", UUIDS[5])
-    assert lease.held(image).holder.host == lease.host_id()
+    assert lease.held(image).owner.host == lease.host_id()
     libxl.good(path, "remove")
     assert nothing(image)
 
@@ -296,16 +296,16 @@ def test_a_guest_that_migrates_here_by_ours(libxl: Libxl, image: Path) -> None:
     libxl.domain(7, "web--incoming", UUIDS[5])
     path = libxl.disk(7, image)
     libxl.good(path, "add")
-    lease.claim(image, Party.here(UUIDS[5]))
-    assert lease.held(image).holder.host == lease.host_id()
-    assert lease.held(image).heir.host == "other"
+    lease.claim(image, Owner.here(UUIDS[5]))
+    assert lease.held(image).owner.host == lease.host_id()
+    assert lease.held(image).next_owner.host == "other"
     libxl.good(path, "remove")  # it failed here
-    assert lease.held(image).holder.host == "other"
-    assert lease.held(image).heir is None
+    assert lease.held(image).owner.host == "other"
+    assert lease.held(image).next_owner is None
 
 
 def test_a_lease_that_was_left_by_a_crash_of_this_host(libxl: Libxl, image: Path) -> None:
-    lease.take(image, Party(lease.host_id(), "an earlier boot", UUIDS[6]))
+    lease.take(image, Owner(lease.host_id(), "an earlier boot", UUIDS[6]))
     libxl.good(libxl.disk(5, image), "add")
     assert holder(image) == UUIDS[5]
 

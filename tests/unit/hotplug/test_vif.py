@@ -66,7 +66,7 @@ def refused(libxl: Libxl, path: str) -> str:
 
 
 def untouched(name: str = "vif5.0") -> bool:
-    """Tell whether an interface is as netback made it, but for its address."""
+    """Return whether an interface is as netback made it, but for its address."""
     found = links.find(name)
     assert found is not None
     return (found.name, found.master, found.up) == (name, "", False)
@@ -76,7 +76,7 @@ def test_a_card_is_connected_to_its_bridge(libxl: Libxl) -> None:
     path = card(libxl)
     online(libxl, path)
     found = links.find("vif5.0")
-    assert found == links.Link("vif5.0", QUIET_MAC, 1400, True, "veth", "br0")
+    assert found == links.Interface("vif5.0", QUIET_MAC, 1400, True, "veth", "br0")
     assert libxl.nodes(path)["hotplug-status"] == "connected"
     assert libxl.store.read("/local/domain/5/device/vif/0/mtu") == "1400"
     online(libxl, path)

@@ -32,8 +32,8 @@ def test_a_guest_has_the_lease_as_long_as_it_is_there(lab, image):
     with Site(lab) as made:
         made.prepare(with_disk(image))
         found = lease.held(image)
-        assert found.holder.host == lease.host_id(str(lab.folder))
-        assert found.holder.vm == config().uuid
+        assert found.owner.host == lease.host_id(str(lab.folder))
+        assert found.owner.vm == config().uuid
     lab.destroy(1)
     lab.destroy(1)
     assert lease.held(image) is None
@@ -100,7 +100,7 @@ def test_two_hosts(lab, image, place):
         lab.destroy(1)
         with Site(other) as there:
             there.prepare(with_disk(image))
-            assert str(other.folder) in lease.held(image).holder.host
+            assert str(other.folder) in lease.held(image).owner.host
     finally:
         other.down()
 
@@ -115,15 +115,15 @@ def test_a_move(lab, image, place, claimed):
             made.prepare(with_disk(image))
         with Site(other) as failing:
             failing.prepare(with_disk(image).with_name("small--incoming"))
-        assert str(other.folder) in lease.held(image).heir.host
+        assert str(other.folder) in lease.held(image).next_owner.host
         other.destroy(failing.domid)
-        assert lease.held(image).heir is None
+        assert lease.held(image).next_owner is None
         with Site(other) as there:
             there.prepare(with_disk(image).with_name("small--incoming"))
         if claimed:
-            lease.claim(image, other.party(config().uuid))
+            lease.claim(image, other.owner(config().uuid))
         lab.destroy(1)
-        assert str(other.folder) in lease.held(image).holder.host
+        assert str(other.folder) in lease.held(image).owner.host
     finally:
         other.down()
     assert lease.held(image) is None
@@ -132,13 +132,13 @@ def test_a_move(lab, image, place, claimed):
 def test_all_leases_or_none(lab, image, place):
     second = place / "second"
     second.touch()
-    lease.take(second, lease.Party("elsewhere", "boot", "vm"))
+    lease.take(second, lease.Owner("elsewhere", "boot", "vm"))
     both = config(f'disk = ["{image},qcow2,hda,w", "{second},raw,hdb,w"]')
     with pytest.raises(InUse, match=r"second is held by domain vm on host elsewhere"):
         with Site(lab) as made:
             made.prepare(both)
     assert lease.held(image) is None
-    assert lease.held(second).holder.host == "elsewhere"
+    assert lease.held(second).owner.host == "elsewhere"
 
 
 def test_a_damaged_lease_does_not_keep_a_domain_here(lab, image):
@@ -162,4 +162,4 @@ def test_an_image_that_is_gone(lab, image):
 def test_drives_without_a_medium():
     empty = config('disk = [",,hdc,cdrom"]')
     disks.require_free(empty, [("1", empty)])
-    disks.take(empty, lease.Party.here(""))
+    disks.take(empty, lease.Owner.here(""))

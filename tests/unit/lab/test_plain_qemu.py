@@ -12,8 +12,8 @@ import pytest
 from xenqemu.errors import DeviceModelError, HypervisorError
 from xenqemu.host.protocol import DomainInfo, RunState
 from xenqemu.lab.plain_qemu import Machine, PlainQemu
+from xenqemu.lab.reference_device_model import QemuRunState as Status
 from xenqemu.lab.reference_device_model import ReferenceDeviceModel
-from xenqemu.lab.reference_device_model import RunState as Status
 from xenqemu.system.process import Process
 
 UUID = "9233e52c-49ca-454f-96be-f53e22f3994d"

@@ -82,7 +82,7 @@ def test_any_memory_comes_back(tmp_path_factory, memory):
     out = io.BytesIO()
     RamFile(before, size, below).save(Sink(out), nothing)
     assert out.getvalue() == image
-    assert len(image) <= RamFile(before, size, below).room()
+    assert len(image) <= RamFile(before, size, below).space()
     RamFile(after, size, below).load(Source.of(image), nothing)
     assert after.read_bytes() == before.read_bytes()
     again = fresh(folder / "again", size)
@@ -131,12 +131,12 @@ def test_room_is_that_of_what_was_touched(tmp_path):
     size = 200 * WINDOW
     path = fresh(tmp_path / "ram", size)
     ram = RamFile(path, size, size)
-    assert len(saved(ram)) <= ram.room() <= 100_000
+    assert len(saved(ram)) <= ram.space() <= 100_000
     with path.open("r+b") as file:
         for offset in range(0, size, WINDOW):  # each makes a record of its own
             file.seek(offset)
             file.write(b"x")
-    assert 200 * PAGE < len(saved(ram)) <= ram.room() < 2 * 200 * PAGE
+    assert 200 * PAGE < len(saved(ram)) <= ram.space() < 2 * 200 * PAGE
 
 
 def test_the_image_is_that_of_an_hvm_guest_with_no_state_of_xens(tmp_path):

@@ -17,10 +17,10 @@ from tests.property import strategies as made
 from xenqemu.errors import Truncated, Unsupported
 from xenqemu.formats.device_state import device_stream
 from xenqemu.formats.stream import libxl, xl
-from xenqemu.formats.stream.detect import Kind
+from xenqemu.formats.stream.detect import Layer
 from xenqemu.formats.stream.page_data import BROKEN, XALLOC, XTAB, PageData
 from xenqemu.formats.stream.source import Source
-from xenqemu.operations.inspect import PFNS_BELOW_4G, Entry, Pages, outline
+from xenqemu.operations.inspect import PFNS_BELOW_4G, Pages, RecordRun, outline
 
 HEADER = xl.XlHeader.of_json(config().dump().decode()).pack()
 
@@ -61,7 +61,7 @@ def test_all_of_a_record():
     assert [start for start, _ in places(found)] == [0, *ends[:-1]]
     assert found.entries[0].size == len(HEADER)
     assert found.entries[8].size == 8 + 8 + 3 * 8 + 3 * 4096
-    assert (found.kind, found.size, found.trailing) == (Kind.XL, len(data) - 6, 6)
+    assert (found.kind, found.size, found.trailing) == (Layer.XL, len(data) - 6, 6)
     assert found.config == config()
     assert (found.image.version, found.domain) == (3, made.DOMAIN)
     assert found.present == {entry[1] for entry in names[5:13]}
@@ -122,17 +122,17 @@ def test_pages_above_4_gib_are_not_watched():
 @pytest.mark.parametrize(
     ("data", "kind"),
     [
-        (made.stream(STEPS, DEVICES), Kind.LIBXL),
-        (made.image(STEPS), Kind.LIBXC),
+        (made.stream(STEPS, DEVICES), Layer.LIBXL),
+        (made.image(STEPS), Layer.LIBXC),
     ],
 )
 def test_bare_streams(data, kind):
     found = outlined(data + bytes(3))
     assert (found.kind, found.size, found.trailing) == (kind, len(data), 3)
     assert found.config is None
-    assert found.has_device_state == (kind is Kind.LIBXL)
+    assert found.has_device_state == (kind is Layer.LIBXL)
     assert found.pages.data == 3
-    assert found.entries[-1] == Entry("", "bytes after END", len(data), 3)
+    assert found.entries[-1] == RecordRun("", "bytes after END", len(data), 3)
 
 
 @pytest.mark.parametrize("header", [b"", HEADER])
@@ -154,7 +154,7 @@ def test_stream_cut_in_a_later_checkpoint():
 def test_device_state_alone(behind):
     data = device_state(tick=9)
     found = outlined(data + behind)
-    assert (found.kind, found.size, found.trailing) == (Kind.DEVICE_STATE, len(data), len(behind))
+    assert (found.kind, found.size, found.trailing) == (Layer.DEVICE_STATE, len(data), len(behind))
     (section,) = found.devices.sections
     assert (section.idstr, section.offset, section.length) == ("timer", 8, 24)
     assert (found.entries, found.domain, found.has_device_state) == ([], None, False)
@@ -169,7 +169,7 @@ def test_device_state_of_another_emulator_is_not_looked_into():
 def test_config_that_is_no_json():
     header = xl.XlHeader(xl.STREAM_V2, b'name = "old"\n').pack()
     found = outlined(header + made.stream(STEPS, DEVICES))
-    assert (found.kind, found.config) == (Kind.XL, None)
+    assert (found.kind, found.config) == (Layer.XL, None)
 
 
 def test_legacy_stream_is_refused():

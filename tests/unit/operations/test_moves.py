@@ -19,10 +19,10 @@ from tests.doubles.in_memory.world import ACTS, World
 from tests.doubles.peers.two_hosts import End, Move
 from tests.parts import shortened
 from xenqemu.errors import HostError
-from xenqemu.formats.migration.handshake import WORDS, Message, State
+from xenqemu.formats.migration.handshake import WORDS, HandshakeState, Message
 from xenqemu.formats.migration.wrapping import DIGEST, ZSTD
 from xenqemu.host.disk import lease
-from xenqemu.host.disk.lease import Party
+from xenqemu.host.disk.lease import Owner
 from xenqemu.host.peer.peer import Peer
 from xenqemu.host.precopy import PrecopyOptions
 from xenqemu.operations.journal import steps
@@ -51,7 +51,7 @@ def names(world):
 
 
 def whole(guest):
-    """Tell whether nothing of the guest was lost on its way."""
+    """Return whether nothing of the guest was lost on its way."""
     first = Guest.running(guest.tick, guest.config.with_name(NAME))
     return (guest.pages, guest.tick, guest.config) == (first.pages, first.tick, first.config)
 
@@ -118,7 +118,7 @@ class Row:
 
 
 def rows(options, hows):
-    """Give the whole table of a move, made of one that goes well."""
+    """Yield the whole table of a move, made of one that goes well."""
     ends = dict(zip(("source", "target"), Move.prepared(**options).run(), strict=True))
     for side, end in ends.items():
         assert end.kind is None
@@ -231,7 +231,7 @@ def in_doubt(**options):
 
     def run():
         def hear(peer):
-            if peer.handshake.state is State.CLEARED:
+            if peer.handshake.state is HandshakeState.CLEARED:
                 source.die()
             return real(peer)
 
@@ -277,7 +277,7 @@ def test_recover_of_a_guest_that_moved():
 def on_its_way(*acts):
     """A migration in doubt of a guest with a disk, after `acts` of the other host on its lease."""
     source = in_doubt(disk=True)
-    there = Party("there", "boot", UUID)
+    there = Owner("there", "boot", UUID)
     lease.take(source.image, there, incoming=True)
     for act in acts:
         act(source.image, there)
@@ -292,10 +292,10 @@ def test_recover_is_told_by_the_disks_that_a_guest_has_moved():
     (done,) = recover(source.host)
     assert (done.whole, done.finished, done.doubtful) == (True, True, False)
     assert source.guests == {}
-    assert lease.held(source.image).holder.host == "there"
+    assert lease.held(source.image).owner.host == "there"
 
 
-@pytest.mark.parametrize("acts", [(), (lease.claim,)], ids=["heir", "holder"])
+@pytest.mark.parametrize("acts", [(), (lease.claim,)], ids=["next_owner", "owner"])
 def test_recover_is_not_told_by_disks_that_both_have_a_part_in(acts):
     source = on_its_way(*acts)
     (done,) = recover(source.host)
@@ -304,7 +304,7 @@ def test_recover_is_not_told_by_disks_that_both_have_a_part_in(acts):
     assert (done.whole, done.finished) == (True, False)
     assert source.running() == [1]
     found = lease.held(source.image)
-    assert (found.holder.host, found.heir) == (str(source.folder), None)
+    assert (found.owner.host, found.next_owner) == (str(source.folder), None)
 
 
 def test_recover_of_a_guest_that_stayed():

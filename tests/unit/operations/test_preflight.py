@@ -10,16 +10,16 @@ from tests.doubles.in_memory.world import World
 from tests.doubles.xen.xl_prints import INFO, LIST
 from xenqemu.errors import HostError, HostTimeout, ProtocolError, UsageError
 from xenqemu.formats.migration import wrapping
-from xenqemu.formats.migration.preflight_messages import Answer, Question
+from xenqemu.formats.migration.preflight_messages import PreflightAnswer, PreflightQuestion
 from xenqemu.formats.migration.stream_chunks import MOST, STREAMS
 from xenqemu.host.party_deadlines import Deadlines
 from xenqemu.host.peer.route import Route
 from xenqemu.host.protocol import Needs
-from xenqemu.operations.preflight import Agreement, Errand, agree, answer
+from xenqemu.operations.preflight import Agreement, MigrationPlan, agree, answer
 
 UUID = config().uuid
 NEEDS = Needs(config(), 3, {2: 1032, 5: 24})
-YES = Answer(("digest", "zstd")).dump().decode()
+YES = PreflightAnswer(("digest", "zstd")).dump().decode()
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def says(text, status=0):
 
 
 def settled(host, route, **options):
-    return agree(host, Errand(NEEDS, route, **options), lambda _line: None)
+    return agree(host, MigrationPlan(NEEDS, route, **options), lambda _line: None)
 
 
 def test_a_xenqemu_that_takes_it(host, ssh, tmp_path):
@@ -59,8 +59,8 @@ def test_a_xenqemu_that_takes_it(host, ssh, tmp_path):
     agreed = settled(host, route, options=("-p",))
     rune = f"exec {route.command} there xenqemu migrate-receive -p --with digest"
     assert agreed == Agreement(rune, frozenset({"digest"}))
-    question = Question.parse((tmp_path / "question").read_bytes())
-    assert question == Question(NEEDS.config, host.identity, 3, NEEDS.context)
+    question = PreflightQuestion.parse((tmp_path / "question").read_bytes())
+    assert question == PreflightQuestion(NEEDS.config, host.identity, 3, NEEDS.context)
     assert ssh.asked() == ["there xenqemu migrate-receive --preflight"]
 
 
@@ -72,7 +72,7 @@ def test_compressed_if_that_is_wanted(host, ssh):
 
 
 def test_a_xenqemu_that_knows_nothing_more(host, ssh):
-    route = ssh(xenqemu=says(Answer(("later",)).dump().decode()))
+    route = ssh(xenqemu=says(PreflightAnswer(("later",)).dump().decode()))
     agreed = settled(host, route)
     assert agreed == Agreement(f"exec {route.command} there xenqemu migrate-receive")
     with pytest.raises(HostError, match="a compressed record is nothing for there$"):
@@ -86,15 +86,15 @@ def test_without_zstandard_here(host, ssh, monkeypatch):
 
 
 def test_several_streams_if_they_are_wanted(host, ssh):
-    route = ssh(xenqemu=says(Answer(("digest", STREAMS)).dump().decode()))
+    route = ssh(xenqemu=says(PreflightAnswer(("digest", STREAMS)).dump().decode()))
     agreed = settled(host, route, options=("-p",), streams=3)
     receiver = f"exec {route.command} there xenqemu migrate-receive"
     token = re.fullmatch(
         f"{receiver} -p --with digest --streams 3 --token ([0-9a-f]{{8}})", agreed.rune
     )[1]
-    assert agreed.further == tuple(f"{receiver} --stream {k} --token {token}" for k in (1, 2))
+    assert agreed.extra == tuple(f"{receiver} --stream {k} --token {token}" for k in (1, 2))
     assert settled(host, route, streams=3).rune != agreed.rune
-    assert settled(host, route).further == ()
+    assert settled(host, route).extra == ()
 
 
 @pytest.mark.parametrize("program", [{"xenqemu": says(YES)}, {"xl": "exit 1"}])
@@ -110,7 +110,7 @@ def test_no_number_of_streams(host, streams):
 
 
 def test_every_reason_is_given(host, ssh):
-    route = ssh(xenqemu=says(Answer((), ("no memory", "no bridge")).dump().decode()))
+    route = ssh(xenqemu=says(PreflightAnswer((), ("no memory", "no bridge")).dump().decode()))
     with pytest.raises(HostError, match="there cannot take sample: 1. no memory; 2. no bridge"):
         settled(host, route)
 
@@ -167,7 +167,7 @@ def test_a_stock_xl_that_can_take_it(host, ssh):
 )
 def test_what_a_stock_xl_tells_against_it(host, ssh, needs, why):
     with pytest.raises(HostError, match=f"there cannot take .*: {why}"):
-        agree(host, Errand(needs, ssh(xl=stock())), lambda _line: None)
+        agree(host, MigrationPlan(needs, ssh(xl=stock())), lambda _line: None)
 
 
 def test_memory_and_uuid_by_a_stock_xl(host, ssh):
@@ -211,17 +211,17 @@ def test_our_own_answer(host, monkeypatch):
         seen.append(needs)
         return iter([HostError("no"), HostError("never")])
 
-    question = Question(config(), "fake:elsewhere", 3, {5: 24})
+    question = PreflightQuestion(config(), "fake:elsewhere", 3, {5: 24})
     known = (*wrapping.known(), STREAMS)
-    assert answer(host, question) == Answer(known)
+    assert answer(host, question) == PreflightAnswer(known)
     monkeypatch.setattr(host, "objections", objections)
-    assert answer(host, question) == Answer(known, ("no", "never"))
-    answer(host, Question(config(), host.identity, 3))
+    assert answer(host, question) == PreflightAnswer(known, ("no", "never"))
+    answer(host, PreflightQuestion(config(), host.identity, 3))
     assert seen == [Needs(config(), 3, {5: 24}), Needs(config(), 3, moving=True)]
 
 
 def test_lines_of_the_other_host_are_passed_on(host, ssh):
     lines = []
     route = ssh(xenqemu=f"echo 'a warning' >&2; {says(YES)}")
-    agree(host, Errand(NEEDS, route), lines.append)
+    agree(host, MigrationPlan(NEEDS, route), lines.append)
     assert lines == ["a warning"]

@@ -295,14 +295,14 @@ def test_guest_that_suspended_later_is_recovered(world, tmp_path, monkeypatch):
 
 
 def test_guest_in_the_hands_of_another(world, tmp_path):
-    world.rivals = ["process 77 (xl save sample /tmp/x)"]
+    world.others = ["process 77 (xl save sample /tmp/x)"]
     match = "domain 1 is in the hands of process 77 .xl save sample /tmp/x."
     refused(world, tmp_path / "record", HostError, match)
 
 
 def test_too_little_room_is_refused_with_both_numbers(world, tmp_path, monkeypatch):
     huge = 1 << 60
-    monkeypatch.setattr("tests.doubles.in_memory.parties.Memory.room", lambda self: huge)
+    monkeypatch.setattr("tests.doubles.in_memory.parties.Memory.space", lambda self: huge)
     match = rf"{tmp_path}: 115\d+ bytes have to be free for the record, \d+ are \("
     refused(world, tmp_path / "record", HostError, match)
     assert list(tmp_path.iterdir()) == []

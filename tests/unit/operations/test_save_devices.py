@@ -14,7 +14,7 @@ from tests.doubles.in_memory.records import device_state
 from tests.doubles.in_memory.world import World
 from xenqemu.errors import DeviceModelError, HostError, Truncated, UsageError
 from xenqemu.formats.device_state import device_stream
-from xenqemu.formats.stream.detect import Kind
+from xenqemu.formats.stream.detect import Layer
 from xenqemu.operations.journal.steps import cont
 from xenqemu.operations.save_devices import save_devices
 
@@ -34,7 +34,7 @@ def test_file_is_the_stream(world, tmp_path):
     data = device_state(tick=7)
     assert (tmp_path / "state").read_bytes() == data
     assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o600
-    assert (found.kind, found.size) == (Kind.DEVICE_STATE, len(data))
+    assert (found.kind, found.size) == (Layer.DEVICE_STATE, len(data))
     assert [section.idstr for section in found.devices.sections] == ["timer"]
     assert world.acts() == ["device_model.save", "os.fsync", "os.fsync", "os.rename", "os.fsync"]
     assert world.running() == [1]

@@ -50,11 +50,11 @@ def test_only_files_count(tmp_path):
 def test_a_record_is_spent_and_taken_back(tmp_path):
     kept = Kept.of(tmp_path, ".x/y")
     kept.path.write_text("record")
-    kept.take_back()
+    kept.roll_back()
     kept.spend()
     assert (saved(tmp_path), spent(tmp_path)) == ([], [kept])
     assert kept.ran.read_text() == "record"
-    kept.take_back()
-    kept.take_back()
+    kept.roll_back()
+    kept.roll_back()
     assert (saved(tmp_path), spent(tmp_path)) == ([kept], [])
     assert kept.path.read_text() == "record"

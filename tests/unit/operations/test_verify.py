@@ -18,7 +18,7 @@ from tests.property import strategies as made
 from xenqemu.errors import BadRecord, FormatError, Truncated, Unsupported
 from xenqemu.formats.device_state import device_stream
 from xenqemu.formats.stream import libxc, libxl
-from xenqemu.formats.stream.detect import Kind
+from xenqemu.formats.stream.detect import Layer
 from xenqemu.formats.stream.page_data import BROKEN, XALLOC, XTAB, PageData
 from xenqemu.operations.verify import SPECIAL_PAGES, XEN_HVM, is_lab, verify
 
@@ -95,7 +95,7 @@ def test_cut_anywhere_is_refused(name):
 def test_what_stock_xl_wrote_verifies(name):
     found = verified(records.record(name))
     vcpus = 2 if name == "vga.save" else 1
-    assert found.kind is Kind.XL
+    assert found.kind is Layer.XL
     assert (found.config.type, found.config.max_vcpus, found.context.vcpus) == ("hvm", vcpus, vcpus)
     assert found.has_device_state
     assert found.trailing == (44 if name == records.MIGRATION else 0)

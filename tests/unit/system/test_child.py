@@ -379,3 +379,13 @@ def test_the_first_and_the_last_words_are_kept(said):
         said.keep(b"\nc")
     assert said.text[: WORDS + 1] == b"a" * WORDS + b"\n"
     assert said.text[WORDS + 1 :] == b"b" * (WORDS - 6) + b"\nc\nc\nc"
+
+
+def test_who_hears_a_program_is_told_of_its_end_though_another_has_the_pipe(tmp_path):
+    pieces = []
+    script = f"sleep 600 & echo $! >{tmp_path}/pid; printf done"
+    with started("it", ["sh", "-c", script], output=pieces.append) as child:
+        assert child.wait(20)
+        assert b"".join(pieces) == b"done"
+        assert pieces[-1] == b""
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)

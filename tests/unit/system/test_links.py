@@ -51,7 +51,7 @@ def test_what_is_known_of_an_interface():
     vif("vif5.0")
     ip("link set vif5.0 master br0 address 00:16:3e:00:00:01 mtu 1300 up")
     found = links.find("vif5.0")
-    assert found == links.Link("vif5.0", "00:16:3e:00:00:01", 1300, True, "veth", "br0")
+    assert found == links.Interface("vif5.0", "00:16:3e:00:00:01", 1300, True, "veth", "br0")
     here = links.require("br0", "bridge")
     assert (here.kind, here.mtu, here.up, here.master) == ("bridge", 1400, True, "")
     assert links.find("none") is None

@@ -13,7 +13,7 @@ import pytest
 from tests.doubles.system.file_systems import disk, tmpfs
 from xenqemu.errors import HostError, UsageError
 from xenqemu.system import staged_file
-from xenqemu.system.staged_file import Identity, Traces, staged
+from xenqemu.system.staged_file import Identity, Traces, draft_for
 
 
 def names(folder):
@@ -21,7 +21,7 @@ def names(folder):
 
 
 def test_published_file_is_whole_private_and_alone(tmp_path):
-    with staged(tmp_path / "guest") as draft:
+    with draft_for(tmp_path / "guest") as draft:
         draft.create()
         draft.file.write(b"whole")
         draft.sync()
@@ -35,7 +35,7 @@ def test_published_file_is_whole_private_and_alone(tmp_path):
 
 
 def test_unpublished_file_leaves_nothing(tmp_path):
-    with staged(tmp_path / "guest") as draft:
+    with draft_for(tmp_path / "guest") as draft:
         draft.create()
         draft.file.write(b"half")
     assert names(tmp_path) == []
@@ -43,7 +43,7 @@ def test_unpublished_file_leaves_nothing(tmp_path):
 
 def test_error_inside_leaves_the_older_file(tmp_path):
     (tmp_path / "guest").write_bytes(b"older")
-    with pytest.raises(ZeroDivisionError), staged(tmp_path / "guest") as draft:
+    with pytest.raises(ZeroDivisionError), draft_for(tmp_path / "guest") as draft:
         draft.create()
         draft.file.write(b"half")
         raise ZeroDivisionError
@@ -53,7 +53,7 @@ def test_error_inside_leaves_the_older_file(tmp_path):
 
 def test_publishing_replaces_the_older_file(tmp_path):
     (tmp_path / "guest").write_bytes(b"older")
-    with staged(tmp_path / "guest") as draft:
+    with draft_for(tmp_path / "guest") as draft:
         draft.create()
         draft.file.write(b"newer")
         draft.publish()
@@ -77,7 +77,7 @@ def test_failure_to_publish_puts_all_back(tmp_path, monkeypatch, older, fails):
 
         monkeypatch.setattr(staged_file.os, call, act)
 
-    with staged(tmp_path / "guest") as draft:
+    with draft_for(tmp_path / "guest") as draft:
         draft.create()
         draft.file.write(b"newer")
         file = draft.file.fileno()
@@ -110,14 +110,14 @@ def test_a_file_system_without_hard_links(tmp_path, monkeypatch, older):
     monkeypatch.setattr(staged_file.os, "link", link)
     path = tmp_path / "guest"
     if older is None:
-        with staged(path) as draft:
+        with draft_for(path) as draft:
             draft.create()
             draft.publish()
         assert names(tmp_path) == ["guest"]
         return
     path.write_bytes(older)
     why = f"^{path} is there, and cannot be kept .*: Operation not permitted; .*no hard links"
-    with pytest.raises(HostError, match=why), staged(path) as draft:
+    with pytest.raises(HostError, match=why), draft_for(path) as draft:
         draft.create()
     assert names(tmp_path) == ["guest"]
     assert path.read_bytes() == older
@@ -133,43 +133,43 @@ def test_a_file_system_without_hard_links(tmp_path, monkeypatch, older):
 )
 def test_special_targets_are_refused(tmp_path, make, what):
     make(tmp_path / "guest")
-    with pytest.raises(UsageError, match=what), staged(tmp_path / "guest"):
+    with pytest.raises(UsageError, match=what), draft_for(tmp_path / "guest"):
         pytest.fail("it was opened")
 
 
 def test_device_is_refused():
-    with pytest.raises(UsageError, match="a device"), staged(Path("/dev/full")):
+    with pytest.raises(UsageError, match="a device"), draft_for(Path("/dev/full")):
         pytest.fail("it was opened")
 
 
 def test_missing_folder(tmp_path):
     with pytest.raises(HostError, match="cannot open the folder .*No such file"):
-        with staged(tmp_path / "no" / "guest"):
+        with draft_for(tmp_path / "no" / "guest"):
             pytest.fail("it was opened")
 
 
 @pytest.mark.parametrize("path", ["/", "."])
 def test_path_without_a_name(path):
-    with pytest.raises(UsageError, match="does not name a file"), staged(Path(path)):
+    with pytest.raises(UsageError, match="does not name a file"), draft_for(Path(path)):
         pytest.fail("it was opened")
 
 
 def test_folder_that_takes_no_files():
     with pytest.raises(HostError, match="cannot create a file in /proc"):
-        with staged(Path("/proc/guest")) as draft:
+        with draft_for(Path("/proc/guest")) as draft:
             draft.create()
 
 
 def test_name_as_long_as_the_file_system_takes(tmp_path):
     name = "g" * 255
-    with staged(tmp_path / name) as draft:
+    with draft_for(tmp_path / name) as draft:
         draft.create()
         draft.publish()
     assert names(tmp_path) == [name]
 
 
 def test_nothing_is_made_before_it_is_asked_for(tmp_path):
-    with staged(tmp_path / "guest") as draft:
+    with draft_for(tmp_path / "guest") as draft:
         assert names(tmp_path) == []
         assert draft.traces == Traces(str(tmp_path / "guest"), draft.traces.temporary)
 
@@ -185,7 +185,7 @@ def test_failure_to_close_puts_all_back(tmp_path):
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     (tmp_path / "guest").write_bytes(b"older")
-    with pytest.raises(OSError, match="Input/output error"), staged(tmp_path / "guest") as draft:
+    with pytest.raises(OSError, match="Input/output error"), draft_for(tmp_path / "guest") as draft:
         draft.create()
         draft.file = Unclosable(os.dup(draft.file.fileno()), "r+")
         draft.file.write(b"newer")
@@ -205,7 +205,7 @@ def used(file):
 def test_room_that_is_left_over_is_given_back(kind):
     size = 2 << 20
     with tmpfs(size) if kind == "tmpfs" else disk(kind, size) as folder:
-        with staged(folder / "guest") as draft:
+        with draft_for(folder / "guest") as draft:
             draft.create()
             draft.reserve(512 << 10)
             assert used(draft.file) >= 512 << 10
@@ -218,7 +218,7 @@ def test_room_that_is_left_over_is_given_back(kind):
 
 
 def test_too_little_room(tmp_path):
-    with tmpfs(1 << 20) as folder, staged(folder / "guest") as draft:
+    with tmpfs(1 << 20) as folder, draft_for(folder / "guest") as draft:
         draft.create()
         with pytest.raises(HostError, match=f"^{folder}: 2097152 bytes have .*, 1048576 are"):
             draft.reserve(2 << 20)
@@ -362,7 +362,7 @@ def test_killed_at_any_call_of_publish(tmp_path, monkeypatch, older, afterwards,
         path.unlink(missing_ok=True)
         if older:
             path.write_bytes(older)
-        with staged(path) as draft:
+        with draft_for(path) as draft:
             killed = killed_at(number, draft, monkeypatch, afterwards=afterwards, unsynced=unsynced)
             draft.traces.clear()
             assert names(tmp_path) in ([["guest"]] if older else [["guest"], []])

@@ -27,7 +27,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from xenqemu.formats.config.domain_devices import DISK, NIC, Disk, Nic, read
-from xenqemu.formats.config.libxl_json import MAX_JSON, RECORD, U32, Section, check, dumped, loaded
+from xenqemu.formats.config.libxl_json import (
+    MAX_JSON,
+    RECORD,
+    U32,
+    JsonObject,
+    check,
+    dumped,
+    loaded,
+)
 
 __all__ = ["DEFAULT_MIB", "MAX_JSON", "MAX_VCPUS", "OURS", "UUID", "Disk", "DomainConfig", "Nic"]
 
@@ -67,22 +75,22 @@ class DomainConfig:
         Raises `TooBig` above 1 MiB or 32 levels, else `BadRecord`: bad UTF-8 or JSON, a key that
         occurs twice, NaN, no c_info or b_info, wrong types.
         """
-        return cls(Section.of(RECORD, loaded(data.removesuffix(b"\0"))).fields)
+        return cls(JsonObject.of(RECORD, loaded(data.removesuffix(b"\0"))).fields)
 
     def dump(self) -> bytes:
         """Return the JSON as libxl's writer lays it out, with its LF and without a NUL."""
         return f"{dumped(self.tree)}\n".encode()
 
     @property
-    def _c_info(self) -> Section:
-        return Section.of(RECORD, self.tree).section("c_info")
+    def _c_info(self) -> JsonObject:
+        return JsonObject.of(RECORD, self.tree).section("c_info")
 
     @property
-    def _b_info(self) -> Section:
-        return Section.of(RECORD, self.tree).section("b_info")
+    def _b_info(self) -> JsonObject:
+        return JsonObject.of(RECORD, self.tree).section("b_info")
 
     @property
-    def _hvm(self) -> Section:
+    def _hvm(self) -> JsonObject:
         return self._b_info.optional("type.hvm")
 
     @property
@@ -157,19 +165,19 @@ class DomainConfig:
     @property
     def disks(self) -> tuple[Disk, ...]:
         """The disks, in the order they stand in."""
-        sections = Section.of(RECORD, self.tree).sections("disks")
+        sections = JsonObject.of(RECORD, self.tree).sections("disks")
         return tuple(Disk(**read(DISK, section)) for section in sections)
 
     @property
     def nics(self) -> tuple[Nic, ...]:
         """The network interfaces, in the order they stand in."""
-        sections = Section.of(RECORD, self.tree).sections("nics")
+        sections = JsonObject.of(RECORD, self.tree).sections("nics")
         return tuple(Nic(**read(NIC, section)) for section in sections)
 
     @property
     def extra(self) -> Mapping[str, Any]:
         """What xenqemu keeps here for itself; empty in a configuration of libxl's alone."""
-        return Section.of(f"{RECORD} {OURS}", self.tree.get(OURS, {})).fields
+        return JsonObject.of(f"{RECORD} {OURS}", self.tree.get(OURS, {})).fields
 
     def with_extra(self, extra: Mapping[str, Any]) -> DomainConfig:
         """Return the same configuration with something else kept for xenqemu; nothing if empty."""

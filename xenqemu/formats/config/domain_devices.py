@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from xenqemu.formats.config.libxl_json import U31, U32, U64, Section
+from xenqemu.formats.config.libxl_json import U31, U32, U64, JsonObject
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,12 @@ class Field(NamedTuple):
 
     key: str
     attribute: str
-    read: Callable[[Section, str], Any]
+    read: Callable[[JsonObject, str], Any]
     write: Callable[[Any], Any]
 
 
 def _text(key: str, attribute: str = "") -> Field:
-    return Field(key, attribute or key, Section.text, lambda value: value)
+    return Field(key, attribute or key, JsonObject.text, lambda value: value)
 
 
 def _number(key: str, high: int) -> Field:
@@ -70,7 +70,7 @@ def _number(key: str, high: int) -> Field:
 
 
 def _bit(key: str, attribute: str) -> Field:
-    def read(section: Section, key: str) -> bool:
+    def read(section: JsonObject, key: str) -> bool:
         return bool(section.number(key, U31))
 
     return Field(key, attribute, read, lambda value: 1 if value else None)
@@ -82,7 +82,7 @@ DEFBOOL_WORDS = {None: None, True: "True", False: "False"}
 DISK = (
     _text("backend_domname", "backend"),
     _text("pdev_path", "target"),
-    Field("vdev", "vdev", Section.required, lambda value: value),
+    Field("vdev", "vdev", JsonObject.required, lambda value: value),
     _text("backend", "backendtype"),
     Field("format", "format", lambda s, key: s.text(key) or "unknown", lambda value: value),
     _text("script"),
@@ -119,7 +119,7 @@ NIC = (
 )
 
 
-def read(fields: tuple[Field, ...], section: Section) -> dict[str, Any]:
+def read(fields: tuple[Field, ...], section: JsonObject) -> dict[str, Any]:
     """Return the attributes of the device that `section` is."""
     return {field.attribute: field.read(section, field.key) for field in fields}
 

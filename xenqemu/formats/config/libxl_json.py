@@ -95,26 +95,26 @@ def check(value: object, depth: int) -> None:
 
 
 @dataclass(frozen=True)
-class Section:
+class JsonObject:
     """A JSON object being asked for fields by name; wrong types raise `BadRecord`."""
 
     where: str
     fields: Mapping[str, Any]
 
     @classmethod
-    def of(cls, where: str, value: object) -> Section:
+    def of(cls, where: str, value: object) -> JsonObject:
         """Return `value`, which must be an object found at `where`."""
         if not isinstance(value, Mapping):
             raise BadRecord(where, 0, "an object", _name(value))
         return cls(where, value)
 
-    def section(self, key: str) -> Section:
+    def section(self, key: str) -> JsonObject:
         """Return the object under `key`."""
-        return Section.of(f"{self.where} {key}", self.fields.get(key))
+        return JsonObject.of(f"{self.where} {key}", self.fields.get(key))
 
-    def optional(self, key: str) -> Section:
+    def optional(self, key: str) -> JsonObject:
         """Return the object under `key`, an empty one if there is none."""
-        return self.section(key) if key in self.fields else Section(f"{self.where} {key}", {})
+        return self.section(key) if key in self.fields else JsonObject(f"{self.where} {key}", {})
 
     def array(self, key: str) -> list[Any]:
         """Return the array under `key`, an empty one if there is none."""
@@ -123,10 +123,10 @@ class Section:
             raise self.wrong(key, "an array", value)
         return value
 
-    def sections(self, key: str) -> list[Section]:
+    def sections(self, key: str) -> list[JsonObject]:
         """Return the objects of an array."""
         places = enumerate(self.array(key))
-        return [Section.of(f"{self.where} {key}[{place}]", value) for place, value in places]
+        return [JsonObject.of(f"{self.where} {key}[{place}]", value) for place, value in places]
 
     def texts(self, key: str) -> tuple[str, ...]:
         """Return the strings of an array."""

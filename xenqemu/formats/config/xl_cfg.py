@@ -19,15 +19,15 @@ from xenqemu.formats.config.domain_devices import (
     written,
 )
 from xenqemu.formats.config.xl_cfg_devices import parse_disk, parse_nic
-from xenqemu.formats.config.xl_cfg_syntax import MAX_TEXT, Settings, Value, long_value
+from xenqemu.formats.config.xl_cfg_syntax import MAX_TEXT, Value, XlCfgSettings, long_value
 
 __all__ = [
     "MAX_TEXT",
     "Disk",
     "GuestConfig",
     "Nic",
-    "Settings",
     "Value",
+    "XlCfgSettings",
     "long_value",
     "parse_disk",
     "parse_nic",
@@ -94,7 +94,7 @@ class GuestConfig:
         Raises `FormatError` with the line and the offset where xl would refuse the file, and for
         values of a wrong type, which xl would pass over with a warning.
         """
-        cfg = Settings(text)
+        cfg = XlCfgSettings(text)
         parts = (_identity, _memory, _vcpus, _boot, _devices, _actions)
         fields = {name: value for part in parts for name, value in part(cfg).items()}
         return cls(**fields, unknown=cfg.unasked())
@@ -120,7 +120,7 @@ class GuestConfig:
         return DomainConfig(present(tree))
 
 
-def _identity(cfg: Settings) -> dict[str, Any]:
+def _identity(cfg: XlCfgSettings) -> dict[str, Any]:
     name, text = cfg.string("name"), cfg.string("uuid")
     if not name:
         raise cfg.wrong("name", "a name for the guest", "none")
@@ -129,14 +129,14 @@ def _identity(cfg: Settings) -> dict[str, Any]:
     return {"name": name, "uuid": text.lower() if text else str(uuid4()), "type": _type(cfg)}
 
 
-def _type(cfg: Settings) -> str:
+def _type(cfg: XlCfgSettings) -> str:
     kind, builder = cfg.choice("type", _TYPES), cfg.choice("builder", _BUILDERS)
     if kind and builder and kind != builder:
         raise cfg.wrong("builder", f"what type says, {kind}", builder)
     return kind or builder or "pv"
 
 
-def _memory(cfg: Settings) -> dict[str, Any]:
+def _memory(cfg: XlCfgSettings) -> dict[str, Any]:
     memory, maxmem = cfg.number("memory", 1, MAX_MIB), cfg.number("maxmem", 1, MAX_MIB)
     memory = memory or maxmem or DEFAULT_MIB
     maxmem = maxmem or memory
@@ -145,7 +145,7 @@ def _memory(cfg: Settings) -> dict[str, Any]:
     return {"memory": memory, "maxmem": maxmem}
 
 
-def _vcpus(cfg: Settings) -> dict[str, Any]:
+def _vcpus(cfg: XlCfgSettings) -> dict[str, Any]:
     vcpus = cfg.number("vcpus", 1, MAX_VCPUS) or 1
     maxvcpus = cfg.number("maxvcpus", 1, MAX_VCPUS) or vcpus
     if maxvcpus < vcpus:
@@ -153,7 +153,7 @@ def _vcpus(cfg: Settings) -> dict[str, Any]:
     return {"vcpus": vcpus, "maxvcpus": maxvcpus}
 
 
-def _boot(cfg: Settings) -> dict[str, Any]:
+def _boot(cfg: XlCfgSettings) -> dict[str, Any]:
     root, extra = cfg.string("root"), cfg.string("extra")
     words = [f"root={root}"] if root is not None else []
     words += [extra] if extra is not None else []
@@ -169,7 +169,7 @@ def _boot(cfg: Settings) -> dict[str, Any]:
     }
 
 
-def _kernel(cfg: Settings) -> str | None:
+def _kernel(cfg: XlCfgSettings) -> str | None:
     kernel = cfg.string("kernel")
     if _type(cfg) == "hvm":  # xm's files named the firmware here
         return None if kernel is not None and PurePosixPath(kernel).name == "hvmloader" else kernel
@@ -178,12 +178,12 @@ def _kernel(cfg: Settings) -> str | None:
     return kernel
 
 
-def _tsc_mode(cfg: Settings) -> str:
+def _tsc_mode(cfg: XlCfgSettings) -> str:
     numbers = {str(number): mode for number, mode in enumerate(_TSC_MODES)}
     return cfg.choice("tsc_mode", {mode: mode for mode in _TSC_MODES} | numbers) or "default"
 
 
-def _devices(cfg: Settings) -> dict[str, Any]:
+def _devices(cfg: XlCfgSettings) -> dict[str, Any]:
     return {
         "disks": cfg.specs("disk", parse_disk),
         "nics": cfg.specs("vif", parse_nic),
@@ -197,7 +197,7 @@ def _devices(cfg: Settings) -> dict[str, Any]:
     }
 
 
-def _actions(cfg: Settings) -> dict[str, Any]:
+def _actions(cfg: XlCfgSettings) -> dict[str, Any]:
     chosen = {name: cfg.choice(name, _ACTIONS) for name in _EVENTS}
     return {name: action for name, action in chosen.items() if action}
 

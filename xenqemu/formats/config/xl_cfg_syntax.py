@@ -203,7 +203,7 @@ def _decoded(text: str | bytes) -> str:
         raise BadRecord("xl.cfg", error.start, "UTF-8", error.reason) from error
 
 
-class Settings:
+class XlCfgSettings:
     """What a text sets, with xl's ways of asking; each way raises `BadRecord` for a wrong type.
 
     A name that is not set is answered with None or an empty tuple.

@@ -41,6 +41,6 @@ def numbers(text: str) -> dict[str, int]:
 
 
 def domains(text: str) -> Iterator[Listed]:
-    """Give what `xl list -v` lists."""
+    """Yield what `xl list -v` lists."""
     for found in filter(None, map(_DOMAIN.match, text.splitlines())):
         yield Listed(found["name"], int(found["domid"]), found["uuid"], int(found["memory"]))

@@ -49,7 +49,7 @@ class Header:
 
 
 def is_idstr(name: str) -> bool:
-    """Tell whether `name` can name a device: 1 to 255 printable ASCII characters."""
+    """Return whether `name` can name a device: 1 to 255 printable ASCII characters."""
     return 0 < len(name) < 256 and name.isascii() and name.isprintable()
 
 
@@ -80,7 +80,7 @@ def header_at(data: bytes, offset: int) -> Header | None:
 
 
 def is_cut_short(data: bytes, offset: int) -> bool:
-    """Tell whether the stream ends at `offset` or in a header that begins there."""
+    """Return whether the stream ends at `offset` or in a header that begins there."""
     rest = data[offset : offset + 6]
     if not rest:
         return True

@@ -49,7 +49,7 @@ FIRST_IN_STREAM = frozenset(
 
 
 @dataclass
-class Node:
+class Candidate:
     """A header that some reading may have, and the places to go on to, each with the state's end.
 
     `fits` tells that the layout led there, `choice` that there were other places.  `onward` are
@@ -68,7 +68,7 @@ class Node:
 class Cut:
     """A section of a reading: its node, where its state ends and where it itself ends."""
 
-    node: Node
+    node: Candidate
     end: int
     after: int
     certain: bool
@@ -86,7 +86,7 @@ class Search:
         self.offset = offset
         self.crowded = False
         self.ends: set[int] = set()
-        self.nodes: dict[int, Node] = {}
+        self.nodes: dict[int, Candidate] = {}
         self.footers = self._has_footers()
         self._explore()
         for at in sorted(self.nodes, reverse=True):
@@ -146,18 +146,18 @@ class Search:
             for after in self.nodes[at].edges:
                 heapq.heappush(ahead, after)
 
-    def _node(self, header: Header) -> Node:
+    def _node(self, header: Header) -> Candidate:
         reach = _extent(self.data, header)
         if not reach.measured:
             return self._node_by_shape(header, reach)
         afters = {self._after(header, end): end for end in reach.ends}
         edges = {at: end for at, end in afters.items() if at and header_at(self.data, at)}
         if edges:
-            return Node(header, reach, edges, fits=True, choice=False)
+            return Candidate(header, reach, edges, fits=True, choice=False)
         edges = self._edges_to_end(header, reach)
         if edges:
             self.ends.update(edges)
-            return Node(header, reach, edges, fits=True, choice=reach.cut)
+            return Candidate(header, reach, edges, fits=True, choice=reach.cut)
         return self._node_by_shape(header, reach)
 
     def _edges_to_end(self, header: Header, reach: Extent) -> dict[int, int]:
@@ -183,7 +183,7 @@ class Search:
         ends = end >= header.start and self.data[last] == EOF and self._after(header, end) == last
         return {last: end} if ends else {}
 
-    def _node_by_shape(self, header: Header, reach: Extent) -> Node:
+    def _node_by_shape(self, header: Header, reach: Extent) -> Candidate:
         footer = FOOTER_SIZE if self.footers else 0
         least = (header.start if reach.measured or reach.ends else reach.least) + footer
         shapes = [shape for shape in self._shapes if shape.offset >= least]
@@ -196,7 +196,7 @@ class Search:
             self.ends.update(whole)
             edges |= whole
         choice = self.crowded or len(shapes) + len(whole) > 1 or bool(reach.ends)
-        return Node(header, reach, edges, fits=False, choice=choice)
+        return Candidate(header, reach, edges, fits=False, choice=choice)
 
     def _after(self, header: Header, end: int) -> int | None:
         """Return where the section ends whose state ends at `end`; None if its footer misses."""
@@ -220,7 +220,7 @@ class Search:
         return cuts
 
     def _is_end(self, at: int) -> bool:
-        """Tell whether the stream can end at `at`: with a zero and no header later."""
+        """Return whether the stream can end at `at`: with a zero and no header later."""
         if at >= len(self.data) or self.data[at] != EOF:
             return False
         if at == len(self.data) - 1:

@@ -31,8 +31,8 @@ from xenqemu.formats.helper import messages as helper_messages
 from xenqemu.formats.helper.messages import (
     Checkpoint,
     Complete,
+    HelperMessage,
     Log,
-    Message,
     Postcopy,
     Progress,
     Reader,
@@ -63,7 +63,7 @@ class Dialect:
     """The words of all versions from `since` to the next dialect."""
 
     since: Version
-    messages: tuple[type[Message], ...]
+    messages: tuple[type[HelperMessage], ...]
     save: tuple[str, ...]
     restore: tuple[str, ...]
 
@@ -71,11 +71,11 @@ class Dialect:
         """Return a reader of what a helper of this dialect says."""
         return Reader(self.messages)
 
-    def pack(self, message: Message) -> bytes:
+    def pack(self, message: HelperMessage) -> bytes:
         """Return `message` as a helper of this dialect says it, its length before it."""
         return helper_messages.pack(self._number(type(message)), message)
 
-    def callbacks(self, *classes: type[Message]) -> int:
+    def callbacks(self, *classes: type[HelperMessage]) -> int:
         """Return the cbflags that promise an answer to each of these messages."""
         return sum(1 << self._number(cls) for cls in classes)
 
@@ -88,7 +88,7 @@ class Dialect:
         names = self.fields(mode)
         return [mode, *(str(values.get(name, -1 if name in _BACK else 0)) for name in names)]
 
-    def _number(self, cls: type[Message]) -> int:
+    def _number(self, cls: type[HelperMessage]) -> int:
         if cls not in self.messages:
             since = "{}.{}".format(*self.since)
             raise Unsupported(f"save helper of Xen {since}", 0, "a message it knows", cls.NAME)

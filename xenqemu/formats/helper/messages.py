@@ -44,7 +44,7 @@ _NUMBERS = {"I": struct.Struct("<I"), "i": struct.Struct("<i"), "Q": struct.Stru
 
 
 @dataclass(frozen=True)
-class Message:
+class HelperMessage:
     """Base of the messages: `LAYOUT` has a letter an argument, "s" being STRING."""
 
     NAME: ClassVar[str]
@@ -53,7 +53,7 @@ class Message:
 
 
 @dataclass(frozen=True)
-class Log(Message):
+class Log(HelperMessage):
     """Something for the log; `errnoval` may be `NO_ERRNO`."""
 
     NAME = "log"
@@ -65,7 +65,7 @@ class Log(Message):
 
 
 @dataclass(frozen=True)
-class Progress(Message):
+class Progress(HelperMessage):
     """How far something has come; both numbers are 0 for what is only announced."""
 
     NAME = "progress"
@@ -77,7 +77,7 @@ class Progress(Message):
 
 
 @dataclass(frozen=True)
-class Suspend(Message):
+class Suspend(HelperMessage):
     """Suspend the guest: answered by 1 once it is, 0 if it could not be."""
 
     NAME = "suspend"
@@ -85,7 +85,7 @@ class Suspend(Message):
 
 
 @dataclass(frozen=True)
-class Postcopy(Message):
+class Postcopy(HelperMessage):
     """Let the guest go on after a checkpoint: answered by 1 or 0."""
 
     NAME = "postcopy"
@@ -93,7 +93,7 @@ class Postcopy(Message):
 
 
 @dataclass(frozen=True)
-class Checkpoint(Message):
+class Checkpoint(HelperMessage):
     """A checkpoint is written: answered by 1 to go on, 0 to stop, 2 to fail over."""
 
     NAME = "checkpoint"
@@ -101,7 +101,7 @@ class Checkpoint(Message):
 
 
 @dataclass(frozen=True)
-class WaitCheckpoint(Message):
+class WaitCheckpoint(HelperMessage):
     """Wait for the next checkpoint (COLO)."""
 
     NAME = "wait_checkpoint"
@@ -109,7 +109,7 @@ class WaitCheckpoint(Message):
 
 
 @dataclass(frozen=True)
-class SwitchQemuLogdirty(Message):
+class SwitchQemuLogdirty(HelperMessage):
     """Have QEMU note what it writes to memory, or no longer: answered by 0, or -1."""
 
     NAME = "switch_qemu_logdirty"
@@ -120,7 +120,7 @@ class SwitchQemuLogdirty(Message):
 
 
 @dataclass(frozen=True)
-class StaticDataDone(Message):
+class StaticDataDone(HelperMessage):
     """All static data is read; bit 0: CPUID is missing, bit 1: MSRs are.  Answered by 0."""
 
     NAME = "static_data_done"
@@ -130,7 +130,7 @@ class StaticDataDone(Message):
 
 
 @dataclass(frozen=True)
-class RestoreResults(Message):
+class RestoreResults(HelperMessage):
     """Where the restored guest's ring pages lie."""
 
     NAME = "restore_results"
@@ -140,7 +140,7 @@ class RestoreResults(Message):
 
 
 @dataclass(frozen=True)
-class Complete(Message):
+class Complete(HelperMessage):
     """The end: `retval` is 0 if all went well.  Any answer lets the helper exit."""
 
     NAME = "complete"
@@ -150,7 +150,7 @@ class Complete(Message):
     errnoval: int
 
 
-def pack(number: int, message: Message) -> bytes:
+def pack(number: int, message: HelperMessage) -> bytes:
     """Return the bytes of `message` as number `number`, its length before it.
 
     Raises `TooBig` for what a u16 length cannot hold, `BadRecord` for what does not fit its place.
@@ -184,13 +184,13 @@ class Reader:
     `classes` are the messages by number, 1 first.  `offset` is where the message in hand starts.
     """
 
-    def __init__(self, classes: tuple[type[Message], ...]) -> None:
+    def __init__(self, classes: tuple[type[HelperMessage], ...]) -> None:
         self._classes = classes
         self._data = b""
         self._at = 0
         self.offset = 0
 
-    def feed(self, data: bytes) -> Iterator[Message]:
+    def feed(self, data: bytes) -> Iterator[HelperMessage]:
         """Yield the messages that `data` completes; raise `FormatError` for what is none."""
         self._data = self._data[self._at :] + data
         self._at = 0
@@ -209,7 +209,7 @@ class Reader:
         body = self._data[start : start + length]
         return body if len(body) == length else None
 
-    def _message(self, body: bytes) -> Message:
+    def _message(self, body: bytes) -> HelperMessage:
         if len(body) < NUMBER.size:
             raise self.bad("message", "at least 2 bytes", f"{len(body)}")
         number: int = NUMBER.unpack_from(body)[0]

@@ -45,7 +45,7 @@ class Message(Enum):
     BACK = "permission for sender to resume"
 
 
-class State(Enum):
+class HandshakeState(Enum):
     """How far the two are."""
 
     OPENED = auto()
@@ -72,14 +72,20 @@ WORDS: Mapping[Message, tuple[Role, bytes]] = {
 }
 """Who says each message, in which bytes; a failure is any byte but 0, libxl's ERROR_FAIL ours."""
 
-TRANSITIONS: Mapping[State, Mapping[Message, State]] = {
-    State.OPENED: {Message.BANNER: State.RECORD},
-    State.RECORD: {Message.READY: State.RECEIVED},
-    State.RECEIVED: {Message.GO: State.CLEARED, Message.REPORT: State.GIVEN_UP},
-    State.CLEARED: {Message.REPORT: State.REPORTED},
-    State.REPORTED: {Message.STARTED: State.MOVED, Message.FAILED: State.FAILED},
-    State.GIVEN_UP: {Message.FAILED: State.FAILED},
-    State.FAILED: {Message.BACK: State.RETURNED},
+TRANSITIONS: Mapping[HandshakeState, Mapping[Message, HandshakeState]] = {
+    HandshakeState.OPENED: {Message.BANNER: HandshakeState.RECORD},
+    HandshakeState.RECORD: {Message.READY: HandshakeState.RECEIVED},
+    HandshakeState.RECEIVED: {
+        Message.GO: HandshakeState.CLEARED,
+        Message.REPORT: HandshakeState.GIVEN_UP,
+    },
+    HandshakeState.CLEARED: {Message.REPORT: HandshakeState.REPORTED},
+    HandshakeState.REPORTED: {
+        Message.STARTED: HandshakeState.MOVED,
+        Message.FAILED: HandshakeState.FAILED,
+    },
+    HandshakeState.GIVEN_UP: {Message.FAILED: HandshakeState.FAILED},
+    HandshakeState.FAILED: {Message.BACK: HandshakeState.RETURNED},
 }
 """Which message may come next, and where it leads; in MOVED and RETURNED all has been said."""
 
@@ -98,7 +104,7 @@ class Handshake:
 
     def __init__(self, role: Role) -> None:
         self.role = role
-        self.state = State.OPENED
+        self.state = HandshakeState.OPENED
         self.code = 0
         self._unread = b""
         self._offset = 0
@@ -140,7 +146,7 @@ class Handshake:
         return " or ".join(names) or "nothing"
 
     @property
-    def _next(self) -> Mapping[Message, State]:
+    def _next(self) -> Mapping[Message, HandshakeState]:
         return TRANSITIONS.get(self.state, {})
 
     def _begun(self) -> Message:
@@ -153,7 +159,7 @@ class Handshake:
             if speaker is not self.role and begins:
                 return message
         got = repr(self._unread[:SHOWN])[1:]
-        hint = HINT if self.state is State.OPENED else ""
+        hint = HINT if self.state is HandshakeState.OPENED else ""
         raise ProtocolError(
             f"byte {self._offset} of what the other host says: "
             f"expected {self.awaited}, got {got}{hint}"

@@ -25,19 +25,19 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from xenqemu.formats.config.domain_config import DomainConfig
-from xenqemu.formats.config.libxl_json import MAX_JSON, U31, Section, loaded
+from xenqemu.formats.config.libxl_json import MAX_JSON, U31, JsonObject, loaded
 from xenqemu.formats.stream.libxc_records import CpuidLeaf, X86CpuidPolicy
 from xenqemu.formats.stream.value import Body
 from xenqemu.version import VERSION
 
-__all__ = ["MAX_JSON", "Answer", "Question"]
+__all__ = ["MAX_JSON", "PreflightAnswer", "PreflightQuestion"]
 
 QUESTION = "preflight question"
 ANSWER = "preflight answer"
 
 
 @dataclass(frozen=True)
-class Question:
+class PreflightQuestion:
     """What a guest is and needs; sizes are in bytes, `context` is by typecode."""
 
     config: DomainConfig
@@ -50,7 +50,7 @@ class Question:
     @classmethod
     def parse(cls, data: bytes) -> Self:
         """Read a question; raise `FormatError` for what is none."""
-        section = Section.of(QUESTION, loaded(data, QUESTION))
+        section = JsonObject.of(QUESTION, loaded(data, QUESTION))
         leaves = _policy(section, "cpuid")
         return cls(
             xenqemu=section.required("xenqemu"),
@@ -75,7 +75,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Answer:
+class PreflightAnswer:
     """Whether a guest could be taken: it could if there are no objections."""
 
     features: tuple[str, ...] = ()
@@ -85,7 +85,7 @@ class Answer:
     @classmethod
     def parse(cls, data: bytes) -> Self:
         """Read an answer; raise `FormatError` for what is none."""
-        section = Section.of(ANSWER, loaded(data, ANSWER))
+        section = JsonObject.of(ANSWER, loaded(data, ANSWER))
         return cls(
             xenqemu=section.required("xenqemu"),
             features=section.texts("features"),
@@ -107,7 +107,7 @@ def _dumped(fields: Mapping[str, Any]) -> bytes:
     return f"{json.dumps({key: value for key, value in fields.items() if value})}\n".encode()
 
 
-def _policy(section: Section, key: str) -> Body:
+def _policy(section: JsonObject, key: str) -> Body:
     text = section.text(key) or ""
     try:
         return Body(f"{QUESTION} {key}", 0, 0, bytes.fromhex(text))
@@ -115,7 +115,7 @@ def _policy(section: Section, key: str) -> Body:
         raise section.wrong(key, "hexadecimal digits", text) from error
 
 
-def _sizes(section: Section) -> dict[int, int]:
+def _sizes(section: JsonObject) -> dict[int, int]:
     """Return the numbers under keys that are numbers."""
     for key in section.fields:
         if not (key.isascii() and key.isdecimal() and len(key) < 6):

@@ -52,17 +52,17 @@ def known() -> tuple[str, ...]:
 class Wrapper:
     """An outlet that wraps a record in `features`, on its way to `outlet`; `finish` it.
 
-    With `further` outlets it is spread over all of them.
+    With `extra` outlets it is spread over all of them.
     """
 
     def __init__(
-        self, outlet: Outlet, features: frozenset[str], further: Sequence[Outlet] = ()
+        self, outlet: Outlet, features: frozenset[str], extra: Sequence[Outlet] = ()
     ) -> None:
         self._holding: list[Blocks] = []
         self._outlet = outlet
         self._digest = hashlib.blake2b(digest_size=DIGEST_SIZE) if DIGEST in features else None
-        if further:
-            self._hold(spread([outlet, *further]))
+        if extra:
+            self._hold(spread([outlet, *extra]))
         if ZSTD in features:
             self._hold(Blocks(BLOCK_MAX, _packing(self._outlet)))
         self._behind = Sink(self._outlet)
@@ -108,14 +108,12 @@ def _packing(outlet: Outlet) -> Callable[[bytearray], None]:
 class Unwrapper:
     """Takes `features` off a record that comes from `inlet`; `source` gives the record.
 
-    With `further` inlets it comes spread over all of them.
+    With `extra` inlets it comes spread over all of them.
     """
 
-    def __init__(
-        self, inlet: Inlet, features: frozenset[str], further: Sequence[Inlet] = ()
-    ) -> None:
-        if further:
-            inlet = Gathered([inlet, *further])
+    def __init__(self, inlet: Inlet, features: frozenset[str], extra: Sequence[Inlet] = ()) -> None:
+        if extra:
+            inlet = Gathered([inlet, *extra])
         if ZSTD in features:
             inlet = _Unpacker(inlet)
         self._hashing = _Hashing(inlet) if DIGEST in features else None

@@ -21,7 +21,7 @@ from xenqemu.formats.stream.libxl import Stream
 from xenqemu.formats.stream.source import Source
 
 
-class Kind(Enum):
+class Layer(Enum):
     """A stream's outermost layer; the value is how it begins."""
 
     XL = xl.MAGIC
@@ -30,7 +30,7 @@ class Kind(Enum):
     DEVICE_STATE = b"QEVM"
 
 
-LONGEST = max(len(kind.value) for kind in Kind)
+LONGEST = max(len(kind.value) for kind in Layer)
 
 
 @dataclass(frozen=True)
@@ -40,15 +40,15 @@ class Trailing:
     size: int
 
 
-def detect(source: Source) -> Kind:
+def detect(source: Source) -> Layer:
     """Return what begins here, without passing it; raise `BadRecord` or `Truncated`."""
     begin = source.peek(LONGEST)
-    for kind in Kind:
+    for kind in Layer:
         if begin.startswith(kind.value):
             return kind
-    names = ", ".join(kind.name for kind in Kind)
+    names = ", ".join(kind.name for kind in Layer)
     got = repr(begin[:12])
-    if any(kind.value.startswith(begin) for kind in Kind):
+    if any(kind.value.startswith(begin) for kind in Layer):
         raise Truncated("stream", source.offset, f"one of {names}", f"{got} and then the end")
     raise BadRecord("stream", source.offset, f"one of {names}", got)
 
@@ -72,12 +72,12 @@ class Walk:
         Raises `FormatError`; `Unsupported` for a legacy stream, and for device state alone.
         """
         kind = detect(self._source)
-        if kind is Kind.DEVICE_STATE:
+        if kind is Layer.DEVICE_STATE:
             offset = self._source.offset
             raise Unsupported("stream", offset, "a record of a guest", "device state alone")
-        if kind is Kind.XL:
+        if kind is Layer.XL:
             yield self._xl_header()
-        if kind is Kind.LIBXC:
+        if kind is Layer.LIBXC:
             yield from self.image.part(self._source)
         else:
             self.stream = Stream(self._source, self.image.part)

@@ -55,10 +55,10 @@ __all__ = [
     "HvmParams",
     "Image",
     "ImageHeader",
+    "ImageWriter",
     "OptionalRecord",
     "PageData",
     "StaticDataEnd",
-    "Writer",
     "X86CpuidPolicy",
     "X86MsrPolicy",
     "X86TscInfo",
@@ -189,7 +189,7 @@ def read(source: Source, on_pages: OnPages = page_data.skip) -> Iterator[Record]
     yield from Image(on_pages).part(source)
 
 
-class Writer:
+class ImageWriter:
     """Writes one image, held to the order and the checks of the reader.
 
     Making it writes the headers.  Each method raises `FormatError` before it writes anything.

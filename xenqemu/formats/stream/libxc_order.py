@@ -67,7 +67,7 @@ RECORDS = {cls.TYPE: cls for cls in ALL}
 NAMES = {PageData.TYPE: PageData.NAME} | {kind: cls.NAME for kind, cls in RECORDS.items()}
 
 
-class State(Enum):
+class ImageState(Enum):
     """What has been read of an image."""
 
     HVM_STATIC = auto()
@@ -82,36 +82,40 @@ class State(Enum):
     DONE = auto()
 
 
-def _row(state: State, *classes: type[Value | PageData]) -> dict[int, Enum]:
+def _row(state: ImageState, *classes: type[Value | PageData]) -> dict[int, Enum]:
     return {cls.TYPE: state for cls in classes}
 
 
 ORDER: dict[Enum, dict[int, Enum]] = {
-    State.HVM_STATIC: _row(State.HVM_STATIC, *POLICIES) | _row(State.HVM_MEMORY, StaticDataEnd),
-    State.HVM_MEMORY: _row(State.HVM_MEMORY, PageData, Verify, X86TscInfo, Checkpoint)
-    | _row(State.HVM_STATE, *HVM_STATE)
-    | _row(State.DONE, End),
-    State.HVM_STATE: _row(State.HVM_STATE, X86TscInfo, *HVM_STATE)
-    | _row(State.HVM_MEMORY, Checkpoint)
-    | _row(State.DONE, End),
-    State.PV_START: _row(State.PV_STATIC, X86PvInfo),
-    State.PV_STATIC: _row(State.PV_STATIC, *POLICIES) | _row(State.PV_P2M, StaticDataEnd),
-    State.PV_START_V2: _row(State.PV_P2M, X86PvInfo),
-    State.PV_P2M: _row(State.PV_MEMORY, X86PvP2mFrames),
-    State.PV_MEMORY: _row(State.PV_MEMORY, PageData, Verify, X86PvP2mFrames, X86TscInfo, Checkpoint)
-    | _row(State.PV_STATE, *PV_STATE)
-    | _row(State.DONE, End),
-    State.PV_STATE: _row(State.PV_STATE, X86TscInfo, *PV_STATE)
-    | _row(State.PV_MEMORY, Checkpoint)
-    | _row(State.DONE, End),
+    ImageState.HVM_STATIC: _row(ImageState.HVM_STATIC, *POLICIES)
+    | _row(ImageState.HVM_MEMORY, StaticDataEnd),
+    ImageState.HVM_MEMORY: _row(ImageState.HVM_MEMORY, PageData, Verify, X86TscInfo, Checkpoint)
+    | _row(ImageState.HVM_STATE, *HVM_STATE)
+    | _row(ImageState.DONE, End),
+    ImageState.HVM_STATE: _row(ImageState.HVM_STATE, X86TscInfo, *HVM_STATE)
+    | _row(ImageState.HVM_MEMORY, Checkpoint)
+    | _row(ImageState.DONE, End),
+    ImageState.PV_START: _row(ImageState.PV_STATIC, X86PvInfo),
+    ImageState.PV_STATIC: _row(ImageState.PV_STATIC, *POLICIES)
+    | _row(ImageState.PV_P2M, StaticDataEnd),
+    ImageState.PV_START_V2: _row(ImageState.PV_P2M, X86PvInfo),
+    ImageState.PV_P2M: _row(ImageState.PV_MEMORY, X86PvP2mFrames),
+    ImageState.PV_MEMORY: _row(
+        ImageState.PV_MEMORY, PageData, Verify, X86PvP2mFrames, X86TscInfo, Checkpoint
+    )
+    | _row(ImageState.PV_STATE, *PV_STATE)
+    | _row(ImageState.DONE, End),
+    ImageState.PV_STATE: _row(ImageState.PV_STATE, X86TscInfo, *PV_STATE)
+    | _row(ImageState.PV_MEMORY, Checkpoint)
+    | _row(ImageState.DONE, End),
 }
 """The legal orders; TOOLSTACK and CHECKPOINT_DIRTY_PFN_LIST are in none."""
 
 START = {
-    (2, X86_HVM): State.HVM_MEMORY,
-    (3, X86_HVM): State.HVM_STATIC,
-    (2, X86_PV): State.PV_START_V2,
-    (3, X86_PV): State.PV_START,
+    (2, X86_HVM): ImageState.HVM_MEMORY,
+    (3, X86_HVM): ImageState.HVM_STATIC,
+    (2, X86_PV): ImageState.PV_START_V2,
+    (3, X86_PV): ImageState.PV_START,
 }
 
 ONCE = (*POLICIES, *HVM_STATE, *PV_STATE, X86TscInfo)
@@ -129,7 +133,7 @@ class Check:
     @property
     def done(self) -> bool:
         """Whether END has passed."""
-        return self._order.state is State.DONE
+        return self._order.state is ImageState.DONE
 
     def order(self, kind: int, offset: int) -> None:
         """Raise `BadRecord` or `Unsupported` if a record of this type may not stand here."""

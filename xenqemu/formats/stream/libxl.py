@@ -55,17 +55,17 @@ __all__ = [
     "EmulatorXenstoreData",
     "End",
     "LibxcContext",
-    "State",
     "Stream",
     "StreamHeader",
-    "Writer",
+    "StreamState",
+    "StreamWriter",
     "read",
 ]
 
 LAYER = "libxl"
 
 
-class State(Enum):
+class StreamState(Enum):
     """What has been read of a stream."""
 
     START = auto()
@@ -82,22 +82,22 @@ class State(Enum):
 
 
 ORDER: dict[Enum, dict[int, Enum]] = {
-    State.START: {LibxcContext.TYPE: State.IMAGE},
-    State.PLAIN: {
-        EmulatorXenstoreData.TYPE: State.PLAIN_XENSTORE,
-        EmulatorContext.TYPE: State.PLAIN_EMULATOR,
-        End.TYPE: State.DONE,
+    StreamState.START: {LibxcContext.TYPE: StreamState.IMAGE},
+    StreamState.PLAIN: {
+        EmulatorXenstoreData.TYPE: StreamState.PLAIN_XENSTORE,
+        EmulatorContext.TYPE: StreamState.PLAIN_EMULATOR,
+        End.TYPE: StreamState.DONE,
     },
-    State.PLAIN_XENSTORE: {EmulatorContext.TYPE: State.PLAIN_EMULATOR},
-    State.PLAIN_EMULATOR: {End.TYPE: State.DONE},
-    State.CHECKPOINT: {
-        EmulatorXenstoreData.TYPE: State.CHECKPOINT_XENSTORE,
-        EmulatorContext.TYPE: State.CHECKPOINT_EMULATOR,
-        CheckpointEnd.TYPE: State.CHECKPOINTED,
+    StreamState.PLAIN_XENSTORE: {EmulatorContext.TYPE: StreamState.PLAIN_EMULATOR},
+    StreamState.PLAIN_EMULATOR: {End.TYPE: StreamState.DONE},
+    StreamState.CHECKPOINT: {
+        EmulatorXenstoreData.TYPE: StreamState.CHECKPOINT_XENSTORE,
+        EmulatorContext.TYPE: StreamState.CHECKPOINT_EMULATOR,
+        CheckpointEnd.TYPE: StreamState.CHECKPOINTED,
     },
-    State.CHECKPOINT_XENSTORE: {EmulatorContext.TYPE: State.CHECKPOINT_EMULATOR},
-    State.CHECKPOINT_EMULATOR: {CheckpointEnd.TYPE: State.CHECKPOINTED},
-    State.CHECKPOINTED: {CheckpointState.TYPE: State.NEXT},
+    StreamState.CHECKPOINT_XENSTORE: {EmulatorContext.TYPE: StreamState.CHECKPOINT_EMULATOR},
+    StreamState.CHECKPOINT_EMULATOR: {CheckpointEnd.TYPE: StreamState.CHECKPOINTED},
+    StreamState.CHECKPOINTED: {CheckpointState.TYPE: StreamState.NEXT},
 }
 """The legal orders of libxl's own records.
 
@@ -105,7 +105,7 @@ In IMAGE, CHECKPOINTED and NEXT libxc's records come next; they lead to PLAIN wh
 with END, to CHECKPOINT where they close with CHECKPOINT.
 """
 
-IMAGE_NEXT = frozenset({State.IMAGE, State.CHECKPOINTED, State.NEXT})
+IMAGE_NEXT = frozenset({StreamState.IMAGE, StreamState.CHECKPOINTED, StreamState.NEXT})
 
 NEXT_IS_STATE = framing.HEADER.pack(CheckpointState.TYPE, STATE.size)
 """How a CHECKPOINT_STATE begins: after a CHECKPOINT_END no libxc record begins like it."""
@@ -127,7 +127,7 @@ class Stream:
     def __init__(self, source: Source, image: ReadImage | None = None) -> None:
         self._source = source
         self._image = image or libxc.Image().part
-        self._order = Order(LAYER, ORDER, NAMES, State.START)
+        self._order = Order(LAYER, ORDER, NAMES, StreamState.START)
         self.checkpoints = 0
 
     def __iter__(self) -> Iterator[Record]:
@@ -146,22 +146,24 @@ class Stream:
             raise Truncated(error.record, error.offset, error.expected, got) from error
 
     def _ended(self) -> bool:
-        if self._order.state is State.CHECKPOINTED:
+        if self._order.state is StreamState.CHECKPOINTED:
             return self._source.at_end()
-        return self._order.state is State.DONE
+        return self._order.state is StreamState.DONE
 
     def _step(self) -> Iterator[Record]:
         if self._order.state not in IMAGE_NEXT or self._state_follows():
             yield self._record()
             return
-        after = State.PLAIN
+        after = StreamState.PLAIN
         for step in self._image(self._source):
-            after = State.CHECKPOINT if isinstance(step.value, Checkpoint) else State.PLAIN
+            after = (
+                StreamState.CHECKPOINT if isinstance(step.value, Checkpoint) else StreamState.PLAIN
+            )
             yield step
         self._order.state = after
 
     def _state_follows(self) -> bool:
-        if self._order.state is not State.CHECKPOINTED:
+        if self._order.state is not StreamState.CHECKPOINTED:
             return False
         return self._source.peek(len(NEXT_IS_STATE)) == NEXT_IS_STATE
 
@@ -187,7 +189,7 @@ def read(source: Source, image: ReadImage | None = None) -> Iterator[Record]:
     yield from Stream(source, image)
 
 
-class Writer:
+class StreamWriter:
     """Writes one stream, held to the order and the checks of the reader.
 
     Making it writes the header.  After `LibxcContext` the image goes to the same sink (`libxc`),
@@ -196,7 +198,7 @@ class Writer:
 
     def __init__(self, sink: Sink, *, legacy: bool = False) -> None:
         self._sink = sink
-        self._order = Order(LAYER, ORDER, NAMES, State.START)
+        self._order = Order(LAYER, ORDER, NAMES, StreamState.START)
         sink.write(value.checked(StreamHeader(legacy), LAYER, sink.offset))
 
     def write(self, what: Value) -> None:
@@ -210,4 +212,4 @@ class Writer:
         """Take the stream back from libxc: its image stands, up to END or to a CHECKPOINT."""
         if self._order.state not in IMAGE_NEXT:
             raise ValueError("no libxc image stands here")
-        self._order.state = State.CHECKPOINT if checkpoint else State.PLAIN
+        self._order.state = StreamState.CHECKPOINT if checkpoint else StreamState.PLAIN

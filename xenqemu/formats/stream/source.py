@@ -117,7 +117,7 @@ class Source:
         return self._ahead[:size]
 
     def at_end(self) -> bool:
-        """Tell whether the stream ends here (reads one byte ahead in a pipe)."""
+        """Return whether the stream ends here (reads one byte ahead in a pipe)."""
         return not self.peek(1)
 
     def drain(self) -> int:

@@ -75,7 +75,7 @@ class Backing:
 
 
 def _mounts(number: int) -> Iterator[tuple[str, bool]]:
-    """Give where a block device is mounted and whether it may be written there (proc(5))."""
+    """Yield where a block device is mounted and whether it may be written there (proc(5))."""
     for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
         mount, _, source = line.partition(" - ")
         fields = mount.split(" ")
@@ -84,7 +84,7 @@ def _mounts(number: int) -> Iterator[tuple[str, bool]]:
 
 
 def _is_claimed(number: int) -> bool:
-    """Tell whether the kernel holds a device, or a part of it, for somebody: open(2), O_EXCL."""
+    """Return whether the kernel holds a device, or a part of it, for somebody: open(2), O_EXCL."""
     node = _node(number)
     if node is None:
         raise HostError(f"there is no block device {_numbers(number)}")

@@ -2,26 +2,26 @@
 
 ::
 
-    IMAGE.xenqemu-lease        {"holder": PARTY, "heir": PARTY or null}, as JSON
+    IMAGE.xenqemu-lease        {"owner": OWNER, "next_owner": OWNER or null}, as JSON
     IMAGE.xenqemu-lease.new    the next one, being written
     IMAGE.xenqemu-lease.lock   there while somebody looks at the lease or changes it
-    PARTY                      {"host", "boot", "vm", "since"}
+    OWNER                      {"host", "boot", "vm", "since"}
 
-    (none)       --take-->     holder                  one guest begins to use the image
-    holder       --take-->     holder, heir            it is being built on the heir's host too, and
-                                                       stands still there
-    holder, heir --claim-->    the two change places   by the heir, before it lets the guest run:
-                                                       the point of no return
-    holder, heir --keep-->     holder                  the move is over, says who has the guest
-    holder, heir --release-->  the other, as holder    its copy is gone
-    holder       --release-->  (none)
+    (none)             --take-->     owner               one guest begins to use the image
+    owner              --take-->     owner, next owner   it is being built on the next owner's host
+                                                         too, and is paused there
+    owner, next owner  --claim-->    they change places  by the next owner, before it lets the guest
+                                                         run: the point of no return
+    owner, next owner  --keep-->     owner               the move is over, says who has the guest
+    owner, next owner  --release-->  the other, as owner its copy is gone
+    owner              --release-->  (none)
 
 A host knows its own guests by its xenstore; so what is its own here it may take over at any time,
 also what it left when it crashed: then the lease names a former boot.  Whether another host still
 lives it cannot know, so that what is another's is refused; when that is gone for good, removing
-the file is for a human.  A part in a move is worth something only as long as its host stays up: a
-holder that crashed meanwhile must ask whether the heir became the guest, an heir has to be built
-again.
+the file is for a human.  A part in a move is worth something only as long as its host stays up: an
+owner that crashed meanwhile must ask whether the next owner became the guest, a next owner has to
+be built again.
 
 That a guest moves is known by the name of its domain while it is being built, NAME--incoming, as
 xl's (xl_migrate.c) and ours have it.  xl claims nothing: there the old host's `release` completes
@@ -58,7 +58,7 @@ LONGEST = 4096
 
 
 @dataclass(frozen=True)
-class Party:
+class Owner:
     """A guest on a host: `boot` is the host's boot, `since` when it got its part of a lease."""
 
     host: str
@@ -67,7 +67,7 @@ class Party:
     since: str = ""
 
     @classmethod
-    def here(cls, vm: str, place: str = "") -> Party:
+    def here(cls, vm: str, place: str = "") -> Owner:
         """Return the guest of this uuid on this machine; `place` tells hosts on it apart."""
         return cls(host_id(place), boot_id(), vm.lower())
 
@@ -78,10 +78,10 @@ class Party:
 
 @dataclass(frozen=True)
 class Lease:
-    """Who may write an image, and who has it once the holder lets go of it."""
+    """Who may write an image, and who has it once the owner lets go of it."""
 
-    holder: Party
-    heir: Party | None = None
+    owner: Owner
+    next_owner: Owner | None = None
 
 
 def host_id(place: str = "") -> str:
@@ -102,28 +102,29 @@ def held(image: Path) -> Lease | None:
 
 
 def take(
-    image: Path, who: Party, deadlines: Deadlines = PATIENCE, *, incoming: bool = False
+    image: Path, who: Owner, deadlines: Deadlines = PATIENCE, *, incoming: bool = False
 ) -> None:
-    """Become the holder, or the heir if the same guest holds it elsewhere and is moving here.
+    """Become the owner, or the next owner if the same guest has it elsewhere and is moving here.
 
-    That it moves is known to the caller (`incoming`), or from its being the heir already.  Whether
-    the image is free on this very host is the caller's to know.  Raises `InUse`, naming who has it.
+    That it moves is known to the caller (`incoming`), or from its being the next owner already.
+    Whether the image is free on this very host is the caller's to know.  Raises `InUse`, naming who
+    has it.
     """
     with _changing(image, deadlines) as file:
         lease = _read(file)
         if lease is None:
             _write(file, Lease(_now(who)))
-        elif lease.holder.host == who.host:
-            _refuse_beside_heir(file, lease, who)
-            _write(file, replace(lease, holder=_now(who)))
-        elif lease.holder.vm == who.vm and (incoming or _is_heir(lease, who)):
-            _write(file, replace(lease, heir=_now(who)))
+        elif lease.owner.host == who.host:
+            _refuse_beside_next_owner(file, lease, who)
+            _write(file, replace(lease, owner=_now(who)))
+        elif lease.owner.vm == who.vm and (incoming or _is_next_owner(lease, who)):
+            _write(file, replace(lease, next_owner=_now(who)))
         else:
-            raise _in_use(file, lease.holder)
+            raise _in_use(file, lease.owner)
 
 
-def claim(image: Path, who: Party, deadlines: Deadlines = PATIENCE) -> None:
-    """Become the holder, whose heir the former one is: from now on the guest may run here.
+def claim(image: Path, who: Owner, deadlines: Deadlines = PATIENCE) -> None:
+    """Become the owner, whose next_owner the former one is: from now on the guest may run here.
 
     Nothing if `who` holds it already.  Raises `InUse` if it has no part in the lease (any more).
     """
@@ -132,11 +133,11 @@ def claim(image: Path, who: Party, deadlines: Deadlines = PATIENCE) -> None:
         if lease is None:
             raise InUse(f"{image} is no longer held by {who}: somebody has removed {file}")
         part = _part(file, lease, who)
-        if part != lease.holder:
-            _write(file, Lease(_now(part), lease.holder))
+        if part != lease.owner:
+            _write(file, Lease(_now(part), lease.owner))
 
 
-def keep(image: Path, who: Party, deadlines: Deadlines = PATIENCE) -> None:
+def keep(image: Path, who: Owner, deadlines: Deadlines = PATIENCE) -> None:
     """Be the only one with a part in the lease: the move is over, and `who` has the guest.
 
     Nothing if there is none any more.  Raises `InUse` if `who` has no part in it.
@@ -147,58 +148,58 @@ def keep(image: Path, who: Party, deadlines: Deadlines = PATIENCE) -> None:
             _write(file, alone)
 
 
-def moved(image: Path, who: Party) -> bool:
-    """Tell whether the guest has gone from `who` for good: another host alone has its image."""
+def moved(image: Path, who: Owner) -> bool:
+    """Return whether the guest has gone from `who` for good: another host alone has its image."""
     lease = held(image)
     if lease is None or _is_held(lease, who):
         return False
-    return lease.holder.vm == who.vm and not _is_heir(lease, who)
+    return lease.owner.vm == who.vm and not _is_next_owner(lease, who)
 
 
-def release(image: Path, who: Party, deadlines: Deadlines = PATIENCE) -> None:
+def release(image: Path, who: Owner, deadlines: Deadlines = PATIENCE) -> None:
     """Let go of what `who` has of the lease; nothing if that has no part in it.
 
     Where `who` names no guest, it is whichever its host has let write.  What the host has from a
-    former boot is left: somebody may have become the heir of it.
+    former boot is left: somebody may have become the next_owner of it.
     """
     with _changing(image, deadlines) as file:
         lease = _read(file)
         if lease is None:
             return
-        if _is_of(lease.holder, who):
-            _write(file, Lease(lease.heir) if lease.heir else None)
-        elif lease.heir is not None and _is_of(lease.heir, who):
-            _write(file, replace(lease, heir=None))
+        if _is_of(lease.owner, who):
+            _write(file, Lease(lease.next_owner) if lease.next_owner else None)
+        elif lease.next_owner is not None and _is_of(lease.next_owner, who):
+            _write(file, replace(lease, next_owner=None))
 
 
-def _is_of(party: Party, who: Party) -> bool:
+def _is_of(party: Owner, who: Owner) -> bool:
     return (party.host, party.boot) == (who.host, who.boot) and who.vm in ("", party.vm)
 
 
-def _refuse_beside_heir(file: Path, lease: Lease, who: Party) -> None:
-    """Raise `InUse` if the heir may be the guest: we came up anew since, or are another guest."""
-    if lease.heir and (lease.holder.boot != who.boot or lease.heir.vm != who.vm):
-        raise _in_use(file, lease.heir)
+def _refuse_beside_next_owner(file: Path, lease: Lease, who: Owner) -> None:
+    """Raise `InUse` if the next owner may be the guest: we came up anew, or are another one."""
+    if lease.next_owner and (lease.owner.boot != who.boot or lease.next_owner.vm != who.vm):
+        raise _in_use(file, lease.next_owner)
 
 
-def _is_held(lease: Lease, who: Party) -> bool:
-    return (lease.holder.host, lease.holder.vm) == (who.host, who.vm)
+def _is_held(lease: Lease, who: Owner) -> bool:
+    return (lease.owner.host, lease.owner.vm) == (who.host, who.vm)
 
 
-def _is_heir(lease: Lease, who: Party) -> bool:
-    return lease.heir is not None and _is_of(lease.heir, who)
+def _is_next_owner(lease: Lease, who: Owner) -> bool:
+    return lease.next_owner is not None and _is_of(lease.next_owner, who)
 
 
-def _part(file: Path, lease: Lease, who: Party) -> Party:
+def _part(file: Path, lease: Lease, who: Owner) -> Owner:
     """Return what `who` is in a lease; raise `InUse`, naming who has it, if that is nothing."""
     if _is_held(lease, who):
-        return lease.holder
-    if lease.heir is None or not _is_of(lease.heir, who):
-        raise _in_use(file, lease.holder)
-    return lease.heir
+        return lease.owner
+    if lease.next_owner is None or not _is_of(lease.next_owner, who):
+        raise _in_use(file, lease.owner)
+    return lease.next_owner
 
 
-def _in_use(file: Path, party: Party) -> InUse:
+def _in_use(file: Path, party: Owner) -> InUse:
     image = file.name.removesuffix(SUFFIX)
     return InUse(
         f"{file.with_name(image)} is held by {party} since {party.since}; "
@@ -206,12 +207,12 @@ def _in_use(file: Path, party: Party) -> InUse:
     )
 
 
-def _now(who: Party) -> Party:
+def _now(who: Owner) -> Owner:
     return replace(who, since=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
 
 
 def images(config: DomainConfig) -> Iterator[Path]:
-    """Give the images that a guest writes; a device on the storage itself has no lease."""
+    """Yield the images that a guest writes; a device on the storage itself has no lease."""
     for disk in config.disks:
         if disk.target and disk.readwrite and not Path(disk.target).is_block_device():
             yield Path(disk.target)
@@ -245,12 +246,12 @@ def _read(file: Path) -> Lease | None:
 
 
 def _parsed(tree: Mapping[str, Any]) -> Lease:
-    heir = tree["heir"]
-    return Lease(_party(tree["holder"]), None if heir is None else _party(heir))
+    next_owner = tree["next_owner"]
+    return Lease(_party(tree["owner"]), None if next_owner is None else _party(next_owner))
 
 
-def _party(tree: Mapping[str, Any]) -> Party:
-    party = Party(**tree)
+def _party(tree: Mapping[str, Any]) -> Owner:
+    party = Owner(**tree)
     if not all(isinstance(value, str) for value in tree.values()):
         raise TypeError
     return party

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from xenqemu.errors import NotConverged
 from xenqemu.formats.stream.sink import Sink
-from xenqemu.host.precopy import Iteration, PrecopyOptions, Step, decide
+from xenqemu.host.precopy import Decision, Iteration, PrecopyOptions, decide
 from xenqemu.host.protocol import Live, Progress
 from xenqemu.system.cancellation import patiently
 from xenqemu.system.deadline import Deadline
@@ -56,15 +56,15 @@ def write_live(pages: ChangingPages, out: Sink, progress: Progress, live: Live) 
     touched, where the options say so.
     """
     iterations: list[Iteration] = []
-    step = Step.CONTINUE
-    while step is Step.CONTINUE:
+    step = Decision.CONTINUE
+    while step is Decision.CONTINUE:
         written = _write(pages, out, progress, len(iterations) + 1, live.precopy.bandwidth)
         began = time.monotonic()
         changed = pages.find_changed(suspended=False)
         iterations.append(replace(written, changed=changed, look=time.monotonic() - began))
         live.report(iterations[-1])
         step = decide(live.precopy, iterations)
-    if step is Step.GIVE_UP:
+    if step is Decision.GIVE_UP:
         raise not_converged(live.precopy, iterations[-1])
     live.suspend()
     pages.find_changed(suspended=True)

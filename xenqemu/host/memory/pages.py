@@ -53,7 +53,7 @@ def page_entries(pfn: int, count: int, zeros: Sequence[int]) -> array[int]:
 
 
 def stretches(pages: memoryview, zeros: Sequence[int]) -> Iterator[memoryview]:
-    """Give the stretches of pages between those of zeros."""
+    """Yield the stretches of pages between those of zeros."""
     start = 0
     for index in [*zeros, len(pages) // PAGE_SIZE]:
         if index > start:
@@ -76,7 +76,7 @@ def page_table(pfns: bytes, types: bytes | bytearray) -> bytes:
     return bytes(table)
 
 
-def image_room(pages: int) -> int:
+def image_space(pages: int) -> int:
     """Return how many bytes an image of so many pages has at most.
 
     Pages far from each other have records of their own.

@@ -23,7 +23,7 @@ from typing import Protocol
 from xenqemu.errors import HostError
 from xenqemu.host.network.arp import Address, announce
 from xenqemu.system import child, links
-from xenqemu.system.links import Link
+from xenqemu.system.links import Interface
 
 QUIET_MAC = "fe:ff:ff:ff:ff:ff"
 """For the host's ends: a bridge takes the lowest address of its ports for its own."""
@@ -37,7 +37,7 @@ _OVS = re.compile(r"(?P<bridge>[^.:]+)(?:\.(?P<tag>\d+))?(?::(?P<trunks>\d+(?::\
 class Port(Protocol):
     """A place for an interface."""
 
-    def join(self, link: Link, mtu: int | None) -> int:
+    def join(self, link: Interface, mtu: int | None) -> int:
         """Put the interface there and let it run; return its MTU, that of the place if not given.
 
         Raises `HostError` if the place is not there.
@@ -56,7 +56,7 @@ class Bridge:
 
     name: str
 
-    def join(self, link: Link, mtu: int | None) -> int:
+    def join(self, link: Interface, mtu: int | None) -> int:
         """See `Port`."""
         mtu = mtu or links.require(self.name, "bridge").mtu
         if (link.master, link.mac, link.mtu, link.up) != (self.name, QUIET_MAC, mtu, True):
@@ -83,7 +83,7 @@ class OpenVSwitch:
     trunks: str | None = None
     about: Mapping[str, str] = field(default_factory=dict)
 
-    def join(self, link: Link, mtu: int | None) -> int:
+    def join(self, link: Interface, mtu: int | None) -> int:
         """See `Port`; a port that the name has from former times is replaced."""
         mtu = mtu or link.mtu
         words = ["--", "--if-exists", "del-port", link.name, "--", "add-port", self.name, link.name]
@@ -107,7 +107,7 @@ class Routed:
     networks: Sequence[str]
     metric: int
 
-    def join(self, link: Link, mtu: int | None) -> int:
+    def join(self, link: Interface, mtu: int | None) -> int:
         """See `Port`."""
         mtu = mtu or links.require(self.gateway, "gateway").mtu
         ours = links.addresses(self.gateway)

@@ -108,7 +108,7 @@ def carried(
 
 
 @dataclass(frozen=True)
-class Answer:
+class CommandResult:
     """What a command said to a question, its exit status, and how it ended, in words."""
 
     data: bytes
@@ -122,7 +122,7 @@ def ask(
     limit: int,
     listener: Listener = unheard,
     deadlines: Deadlines = PATIENCE,
-) -> Answer:
+) -> CommandResult:
     """Run a command, give it `question`, and return what it says until it ends.
 
     Raises `HostTimeout` if that takes too long, `ProtocolError` if it says more than `limit` bytes.
@@ -135,7 +135,7 @@ def ask(
             data = _told(transport, limit, deadline)
         except HostTimeout as error:
             raise HostTimeout(f"no answer within {seconds:g} s; {transport.ending()}") from error
-        return Answer(data, transport.end(), transport.ending())
+        return CommandResult(data, transport.end(), transport.ending())
 
 
 def _tell(transport: Transport, question: bytes, deadline: Deadline) -> None:

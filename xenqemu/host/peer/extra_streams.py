@@ -1,4 +1,4 @@
-"""The further streams of a record on their way to a receiver: a command each, as the first has one.
+"""The extra streams of a record on their way to a receiver: a command each, as the first has one.
 
 They are begun one by one, once the first has led to a receiver, so that one password is asked for
 at a time; and each is there before the guest is touched.  When it is over they are all hung up
@@ -19,7 +19,7 @@ from xenqemu.host.peer.peer import Peer, explained
 from xenqemu.system.deadline import Deadline
 
 
-class Stream:
+class ExtraStream:
     """Stream `number` beside that of `peer`, through a command of its own."""
 
     def __init__(
@@ -69,10 +69,10 @@ def streams_by(
     peer: Peer,
     listener: Listener = unheard,
     deadlines: Deadlines = PATIENCE,
-) -> Iterator[tuple[Stream, ...]]:
+) -> Iterator[tuple[ExtraStream, ...]]:
     """Run the commands that lead to a receiver beside that of `peer`, for the block.
 
-    Raises as `Stream.hear`.
+    Raises as `ExtraStream.hear`.
     """
     wires = [peer.wire]
     streams = []
@@ -81,7 +81,7 @@ def streams_by(
             for number, rune in enumerate(runes, 1):
                 transport = stack.enter_context(carried(rune, listener, deadlines))
                 wires.append(transport.wire)
-                streams.append(Stream(number, peer, transport, deadlines))
+                streams.append(ExtraStream(number, peer, transport, deadlines))
                 streams[-1].hear()
             yield tuple(streams)
         finally:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from xenqemu.errors import HostError, HostTimeout, ProtocolError, ReplyLost
-from xenqemu.formats.migration.handshake import Handshake, Message, Role, State
+from xenqemu.formats.migration.handshake import Handshake, HandshakeState, Message, Role
 from xenqemu.formats.stream.sink import Buffer
 from xenqemu.host.party_deadlines import PATIENCE, Deadlines
 from xenqemu.host.peer.command import Listener, carried, unheard
@@ -77,8 +77,8 @@ class Peer:
     def _patience(self) -> float:
         """Seconds for the message that is to come."""
         slow = {
-            State.OPENED: self._deadlines.peer_banner,
-            State.RECORD: self._deadlines.peer_ready,
+            HandshakeState.OPENED: self._deadlines.peer_banner,
+            HandshakeState.RECORD: self._deadlines.peer_ready,
         }
         return slow.get(self.handshake.state, self._deadlines.peer_message)
 

@@ -53,7 +53,7 @@ def new_token() -> str:
     return token_hex(DIGITS // 2)
 
 
-class Meeting:
+class Rendezvous:
     """A receiver's side: streams 1 to `count` - 1 are to come to `listener`."""
 
     def __init__(
@@ -67,7 +67,7 @@ class Meeting:
         self._files: dict[int, IO[bytes]] = {}
 
     def streams(self, first: Wire) -> list[Incoming]:
-        """Return the further streams, once all are here.
+        """Return the extra streams, once all are here.
 
         Raises `HostTimeout` if one does not come, `ReplyLost` if the first one ends meanwhile.
         """
@@ -123,10 +123,10 @@ class Meeting:
 
 
 @contextmanager
-def meeting(
+def rendezvous(
     folder: Path, token: str, count: int, deadlines: Deadlines = PATIENCE
-) -> Iterator[Meeting]:
-    """Listen for the further ones of `count` streams, for the block; the streams end with it.
+) -> Iterator[Rendezvous]:
+    """Listen for the extra ones of `count` streams, for the block; the streams end with it.
 
     Raises `HostError` where nobody can be listened for.
     """
@@ -143,14 +143,14 @@ def meeting(
                 listener.listen(count)
         except OSError as error:
             raise HostError(f"cannot listen for streams: {error}") from error
-        yield Meeting(listener, count, stack, deadlines)
+        yield Rendezvous(listener, count, stack, deadlines)
 
 
 @contextmanager
 def joined(
     folder: Path, token: str, number: int, deadlines: Deadlines = PATIENCE
 ) -> Iterator[None]:
-    """Give our standard input to the receiver as stream `number`, for the block.
+    """Yield our standard input to the receiver as stream `number`, for the block.
 
     Behind the block it is waited for to have the record.  Raises `HostError` where there is no
     such receiver, and where it does not want the stream or gives the record up.

@@ -61,7 +61,7 @@ def _run(program: str, words: tuple[str, ...], said: str, what: str) -> Done:
 
 
 def _answers(said: str) -> Iterator[Any]:
-    """Give the values of all answers among the messages."""
+    """Yield the values of all answers among the messages."""
     for line in said.splitlines():
         with suppress(ValueError):  # not QMP, but something else that it says
             match json.loads(line):

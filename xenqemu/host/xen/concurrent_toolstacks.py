@@ -27,7 +27,7 @@ ALL = ("-a", "--all")
 """Options of xl that stand for each domain."""
 
 
-def rivals(domain: Domain, version: Version, proc: Path = PROC) -> list[str]:
+def concurrent_toolstacks(domain: Domain, version: Version, proc: Path = PROC) -> list[str]:
     """Return the other programs that save, stop or end a domain, for people."""
     return [
         f"process {pid} ({' '.join(words)[:80]})"

@@ -61,7 +61,7 @@ class Control:
         self._xen.call("xc_domain_shutdown", domid, reason)
 
     def has_vnuma(self, domid: int) -> bool:
-        """Tell whether the guest sees NUMA nodes; whatever else Xen answers than no is yes."""
+        """Return whether the guest sees NUMA nodes; whatever else Xen answers than no is yes."""
         counts = [byref(c_uint32(0)) for _ in range(3)]
         result, error = self._xen.attempt("xc_domain_getvnuma", domid, *counts, None, None, None)
         return result == 0 or error != EOPNOTSUPP

@@ -113,7 +113,7 @@ def check_devices(config: DomainConfig, version: Version) -> None:
 
 
 def objections_elsewhere(needs: Needs, info: str, listing: str) -> Iterator[XenqemuError]:
-    """Give the reasons against a host of which xl's lists tell, as far as they do."""
+    """Return the reasons against a host of which xl's lists tell, as far as they do."""
     facts, listed = numbers(info), list(domains(listing))
     checks = [lambda: _check_names(needs.config, listed)]
     if {"xen_major", "xen_minor"} <= facts.keys():
@@ -149,7 +149,7 @@ def _check_context(needs: Needs, version: Version) -> None:
 
 
 def _devices(config: DomainConfig) -> Iterator[str]:
-    """Give the devices that libxl's QEMU command line names as the config does (libxl_dm.c)."""
+    """Yield the devices that libxl's QEMU command line names as the config does (libxl_dm.c)."""
     for nic in config.nics:
         if nic.nictype != "vif" and not (nic.model or "").startswith("virtio"):
             yield nic.model or "rtl8139"

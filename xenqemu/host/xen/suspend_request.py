@@ -123,7 +123,7 @@ class _Suspend:
         return domain
 
     def _hvm_state(self, domain: XenDomain) -> tuple[bool, bool]:
-        """Tell whether an HVM or PVH guest is asleep, and whether PV drivers of it listen."""
+        """Return whether an HVM or PVH guest is asleep, and whether PV drivers of it listen."""
         if not domain.hvm:
             return False, True
         asleep = self._control.hvm_param(self._domid, ACPI_S_STATE) != 0

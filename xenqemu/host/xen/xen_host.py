@@ -20,7 +20,7 @@ from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream import hvm_context as hvm
 from xenqemu.formats.stream.libxc_records import PAGE_SIZE
 from xenqemu.formats.stream.source import Source
-from xenqemu.host.disk.lease import Party
+from xenqemu.host.disk.lease import Owner
 from xenqemu.host.party_deadlines import PATIENCE, Deadlines
 from xenqemu.host.protocol import (
     BuildOptions,
@@ -33,7 +33,7 @@ from xenqemu.host.protocol import (
     collected,
 )
 from xenqemu.host.xen import requirements
-from xenqemu.host.xen.concurrent_toolstacks import rivals
+from xenqemu.host.xen.concurrent_toolstacks import concurrent_toolstacks
 from xenqemu.host.xen.hypervisor import XenHypervisor
 from xenqemu.host.xen.library import Xen
 from xenqemu.host.xen.memory.dirty_log import DirtyLog
@@ -109,13 +109,13 @@ class XenHost:
         """Return the ids of the domains of that name and uuid, half-made ones too."""
         return [domid for domid, *found in self._names() if found == [name, f"/vm/{uuid}"]]
 
-    def rivals(self, domain: Domain) -> list[str]:
+    def concurrent_toolstacks(self, domain: Domain) -> list[str]:
         """Return the programs of xl that work on a domain just now."""
-        return rivals(domain, self._xen.version)
+        return concurrent_toolstacks(domain, self._xen.version)
 
-    def party(self, uuid: str) -> Party:
+    def owner(self, uuid: str) -> Owner:
         """Return who a guest of this host is to other hosts, as our block script has it too."""
-        return Party.here(uuid)
+        return Owner.here(uuid)
 
     def store(self) -> AbstractContextManager[Store]:
         """Return a session with xenstore for a block."""
@@ -157,7 +157,7 @@ class XenHost:
             _load_qmp_socket()
 
     def objections(self, needs: Needs) -> Iterator[XenqemuError]:
-        """Give every reason why this host cannot take such a guest."""
+        """Return every reason why this host cannot take such a guest."""
         config, version = needs.config, self._xen.version
         hvm_kind = config.type != "pv"
         slow = (
@@ -168,7 +168,7 @@ class XenHost:
         return collected((*self._checks(needs), *slow))
 
     def objections_elsewhere(self, needs: Needs, info: str, domains: str) -> Iterator[XenqemuError]:
-        """Give the reasons why another host cannot, as far as xl's words there tell."""
+        """Return the reasons why another host cannot, as far as xl's words there tell."""
         return requirements.objections_elsewhere(needs, info, domains)
 
     def build(self, record: Source, progress: Progress, options: BuildOptions) -> int:

@@ -100,7 +100,7 @@ class Watcher:
         return True
 
 
-class Link:
+class Connection:
     """A connection, opened when made, for one thread at a time; `name` is its socket's path.
 
     `seconds` is the deadline of each request.  Raises `StoreError` if nobody listens there,
@@ -165,7 +165,7 @@ class Link:
             raise StoreError(f"{what}: xenstored says {code}", code)
         return reply.payload
 
-    def take_back(self, op: Op, payload: bytes, what: str, tx_id: int = 0) -> None:
+    def withdraw(self, op: Op, payload: bytes, what: str, tx_id: int = 0) -> None:
         """Undo a watch or a transaction; where that fails, the end of the connection does it."""
         try:
             if self.alive:
@@ -184,7 +184,7 @@ class Link:
             self.request(Op.WATCH, path + b"\0" + token + b"\0", what)
             yield watcher
         finally:
-            self.take_back(Op.UNWATCH, path + b"\0" + token + b"\0", what)
+            self.withdraw(Op.UNWATCH, path + b"\0" + token + b"\0", what)
             self._router.unsubscribe(token, watcher)
             self._watchers.discard(watcher)
 

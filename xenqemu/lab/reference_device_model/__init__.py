@@ -22,7 +22,7 @@ the machine that stands still meanwhile, and the server around it.  What QEMU ca
 from __future__ import annotations
 
 from xenqemu.lab.reference_device_model.registry import Registry, SaveStateEntry, small_pc
-from xenqemu.lab.reference_device_model.run_states import RunState
+from xenqemu.lab.reference_device_model.run_states import QemuRunState
 from xenqemu.lab.reference_device_model.server import ReferenceDeviceModel
 
-__all__ = ["ReferenceDeviceModel", "Registry", "RunState", "SaveStateEntry", "small_pc"]
+__all__ = ["QemuRunState", "ReferenceDeviceModel", "Registry", "SaveStateEntry", "small_pc"]

@@ -10,7 +10,7 @@ import signal
 from pathlib import Path
 
 from xenqemu.lab.reference_device_model.qemu_versions import Version
-from xenqemu.lab.reference_device_model.run_states import RunState
+from xenqemu.lab.reference_device_model.run_states import QemuRunState
 from xenqemu.lab.reference_device_model.server import ReferenceDeviceModel
 
 ABORTED = 134
@@ -38,9 +38,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--state",
-        type=RunState,
-        choices=list(RunState),
-        default=RunState.RUNNING,
+        type=QemuRunState,
+        choices=list(QemuRunState),
+        default=QemuRunState.RUNNING,
         help="the run state to begin with",
     )
     parser.add_argument("--disks", action="store_true", help="have disk images to give away")

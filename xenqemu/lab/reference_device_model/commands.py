@@ -12,7 +12,7 @@ from xenqemu.lab.reference_device_model import qemu_versions
 from xenqemu.lab.reference_device_model.fdsets import PREFIX
 from xenqemu.lab.reference_device_model.model import Arguments, Ended, Model, command, known
 from xenqemu.lab.reference_device_model.qemu_versions import Refusal, cannot_open, cannot_write
-from xenqemu.lab.reference_device_model.run_states import Died, RunState
+from xenqemu.lab.reference_device_model.run_states import Died, QemuRunState
 from xenqemu.lab.reference_device_model.saved_state import check, write
 
 
@@ -99,7 +99,7 @@ def save_devices(model: Model, arguments: Arguments) -> object:
     """Save the state of all devices; a machine that runs stands still meanwhile."""
     machine = model.machine
     was_running = machine.running
-    machine.vm_stop(RunState.SAVE_VM)
+    machine.vm_stop(QemuRunState.SAVE_VM)
     try:
         _save_to(model, arguments["filename"])
     finally:
@@ -185,7 +185,7 @@ def migrate_incoming(model: Model, arguments: Arguments) -> object:
     """Load a state from a descriptor kept by `getfd`, after the reply."""
     if model.migration:
         raise Refusal("The incoming migration has already been started")
-    if model.machine.state is not RunState.INMIGRATE:
+    if model.machine.state is not QemuRunState.INMIGRATE:
         raise Refusal("'-incoming' was not specified on the command line")
     name = arguments["uri"].removeprefix("fd:")
     if name not in model.names:

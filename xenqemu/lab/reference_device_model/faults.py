@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from threading import Event
 
-from xenqemu.lab.reference_device_model.qmp_wire import Client, Gone
+from xenqemu.lab.reference_device_model.qmp_wire import Gone, QmpClient
 from xenqemu.lab.reference_device_model.run_states import Died
 
 Message = Mapping[str, object]
@@ -22,7 +22,7 @@ class Turn:
 
     act: Callable[[], Message]
     echo: Message
-    client: Client
+    client: QmpClient
     stopping: Event
 
     def refuse(self, kind: str, words: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from xenqemu.lab.reference_device_model.fdsets import FdSets
 from xenqemu.lab.reference_device_model.qemu_versions import Refusal, Version
 from xenqemu.lab.reference_device_model.registry import Registry
-from xenqemu.lab.reference_device_model.run_states import Machine
+from xenqemu.lab.reference_device_model.run_states import ModelMachine
 
 Arguments = Mapping[str, Any]
 
@@ -26,7 +26,7 @@ class Model:
     """All that the commands work on; `take_fd` gives the descriptor that came with a command."""
 
     version: Version
-    machine: Machine
+    machine: ModelMachine
     registry: Registry
     blockers: list[str]
     emit: Callable[[str], None]

@@ -60,7 +60,7 @@ class Framer:
         return byte == _NEWLINE and self._depth == 0
 
 
-class Client:
+class QmpClient:
     """A connected client, and the last descriptor that it sent and no command took yet."""
 
     def __init__(self, connected: socket.socket) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from enum import Enum
 
 
-class RunState(Enum):
+class QemuRunState(Enum):
     """QEMU's names for the states that matter here."""
 
     PRELAUNCH = "prelaunch"
@@ -20,10 +20,10 @@ class Died(Exception):
     """The process is gone, as by abort() or SIGSEGV; nothing answers any more."""
 
 
-class Machine:
+class ModelMachine:
     """A machine with or without disks; `emit` is told the name of each event."""
 
-    def __init__(self, state: RunState, *, disks: bool, emit: Callable[[str], None]) -> None:
+    def __init__(self, state: QemuRunState, *, disks: bool, emit: Callable[[str], None]) -> None:
         self.state = state
         self.autostart = False
         self._disks = disks
@@ -33,9 +33,9 @@ class Machine:
     @property
     def running(self) -> bool:
         """Whether the vcpus run."""
-        return self.state is RunState.RUNNING
+        return self.state is QemuRunState.RUNNING
 
-    def vm_stop(self, state: RunState) -> None:
+    def vm_stop(self, state: QemuRunState) -> None:
         """Go from running to `state`; nothing if it does not run."""
         if self.running:
             self.state = state
@@ -44,19 +44,19 @@ class Machine:
     def vm_start(self) -> None:
         """Go on running; nothing if it runs."""
         if not self.running:
-            self.state = RunState.RUNNING
+            self.state = QemuRunState.RUNNING
             self._emit("RESUME")
 
     def stop(self) -> None:
         """The command: while a state comes in, only remember not to start after it."""
-        if self.state is RunState.INMIGRATE:
+        if self.state is QemuRunState.INMIGRATE:
             self.autostart = False
         else:
-            self.vm_stop(RunState.PAUSED)
+            self.vm_stop(QemuRunState.PAUSED)
 
     def cont(self) -> None:
         """The command: take the disk images back and start; or start once a state has come in."""
-        if self.state is RunState.INMIGRATE:
+        if self.state is QemuRunState.INMIGRATE:
             self.autostart = True
             return
         self._given_away = False
@@ -64,7 +64,7 @@ class Machine:
 
     def loaded(self) -> None:
         """A state has come in."""
-        self.state = RunState.PAUSED
+        self.state = QemuRunState.PAUSED
         if self.autostart:
             self.vm_start()
 

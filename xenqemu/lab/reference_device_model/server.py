@@ -25,9 +25,9 @@ from xenqemu.lab.reference_device_model import commands
 from xenqemu.lab.reference_device_model.faults import Fault, Message, Turn, play
 from xenqemu.lab.reference_device_model.model import Ended, Model, known
 from xenqemu.lab.reference_device_model.qemu_versions import Refusal, Version
-from xenqemu.lab.reference_device_model.qmp_wire import Client, Gone
+from xenqemu.lab.reference_device_model.qmp_wire import Gone, QmpClient
 from xenqemu.lab.reference_device_model.registry import Registry, small_pc
-from xenqemu.lab.reference_device_model.run_states import Died, Machine, RunState
+from xenqemu.lab.reference_device_model.run_states import Died, ModelMachine, QemuRunState
 
 END_TIMEOUT = 10.0
 """Seconds that the thread has to end."""
@@ -45,20 +45,20 @@ class ReferenceDeviceModel:
         path: Path,
         *,
         version: Version = (7, 2, 22),
-        state: RunState = RunState.RUNNING,
+        state: QemuRunState = QemuRunState.RUNNING,
         disks: bool = False,
         blockers: Sequence[str] = (),
         registry: Registry | None = None,
         faults: Mapping[str, Fault] | None = None,
     ) -> None:
-        machine = Machine(state, disks=disks, emit=self._emit)
+        machine = ModelMachine(state, disks=disks, emit=self._emit)
         registry = registry or small_pc()
         self.model = Model(version, machine, registry, list(blockers), self._emit, self._take_fd)
         self.faults = dict(faults or {})
         self.seen: list[tuple[str, object]] = []
         self.died = False
         self._path = path
-        self._client: Client | None = None
+        self._client: QmpClient | None = None
         self._negotiated = False
         self._stopping = Event()
         self._wake, self._waker = socket.socketpair()
@@ -93,7 +93,7 @@ class ReferenceDeviceModel:
         """Serve until `stop`, `quit` or a crash."""
         try:
             while self._ready(self._listener):
-                self._converse(Client(self._listener.accept()[0]))
+                self._converse(QmpClient(self._listener.accept()[0]))
         except Ended:
             pass
         except Died:
@@ -101,7 +101,7 @@ class ReferenceDeviceModel:
         finally:
             self._close()
 
-    def _converse(self, client: Client) -> None:
+    def _converse(self, client: QmpClient) -> None:
         self._client = client
         self._negotiated = False
         try:
@@ -121,7 +121,7 @@ class ReferenceDeviceModel:
         select.select([awaited, self._wake], [], [])
         return not self._stopping.is_set()
 
-    def _handle(self, client: Client, text: bytes) -> None:
+    def _handle(self, client: QmpClient, text: bytes) -> None:
         echo: dict[str, object] = {}
         try:
             request = _parsed(text)

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 from xenqemu.lab.xenstored import xs_wire
 from xenqemu.lab.xenstored.tree import Change
-from xenqemu.lab.xenstored.xs_wire import Message
+from xenqemu.lab.xenstored.xs_wire import Packet
 
 OK = xs_wire.join("OK")
 
 
 @dataclass(frozen=True)
-class Answer:
+class Reply:
     """The payload of the reply, what all watches are told then, and a first event for a watch."""
 
     payload: bytes = OK
     changes: Sequence[Change] = ()
-    event: Message | None = None
+    event: Packet | None = None

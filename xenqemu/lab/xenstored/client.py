@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from xenqemu.errors import StoreError
 from xenqemu.formats.xenstore import Op
 from xenqemu.lab.xenstored import paths, xs_wire
-from xenqemu.lab.xenstored.transaction import Transaction
+from xenqemu.lab.xenstored.transaction import TransactionTree
 from xenqemu.lab.xenstored.tree import Change, Tree
-from xenqemu.lab.xenstored.xs_wire import Message
+from xenqemu.lab.xenstored.xs_wire import Packet
 
 WATCHES_MAX = 128
 TRANSACTIONS_MAX = 10
@@ -30,15 +30,15 @@ class Watch:
     relative: bool
 
     def sees(self, change: Change) -> bool:
-        """Tell whether `change` is one to tell about."""
+        """Return whether `change` is one to tell about."""
         if change.exact:
             return change.path == self.path
         return paths.within(change.path, self.path)
 
-    def event(self, path: str) -> Message:
+    def event(self, path: str) -> Packet:
         """Return the WATCH_EVENT for a change of `path`."""
         shown = path[len(paths.HOME) + 1 :] if self.relative else path
-        return Message(Op.WATCH_EVENT, 0, 0, xs_wire.join(shown) + self.token + b"\0")
+        return Packet(Op.WATCH_EVENT, 0, 0, xs_wire.join(shown) + self.token + b"\0")
 
 
 @dataclass(eq=False)
@@ -47,10 +47,10 @@ class Client:
 
     outbox: bytearray = field(default_factory=bytearray)
     watches: list[Watch] = field(default_factory=list)
-    transactions: dict[int, Transaction] = field(default_factory=dict)
+    transactions: dict[int, TransactionTree] = field(default_factory=dict)
     _last_transaction: int = 0
 
-    def send(self, message: Message) -> None:
+    def send(self, message: Packet) -> None:
         """Owe `message` to the peer, unless it is `lost`."""
         if not self.lost:
             self.outbox += message.pack()
@@ -93,10 +93,10 @@ class Client:
         if len(self.transactions) >= TRANSACTIONS_MAX:
             raise StoreError("too many transactions", "ENOSPC")
         self._last_transaction = self._last_transaction % 0xFFFFFFFF + 1
-        self.transactions[self._last_transaction] = Transaction(live)
+        self.transactions[self._last_transaction] = TransactionTree(live)
         return self._last_transaction
 
-    def transaction(self, tx_id: int) -> Transaction:
+    def transaction(self, tx_id: int) -> TransactionTree:
         """Return a transaction; raise ENOENT if there is none of that id."""
         try:
             return self.transactions[tx_id]

@@ -9,11 +9,11 @@ from __future__ import annotations
 from xenqemu.errors import StoreError
 from xenqemu.formats.xenstore import PAYLOAD_MAX
 from xenqemu.lab.xenstored import client_requests, domain_requests, node_requests, paths
-from xenqemu.lab.xenstored.answer import Answer
+from xenqemu.lab.xenstored.answer import Reply
 from xenqemu.lab.xenstored.client import Client
 from xenqemu.lab.xenstored.domains import Domains
 from xenqemu.lab.xenstored.tree import Tree
-from xenqemu.lab.xenstored.xs_wire import Message
+from xenqemu.lab.xenstored.xs_wire import Packet
 
 
 class Daemon:
@@ -26,7 +26,7 @@ class Daemon:
         for special in (paths.INTRODUCE, paths.RELEASE):
             self.tree.mkdir(paths.canonical(special))
 
-    def handle(self, client: Client, request: Message) -> None:
+    def handle(self, client: Client, request: Packet) -> None:
         """Do `request`, queue its reply, and then the events it causes, for whom they concern."""
         try:
             answer = self._answer(client, request)
@@ -40,13 +40,13 @@ class Daemon:
             for other in self.clients:
                 other.tell(change)
 
-    def _answer(self, client: Client, request: Message) -> Answer:
+    def _answer(self, client: Client, request: Packet) -> Reply:
         answer = self._do(client, request)
         if len(answer.payload) > PAYLOAD_MAX:
             raise StoreError("the answer is too long", "E2BIG")
         return answer
 
-    def _do(self, client: Client, request: Message) -> Answer:
+    def _do(self, client: Client, request: Packet) -> Reply:
         if about_node := node_requests.HANDLERS.get(request.op):
             return about_node(self._tree(client, request.tx_id), request.payload)
         if about_client := client_requests.HANDLERS.get(request.op):

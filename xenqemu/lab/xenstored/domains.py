@@ -29,7 +29,7 @@ class Domains:
         return new
 
     def introduced(self, domid: int) -> bool:
-        """Tell whether xenstored talks with the domain; with domain 0 it always does."""
+        """Return whether xenstored talks with the domain; with domain 0 it always does."""
         return domid == 0 or domid in self.latches
 
     def release(self, domid: int) -> None:

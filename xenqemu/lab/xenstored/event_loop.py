@@ -29,7 +29,7 @@ _LOG = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
-class Peer:
+class ConnectedSocket:
     """A connected socket, its client, and the bytes of requests that are not done yet."""
 
     socket: socket.socket
@@ -51,7 +51,7 @@ class Server:
         self._state_file = state_file
         self._saved = self._mark()
         self._save_at: float | None = None
-        self._peers: list[Peer] = []
+        self._peers: list[ConnectedSocket] = []
         self._selector = selectors.DefaultSelector()
         self._woken, self.waker = socket.socketpair()
         for end in (self._woken, self.waker):
@@ -102,12 +102,12 @@ class Server:
             connected.close()
             return
         connected.setblocking(False)
-        peer = Peer(connected)
+        peer = ConnectedSocket(connected)
         self._peers.append(peer)
         self._daemon.clients.append(peer.client)
         self._selector.register(connected, peer.interest, peer)
 
-    def _move(self, peer: Peer, events: int) -> None:
+    def _move(self, peer: ConnectedSocket, events: int) -> None:
         """Receive and send what is possible, and do the requests that are whole."""
         try:
             alive = not events & selectors.EVENT_READ or _receive(peer)
@@ -120,7 +120,7 @@ class Server:
         if not alive:
             self._drop(peer)
 
-    def _work(self, peer: Peer) -> None:
+    def _work(self, peer: ConnectedSocket) -> None:
         while not peer.client.paused:
             request = xs_wire.take(peer.inbox)
             if request is None:
@@ -136,7 +136,7 @@ class Server:
             elif self._selector.get_key(peer.socket).events != peer.interest:
                 self._selector.modify(peer.socket, peer.interest, peer)
 
-    def _drop(self, peer: Peer) -> None:
+    def _drop(self, peer: ConnectedSocket) -> None:
         self._peers.remove(peer)
         self._daemon.clients.remove(peer.client)
         self._selector.unregister(peer.socket)
@@ -171,7 +171,7 @@ class Server:
             self._save_at = None
 
 
-def _receive(peer: Peer) -> bool:
+def _receive(peer: ConnectedSocket) -> bool:
     """Add what came to the inbox; return False at the end of the stream."""
     data = peer.socket.recv(CHUNK)
     peer.inbox += data

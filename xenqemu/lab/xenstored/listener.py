@@ -51,7 +51,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _answers(path: Path) -> bool:
-    """Tell whether a server without our lock, Xen's own for one, listens on `path`."""
+    """Return whether a server without our lock, Xen's own for one, listens on `path`."""
     with socket.socket(socket.AF_UNIX) as probe:
         probe.setblocking(False)
         try:

@@ -66,5 +66,5 @@ def upwards(path: str) -> Iterator[str]:
 
 
 def within(path: str, top: str) -> bool:
-    """Tell whether `path` is `top` or lies under it."""
+    """Return whether `path` is `top` or lies under it."""
     return top in {"/", path} or path.startswith(f"{top}/")

@@ -18,7 +18,7 @@ REQUESTS_MAX = 1 << 16
 """Requests in a transaction, so that its log is bounded (oxenstored: 1024 for a guest)."""
 
 
-class Transaction(Tree):
+class TransactionTree(Tree):
     """A tree of its own that began as a copy of the live one."""
 
     def __init__(self, live: Tree) -> None:

@@ -21,7 +21,7 @@ from xenqemu.formats.xenstore import HEADER, PAYLOAD_MAX, Op
 
 
 @dataclass(frozen=True)
-class Message:
+class Packet:
     """One request, reply or event; `op` is a bare number because a client may send any."""
 
     op: int
@@ -34,16 +34,16 @@ class Message:
         header = HEADER.pack(self.op, self.req_id, self.tx_id, len(self.payload))
         return header + self.payload
 
-    def reply(self, payload: bytes) -> Message:
+    def reply(self, payload: bytes) -> Packet:
         """Return the answer to this request."""
-        return Message(self.op, self.req_id, self.tx_id, payload)
+        return Packet(self.op, self.req_id, self.tx_id, payload)
 
-    def refusal(self, code: str) -> Message:
+    def refusal(self, code: str) -> Packet:
         """Return the ERROR that answers this request; `code` is an errno name."""
-        return Message(Op.ERROR, self.req_id, self.tx_id, join(code))
+        return Packet(Op.ERROR, self.req_id, self.tx_id, join(code))
 
 
-def take(inbox: bytearray) -> Message | None:
+def take(inbox: bytearray) -> Packet | None:
     """Remove the first whole message from `inbox` and return it, None if there is none yet.
 
     Raises `TooBig` at a length above `PAYLOAD_MAX`.
@@ -58,7 +58,7 @@ def take(inbox: bytearray) -> Message | None:
         return None
     payload = bytes(inbox[HEADER.size : end])
     del inbox[:end]
-    return Message(op, req_id, tx_id, payload)
+    return Packet(op, req_id, tx_id, payload)
 
 
 def join(*words: str) -> bytes:

@@ -22,7 +22,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from xenqemu.errors import HostError
-from xenqemu.operations.journal.log import About, Found, Log, State, cancel_file, content
+from xenqemu.operations.journal.log import About, Found, Log, LogState, cancel_file, content
 from xenqemu.system.flock import locked_within
 from xenqemu.system.private_folder import locked, require_own
 from xenqemu.system.process import Process
@@ -100,7 +100,7 @@ class Journals:
         path = self._folder / f"{number}.op"
         draft = self._folder / "new"
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-        log = Log(path, os.open(draft, flags, 0o600), about, State())
+        log = Log(path, os.open(draft, flags, 0o600), about, LogState())
         try:
             locked_within(0, log.descriptor)  # a file that nobody else has
             log.append(asdict(about))

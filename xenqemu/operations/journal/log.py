@@ -78,7 +78,7 @@ class About:
 
 
 @dataclass
-class State:
+class LogState:
     """How far an operation has come, and the steps that are left, by their numbers.
 
     `undos` are performed before the commit, `following` behind it, `leavings` at any end.
@@ -162,9 +162,9 @@ class Found:
     size: int
     busy: bool
 
-    def state(self) -> State:
+    def state(self) -> LogState:
         """Return what its lines replay to; raise `HostError` for what no operation writes."""
-        state = State()
+        state = LogState()
         for number, line in enumerate(self.lines, 2):
             try:
                 state.take(line)
@@ -180,7 +180,7 @@ class Log:
     path: Path
     descriptor: int
     about: About
-    state: State
+    state: LogState
     unfinished: bool = False
 
     def write(self, line: Line) -> None:

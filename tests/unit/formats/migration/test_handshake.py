@@ -6,7 +6,14 @@ from hypothesis import strategies as st
 
 from tests.golden import records
 from xenqemu.errors import ProtocolError
-from xenqemu.formats.migration.handshake import TRANSITIONS, WORDS, Handshake, Message, Role, State
+from xenqemu.formats.migration.handshake import (
+    TRANSITIONS,
+    WORDS,
+    Handshake,
+    HandshakeState,
+    Message,
+    Role,
+)
 
 BANNER, READY, GO, REPORT, STARTED, FAILED, BACK = Message
 
@@ -25,7 +32,11 @@ MOVED = (BANNER, READY, GO, REPORT, STARTED)
 RETURNED = (BANNER, READY, GO, REPORT, FAILED, BACK)
 GIVEN_UP = (BANNER, READY, REPORT, FAILED, BACK)
 TALKS = {"moved": MOVED, "returned": RETURNED, "given up": GIVEN_UP}
-ENDS = {MOVED: State.MOVED, RETURNED: State.RETURNED, GIVEN_UP: State.RETURNED}
+ENDS = {
+    MOVED: HandshakeState.MOVED,
+    RETURNED: HandshakeState.RETURNED,
+    GIVEN_UP: HandshakeState.RETURNED,
+}
 
 OTHER = {Role.SENDER: Role.RECEIVER, Role.RECEIVER: Role.SENDER}
 
@@ -72,7 +83,7 @@ def test_stock_xl_said_go_behind_its_record():
 
 def test_every_state_is_reached_by_the_talks_that_are_tested():
     reached = {at(Role.SENDER, *place).state for place in PLACES}
-    assert reached == set(State)
+    assert reached == set(HandshakeState)
     assert {message for talk in TALKS.values() for message in talk} == set(Message)
 
 
@@ -179,7 +190,7 @@ def test_giving_up_and_go_may_cross():
     sender.say(GO)
     sender.feed(given_up)
     assert [sender.heard() for _ in range(4)] == [REPORT, FAILED, BACK, None]
-    assert sender.state is receiver.state is State.RETURNED
+    assert sender.state is receiver.state is HandshakeState.RETURNED
 
 
 BEGIN, SAYS = "byte", " of what the other host says: expected"

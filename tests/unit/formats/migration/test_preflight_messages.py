@@ -11,7 +11,7 @@ from tests.doubles.peers.preflight import CONFIG, PAIRS
 from tests.property.strategies import cpuid_policy, outcome
 from xenqemu.errors import BadRecord, FormatError, TooBig
 from xenqemu.formats.config.libxl_json import MAX_JSON
-from xenqemu.formats.migration.preflight_messages import Answer, Question
+from xenqemu.formats.migration.preflight_messages import PreflightAnswer, PreflightQuestion
 
 VALUES = [value for value, _ in PAIRS.values()]
 
@@ -36,32 +36,48 @@ def test_keys_of_a_newer_one_are_passed_over(value):
 
 
 BAD = [
-    (Question, {"host": 7}, "preflight question host.* expected a string"),
-    (Question, {"host": ""}, "preflight question host.* a string that is not empty"),
-    (Question, {"config": {"c_info": {}}}, "domain config"),
-    (Question, {"config": []}, "preflight question config.* expected an object, got an array"),
-    (Question, {"image": -1}, "preflight question image.* expected an integer"),
-    (Question, {"context": {"x": 1}}, "preflight question context x.* expected a typecode"),
-    (Question, {"context": {"1234567": 1}}, "expected a typecode"),
-    (Question, {"context": {"²": 1}}, "expected a typecode"),
-    (Question, {"context": {"2": "1"}}, "preflight question context 2.* expected an integer"),
-    (Question, {"cpuid": "0g"}, "preflight question cpuid.* expected hexadecimal digits, got '0g'"),
-    (Question, {"cpuid": "00" * 23}, "preflight question cpuid.* entries of 24 bytes"),
-    (Question, {"xenqemu": None}, "preflight question xenqemu"),
-    (Answer, {"xenqemu": None}, "preflight answer xenqemu"),
-    (Answer, {"features": "zstd"}, "preflight answer features.* expected an array"),
-    (Answer, {"objections": [1]}, "preflight answer objections.* an array of strings"),
+    (PreflightQuestion, {"host": 7}, "preflight question host.* expected a string"),
+    (PreflightQuestion, {"host": ""}, "preflight question host.* a string that is not empty"),
+    (PreflightQuestion, {"config": {"c_info": {}}}, "domain config"),
+    (
+        PreflightQuestion,
+        {"config": []},
+        "preflight question config.* expected an object, got an array",
+    ),
+    (PreflightQuestion, {"image": -1}, "preflight question image.* expected an integer"),
+    (
+        PreflightQuestion,
+        {"context": {"x": 1}},
+        "preflight question context x.* expected a typecode",
+    ),
+    (PreflightQuestion, {"context": {"1234567": 1}}, "expected a typecode"),
+    (PreflightQuestion, {"context": {"²": 1}}, "expected a typecode"),
+    (
+        PreflightQuestion,
+        {"context": {"2": "1"}},
+        "preflight question context 2.* expected an integer",
+    ),
+    (
+        PreflightQuestion,
+        {"cpuid": "0g"},
+        "preflight question cpuid.* expected hexadecimal digits, got '0g'",
+    ),
+    (PreflightQuestion, {"cpuid": "00" * 23}, "preflight question cpuid.* entries of 24 bytes"),
+    (PreflightQuestion, {"xenqemu": None}, "preflight question xenqemu"),
+    (PreflightAnswer, {"xenqemu": None}, "preflight answer xenqemu"),
+    (PreflightAnswer, {"features": "zstd"}, "preflight answer features.* expected an array"),
+    (PreflightAnswer, {"objections": [1]}, "preflight answer objections.* an array of strings"),
 ]
 
 
 @pytest.mark.parametrize(("kind", "change", "why"), BAD)
 def test_what_makes_no_sense_is_refused_by_its_place(kind, change, why):
-    good = PAIRS["all" if kind is Question else "no"][1]
+    good = PAIRS["all" if kind is PreflightQuestion else "no"][1]
     with pytest.raises(BadRecord, match=why):
         kind.parse(json.dumps(json.loads(good) | change).encode())
 
 
-@pytest.mark.parametrize("kind", [Question, Answer])
+@pytest.mark.parametrize("kind", [PreflightQuestion, PreflightAnswer])
 def test_what_is_no_object_is_refused(kind):
     name = f"preflight {kind.__name__.lower()}"
     for data in (b"", b"[]", b"null", b"Welcome to Debian\n{}", b"\xff", b'{"a": 1, "a": 2}'):
@@ -78,8 +94,8 @@ def test_what_is_no_object_is_refused(kind):
     host=st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1),
 )
 def test_any_question_comes_back(policy, context, host):
-    value = Question(CONFIG, host, 3, context, policy.leaves, "8.0")
-    assert Question.parse(value.dump()) == value
+    value = PreflightQuestion(CONFIG, host, 3, context, policy.leaves, "8.0")
+    assert PreflightQuestion.parse(value.dump()) == value
 
 
 texts = st.lists(st.text(st.characters(codec="utf-8")), max_size=5).map(tuple)
@@ -87,7 +103,9 @@ texts = st.lists(st.text(st.characters(codec="utf-8")), max_size=5).map(tuple)
 
 @given(features=texts, objections=texts)
 def test_any_answer_comes_back(features, objections):
-    assert Answer.parse(Answer(features, objections).dump()) == Answer(features, objections)
+    assert PreflightAnswer.parse(PreflightAnswer(features, objections).dump()) == PreflightAnswer(
+        features, objections
+    )
 
 
 json_values = st.recursive(
@@ -100,10 +118,10 @@ json_values = st.recursive(
 @given(st.dictionaries(st.sampled_from(list(json.loads(PAIRS["all"][1]))), json_values))
 def test_any_fields_are_a_question_or_a_format_error(fields):
     given_ = json.loads(PAIRS["all"][1]) | fields
-    found = outcome(Question.parse, json.dumps(given_).encode())
-    assert isinstance(found, Question | FormatError)
+    found = outcome(PreflightQuestion.parse, json.dumps(given_).encode())
+    assert isinstance(found, PreflightQuestion | FormatError)
 
 
 @given(st.binary(max_size=100))
 def test_any_bytes_are_an_answer_or_a_format_error(data):
-    assert isinstance(outcome(Answer.parse, data), Answer | FormatError)
+    assert isinstance(outcome(PreflightAnswer.parse, data), PreflightAnswer | FormatError)

@@ -17,16 +17,16 @@ from tests.golden import records as golden
 from tests.property import strategies as made
 from xenqemu.errors import BadRecord, FormatError, Truncated, Unsupported
 from xenqemu.formats.stream import libxc, libxl, xl
-from xenqemu.formats.stream.detect import Kind, Trailing, Walk, detect
+from xenqemu.formats.stream.detect import Layer, Trailing, Walk, detect
 from xenqemu.formats.stream.page_data import PageData
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.formats.stream.source import Source
 
 KINDS = [
-    (made.save(), Kind.XL),
-    (made.stream(), Kind.LIBXL),
-    (made.image(), Kind.LIBXC),
-    (b"QEVM\0\0\0\3", Kind.DEVICE_STATE),
+    (made.save(), Layer.XL),
+    (made.stream(), Layer.LIBXL),
+    (made.image(), Layer.LIBXC),
+    (b"QEVM\0\0\0\3", Layer.DEVICE_STATE),
 ]
 
 
@@ -101,11 +101,11 @@ class Copy:
         if isinstance(what, xl.XlHeader):
             xl.write(self._sink, what)
         elif isinstance(what, libxl.StreamHeader):
-            self._libxl = libxl.Writer(self._sink, legacy=what.legacy)
+            self._libxl = libxl.StreamWriter(self._sink, legacy=what.legacy)
         elif isinstance(what, libxc.ImageHeader):
             self._version = what.version
         elif isinstance(what, libxc.DomainHeader):
-            self._libxc = libxc.Writer(self._sink, what, self._version)
+            self._libxc = libxc.ImageWriter(self._sink, what, self._version)
         elif step.layer == "libxl":
             self._libxl.write(what)
         elif step.layer == "libxc" and not isinstance(what, PageData):

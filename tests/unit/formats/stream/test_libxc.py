@@ -203,7 +203,7 @@ def test_a_writer_of_no_such_version_or_guest():
     for domain, version in ((DOMAIN, 4), (DOMAIN, -1), (libxc.DomainHeader(3, 4, 17), 3)):
         out = io.BytesIO()
         with pytest.raises(FormatError):
-            libxc.Writer(Sink(out), domain, version)
+            libxc.ImageWriter(Sink(out), domain, version)
         assert out.getvalue() == b""
 
 
@@ -243,7 +243,7 @@ ORDERS = [
 def test_orders_that_are_refused_by_reader_and_writer(domain, version, before, illegal, expected):
     out = io.BytesIO()
     sink = Sink(out)
-    writer = libxc.Writer(sink, domain, version)
+    writer = libxc.ImageWriter(sink, domain, version)
     made.put(writer, before)
     where = len(out.getvalue())
     with pytest.raises(BadRecord) as caught:

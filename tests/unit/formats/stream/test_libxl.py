@@ -118,7 +118,7 @@ def test_streams_both_ways(after):
 def test_the_header_byte_by_byte():
     assert made.stream()[:24].hex() == "4c6962786c466d740000000200000000" + "0100000000000000"
     out = io.BytesIO()
-    libxl.Writer(Sink(out), legacy=True)
+    libxl.StreamWriter(Sink(out), legacy=True)
     assert out.getvalue()[12:].hex() == "00000002"
     assert next(libxl.read(Source.of(out.getvalue()))).value == libxl.StreamHeader(legacy=True)
 
@@ -163,12 +163,12 @@ ORDERS = [
 def test_orders_that_are_refused_by_reader_and_writer(before, illegal, expected):
     out = io.BytesIO()
     sink = Sink(out)
-    writer = libxl.Writer(sink)
+    writer = libxl.StreamWriter(sink)
     for step in before:
         if isinstance(step, str):
             end = libxc.End() if step == "image" else libxc.Checkpoint()
             writer.write(LibxcContext())
-            made.put(libxc.Writer(sink, DOMAIN), [libxc.StaticDataEnd(), end])
+            made.put(libxc.ImageWriter(sink, DOMAIN), [libxc.StaticDataEnd(), end])
             writer.image_written(checkpoint=step == "checkpoint")
         else:
             writer.write(step)
@@ -185,7 +185,7 @@ def test_orders_that_are_refused_by_reader_and_writer(before, illegal, expected)
 
 
 def test_an_image_is_taken_back_only_where_one_stands():
-    writer = libxl.Writer(Sink(io.BytesIO()))
+    writer = libxl.StreamWriter(Sink(io.BytesIO()))
     with pytest.raises(ValueError, match="no libxc image"):
         writer.image_written()
 
@@ -248,9 +248,9 @@ def test_a_checkpointed_stream_cut_at_every_offset(colo):
 def test_a_checkpointed_image_may_come_to_an_end():
     out = io.BytesIO()
     sink = Sink(out)
-    writer = libxl.Writer(sink)
+    writer = libxl.StreamWriter(sink)
     writer.write(LibxcContext())
-    image = libxc.Writer(sink, DOMAIN)
+    image = libxc.ImageWriter(sink, DOMAIN)
     made.put(image, [libxc.StaticDataEnd(), libxc.Checkpoint()])
     writer.image_written(checkpoint=True)
     writer.write(CheckpointEnd())

@@ -14,15 +14,15 @@ import pytest
 from tests.doubles.qemu.lab_guest import config
 from xenqemu.errors import HostError, HostTimeout, InUse
 from xenqemu.host.disk import lease
-from xenqemu.host.disk.lease import Party
+from xenqemu.host.disk.lease import Owner
 from xenqemu.host.party_deadlines import Deadlines
 from xenqemu.system import lock_file
 
 WEB = "9233e52c-49ca-454f-96be-f53e22f3994d"
 MAIL = "00000000-0000-0000-0000-000000000002"
-ONE = Party("one", "boot-1", WEB)
-TWO = Party("two", "boot-2", WEB)
-THREE = Party("three", "boot-3", WEB)
+ONE = Owner("one", "boot-1", WEB)
+TWO = Owner("two", "boot-2", WEB)
+THREE = Owner("three", "boot-3", WEB)
 
 
 @pytest.fixture
@@ -33,12 +33,12 @@ def image(tmp_path: Path) -> Path:
 
 
 def who(image: Path) -> tuple[str, str | None] | None:
-    """Return the hosts of the holder and the heir."""
+    """Return the hosts of the owner and the next_owner."""
     found = lease.held(image)
-    return found and (found.holder.host, found.heir.host if found.heir else None)
+    return found and (found.owner.host, found.next_owner.host if found.next_owner else None)
 
 
-def reason(image: Path, party: Party, **how: bool) -> str:
+def reason(image: Path, party: Owner, **how: bool) -> str:
     """Return why a party does not get the lease; check that it is as before."""
     before = lease.held(image)
     with pytest.raises(InUse) as caught:
@@ -51,8 +51,8 @@ def test_one_guest_uses_an_image_and_lets_go(image):
     assert lease.held(image) is None
     lease.take(image, ONE)
     found = lease.held(image)
-    assert (found.holder.host, found.holder.boot, found.holder.vm) == ("one", "boot-1", WEB)
-    assert found.heir is None
+    assert (found.owner.host, found.owner.boot, found.owner.vm) == ("one", "boot-1", WEB)
+    assert found.next_owner is None
     lease.take(image, ONE)
     assert who(image) == ("one", None)
     lease.release(image, ONE)
@@ -62,14 +62,14 @@ def test_one_guest_uses_an_image_and_lets_go(image):
 
 
 def test_the_file_is_for_humans_too(image):
-    lease.take(image, Party.here(WEB.upper(), "/lab"))
+    lease.take(image, Owner.here(WEB.upper(), "/lab"))
     file = image.with_name("disk.img.xenqemu-lease")
     tree = json.loads(file.read_text())
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    since = tree["holder"].pop("since")
+    since = tree["owner"].pop("since")
     assert tree == {
-        "holder": {"host": lease.host_id("/lab"), "boot": boot, "vm": WEB},
-        "heir": None,
+        "owner": {"host": lease.host_id("/lab"), "boot": boot, "vm": WEB},
+        "next_owner": None,
     }
     assert since.endswith("Z")
     assert len(since) == 20
@@ -83,11 +83,11 @@ def test_hosts_on_one_machine_are_told_apart():
 
 def test_another_host_is_refused_with_the_holder_named(image):
     lease.take(image, ONE)
-    for other in (Party("two", "boot-2", MAIL), TWO):
+    for other in (Owner("two", "boot-2", MAIL), TWO):
         why = reason(image, other)
         assert f"{image} is held by domain {WEB} on host one since 2" in why
         assert f"if that is gone for good, remove {image}.xenqemu-lease" in why
-    assert "host one" in reason(image, Party("two", "boot-2", MAIL), incoming=True)
+    assert "host one" in reason(image, Owner("two", "boot-2", MAIL), incoming=True)
     lease.release(image, TWO)
     assert who(image) == ("one", None)
 
@@ -95,14 +95,14 @@ def test_another_host_is_refused_with_the_holder_named(image):
 def test_another_guest_of_the_same_host_takes_it_over(image):
     """Whether the first one is gone, the host itself knows by its xenstore."""
     lease.take(image, ONE)
-    lease.take(image, Party("one", "boot-1", MAIL))
-    assert lease.held(image).holder.vm == MAIL
+    lease.take(image, Owner("one", "boot-1", MAIL))
+    assert lease.held(image).owner.vm == MAIL
 
 
 def test_a_host_that_came_up_anew_takes_over_what_it_left(image):
     lease.take(image, ONE)
-    lease.take(image, Party("one", "boot-9", MAIL))
-    found = lease.held(image).holder
+    lease.take(image, Owner("one", "boot-9", MAIL))
+    found = lease.held(image).owner
     assert (found.boot, found.vm) == ("boot-9", MAIL)
 
 
@@ -117,10 +117,10 @@ def test_it_is_found_by_every_name_of_the_image(image):
 
 def test_only_what_one_has_is_let_go_of(image):
     lease.take(image, ONE)
-    for stranger in (Party("one", "boot-1", MAIL), Party("two", "boot-1", WEB)):
+    for stranger in (Owner("one", "boot-1", MAIL), Owner("two", "boot-1", WEB)):
         lease.release(image, stranger)
         assert who(image) == ("one", None)
-    lease.release(image, Party("one", "boot-1", ""))
+    lease.release(image, Owner("one", "boot-1", ""))
     assert lease.held(image) is None
 
 
@@ -145,7 +145,7 @@ def test_a_move(image):
     lease.claim(image, TWO)
     lease.claim(image, TWO)
     assert who(image) == ("two", "one")
-    assert lease.held(image).heir.boot == "boot-1"
+    assert lease.held(image).next_owner.boot == "boot-1"
     assert not lease.moved(image, ONE)
     lease.keep(image, TWO)
     lease.keep(image, TWO)
@@ -173,7 +173,7 @@ def test_the_heir_stays_what_it_is_as_long_as_it_is_there(image):
 
 def test_only_the_same_guest_comes(image):
     lease.take(image, ONE)
-    assert "host one" in reason(image, Party("two", "boot-2", MAIL), incoming=True)
+    assert "host one" in reason(image, Owner("two", "boot-2", MAIL), incoming=True)
     assert "host one" in reason(image, TWO)
 
 
@@ -252,9 +252,9 @@ def test_a_host_that_crashed_does_not_overtake_the_other(image, claimed):
     if claimed:
         lease.claim(image, TWO)
     before = who(image)
-    again = Party("one", "boot-9", WEB)
+    again = Owner("one", "boot-9", WEB)
     assert "host two" in reason(image, again)
-    assert "host" in reason(image, Party("one", "boot-1", MAIL))
+    assert "host" in reason(image, Owner("one", "boot-1", MAIL))
     lease.release(image, again)
     assert who(image) == before
     lease.release(image, TWO)
@@ -265,12 +265,12 @@ def test_a_host_that_crashed_does_not_overtake_the_other(image, claimed):
 def test_an_heir_that_crashed_has_to_be_built_again(image):
     lease.take(image, ONE)
     lease.take(image, TWO, incoming=True)
-    again = Party("two", "boot-9", WEB)
+    again = Owner("two", "boot-9", WEB)
     assert "host one" in reason(image, again)
     with pytest.raises(InUse, match="host one"):
         lease.claim(image, again)
     lease.take(image, again, incoming=True)
-    assert lease.held(image).heir.boot == "boot-9"
+    assert lease.held(image).next_owner.boot == "boot-9"
 
 
 @pytest.mark.parametrize(
@@ -280,11 +280,11 @@ def test_an_heir_that_crashed_has_to_be_built_again(image):
         b"{",
         b"[]",
         b"null",
-        b'{"holder": null, "heir": null}',
-        b'{"holder": {"host": "one"}, "heir": null}',
-        b'{"holder": {"host": 1, "boot": "", "vm": "", "since": ""}, "heir": null}',
-        b'{"holder": {"host": "", "boot": "", "vm": "", "since": "", "more": ""}, "heir": null}',
-        b'{"holder": {"host": "", "boot": "", "vm": "", "since": ""}, "heir": []}',
+        b'{"owner": null, "next_owner": null}',
+        b'{"owner": {"host": "one"}, "next_owner": null}',
+        b'{"owner": {"host": 1, "boot": "", "vm": "", "since": ""}, "next_owner": null}',
+        b'{"owner": {"host": "", "boot": "", "vm": "", "since": "", "a": ""}, "next_owner": null}',
+        b'{"owner": {"host": "", "boot": "", "vm": "", "since": ""}, "next_owner": []}',
         b"\xff\xfe",
         b"[" * 4096,
         b" " * (1 << 20) + b"{}",
@@ -329,12 +329,12 @@ host = sys.argv[2]
 sys.stdin.read(1)
 for _ in range(20):
     try:
-        lease.take(Path(sys.argv[1]), lease.Party(host, "boot", host))
+        lease.take(Path(sys.argv[1]), lease.Owner(host, "boot", host))
     except InUse:
         continue
     print("took", flush=True)
-    assert lease.held(Path(sys.argv[1])).holder.host == host
-    lease.release(Path(sys.argv[1]), lease.Party(host, "boot", ""))
+    assert lease.held(Path(sys.argv[1])).owner.host == host
+    lease.release(Path(sys.argv[1]), lease.Owner(host, "boot", ""))
 """
 
 

@@ -14,7 +14,7 @@ from xenqemu.formats.stream.sink import Sink
 from xenqemu.host.memory.pages import (
     BATCH,
     FRAME,
-    image_room,
+    image_space,
     page_entries,
     page_numbers,
     page_table,
@@ -80,7 +80,7 @@ def test_an_image_has_room_however_its_pages_are_spread(records):
     out = io.BytesIO()
     for count in records:
         page_data.write(Sink(out), PageData.of(range(count)), [bytes(count * PAGE)])
-    room = image_room(sum(records)) - FRAME
+    room = image_space(sum(records)) - FRAME
     assert len(out.getvalue()) <= room
     if set(records) == {1}:
         assert len(out.getvalue()) == room

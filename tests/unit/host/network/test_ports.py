@@ -45,7 +45,7 @@ def changes() -> str:
 def test_a_port_of_a_bridge():
     bridge("br0", 1400)
     assert join(ports.bridge("br0", {})) == 1400
-    assert links.find(NAME) == links.Link(NAME, QUIET_MAC, 1400, True, "veth", "br0")
+    assert links.find(NAME) == links.Interface(NAME, QUIET_MAC, 1400, True, "veth", "br0")
     before = changes()
     assert join(Bridge("br0")) == 1400
     assert changes() == before

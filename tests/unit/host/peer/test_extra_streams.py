@@ -1,4 +1,4 @@
-"""The sender's further streams: real commands beside a receiver, and ones that break."""
+"""The sender's extra streams: real commands beside a receiver, and ones that break."""
 
 import shlex
 

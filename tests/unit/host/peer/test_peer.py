@@ -12,7 +12,7 @@ import pytest
 
 from tests.golden import records
 from xenqemu.errors import HostError, HostTimeout, ProtocolError, ReplyLost
-from xenqemu.formats.migration.handshake import WORDS, Message, Role, State
+from xenqemu.formats.migration.handshake import WORDS, HandshakeState, Message, Role
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.formats.stream.source import Source
 from xenqemu.host.party_deadlines import Deadlines
@@ -24,7 +24,11 @@ BANNER, READY, GO, REPORT, STARTED, FAILED, BACK = Message
 MOVED = (BANNER, READY, GO, REPORT, STARTED)
 RETURNED = (BANNER, READY, GO, REPORT, FAILED, BACK)
 GIVEN_UP = (BANNER, READY, REPORT, FAILED, BACK)
-ENDS = {MOVED: State.MOVED, RETURNED: State.RETURNED, GIVEN_UP: State.RETURNED}
+ENDS = {
+    MOVED: HandshakeState.MOVED,
+    RETURNED: HandshakeState.RETURNED,
+    GIVEN_UP: HandshakeState.RETURNED,
+}
 
 RECORD = records.record("hvm.save")[: 3 << 20]
 
@@ -201,7 +205,7 @@ def test_a_command_that_is_not_there():
 
 @pytest.fixture
 def sender():
-    """Give a receiver's side of a wire, and what the sender's side writes to and reads from."""
+    """Yield a receiver's side of a wire, and what the sender's side writes to and reads from."""
     with ExitStack() as stack:
 
         def piped():

@@ -15,7 +15,7 @@ import pytest
 from xenqemu.errors import HostError, HostTimeout, ReplyLost
 from xenqemu.formats.stream.source import Source
 from xenqemu.host.party_deadlines import Deadlines
-from xenqemu.host.peer.rendezvous import JOINED, meeting
+from xenqemu.host.peer.rendezvous import JOINED, rendezvous
 from xenqemu.host.peer.wire import Wire
 
 TOKEN = "0123abcd"
@@ -39,8 +39,8 @@ except HostError as error:
 LISTENER = """
 import sys, time
 from pathlib import Path
-from xenqemu.host.peer.rendezvous import meeting
-with meeting(Path(sys.argv[1]), sys.argv[2], 2):
+from xenqemu.host.peer.rendezvous import rendezvous
+with rendezvous(Path(sys.argv[1]), sys.argv[2], 2):
     print("listening", flush=True)
     time.sleep(60)
 """
@@ -93,7 +93,7 @@ GOOD = (0, "joined\n", "")
 @pytest.mark.parametrize("order", [(1, 2), (2, 1)])
 @pytest.mark.parametrize("pause", [0.0, 0.5], ids=["at once", "late"])
 def test_all_come(folder, join, first, order, pause):
-    with meeting(folder, TOKEN, 3, PATIENT) as met:
+    with rendezvous(folder, TOKEN, 3, PATIENT) as met:
         assert stat.S_IMODE(place(folder).stat().st_mode) == 0o600
         processes = {number: join(number, pause=pause) for number in order}
         inlets = met.streams(first[0])
@@ -107,7 +107,7 @@ def test_all_come(folder, join, first, order, pause):
 
 
 def test_the_end_of_a_stream_is_seen(folder, join, first):
-    with meeting(folder, TOKEN, 2, PATIENT) as met:
+    with rendezvous(folder, TOKEN, 2, PATIENT) as met:
         process = join(1)
         (inlet,) = met.streams(first[0])
         process.stdin.write(b"last")
@@ -119,7 +119,7 @@ def test_the_end_of_a_stream_is_seen(folder, join, first):
 
 
 def test_a_stream_that_stalls_is_named(folder, join, first):
-    with meeting(folder, TOKEN, 2, Deadlines(peer_stream=30, peer_stall=0.3)) as met:
+    with rendezvous(folder, TOKEN, 2, Deadlines(peer_stream=30, peer_stall=0.3)) as met:
         process = join(1)
         (inlet,) = met.streams(first[0])
         with pytest.raises(HostTimeout, match="^stream 1: nothing came from the other host$"):
@@ -128,7 +128,7 @@ def test_a_stream_that_stalls_is_named(folder, join, first):
 
 
 def test_a_receiver_that_gives_up(folder, join, first):
-    with pytest.raises(ZeroDivisionError), meeting(folder, TOKEN, 2, PATIENT) as met:
+    with pytest.raises(ZeroDivisionError), rendezvous(folder, TOKEN, 2, PATIENT) as met:
         process = join(1)
         met.streams(first[0])
         raise ZeroDivisionError
@@ -138,7 +138,7 @@ def test_a_receiver_that_gives_up(folder, join, first):
 
 def test_one_that_never_comes(folder, join, first):
     impatient = Deadlines(peer_stream=1.5, peer_end=0.3)
-    with meeting(folder, TOKEN, 3, impatient) as met:
+    with rendezvous(folder, TOKEN, 3, impatient) as met:
         join(1)
         with pytest.raises(HostTimeout, match="stream 2 of 3: it did not come within 3 s$"):
             met.streams(first[0])
@@ -148,7 +148,7 @@ def test_one_that_never_comes(folder, join, first):
 @pytest.mark.parametrize("word", [b"", b"GO"], ids=["nothing", "something"])
 def test_a_sender_that_does_not_wait_for_its_streams(folder, first, word):
     wire, says = first
-    with meeting(folder, TOKEN, 2, PATIENT) as met:
+    with rendezvous(folder, TOKEN, 2, PATIENT) as met:
         says.write(word)
         says.close()
         with pytest.raises(ReplyLost, match="waiting for stream 1 of 2: the other host hung up"):
@@ -161,7 +161,7 @@ def unwanted(number):
 
 @pytest.mark.parametrize("number", [0, 3, 255])
 def test_one_that_there_is_not(folder, join, first, number):
-    with meeting(folder, TOKEN, 2, PATIENT) as met:
+    with rendezvous(folder, TOKEN, 2, PATIENT) as met:
         stranger, late = join(number), join(1, pause=1.0)
         met.streams(first[0])
         assert said(stranger) == unwanted(number)
@@ -170,7 +170,7 @@ def test_one_that_there_is_not(folder, join, first, number):
 
 
 def test_one_that_comes_twice(folder, join, first):
-    with meeting(folder, TOKEN, 3, PATIENT) as met:
+    with rendezvous(folder, TOKEN, 3, PATIENT) as met:
         twins = [join(1), join(1)]
         late = join(2, pause=1.5)
         met.streams(first[0])
@@ -181,7 +181,7 @@ def test_one_that_comes_twice(folder, join, first):
 
 @pytest.mark.parametrize("others", ["00000000", "0123abce"])
 def test_one_that_comes_before_its_receiver(folder, join, others):
-    with meeting(folder, others, 2, PATIENT):
+    with rendezvous(folder, others, 2, PATIENT):
         code, out, err = said(join(1))
     assert (code, out) == (1, "")
     assert err.startswith("there is no receiver for stream 1: ")
@@ -197,7 +197,7 @@ STRANGERS = {
 @pytest.mark.parametrize("act", STRANGERS.values(), ids=STRANGERS.keys())
 def test_one_that_brings_nothing(folder, join, first, act):
     impatient = Deadlines(peer_stream=30, peer_stall=30, peer_end=0.3)
-    with meeting(folder, TOKEN, 2, impatient) as met:
+    with rendezvous(folder, TOKEN, 2, impatient) as met:
         with socket.socket(socket.AF_UNIX) as stranger:
             stranger.connect(str(place(folder)))
             act(stranger)
@@ -223,7 +223,7 @@ def test_another_user(join, first):
     """Even where somebody has opened the folder to others."""
     with tempfile.TemporaryDirectory(prefix="meeting.") as made:
         folder = Path(made)
-        with meeting(folder, TOKEN, 2, Deadlines(peer_stream=1, peer_end=5)) as met:
+        with rendezvous(folder, TOKEN, 2, Deadlines(peer_stream=1, peer_end=5)) as met:
             folder.chmod(0o755)
             place(folder).chmod(0o666)
             child = os.fork()
@@ -242,13 +242,13 @@ def test_what_a_killed_receiver_left_is_removed_by_the_next(folder, join, first)
     receiver = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE)
     try:
         assert receiver.stdout.read(10) == b"listening\n"
-        with meeting(folder, "00000000", 2, PATIENT):
+        with rendezvous(folder, "00000000", 2, PATIENT):
             assert place(folder).exists()  # somebody listens there
         receiver.send_signal(signal.SIGKILL)
         receiver.wait()
         assert said(join(1))[2].startswith("there is no receiver for stream 1: ")
         assert place(folder).exists()
-        with meeting(folder, "00000000", 2, PATIENT):
+        with rendezvous(folder, "00000000", 2, PATIENT):
             assert not place(folder).exists()
     finally:
         receiver.kill()
@@ -257,10 +257,10 @@ def test_what_a_killed_receiver_left_is_removed_by_the_next(folder, join, first)
 
 
 def test_a_token_that_somebody_has(folder):
-    with meeting(folder, TOKEN, 2, PATIENT):
+    with rendezvous(folder, TOKEN, 2, PATIENT):
         with (
             pytest.raises(HostError, match="cannot listen for streams: .*in use"),
-            meeting(folder, TOKEN, 2, PATIENT),
+            rendezvous(folder, TOKEN, 2, PATIENT),
         ):
             pass
         assert place(folder).exists()
@@ -271,7 +271,7 @@ def test_a_folder_that_others_may_write_to(folder, join):
     folder.chmod(0o777)
     with (
         pytest.raises(HostError, match="written by you alone"),
-        meeting(folder, TOKEN, 2, PATIENT),
+        rendezvous(folder, TOKEN, 2, PATIENT),
     ):
         pass
     assert "written by you alone" in said(join(1))[2]
@@ -279,7 +279,7 @@ def test_a_folder_that_others_may_write_to(folder, join):
 
 def test_no_descriptor_is_left(folder, join, first):
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
-    with meeting(folder, TOKEN, 2, PATIENT) as met:
+    with rendezvous(folder, TOKEN, 2, PATIENT) as met:
         process = join(1)
         met.streams(first[0])
         met.taken()

@@ -46,7 +46,7 @@ def sockets():
 
 @pytest.fixture(params=[pipes, sockets])
 def ends(request):
-    """Give a wire and the other side of it."""
+    """Yield a wire and the other side of it."""
     ours_in, ours_out, theirs_in, theirs_out = request.param()
     with raw(ours_in, "rb") as incoming, raw(ours_out, "wb") as outgoing:
         theirs = Ends(theirs_in, theirs_out)

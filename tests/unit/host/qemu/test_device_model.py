@@ -31,7 +31,7 @@ from xenqemu.host.party_deadlines import Deadlines
 from xenqemu.host.qemu import device_model
 from xenqemu.host.qemu.device_model import DeviceModel
 from xenqemu.host.qemu.qmp import LINE_LIMIT
-from xenqemu.lab.reference_device_model import ReferenceDeviceModel, Registry, RunState, faults
+from xenqemu.lab.reference_device_model import QemuRunState, ReferenceDeviceModel, Registry, faults
 from xenqemu.lab.reference_device_model.faults import Fault
 
 SHORT = Deadlines(qemu_greeting=1, qemu_query=1, qemu_act=1, qemu_save=1, qemu_load=1)
@@ -65,7 +65,7 @@ class ReferenceDoor:
         path.unlink(missing_ok=True)
         model = ReferenceDeviceModel(
             path,
-            state=RunState.INMIGRATE if incoming else RunState.PRELAUNCH,
+            state=QemuRunState.INMIGRATE if incoming else QemuRunState.PRELAUNCH,
             disks=disk,
             blockers=["non-migratable device: 0000:00:02.0/nvme"] if nvme else [],
         )
@@ -289,7 +289,7 @@ def test_blockers_are_unknown_before_6_0(path: Path) -> None:
 
 
 def test_qemu_9_1_says_why_it_cannot_load(path: Path) -> None:
-    incoming = {"state": RunState.INMIGRATE, "version": (9, 1, 0)}
+    incoming = {"state": QemuRunState.INMIGRATE, "version": (9, 1, 0)}
     with ReferenceDeviceModel(path, **incoming) as peer, DeviceModel(path) as dm:
         with pytest.raises(DeviceModelError, match="device state"):
             dm.load_state_bytes(b"not a state")
@@ -300,7 +300,7 @@ def test_qemu_9_1_says_why_it_cannot_load(path: Path) -> None:
 
 def test_a_load_without_an_end_is_given_up(path: Path) -> None:
     never = {"query-status": faults.answer({"status": "inmigrate"})}
-    with ReferenceDeviceModel(path, state=RunState.INMIGRATE, faults=never) as peer:
+    with ReferenceDeviceModel(path, state=QemuRunState.INMIGRATE, faults=never) as peer:
         state = b"".join([HEADER[:8], b"\0"])
         with DeviceModel(path, SHORT) as dm, pytest.raises(HostTimeout, match="not loaded in 1 s"):
             dm.load_state_bytes(state)
@@ -309,7 +309,7 @@ def test_a_load_without_an_end_is_given_up(path: Path) -> None:
 
 def test_a_load_that_fails_without_words(path: Path) -> None:
     failed = {"query-migrate": faults.answer({"status": "failed"})}
-    with ReferenceDeviceModel(path, state=RunState.INMIGRATE, faults=failed):
+    with ReferenceDeviceModel(path, state=QemuRunState.INMIGRATE, faults=failed):
         with DeviceModel(path) as dm, pytest.raises(DeviceModelError, match="loading failed"):
             dm.load_state_bytes(b"".join([HEADER[:8], b"\0"]))
 

@@ -7,7 +7,7 @@ import pytest
 from tests.doubles.system.processes import posing
 from xenqemu.formats.helper.dialects import SAVE, dialect_of
 from xenqemu.host.protocol import Domain
-from xenqemu.host.xen.concurrent_toolstacks import rivals
+from xenqemu.host.xen.concurrent_toolstacks import concurrent_toolstacks
 
 XEN = (4, 17)
 HELPER = "/usr/lib/xen-4.17/bin/libxl-save-helper"
@@ -31,7 +31,7 @@ def proc(tmp_path):
 
 
 def found(proc, name="guest", version=XEN):
-    return rivals(Domain(7, "", name, ""), version, proc)
+    return concurrent_toolstacks(Domain(7, "", name, ""), version, proc)
 
 
 def saving(domid, version=XEN):
@@ -103,8 +103,10 @@ def test_arguments_that_could_be_of_two_versions_are_read_by_the_one_that_runs(p
     """Seven numbers: the third is the domain from 4.10 on, where there is a back channel."""
     line = f"{HELPER} --save-domain 9 8 7 0 1 136 2"
     assert found(proc(line), version=(4, 10)) == [f"process 100 ({line})"]
-    assert rivals(Domain(8, "", "guest", ""), (4, 10), proc()) == []
-    assert rivals(Domain(8, "", "guest", ""), (4, 6), proc()) == [f"process 100 ({line})"]
+    assert concurrent_toolstacks(Domain(8, "", "guest", ""), (4, 10), proc()) == []
+    assert concurrent_toolstacks(Domain(8, "", "guest", ""), (4, 6), proc()) == [
+        f"process 100 ({line})"
+    ]
 
 
 def test_all_are_named_and_processes_without_a_line_are_passed_over(proc):
@@ -130,8 +132,8 @@ def test_a_real_xl_is_seen_while_it_runs(tmp_path):
     name = f"guest-of-{tmp_path.name}"
     words = ("/nowhere/xl", "save", name, "/tmp/x")
     with posing(*words, program=sys.executable, folder=tmp_path) as xl:
-        assert rivals(Domain(1 << 20, "", name, ""), XEN) == [
+        assert concurrent_toolstacks(Domain(1 << 20, "", name, ""), XEN) == [
             f"process {xl.pid} ({' '.join(words)[:80]})"
         ]
-        assert rivals(Domain(1 << 20, "", "another", ""), XEN) == []
-    assert rivals(Domain(1 << 20, "", name, ""), XEN) == []
+        assert concurrent_toolstacks(Domain(1 << 20, "", "another", ""), XEN) == []
+    assert concurrent_toolstacks(Domain(1 << 20, "", name, ""), XEN) == []

@@ -25,7 +25,7 @@ from xenqemu.host.xen.xen_host import XenHost
 from xenqemu.host.xen.xl import qmp_socket
 from xenqemu.host.xen.xl.libxl_locks import locked
 from xenqemu.host.xenstore.store import Store
-from xenqemu.lab.reference_device_model import ReferenceDeviceModel, RunState, faults
+from xenqemu.lab.reference_device_model import QemuRunState, ReferenceDeviceModel, faults
 from xenqemu.lab.xenstored.daemon import Daemon
 from xenqemu.operations.options import After, SaveOptions
 from xenqemu.operations.save import save as save_domain
@@ -84,7 +84,7 @@ def greetings(tmp_path: Path) -> Iterator[Greetings]:
     """Those of the guest's device model, which runs."""
     greetings = Greetings()
     socket = tmp_path / f"qmp-libxl-{DOMID}"
-    with ReferenceDeviceModel(socket, state=RunState.RUNNING, faults={"greeting": greetings}):
+    with ReferenceDeviceModel(socket, state=QemuRunState.RUNNING, faults={"greeting": greetings}):
         yield greetings
 
 

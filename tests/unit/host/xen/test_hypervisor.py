@@ -127,7 +127,7 @@ def test_a_resume_that_failed_half_way_is_finished_when_repeated(
 
 
 def told_of_the_next_shutdown(store: Store, path: Path) -> bool:
-    """Tell whether xenstored fires when our domain is said to have shut down, 0.2 s from now."""
+    """Return whether xenstored fires when our domain is said to have shut down, 0.2 s from now."""
     after = time.monotonic() + 0.1  # the event that comes with the watch is before
 
     def shut_down(mine: Store) -> None:

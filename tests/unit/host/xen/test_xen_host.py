@@ -18,7 +18,7 @@ from tests.doubles.xen.xl_peer import CONFIG, DESTROY, SETUP, record, write_xl
 from xenqemu.errors import HostError
 from xenqemu.formats.stream.source import Source
 from xenqemu.host.domain_state import find
-from xenqemu.host.memory.pages import image_room
+from xenqemu.host.memory.pages import image_space
 from xenqemu.host.protocol import BuildOptions, Domain, GuestMemory, Needs
 from xenqemu.host.xen import xen_host as host_module
 from xenqemu.host.xen.library import Xen
@@ -28,7 +28,7 @@ from xenqemu.host.xen.xen_host import XenHost
 from xenqemu.host.xen.xl import qmp_socket
 from xenqemu.host.xen.xl.libxl_locks import locked, userdata_path
 from xenqemu.host.xenstore.store import Store
-from xenqemu.lab.reference_device_model import ReferenceDeviceModel, RunState
+from xenqemu.lab.reference_device_model import QemuRunState, ReferenceDeviceModel
 from xenqemu.operations.journal.folder import Journals
 from xenqemu.operations.journal.log import About
 
@@ -89,14 +89,16 @@ def test_rivals_are_found_by_name_and_by_id(host: XenHost, store: Store, tmp_pat
     another = Domain(12345, UUID, "another-under-test", "pv")
     words = ("xl", "save", "guest-under-test", "/nowhere")
     with posing(*words, program=sys.executable, folder=tmp_path) as xl:
-        assert host.rivals(find(host, "guest-under-test")) == [
+        assert host.concurrent_toolstacks(find(host, "guest-under-test")) == [
             f"process {xl.pid} ({' '.join(words)})"
         ]
-        assert host.rivals(another) == []
+        assert host.concurrent_toolstacks(another) == []
     words = ("xl", "destroy", "12345")
     with posing(*words, program=sys.executable, folder=tmp_path) as xl:
-        assert host.rivals(another) == [f"process {xl.pid} (xl destroy 12345)"]
-    assert host.rivals(Domain(54321, UUID, "", "")) == []  # xenstore does not know it
+        assert host.concurrent_toolstacks(another) == [f"process {xl.pid} (xl destroy 12345)"]
+    assert (
+        host.concurrent_toolstacks(Domain(54321, UUID, "", "")) == []
+    )  # xenstore does not know it
 
 
 def test_room_for_a_pv_guest_is_that_of_the_pages_it_has(host: XenHost, guest: Guest) -> None:
@@ -104,9 +106,9 @@ def test_room_for_a_pv_guest_is_that_of_the_pages_it_has(host: XenHost, guest: G
     guest.pages = dict.fromkeys(range(300), b"")
     memory: GuestMemory = host.hypervisor.memory(DOMID)
     assert isinstance(memory, HelperMemory)
-    assert memory.room() == image_room(300)
+    assert memory.space() == image_space(300)
     guest.pages[300] = b""
-    assert memory.room() == image_room(301)
+    assert memory.space() == image_space(301)
 
 
 def test_room_for_a_pv_guest_that_is_gone(
@@ -116,7 +118,7 @@ def test_room_for_a_pv_guest_that_is_gone(
     memory = host.hypervisor.memory(DOMID)
     libraries.guests.clear()
     with pytest.raises(HostError, match="there is no domain 7"):
-        memory.room()
+        memory.space()
 
 
 def test_a_domain_is_renamed(host: XenHost, store: Store) -> None:
@@ -212,7 +214,7 @@ def test_the_device_model_is_had_under_libxls_lock(
     store.write(f"/libxl/{DOMID}/type", "hvm")
     monkeypatch.setattr(qmp_socket, "locked", partial(locked, folder=tmp_path))
     lock = userdata_path(DOMID, UUID, "qmp-socket-lock", "l", tmp_path)
-    model = ReferenceDeviceModel(tmp_path / f"qmp-libxl-{DOMID}", state=RunState.PRELAUNCH)
+    model = ReferenceDeviceModel(tmp_path / f"qmp-libxl-{DOMID}", state=QemuRunState.PRELAUNCH)
     device_model = host.device_model(DOMID)
     assert device_model is not None
     with model:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xenqemu.lab.reference_device_model import qmp_wire
-from xenqemu.lab.reference_device_model.qmp_wire import LIMIT, Client, Framer, Gone
+from xenqemu.lab.reference_device_model.qmp_wire import LIMIT, Framer, Gone, QmpClient
 
 STREAMS = [
     (b'{"execute":"stop"}', [b'{"execute":"stop"}']),
@@ -45,15 +45,17 @@ def test_a_request_without_an_end_is_not_kept() -> None:
 
 
 @pytest.fixture
-def pair() -> Iterator[tuple[Client, socket.socket]]:
+def pair() -> Iterator[tuple[QmpClient, socket.socket]]:
     ours, theirs = socket.socketpair()
-    client = Client(ours)
+    client = QmpClient(ours)
     yield client, theirs
     client.close()
     theirs.close()
 
 
-def test_the_last_descriptor_counts_and_is_taken_once(pair: tuple[Client, socket.socket]) -> None:
+def test_the_last_descriptor_counts_and_is_taken_once(
+    pair: tuple[QmpClient, socket.socket],
+) -> None:
     client, theirs = pair
     reader, writer = os.pipe()
     other = os.memfd_create("other")
@@ -70,7 +72,7 @@ def test_the_last_descriptor_counts_and_is_taken_once(pair: tuple[Client, socket
         os.close(fd)
 
 
-def test_a_client_that_left_is_gone(pair: tuple[Client, socket.socket]) -> None:
+def test_a_client_that_left_is_gone(pair: tuple[QmpClient, socket.socket]) -> None:
     client, theirs = pair
     theirs.close()
     with pytest.raises(Gone, match="hung up"):
@@ -85,7 +87,7 @@ def test_a_client_that_left_is_gone(pair: tuple[Client, socket.socket]) -> None:
 def test_a_client_that_does_not_read_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(qmp_wire, "SEND_TIMEOUT", 0.1)
     ours, theirs = socket.socketpair()
-    client = Client(ours)
+    client = QmpClient(ours)
     with pytest.raises(Gone, match="timed out"):
         client.send_raw(bytes(8 << 20))
     client.close()

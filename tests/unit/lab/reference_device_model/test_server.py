@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.doubles.qemu.device_model_suite import HEADER, Conversation
-from xenqemu.lab.reference_device_model import ReferenceDeviceModel, Registry, RunState, faults
+from xenqemu.lab.reference_device_model import QemuRunState, ReferenceDeviceModel, Registry, faults
 from xenqemu.lab.reference_device_model.__main__ import main
-from xenqemu.lab.reference_device_model.run_states import Died, Machine
+from xenqemu.lab.reference_device_model.run_states import Died, ModelMachine
 
 NEGOTIATE = '{"execute": "qmp_capabilities"}'
 STATUS = '{"execute": "query-status"}'
@@ -66,10 +66,10 @@ def test_the_machine_stands_still_while_it_is_saved(path: Path, tmp_path: Path) 
     with model, Conversation(path) as client:
         client.ask(NEGOTIATE)
         client.ask(save(tmp_path / "save"))
-        assert seen == [RunState.SAVE_VM]
+        assert seen == [QemuRunState.SAVE_VM]
         client.ask('{"execute": "stop"}')
         assert client.ask(save(tmp_path / "save")) == ([], {"return": {}})
-        assert seen == [RunState.SAVE_VM, RunState.PAUSED]
+        assert seen == [QemuRunState.SAVE_VM, QemuRunState.PAUSED]
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_what_each_version_knows(
 
 def test_live_is_unknown_before_2_11_and_gives_nothing_away(path: Path, tmp_path: Path) -> None:
     name = "xen-save-devices-state"
-    stopped = {"state": RunState.PAUSED, "disks": True, "version": (2, 10, 0)}
+    stopped = {"state": QemuRunState.PAUSED, "disks": True, "version": (2, 10, 0)}
     with ReferenceDeviceModel(path, **stopped), Conversation(path) as client:
         client.ask(NEGOTIATE)
         _, reply = client.ask(save(tmp_path / "save", name, ', "live": true'))
@@ -110,7 +110,7 @@ def test_live_is_unknown_before_2_11_and_gives_nothing_away(path: Path, tmp_path
 
 def test_live_is_the_default_since_2_11(path: Path, tmp_path: Path) -> None:
     name = "xen-save-devices-state"
-    with ReferenceDeviceModel(path, state=RunState.PAUSED, disks=True) as model:
+    with ReferenceDeviceModel(path, state=QemuRunState.PAUSED, disks=True) as model:
         with Conversation(path) as client:
             client.ask(NEGOTIATE)
             assert client.ask(save(tmp_path / "save", name))[1] == {"return": {}}
@@ -150,7 +150,7 @@ def test_the_words_of_9_1(
 @pytest.mark.parametrize("uri", ["fd:other", "tcp:host"])
 def test_only_a_known_descriptor_comes_in(path: Path, uri: str) -> None:
     request = f'{{"execute": "migrate-incoming", "arguments": {{"uri": "{uri}"}}}}'
-    with ReferenceDeviceModel(path, state=RunState.INMIGRATE), Conversation(path) as client:
+    with ReferenceDeviceModel(path, state=QemuRunState.INMIGRATE), Conversation(path) as client:
         client.ask(NEGOTIATE)
         words = f"File descriptor named '{uri.removeprefix('fd:')}' has not been found"
         assert client.ask(request)[1]["error"]["desc"] == words
@@ -167,20 +167,20 @@ def test_a_descriptor_kept_by_name_is_closed_in_the_end(path: Path) -> None:
 
 def test_stop_and_cont_decide_what_follows_a_load() -> None:
     events: list[str] = []
-    machine = Machine(RunState.INMIGRATE, disks=False, emit=events.append)
+    machine = ModelMachine(QemuRunState.INMIGRATE, disks=False, emit=events.append)
     machine.cont()
     machine.stop()
-    assert (machine.state, events) == (RunState.INMIGRATE, [])
+    assert (machine.state, events) == (QemuRunState.INMIGRATE, [])
     machine.loaded()
-    assert (machine.state, events) == (RunState.PAUSED, [])
-    machine = Machine(RunState.INMIGRATE, disks=False, emit=events.append)
+    assert (machine.state, events) == (QemuRunState.PAUSED, [])
+    machine = ModelMachine(QemuRunState.INMIGRATE, disks=False, emit=events.append)
     machine.cont()
     machine.loaded()
-    assert (machine.state, events) == (RunState.RUNNING, ["RESUME"])
+    assert (machine.state, events) == (QemuRunState.RUNNING, ["RESUME"])
 
 
 def test_images_given_away_come_back_by_cont_only() -> None:
-    machine = Machine(RunState.PAUSED, disks=True, emit=lambda _name: None)
+    machine = ModelMachine(QemuRunState.PAUSED, disks=True, emit=lambda _name: None)
     machine.inactivate()
     machine.cont()
     machine.stop()

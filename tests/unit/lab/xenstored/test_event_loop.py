@@ -31,21 +31,21 @@ from xenqemu.lab.xenstored.client import Client
 from xenqemu.lab.xenstored.daemon import Daemon
 from xenqemu.lab.xenstored.event_loop import Server
 from xenqemu.lab.xenstored.listener import listening
-from xenqemu.lab.xenstored.xs_wire import Message
+from xenqemu.lab.xenstored.xs_wire import Packet
 
 OK = b"OK\0"
 
 # Framing.
 
 MESSAGES = [
-    (Message(Op.READ, 1, 0, b"/a\0"), bytes.fromhex("02000000 01000000 00000000 03000000 2f6100")),
-    (Message(Op.RM, 0xFFFFFFFF, 9, b""), bytes.fromhex("0d000000 ffffffff 09000000 00000000")),
-    (Message(77, 2, 3, b"x" * 4096), HEADER.pack(77, 2, 3, 4096) + b"x" * 4096),
+    (Packet(Op.READ, 1, 0, b"/a\0"), bytes.fromhex("02000000 01000000 00000000 03000000 2f6100")),
+    (Packet(Op.RM, 0xFFFFFFFF, 9, b""), bytes.fromhex("0d000000 ffffffff 09000000 00000000")),
+    (Packet(77, 2, 3, b"x" * 4096), HEADER.pack(77, 2, 3, 4096) + b"x" * 4096),
 ]
 
 
 @pytest.mark.parametrize(("message", "data"), MESSAGES)
-def test_a_message_and_its_bytes(message: Message, data: bytes) -> None:
+def test_a_message_and_its_bytes(message: Packet, data: bytes) -> None:
     assert message.pack() == data
     inbox = bytearray(data + b"tail")
     assert xs_wire.take(inbox) == message
@@ -53,7 +53,7 @@ def test_a_message_and_its_bytes(message: Message, data: bytes) -> None:
 
 
 @pytest.mark.parametrize(("message", "data"), MESSAGES[:2])
-def test_a_message_cut_short_is_waited_for(message: Message, data: bytes) -> None:
+def test_a_message_cut_short_is_waited_for(message: Packet, data: bytes) -> None:
     for end in range(len(data)):
         inbox = bytearray(data[:end])
         assert xs_wire.take(inbox) is None
@@ -71,7 +71,7 @@ def test_any_request_gets_one_reply(requests: list[tuple[int, int, bytes]]) -> N
     daemon.clients.append(client)
     for op, tx_id, payload in requests:
         client.outbox.clear()
-        daemon.handle(client, Message(op, 5, tx_id, payload))
+        daemon.handle(client, Packet(op, 5, tx_id, payload))
         reply = xs_wire.take(client.outbox)
         assert reply is not None
         assert reply.op in {op, Op.ERROR}
@@ -104,11 +104,11 @@ def test_too_long_a_payload_cuts_the_connection(path: Path) -> None:
 
 
 def test_a_dribbled_request_and_two_at_once(raw: Raw) -> None:
-    for byte in Message(Op.WRITE, 1, 0, b"/a\0value").pack():
+    for byte in Packet(Op.WRITE, 1, 0, b"/a\0value").pack():
         raw.socket.sendall(bytes([byte]))
-    assert raw.receive() == Message(Op.WRITE, 1, 0, OK)
-    raw.socket.sendall(Message(Op.READ, 2, 0, b"/a\0").pack() * 2)
-    assert [raw.receive() for _ in range(2)] == [Message(Op.READ, 2, 0, b"value")] * 2
+    assert raw.receive() == Packet(Op.WRITE, 1, 0, OK)
+    raw.socket.sendall(Packet(Op.READ, 2, 0, b"/a\0").pack() * 2)
+    assert [raw.receive() for _ in range(2)] == [Packet(Op.READ, 2, 0, b"value")] * 2
 
 
 def test_a_client_that_leaves_takes_its_watches_and_transactions_along(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_requests_of_a_slow_reader_wait_for_it(path: Path) -> None:
     value = b"x" * 4000
     with Raw(path) as slow, Raw(path) as good:
         slow.ask(Op.WRITE, b"/a\0" + value)
-        slow.socket.sendall(Message(Op.READ, 3, 0, b"/a\0").pack() * 500)
+        slow.socket.sendall(Packet(Op.READ, 3, 0, b"/a\0").pack() * 500)
         assert good.ask(Op.MKDIR, b"/b\0") == OK
         for _ in range(500):
             assert slow.receive().payload == value

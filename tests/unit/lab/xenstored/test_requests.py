@@ -9,7 +9,7 @@ import pytest
 from tests.doubles.xen.xenstored import Raw
 from xenqemu.formats.xenstore import Op
 from xenqemu.lab.xenstored.client import TRANSACTIONS_MAX, WATCHES_MAX
-from xenqemu.lab.xenstored.xs_wire import Message
+from xenqemu.lab.xenstored.xs_wire import Packet
 
 OK = b"OK\0"
 
@@ -126,8 +126,8 @@ def test_a_directory_in_parts(raw: Raw) -> None:
 
 def test_watches_fire_at_registration_and_once_a_change(raw: Raw, path: Path) -> None:
     raw.send(Op.WATCH, b"/a\0tok en\0")
-    assert raw.receive() == Message(Op.WATCH, 7, 0, OK)
-    assert raw.receive() == Message(Op.WATCH_EVENT, 0, 0, b"/a\0tok en\0")
+    assert raw.receive() == Packet(Op.WATCH, 7, 0, OK)
+    assert raw.receive() == Packet(Op.WATCH_EVENT, 0, 0, b"/a\0tok en\0")
     with Raw(path) as other:
         other.ask(Op.WRITE, b"/a/b\0v")
         other.ask(Op.WRITE, b"/ab\0v")
@@ -139,7 +139,7 @@ def test_watches_fire_at_registration_and_once_a_change(raw: Raw, path: Path) ->
     assert raw.ask(Op.WATCH, b"/a\0tok en\0") == b"EEXIST\0"
     assert raw.ask(Op.UNWATCH, b"/a\0tok en\0") == OK
     raw.send(Op.WRITE, b"/a\0v")
-    assert raw.receive() == Message(Op.WRITE, 7, 0, OK)
+    assert raw.receive() == Packet(Op.WRITE, 7, 0, OK)
 
 
 def test_a_watch_below_what_is_removed_sees_its_own_path(raw: Raw) -> None:
@@ -156,7 +156,7 @@ def test_a_watch_below_what_is_removed_sees_its_own_path(raw: Raw) -> None:
     ]
     assert raw.ask(Op.RESET_WATCHES, b"\0") == OK
     raw.send(Op.MKDIR, b"/a/b\0")
-    assert raw.receive() == Message(Op.MKDIR, 7, 0, OK)
+    assert raw.receive() == Packet(Op.MKDIR, 7, 0, OK)
 
 
 def test_a_relative_watch_has_relative_events(raw: Raw) -> None:
@@ -184,11 +184,11 @@ def test_special_watches(raw: Raw) -> None:
     ]
     for op, payload, event in expected:
         raw.send(op, payload)
-        assert raw.receive() == Message(op, 7, 0, OK)
+        assert raw.receive() == Packet(op, 7, 0, OK)
         if event is not None:
-            assert raw.receive() == Message(Op.WATCH_EVENT, 0, 0, event)
+            assert raw.receive() == Packet(Op.WATCH_EVENT, 0, 0, event)
     raw.send(Op.READ, b"/x\0")
-    assert raw.receive() == Message(Op.ERROR, 7, 0, b"ENOENT\0")
+    assert raw.receive() == Packet(Op.ERROR, 7, 0, b"ENOENT\0")
 
 
 def test_transactions(raw: Raw, path: Path) -> None:
@@ -197,14 +197,14 @@ def test_transactions(raw: Raw, path: Path) -> None:
     assert raw.ask(Op.TRANSACTION_START, b"\0") == b"1\0"
     assert raw.ask(Op.TRANSACTION_START, b"\0", tx_id=1) == b"EBUSY\0"
     raw.send(Op.WRITE, b"/a/b\0v", tx_id=1)
-    assert raw.receive() == Message(Op.WRITE, 7, 1, OK)
+    assert raw.receive() == Packet(Op.WRITE, 7, 1, OK)
     assert raw.ask(Op.READ, b"/a/b\0") == b"ENOENT\0"
     assert raw.ask(Op.READ, b"/a/b\0", tx_id=1) == b"v"
     with Raw(path) as other:
         assert other.ask(Op.READ, b"/a/b\0", tx_id=1) == b"ENOENT\0"
     raw.send(Op.TRANSACTION_END, b"T\0", tx_id=1)
-    assert raw.receive() == Message(Op.TRANSACTION_END, 7, 1, OK)
-    assert raw.receive() == Message(Op.WATCH_EVENT, 0, 0, b"/a/b\0t\0")
+    assert raw.receive() == Packet(Op.TRANSACTION_END, 7, 1, OK)
+    assert raw.receive() == Packet(Op.WATCH_EVENT, 0, 0, b"/a/b\0t\0")
     assert raw.ask(Op.TRANSACTION_END, b"T\0", tx_id=1) == b"ENOENT\0"
 
 

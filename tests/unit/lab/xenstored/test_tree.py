@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from xenqemu.errors import StoreError
 from xenqemu.lab.xenstored import paths
 from xenqemu.lab.xenstored import tree as tree_module
-from xenqemu.lab.xenstored.transaction import REQUESTS_MAX, Transaction
+from xenqemu.lab.xenstored.transaction import REQUESTS_MAX, TransactionTree
 from xenqemu.lab.xenstored.tree import Change, Tree
 
 T = TypeVar("T")
@@ -177,11 +177,11 @@ def test_illegal_paths(path: str) -> None:
 # Transactions.
 
 
-def begun(*edits: str) -> tuple[Tree, Transaction]:
+def begun(*edits: str) -> tuple[Tree, TransactionTree]:
     live = Tree()
     for path in ("/a/b", "/c"):
         live.write(path, b"before")
-    return live, Transaction(live)
+    return live, TransactionTree(live)
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def test_a_commit_that_cannot_be_done_changes_nothing(monkeypatch: pytest.Monkey
 
 
 def test_a_transaction_does_not_go_on_for_ever() -> None:
-    transaction = Transaction(Tree())
+    transaction = TransactionTree(Tree())
     for _ in range(REQUESTS_MAX):
         transaction.count_request()
     with refused("ENOSPC"):
@@ -285,7 +285,7 @@ def model_remove(model: Model, path: str) -> str | None:
     return None
 
 
-def conflicts(transaction: Transaction, live: Tree) -> bool:
+def conflicts(transaction: TransactionTree, live: Tree) -> bool:
     """Commit; tell whether that was refused, and for no other reason than a conflict."""
     try:
         transaction.commit(live)
@@ -303,7 +303,7 @@ class TreeMachine(RuleBasedStateMachine):
         super().__init__()
         self.tree = Tree()
         self.model: Model = {"/": b""}
-        self.transaction: Transaction | None = None
+        self.transaction: TransactionTree | None = None
         self.own: Model = {}
         self.log: list[Callable[[Model], object]] = []
         self.disturbed = False
@@ -343,7 +343,7 @@ class TreeMachine(RuleBasedStateMachine):
 
     @rule()
     def begin(self) -> None:
-        self.transaction, self.own = Transaction(self.tree), dict(self.model)
+        self.transaction, self.own = TransactionTree(self.tree), dict(self.model)
         self.log, self.disturbed = [], False
 
     @rule()

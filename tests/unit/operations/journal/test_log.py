@@ -9,7 +9,7 @@ from tests.doubles.in_memory.world import World
 from xenqemu.errors import HostError, XenqemuError
 from xenqemu.formats.typed_json import plain, typed
 from xenqemu.operations.journal import steps
-from xenqemu.operations.journal.log import About, Found, Log, State
+from xenqemu.operations.journal.log import About, Found, Log, LogState
 from xenqemu.operations.journal.steps import Commit, Step
 from xenqemu.operations.options import After, SaveOptions
 from xenqemu.operations.restore import restore
@@ -99,7 +99,7 @@ def test_whatever_of_a_file_was_written_can_be_replayed(name, files, tmp_path):
     except XenqemuError:
         assert name == "save that fails"
     for lines in files():
-        meanwhile = State()
+        meanwhile = LogState()
         for number, line in enumerate(lines):
             assert told(*lines[:number]) == meanwhile
             meanwhile.take(line)
@@ -129,7 +129,7 @@ def test_every_step_and_point_comes_back_from_its_line(files, tmp_path):
 
 def test_nothing_yet():
     state = told()
-    assert state == State()
+    assert state == LogState()
     assert (state.phase, state.touched, state.meaning, state.only_settles) == ("", False, "", False)
 
 

@@ -20,7 +20,7 @@ from xenqemu.errors import (
 from xenqemu.host.protocol import MaySuspendYet
 from xenqemu.operations.events import Event, Kind, Phase
 from xenqemu.operations.journal.folder import Journals
-from xenqemu.operations.journal.log import State
+from xenqemu.operations.journal.log import LogState
 from xenqemu.operations.journal.operation import Operation
 from xenqemu.operations.journal.steps import Commit, Overtaken
 from xenqemu.operations.recover import recover
@@ -188,7 +188,7 @@ def test_point_that_cannot_be_noted_was_passed_all_the_same(host, acts, monkeypa
 def test_interrupt_between_the_note_of_a_step_and_its_end(host, acts, monkeypatch):
     """The step is done and noted again; whoever reads the file takes that as it is meant."""
     acts.refuse["resume"] = HostError("refused")
-    really = State.take
+    really = LogState.take
 
     def interrupted(state, line):
         if "done" in line:
@@ -199,7 +199,7 @@ def test_interrupt_between_the_note_of_a_step_and_its_end(host, acts, monkeypatc
         job.undo(Do("resume"))
         number = job.undo(Do("cont"))
         with monkeypatch.context() as patch:
-            patch.setattr(State, "take", interrupted)
+            patch.setattr(LogState, "take", interrupted)
             job.perform(number)
     (found,) = Journals(host.journals).found()
     assert [line for line in found.lines if "done" in line] == [{"done": number}] * 2

@@ -10,14 +10,14 @@ from tests.doubles.in_memory.world import World
 from xenqemu.errors import HostError, HypervisorError, InUse
 from xenqemu.formats.typed_json import plain, typed
 from xenqemu.host.disk import lease
-from xenqemu.host.disk.lease import Party
+from xenqemu.host.disk.lease import Owner
 from xenqemu.host.protocol import DomainInfo, MaySuspendYet, RunState
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.steps import Overtaken, Question, Step
-from xenqemu.system.staged_file import Traces, staged
+from xenqemu.system.staged_file import Traces, draft_for
 
 UUID = World().guests[1].config.uuid
-ELSEWHERE = Party("elsewhere", "boot", UUID)
+ELSEWHERE = Owner("elsewhere", "boot", UUID)
 OTHER = "11111111-e6df-11f1-a061-0df29b9903a9"
 ON_A_GUEST = {
     "resume": steps.Resume,
@@ -238,7 +238,7 @@ def passed(world, question):
 
 
 def test_published(world, tmp_path):
-    with staged(tmp_path / "record") as draft:
+    with draft_for(tmp_path / "record") as draft:
         draft.create()
         question = steps.Published(draft.traces.path, draft.identity)
         assert passed(world, question) is False
@@ -291,8 +291,8 @@ def test_called(world):
 
 @pytest.fixture
 def shared(world):
-    """An image of the guest, which another host is the heir of."""
-    lease.take(world.image, world.host.party(UUID))
+    """An image of the guest, which another host is the next_owner of."""
+    lease.take(world.image, world.host.owner(UUID))
     lease.take(world.image, ELSEWHERE, incoming=True)
     return world.image
 
@@ -305,7 +305,7 @@ def test_disks_of_a_guest_that_stays(world, shared):
     for _again in range(2):
         keep(world, shared)
         found = lease.held(shared)
-        assert (found.holder.host, found.heir) == (str(world.folder), None)
+        assert (found.owner.host, found.next_owner) == (str(world.folder), None)
     shared.with_name(f"{shared.name}.xenqemu-lease").unlink()
     keep(world, shared)
     assert lease.held(shared) is None
@@ -316,7 +316,7 @@ def test_disks_that_another_host_has_are_left_alone(world, shared):
     lease.keep(shared, ELSEWHERE)
     with pytest.raises(InUse, match=f"{shared} is held by domain {UUID} on host elsewhere since"):
         keep(world, shared)
-    assert lease.held(shared).holder.host == "elsewhere"
+    assert lease.held(shared).owner.host == "elsewhere"
 
 
 # In words.

@@ -16,12 +16,12 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from xenqemu.formats.helper.messages import Message, Progress
+from xenqemu.formats.helper.messages import HelperMessage, Progress
 from xenqemu.formats.stream.libxc_records import PAGE_SIZE
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.host import protocol
 from xenqemu.host.memory.live import Pace, not_converged
-from xenqemu.host.precopy import Iteration, Step, decide
+from xenqemu.host.precopy import Decision, Iteration, decide
 from xenqemu.host.protocol import Live
 
 ITERATION = "Frames iteration"
@@ -54,12 +54,12 @@ class HelperIterations:
         """Wait, if the image comes faster than it may."""
         self._pace.keep()
 
-    def suspend(self, _message: Message) -> int:
+    def suspend(self, _message: HelperMessage) -> int:
         """Suspend the guest and answer 1; or 0, upon which the helper puts things in order."""
         self._end(changed=self._pages)
         try:
             options, iterations = self._live.precopy, self._iterations
-            if decide(replace(options, iterations=len(iterations)), iterations) is Step.GIVE_UP:
+            if decide(replace(options, iterations=len(iterations)), iterations) is Decision.GIVE_UP:
                 raise not_converged(options, iterations[-1])
             self._live.suspend()
         except BaseException as error:  # noqa: BLE001  is raised once the helper has ended

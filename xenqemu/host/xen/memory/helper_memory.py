@@ -19,18 +19,18 @@ from typing import Any
 from xenqemu.errors import FormatError, HostTimeout, HypervisorError
 from xenqemu.formats.helper import messages
 from xenqemu.formats.helper.dialects import HVM, LIVE, SAVE, Dialect
-from xenqemu.formats.helper.messages import MAX_ERRNO, Message
+from xenqemu.formats.helper.messages import MAX_ERRNO, HelperMessage
 from xenqemu.formats.stream.libxc_records import PAGE_SIZE
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.formats.stream.source import CHUNK, Source
-from xenqemu.host.memory.pages import image_room
+from xenqemu.host.memory.pages import image_space
 from xenqemu.host.party_deadlines import PATIENCE, Deadlines
 from xenqemu.host.protocol import Live, Progress
 from xenqemu.host.xen.memory.helper_iterations import HelperIterations
 from xenqemu.host.xen.memory.helper_process import COMPLAINTS, NAME, Helper, started
 from xenqemu.system.cancellation import patiently
 
-Answers = Mapping[type[Message], Callable[[Any], int]]
+Answers = Mapping[type[HelperMessage], Callable[[Any], int]]
 """How each message that is answered is answered."""
 
 
@@ -66,9 +66,9 @@ class HelperMemory:
             messages.SwitchQemuLogdirty: lambda _message: 0,
         }
 
-    def room(self) -> int:
+    def space(self) -> int:
         """Return how many bytes the image has at most, from the pages that the guest has now."""
-        return image_room(self._pages())
+        return image_space(self._pages())
 
     def save(self, out: Sink, progress: Progress) -> None:
         """Write the image, passing it on from the helper's pipe.

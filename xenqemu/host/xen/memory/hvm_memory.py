@@ -14,13 +14,13 @@ libxc would leave out pages that xenpaging holds, this refuses: Xen calls them h
 from __future__ import annotations
 
 from xenqemu.errors import HypervisorError
-from xenqemu.formats.stream.libxc import DomainHeader, Writer
+from xenqemu.formats.stream.libxc import DomainHeader, ImageWriter
 from xenqemu.formats.stream.libxc_order import X86_HVM
 from xenqemu.formats.stream.libxc_records import PAGE_SIZE, End, StaticDataEnd
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.formats.stream.source import Source
 from xenqemu.host.memory.live import write_live
-from xenqemu.host.memory.pages import BATCH, image_room, page_numbers
+from xenqemu.host.memory.pages import BATCH, image_space, page_numbers
 from xenqemu.host.protocol import Live, Progress, RunState
 from xenqemu.host.xen.control import Control
 from xenqemu.host.xen.domain_info import XenDomain
@@ -46,10 +46,10 @@ class HvmMemory:
         self._device_log = device_log
         self._elide_zeros = elide_zeros
 
-    def room(self) -> int:
+    def space(self) -> int:
         """Return how many bytes the image has at most, from the pages that the guest has now."""
         pages = Control(self._xen).existing(self._domid).pages
-        return image_room(pages) + guest_state.context_room(self._xen, self._domid)
+        return image_space(pages) + guest_state.context_room(self._xen, self._domid)
 
     def save(self, out: Sink, progress: Progress) -> None:
         """Write the image; raise `HypervisorError` unless the guest is suspended."""
@@ -88,17 +88,17 @@ class HvmMemory:
             raise HypervisorError(f"{domain.paged} pages of domain {self._domid} are paged out")
         return domain
 
-    def _begun(self, out: Sink) -> Writer:
+    def _begun(self, out: Sink) -> ImageWriter:
         """Write what comes before the pages, none of which changes while a guest runs."""
         release = self._xen.release
-        writer = Writer(out, DomainHeader(X86_HVM, *self._xen.version), release.image)
+        writer = ImageWriter(out, DomainHeader(X86_HVM, *self._xen.version), release.image)
         for policy in guest_state.policies(self._xen, self._domid):
             writer.write(policy)
         if release.image >= 3:
             writer.write(StaticDataEnd())
         return writer
 
-    def _end(self, writer: Writer) -> None:
+    def _end(self, writer: ImageWriter) -> None:
         """Write what comes after the pages, of a guest that stands still."""
         xen, domid = self._xen, self._domid
         writer.write(guest_state.tsc_info(xen, domid))
@@ -109,7 +109,7 @@ class HvmMemory:
         writer.write(End())
 
     def _save_pages(
-        self, guest: GuestPages, writer: Writer, expected: int, progress: Progress
+        self, guest: GuestPages, writer: ImageWriter, expected: int, progress: Progress
     ) -> None:
         done, total = 0, expected * PAGE_SIZE
         for first in range(0, Control(self._xen).gpfns(self._domid), BATCH):

@@ -14,7 +14,7 @@ from ctypes import c_void_p
 from itertools import compress
 
 from xenqemu.errors import HypervisorError
-from xenqemu.formats.stream.libxc import Writer
+from xenqemu.formats.stream.libxc import ImageWriter
 from xenqemu.formats.stream.libxc_records import PAGE_SIZE
 from xenqemu.host.memory.pages import BATCH
 from xenqemu.host.protocol import Progress, RunState
@@ -38,7 +38,7 @@ class LoggedPages:
     """
 
     def __init__(
-        self, xen: Xen, handle: c_void_p, domid: int, writer: Writer, *, elide_zeros: bool
+        self, xen: Xen, handle: c_void_p, domid: int, writer: ImageWriter, *, elide_zeros: bool
     ) -> None:
         self._control = Control(xen)
         self._guest = GuestPages(xen, handle, domid)
@@ -96,7 +96,7 @@ def _all(count: int) -> int:
 
 
 def _tables(bitmap: int) -> Iterator[bytes]:
-    """Give the numbers (u64) of the pages whose bits are set, up to 1024 a table."""
+    """Yield the numbers (u64) of the pages whose bits are set, up to 1024 a table."""
     data = bitmap.to_bytes(-(-bitmap.bit_length() // 8), "little")
     pfns = array("Q")
     for at in range(0, len(data), _PIECE):

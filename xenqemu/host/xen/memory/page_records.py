@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from xenqemu.formats.stream.libxc import Writer
+from xenqemu.formats.stream.libxc import ImageWriter
 from xenqemu.formats.stream.page_data import PageData
 from xenqemu.host.memory.pages import page_table, stretches, zero_pages
 from xenqemu.host.xen.memory.guest_pages import XALLOC, GuestPages
@@ -25,7 +25,7 @@ Span = tuple[int, int]
 
 
 def write_pages(
-    guest: GuestPages, pfns: bytes, types: bytes, writer: Writer, *, elide_zeros: bool
+    guest: GuestPages, pfns: bytes, types: bytes, writer: ImageWriter, *, elide_zeros: bool
 ) -> int:
     """Write a record of up to 1024 pages and return their number; none of holes alone.
 

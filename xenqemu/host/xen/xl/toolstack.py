@@ -62,7 +62,7 @@ def shut_down(domid: int, deadlines: Deadlines = PATIENCE, xl: Sequence[str] = X
 
 
 def exists(domid: int, deadlines: Deadlines = PATIENCE, xl: Sequence[str] = XL) -> bool:
-    """Tell whether libxl knows the domain."""
+    """Return whether libxl knows the domain."""
     try:
         run_xl("list", str(domid), deadlines=deadlines, xl=xl)
     except HostError as error:

@@ -11,7 +11,7 @@ from xenqemu.errors import Cancelled, HostError, HostTimeout, HypervisorError
 from xenqemu.formats.helper.dialects import DIALECTS, dialect_of
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.formats.stream.source import Source
-from xenqemu.host.memory.pages import image_room
+from xenqemu.host.memory.pages import image_space
 from xenqemu.host.party_deadlines import Deadlines
 from xenqemu.host.protocol import GuestMemory
 from xenqemu.host.xen.memory import helper_process
@@ -52,7 +52,7 @@ def open_descriptors():
 
 
 def nobody_is_left(name):
-    """Tell whether no process runs the peer `name` any more."""
+    """Return whether no process runs the peer `name` any more."""
     for entry in Path("/proc").iterdir():
         try:
             if name in (entry / "cmdline").read_text():
@@ -275,8 +275,8 @@ def test_room_is_that_of_the_pages_the_guest_has_now(tmp_path):
     memory = HelperMemory(
         7, tmp_path, DIALECTS[-1], lambda: True, pages=pages.pop, logs=lambda: True
     )
-    assert memory.room() == image_room(1000) > 1000 * PAGE
-    assert memory.room() == image_room(0) > 0
+    assert memory.space() == image_space(1000) > 1000 * PAGE
+    assert memory.space() == image_space(0) > 0
 
 
 def test_an_operation_that_is_to_end_ends_the_helper(memory, tmp_path):

@@ -196,18 +196,18 @@ def test_the_image_has_room(libraries: FakeLibraries, xen: Xen, pfns: range | li
         context=bytes(99999),
     )
     libraries.guests[DOMID] = guest
-    room = HvmMemory(xen, DOMID, unswitched).room()
+    room = HvmMemory(xen, DOMID, unswitched).space()
     assert len(image(xen)[0]) <= room < len(image(xen)[0]) + 80_000 + 20 * len(pfns)
 
 
 def test_room_is_told_of_a_running_guest_too(libraries: FakeLibraries, xen: Xen) -> None:
     libraries.guests[DOMID] = Guest(pages={0: FULL})
-    one = HvmMemory(xen, DOMID, unswitched).room()
+    one = HvmMemory(xen, DOMID, unswitched).space()
     libraries.guests[DOMID].pages[1] = FULL
-    assert HvmMemory(xen, DOMID, unswitched).room() - one > PAGE
+    assert HvmMemory(xen, DOMID, unswitched).space() - one > PAGE
     libraries.guests.clear()
     with pytest.raises(HypervisorError, match="there is no domain 7"):
-        HvmMemory(xen, DOMID, unswitched).room()
+        HvmMemory(xen, DOMID, unswitched).space()
 
 
 # Refusals.

@@ -29,7 +29,7 @@ from xenqemu.system.cancellation import Attention, attended
 
 @pytest.fixture
 def stores(tmp_path, monkeypatch):
-    """Give connections to a xenstore of the test's own, which the peer talks to as well."""
+    """Yield connections to a xenstore of the test's own, which the peer talks to as well."""
     socket = tmp_path / "socket"
     monkeypatch.setenv("XENSTORED_PATH", str(socket))
     with running(socket):
