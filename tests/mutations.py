@@ -71,7 +71,10 @@ xenqemu/formats/device_state/section_search.py
 a receiver that gave up is believed to have started the guest
 xenqemu/formats/migration/handshake.py | tests/unit/formats/migration/test_handshake.py
 -    HandshakeState.GIVEN_UP: {Message.FAILED: HandshakeState.FAILED},
-+    HandshakeState.GIVEN_UP: {Message.STARTED: HandshakeState.MOVED, Message.FAILED: HandshakeState.FAILED},
++    HandshakeState.GIVEN_UP: {
++        Message.STARTED: HandshakeState.MOVED,
++        Message.FAILED: HandshakeState.FAILED,
++    },
 
 a deadline of nan seconds is taken, and never passes
 xenqemu/settings/toml_values.py | tests/unit/settings/test_toml_values.py
