@@ -94,10 +94,16 @@ def test_restore_is_killed_before_qemu_is_noted(one, firmware_record):
     killed = at(one, "check done", patch, "restore", firmware_record)
     assert killed.code == -signal.SIGKILL
     (domain,) = one.lab.guests.iterdir()
-    pids = [pid for pid, words in _commands() if any(str(domain) in word for word in words)]
-    assert len(pids) == 1
+
+    def pids() -> list[int]:
+        return [pid for pid, words in _commands() if any(str(domain) in word for word in words)]
+
+    wait(
+        lambda: bool(pids()), lambda: "no QEMU is there"
+    )  # for a moment a new program has no command line yet
+    (qemu,) = pids()
     one.must("recover")
-    wait(lambda: not Path(f"/proc/{pids[0]}").exists(), lambda: "QEMU is there still")
+    wait(lambda: not Path(f"/proc/{qemu}").exists(), lambda: "QEMU is there still")
     assert one.empty()
 
 
