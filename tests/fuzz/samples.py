@@ -208,7 +208,7 @@ def journals() -> tuple[bytes, ...]:
         {"phase": "quiesce"},
         {"undo": plain(steps.Resume(3, uuid))},
         {"undo": plain(steps.KeepDisks(uuid, ("/disk.img",)))},
-        {"leaving": plain(steps.Clear(Traces("/record", ".record")))},
+        {"cleanup": plain(steps.RemoveDraft(Traces("/record", ".record")))},
         {"done": 1},
         {"commit": plain(commit)},
         {"committed": True},

@@ -193,7 +193,7 @@ def test_all_domains(world: World, tmp_path: Path) -> None:
         return world.host
 
     became = xenqemu.save_all(
-        conf=conf, opened=opened, tell=told.append, complain=complaints.append
+        conf=conf, opened=opened, observe=told.append, complain=complaints.append
     )
     assert [(each.name, each.how.value) for each in became] == [("sample", "saved")]
     assert told == became

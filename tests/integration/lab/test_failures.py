@@ -114,7 +114,7 @@ def test_what_is_seen_of_a_killed_save(one, tiny, folder):
     shown = one.must("status", "tiny")
     assert "was left unfinished: xenqemu recover tiny" in shown
     (operation,) = one.run("status", "--json", "tiny").good().json["operations"]
-    assert (operation["verb"], operation["goes_on"]) == ("save", False)
+    assert (operation["verb"], operation["running"]) == ("save", False)
     refused = one.run("save", "tiny", folder / "second")
     assert refused.code == 3
     assert "left unfinished" in refused.err

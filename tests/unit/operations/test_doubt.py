@@ -95,7 +95,7 @@ def test_a_commit_that_nobody_here_can_see_was_not_passed_before_the_doubt(host,
     """Between its line and the doubt's, the other host has not been told yet."""
     with pytest.raises(RolledBack), working(host) as job:
         job.undo(Do("resume the guest"))
-        job.foresee(ELSEWHERE)
+        job.prepare_commit(ELSEWHERE)
         raise HostError("killed, as it were")
     assert acts == ["resume the guest"]
 

@@ -141,7 +141,7 @@ def do_what_is_left(run: Run) -> None:
     """Be the user who has `recover` do what the error lists."""
     for done in recover(run.world.host):
         assert done.trouble == ()
-        assert done.whole
+        assert done.complete
 
 
 def suspending(after: After, older: bytes | None, **options: Any) -> Operation:
@@ -319,7 +319,7 @@ def killed_at(operation: Operation, fault: Fault, folder: Path) -> None:
 def judge_recovered(operation: Operation, world: World, path: Path) -> None:
     """Recover, and judge: one guest, or a whole record; nothing else is left behind."""
     for done in recover(world.host):
-        assert done.whole, done
+        assert done.complete, done
     assert Journals(world.host.journals).found() == []
     assert [entry for entry in path.parent.iterdir() if entry != path] == []
     assert world.broken == []

@@ -274,11 +274,11 @@ def test_guest_that_may_suspend_yet_is_kept_in_mind(world, tmp_path, monkeypatch
             save(world, tmp_path / "record")
         assert caught.value.__cause__.__notes__ == ["it may suspend yet"]
         (left,) = Journals(world.host.journals).found()
-        assert not left.busy
+        assert not left.running
     world.guests[1].suspended = True  # now it does
     with pytest.raises(HostError, match="was left unfinished .*: xenqemu recover sample"):
         save(world, tmp_path / "record")
-    assert recover(world.host)[0].whole
+    assert recover(world.host)[0].complete
     assert save(world, tmp_path / "record").size
 
 
@@ -289,7 +289,7 @@ def test_guest_that_suspended_later_is_recovered(world, tmp_path, monkeypatch):
             save(world, tmp_path / "record")
     world.guests[1].suspended = True
     (done,) = recover(world.host)
-    assert (done.trouble, done.whole) == ((), True)
+    assert (done.trouble, done.complete) == ((), True)
     assert world.running() == [1]
     assert Journals(world.host.journals).found() == []
 

@@ -118,7 +118,7 @@ class Host(RuleBasedStateMachine):
     @rule()
     def recover(self):
         for done in recover(self.world.host):
-            assert done.whole, done
+            assert done.complete, done
         assert Journals(self.world.host.journals).found() == []
         stands = [guest for guest in self.world.guests.values() if not guest.runs]
         for guest in stands:  # left paused, as somebody wanted it

@@ -50,7 +50,7 @@ def test_error_before_anything_was_touched_passes_as_it_is(host, acts):
     error = HostError("no such domain")
     with pytest.raises(HostError) as caught, working(host) as job:
         with job.phase(Phase.CHECK):
-            job.leaving(Do("clear"))
+            job.cleanup(Do("clear"))
             raise error
     assert caught.value is error
     assert left(host) == []
@@ -146,26 +146,26 @@ def test_point_that_was_passed_after_all_is_noted(host, acts):
     acts.passed = False
     acts.clear()
     (done,) = recover(host)
-    assert done.finished
+    assert done.committed
     assert acts == ["destroy domain 1"]
-    assert not done.whole
+    assert not done.complete
     acts.refuse.clear()
     (done,) = recover(host)
-    assert (acts, done.whole) == (["destroy domain 1"] * 2, True)
+    assert (acts, done.complete) == (["destroy domain 1"] * 2, True)
 
 
 def test_point_that_recovery_finds_passed_is_noted(host, acts):
     job = Operation.begin(host, ABOUT)
     job.undo(Do("resume the guest"))
-    job.foresee(COMMIT)
+    job.prepare_commit(COMMIT)
     job.log.unfinished = True  # its process was killed behind the point of no return
     job.log.close()
     acts.passed = True
     acts.refuse["destroy domain 1"] = HostError("xl destroy failed")
-    assert not recover(host)[0].whole
+    assert not recover(host)[0].complete
     acts.passed = False
     acts.refuse.clear()
-    assert recover(host)[0].whole
+    assert recover(host)[0].complete
     assert acts == ["destroy domain 1"] * 2
 
 
@@ -204,7 +204,7 @@ def test_interrupt_between_the_note_of_a_step_and_its_end(host, acts, monkeypatc
     (found,) = Journals(host.journals).found()
     assert [line for line in found.lines if "done" in line] == [{"done": number}] * 2
     acts.refuse.clear()
-    assert recover(host)[0].whole
+    assert recover(host)[0].complete
     assert acts == ["cont", "cont", "resume", "resume"]
 
 
