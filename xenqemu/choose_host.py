@@ -41,8 +41,8 @@ def open_host(
 
     It is a context manager, which closes it.  What is not given is as in `settings`, by default
     those of the file.  `step_timeout`, if given, is the deadline for a guest to acknowledge the
-    suspend request, and again to suspend.  Raises `UsageError` for other words; whether the host is there
-    shows when it is used.
+    suspend request, and again to suspend.  Raises `UsageError` for other words; whether the host is
+    there shows when it is used.
     """
     settings = settings or read_settings()
     deadlines = deadlines or settings.deadlines

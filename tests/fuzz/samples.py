@@ -202,7 +202,9 @@ def journals() -> tuple[bytes, ...]:
     """What a save that was killed behind its point of no return has left in its journal."""
     uuid = sample.config().uuid
     about = About("save", 3, sample.NAME, uuid, "/var/lib/xen/save/guest", 5, 7, 1.5)
-    commit = Commit(steps.HasRun(3, uuid), "the record is the guest now", (steps.Unpause(3, uuid),))
+    commit = Commit(
+        steps.HasRun(3, uuid), "the save file is the guest now", (steps.Unpause(3, uuid),)
+    )
     lines = [
         asdict(about),
         {"phase": "quiesce"},

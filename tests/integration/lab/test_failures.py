@@ -66,7 +66,7 @@ def test_save_is_killed_and_recovered(one, tiny, folder, option, moment):
         assert names == ["tiny"]
         assert runs(one, "tiny")
         assert f"the save of domain {tiny.domid} (tiny) to {record}, interrupted in" in told.out
-        assert "is taken back" in told.out
+        assert "is rolled back" in told.out
     if not names:
         assert runs(one, one.restore(record).name)
 
@@ -83,7 +83,7 @@ def test_restore_is_killed_and_recovered(one, firmware_record, moment):
         assert "it is the guest now" in told
     else:
         assert names == []
-        assert "is taken back" in told
+        assert "is rolled back" in told
         assert one.empty()
         one.restore(firmware_record)
 
@@ -164,7 +164,7 @@ def test_a_save_that_takes_too_long(one, tiny, folder):
     act = "import time; time.sleep(1.5)"
     done = at(one, "save started", act, "save", "--timeout", "1", "tiny", folder / "record")
     assert done.code == 10
-    assert re.search(r"\(save\): all of it was to take 1 s at most", done.err)
+    assert re.search(r"\(save\): the deadline of 1 s for all of it has passed", done.err)
     assert runs(one, "tiny")
 
 
@@ -250,7 +250,7 @@ def test_xenstored_dies(one, tiny, folder, moment):
     act = f"os.kill({pid}, signal.SIGKILL)"
     done = at(one, moment, act, "save", "tiny", folder / "record")
     assert done.code == 12, done.err
-    assert f"the record {folder}/record is the guest now; left to do: 1. could not" in done.err
+    assert f"the save file {folder}/record is the guest now; left to do: 1. could not" in done.err
     one.must("lab", "up", one.lab.folder)
     assert "finished: the record" in one.must("recover")
     assert one.list() == []

@@ -83,7 +83,7 @@ def test_a_live_save_that_is_killed_leaves_no_log_on(busy: Bed) -> None:
     assert dirty_log(busy, "hvm") == "off"
     assert at(busy, "save iteration", DIE, "save", "--live", "hvm", FILE).rc == -9
     assert dirty_log(busy, "hvm") == "on"
-    assert "taken back" in busy.must(f"{XENQEMU} recover hvm", timeout=120)
+    assert "rolled back" in busy.must(f"{XENQEMU} recover hvm", timeout=120)
     assert dirty_log(busy, "hvm") == "off"
     assert busy.must("ls -A /tmp; ls -A /run/xenqemu") == "lock\n"
     looks_after_itself(busy)

@@ -259,8 +259,8 @@ def test_recover_in_doubt_does_nothing_and_says_what_to_say():
         assert (done.committed, done.in_doubt) == (False, True)
         (trouble,) = done.trouble
         assert trouble == (
-            f"nobody here can tell which copy lives: domain 1 stands still here as {AWAY}, "
-            "sample may run on there; look at both, then say `xenqemu recover --moved sample` "
+            f"nobody here can tell which copy lives: domain 1 is suspended here as {AWAY}, "
+            "sample may run on there; look at both, then run `xenqemu recover --moved sample` "
             "or `--stayed sample`"
         )
         assert names(source) == [AWAY]

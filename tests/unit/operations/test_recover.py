@@ -75,9 +75,9 @@ def test_interrupted_save_is_taken_back(world, tmp_path):
     assert str(done.about) == f"save of domain 1 (sample) to {tmp_path}/record"
     assert done.state == "hypervisor: running; name in xenstore: sample; device model: running"
     assert [event.text for event in events if event.kind is Kind.DONE] == [
-        "restart the device model",
+        "continue the device model",
         "resume the guest",
-        *[event.text for event in events if event.text.startswith("clear .record")][:1],
+        *[event.text for event in events if event.text.startswith("remove .record")][:1],
     ]
     assert list(tmp_path.iterdir()) == []
     assert world.running() == [1]
@@ -87,7 +87,7 @@ def test_save_that_had_passed_its_point_of_no_return_is_finished(world, tmp_path
     killed(world, tmp_path / "record", Phase.RELEASE)
     (done,) = recover(world.host)
     assert done.committed
-    assert done.meaning == f"the record {tmp_path}/record is the guest now"
+    assert done.meaning == f"the save file {tmp_path}/record is the guest now"
     assert done.state == "hypervisor: no such domain; name in xenstore: none"
     assert world.guests == {}
     assert world.running() == [] != [restore(world.host, tmp_path / "record").domid]
@@ -98,7 +98,7 @@ def test_guest_that_somebody_has_let_go_on_is_not_destroyed(world, tmp_path):
     world.guests[1].suspended = False
     world.guests[1].devices_run = True
     (done,) = recover(world.host)
-    assert done.trouble == ("could not destroy domain 1: domain 1 runs: somebody has let it go on",)
+    assert done.trouble == ("could not destroy domain 1: domain 1 runs: somebody has resumed it",)
     assert done.complete
     assert world.running() == [1]
     assert Journals(world.host.journals).found() == []
@@ -110,7 +110,7 @@ def test_guest_that_is_gone_is_not_missed(world, tmp_path):
     (done,) = recover(world.host)
     gone = "domain 1 is gone: it was destroyed, or ended, meanwhile"
     assert done.trouble == (
-        f"could not restart the device model: {gone}",
+        f"could not continue the device model: {gone}",
         f"could not resume the guest: {gone}",
     )
     assert done.complete

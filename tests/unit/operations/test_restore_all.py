@@ -58,7 +58,7 @@ def test_what_may_not_come_back_keeps_its_record(folder):
     boot = Boot(folder)
     hooks = Doorkeeper("mail")
     assert boot.restore(hooks) == {"mail": "forbidden", "web": "restored"}
-    assert boot.text("mail") == f"the backup runs; its record is {folder}/mail"
+    assert boot.text("mail") == f"the backup runs; its save file is {folder}/mail"
     assert boot.running() == ["web"]
     assert [path.name for path in folder.iterdir()] == ["mail"]
     assert hooks.seen == [("restore", {"file": f"{folder}/{name}"}) for name in ("mail", "web")]
@@ -81,7 +81,7 @@ def test_a_damaged_record_is_told_and_kept_and_the_others_come_back(folder):
     boot = Boot(folder)
     assert boot.restore() == {"mail": "failed", "not a record": "failed", "web": "restored"}
     assert boot.running() == ["web"]
-    assert boot.text("mail").endswith(f"; its record is {folder}/mail")
+    assert boot.text("mail").endswith(f"; its save file is {folder}/mail")
     assert (folder / "mail").read_bytes() == record[:-100]
     assert [kept.name for kept in saved(folder)] == ["mail", "not a record"]
     assert already_run(folder) == []
@@ -97,7 +97,7 @@ def test_a_guest_that_does_not_run_on_keeps_its_record(folder):
 
     boot.world.host.hypervisor.unpause = crash
     assert boot.restore() == {"mail": "failed", "web": "restored"}
-    assert boot.text("mail").endswith(f"; its record is {folder}/.mail.ran")
+    assert boot.text("mail").endswith(f"; its save file is {folder}/.mail.ran")
     assert ([kept.name for kept in saved(folder)], [kept.name for kept in already_run(folder)]) == (
         [],
         ["mail"],
@@ -117,7 +117,7 @@ def test_a_guest_that_crashes_while_it_is_watched(folder):
 
     really_build, boot.world.host.build = boot.world.host.build, build
     assert boot.restore() == {"mail": "failed", "web": "restored"}
-    why = "it was let run, and does not run on after 0.01 s (hypervisor: crashed; "
+    why = "it was unpaused, and does not run after 0.01 s (hypervisor: crashed; "
     assert boot.text("mail").startswith(why)
 
 
@@ -142,8 +142,8 @@ def test_a_guest_is_not_brought_back_a_second_time(folder):
     boot = Boot(folder)
     assert boot.restore() == {"mail": "restored", "web": "failed"}
     assert boot.running() == ["mail"]
-    why = "it was brought back, and nobody saw it run on (there is no domain 'web' on this host)"
-    assert boot.text("web") == f"{why}; its record is {folder}/.web.ran"
+    why = "it was restored, and was not seen to run (there is no domain 'web' on this host)"
+    assert boot.text("web") == f"{why}; its save file is {folder}/.web.ran"
     assert (folder / ".web.ran").exists()
 
 
@@ -167,7 +167,7 @@ def test_a_guest_that_is_there_already_keeps_its_record(folder):
 
     boot.world.host.admit = refuse
     assert boot.restore() == {"mail": "restored", "web": "failed"}
-    assert boot.text("web") == f"domain 1 is named web already; its record is {folder}/web"
+    assert boot.text("web") == f"domain 1 is named web already; its save file is {folder}/web"
     assert [kept.name for kept in saved(folder)] == ["web"]
 
 
@@ -198,7 +198,7 @@ def test_a_record_that_cannot_get_its_name_back(folder, monkeypatch):
     boot.world.host.hypervisor.unpause = refuse
     monkeypatch.setattr(Path, "rename", once)
     assert boot.restore() == {"mail": "failed", "web": "failed"}
-    why = f"its record is {folder}/.web.ran, which cannot get its name back: Read-only file system"
+    why = f"its save file is {folder}/.web.ran, which cannot be renamed back: Read-only file system"
     assert boot.text("web").endswith(why)
     assert boot.world.guests == {}
 
@@ -215,7 +215,7 @@ def test_a_record_that_cannot_be_removed(folder, monkeypatch):
     monkeypatch.setattr(Path, "unlink", refuse)
     assert boot.restore() == {"mail": "failed", "web": "failed"}
     assert boot.running() == ["mail", "web"]
-    why = f"it runs, and its record {folder}/.web.ran cannot be removed: Read-only file system"
+    why = f"it runs, and its save file {folder}/.web.ran cannot be removed: Read-only file system"
     assert boot.text("web") == why
 
 

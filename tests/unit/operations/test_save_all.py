@@ -119,7 +119,10 @@ def test_what_is_around_a_save_sees_it_fail(folder):
 def test_time_for_all_of_them(folder):
     everyone = Everyone(folder, a={}, b={}, c={})
     assert everyone.save(deadline=1e-9) == {"a": "shut down", "b": "shut down", "c": "shut down"}
-    assert everyone.text("c") == "it could not be saved: all of them were to take 1e-09 s at most"
+    assert (
+        everyone.text("c")
+        == "it could not be saved: the deadline of 1e-09 s for all domains has passed"
+    )
     assert not folder.exists()
 
 

@@ -23,7 +23,7 @@ from xenqemu.operations.recover import recover
 from xenqemu.operations.restore import restore
 from xenqemu.operations.save import save
 
-WORDS = ("as it was", "it is undone", "left to do", "is the guest now")
+WORDS = ("as it was", "it is rolled back", "left to do", "is the guest now")
 """What an error says where something was begun: where the guest is, or what to do."""
 
 FAULTS = st.one_of(

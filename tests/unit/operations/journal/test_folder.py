@@ -175,7 +175,7 @@ def test_same_guest_is_claimed_once(journals, other):
     log = begin(journals)
     with pytest.raises(HostError) as caught:
         begin(journals, other)
-    assert str(caught.value) == f"the {ABOUT} goes on ({log.about.who})"
+    assert str(caught.value) == f"the {ABOUT} is running ({log.about.who})"
     log.close()
     begin(journals, other).close()
 
@@ -235,7 +235,7 @@ def test_harmless_operation_that_somebody_recovers_is_not_taken_over(journals, m
     monkeypatch.setattr(folder_module, "ADOPT_TIMEOUT", 0.05)
     found = left(journals)
     adopted = []
-    with pytest.raises(HostError, match="is being seen to by somebody else"):
+    with pytest.raises(HostError, match="is being recovered by another process"):
         journals.begin(ABOUT, lambda other: bool(adopted.append(journals.adopt(other))) or True)
     assert [other.about for other in journals.found()] == [found.about]
     adopted[0].close()
@@ -515,9 +515,9 @@ def test_only_one_adopts(journals, monkeypatch):
     log = journals.adopt(found)
     with pytest.raises(HostError) as caught:
         journals.adopt(found)
-    assert str(caught.value) == f"the {ABOUT} is being seen to by somebody else"
+    assert str(caught.value) == f"the {ABOUT} is being recovered by another process"
     log.close()
-    with pytest.raises(HostError, match="was ended by somebody else"):
+    with pytest.raises(HostError, match="was recovered by another process"):
         journals.adopt(found)
 
 
@@ -547,7 +547,7 @@ def test_operation_that_ends_while_one_waits_for_it_is_not_adopted(journals, mon
         return True
 
     monkeypatch.setattr(folder_module, "locked_within", end_meanwhile)
-    with pytest.raises(HostError, match="seen to by somebody else meanwhile"):
+    with pytest.raises(HostError, match="was changed by another process meanwhile"):
         journals.adopt(found)
     assert [each.about for each in journals.found()] == [each.about for each in new]
     for each in new:
@@ -561,7 +561,7 @@ def test_operation_that_somebody_else_has_worked_on_is_not_adopted(journals):
     log.write(LINES[1])
     log.unfinished = True
     log.close()
-    with pytest.raises(HostError, match="was seen to by somebody else meanwhile"):
+    with pytest.raises(HostError, match="was changed by another process meanwhile"):
         journals.adopt(found)
     (now,) = journals.found()
     assert list(now.lines) == LINES[:2]

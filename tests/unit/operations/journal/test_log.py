@@ -44,7 +44,7 @@ def cleanup(step):
     return {"cleanup": plain(step)}
 
 
-def commit(*then, question=QUESTION, meaning="the record is the guest now"):
+def commit(*then, question=QUESTION, meaning="the save file is the guest now"):
     return {"commit": plain(Commit(question, meaning, then))}
 
 
@@ -179,8 +179,8 @@ def test_point_of_no_return():
     before = [cleanup(REMOVE_DRAFT), undo(RESUME), commit(DESTROY, UNPAUSE)]
     state = told(*before)
     assert (state.committed, state.undos, state.following) == (False, {2: RESUME}, {})
-    assert state.commit == Commit(QUESTION, "the record is the guest now", (DESTROY, UNPAUSE))
-    assert state.meaning == "the record is the guest now"
+    assert state.commit == Commit(QUESTION, "the save file is the guest now", (DESTROY, UNPAUSE))
+    assert state.meaning == "the save file is the guest now"
     state = told(*before, COMMITTED)
     assert state.committed
     assert (state.undos, state.cleanups) == ({}, {1: REMOVE_DRAFT})
@@ -194,7 +194,7 @@ def test_point_of_no_return_that_nothing_follows():
 
 
 def test_point_that_nobody_here_can_ask_about():
-    assert told(commit(question=None)).commit == Commit(None, "the record is the guest now")
+    assert told(commit(question=None)).commit == Commit(None, "the save file is the guest now")
 
 
 def test_doubt_lasts_until_it_is_resolved():

@@ -192,7 +192,7 @@ def test_destroy_what_stands_still_in_any_way(world, state):
 
 
 def test_destroy_spares_what_runs(world):
-    with pytest.raises(Overtaken, match="^domain 1 runs: somebody has let it go on$"):
+    with pytest.raises(Overtaken, match="^domain 1 runs: somebody has resumed it$"):
         perform(world, steps.Destroy(1, UUID))
     assert world.running() == [1]
 
@@ -330,15 +330,15 @@ def test_disks_that_another_host_has_are_left_alone(world, shared):
     ("step", "text"),
     [
         (steps.Resume(1, UUID), "resume the guest"),
-        (steps.WithdrawSuspend(1, UUID), "see whether the guest suspends yet"),
-        (steps.ContinueDeviceModel(1, UUID), "restart the device model"),
-        (steps.StopDirtyLog(1, UUID), "stop noting which pages change"),
+        (steps.WithdrawSuspend(1, UUID), "withdraw the suspend request"),
+        (steps.ContinueDeviceModel(1, UUID), "continue the device model"),
+        (steps.StopDirtyLog(1, UUID), "stop the dirty log"),
         (steps.Unpause(1, UUID), "unpause the guest"),
-        (steps.Rename(1, UUID, "{old}", "{new}"), "call domain 1 {new} again"),
+        (steps.Rename(1, UUID, "{old}", "{new}"), "rename domain 1 back to {new}"),
         (steps.Destroy(1, UUID), "destroy domain 1"),
         (steps.DestroyIncomplete("sample", UUID), "destroy what was built of sample"),
-        (steps.KeepDisks(UUID, ()), "note that the guest's disks are for this host"),
-        (steps.RemoveDraft(Traces("/record", ".draft")), "clear .draft away"),
+        (steps.KeepDisks(UUID, ()), "keep the leases of the guest's disks"),
+        (steps.RemoveDraft(Traces("/record", ".draft")), "remove .draft"),
     ],
 )
 def test_text_says_what_could_not_be_done(step, text):
