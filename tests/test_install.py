@@ -282,9 +282,7 @@ def test_libvirt_starts_no_guest_beside_its_record(libvirt, tmp_path):
     assert done.returncode == 1
     first, second = done.stderr.decode().splitlines()
     assert first.startswith(f"web is saved: {record}: sound; ")
-    assert (
-        second == f"restore it by: xenqemu restore {record}; or remove that file to start anew"
-    )
+    assert second == f"restore it by: xenqemu restore {record}; or remove that file to boot it"
     record.write_bytes(record.read_bytes()[:-1])
     done = libvirt("web", "prepare", "begin", "-")
     assert done.returncode == 1

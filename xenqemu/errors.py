@@ -15,7 +15,7 @@
     │   ├── DeviceModelError                QEMU
     │   │   ├── OpenFileFailed                  it could not open the file
     │   │   └── WriteFailed                     it could not write the file
-    │   ├── HypervisorError                 Xen, or what stands in its place
+    │   ├── HypervisorError                 Xen, or the lab in its place
     │   ├── InUse                           somebody else has what was asked for
     │   ├── Forbidden                       a hook of the administrator forbade it
     │   ├── HostTimeout                     a party did not answer in time

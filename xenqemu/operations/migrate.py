@@ -109,7 +109,7 @@ def _hand_over(guest: OutgoingGuest, peer: Peer, where: str) -> None:
     )
     try:
         peer.say(Message.GO)
-    except HostError:  # it was not told
+    except HostError:  # the message was not sent
         guest.job.resolve(passed=False)
         raise
     peer.hear()

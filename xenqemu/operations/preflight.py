@@ -121,12 +121,12 @@ def _parsed(data: bytes) -> PreflightAnswer:
 def _by_xl(host: Host, plan: MigrationPlan, listener: Listener) -> Agreement:
     """Ask xl there; a command given as a whole is not asked: what it runs is unknown."""
 
-    def told(*words: str) -> str:
+    def output(*words: str) -> str:
         said = ask(plan.route.run(XL, *words), b"", MAX_JSON, listener, host.deadlines)
         return said.data.decode(errors="replace") if said.status == 0 else ""
 
     if plan.route.command:
-        objections = host.objections_elsewhere(plan.needs, told("info"), told("list", "-v"))
+        objections = host.objections_elsewhere(plan.needs, output("info"), output("list", "-v"))
         _refuse(plan, map(str, objections))
     return Agreement(plan.route.receiver(XL, *plan.options))
 

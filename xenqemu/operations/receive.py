@@ -1,4 +1,4 @@
-"""Take a guest from another host, in xl's language: the order of acts and their undo.
+"""Receive a guest from another host, in xl's language: the order of acts and their undo.
 
 The guest is built paused, under a temporary name.  The point of no return is when it is unpaused
 or, if it is to stay paused, renamed.  Until then the sender has it; a sender that waits is told
@@ -41,7 +41,7 @@ def receive(
     rendezvous: Rendezvous | None = None,
     observe: Observer = unobserved,
 ) -> int:
-    """Take the guest that `peer` sends; return the id of its domain, which runs if not paused.
+    """Receive the guest that `peer` sends; return the id of its domain, which runs if not paused.
 
     `features` say how its save file is wrapped, which comes over all streams of the `rendezvous`
     if there is one.

@@ -19,7 +19,7 @@ LAB = "lab"
 """What `DomainConfig.extra["host"]` says of a guest of the lab, whose CPU is in QEMU's state."""
 
 XEN_HVM = ("X86_TSC_INFO", "HVM_CONTEXT", "HVM_PARAMS")
-"""Without these Xen cannot bring an HVM guest back."""
+"""Records without which Xen cannot restore an HVM guest."""
 
 SPECIAL_PAGES = {1: "STORE_PFN", 5: "IOREQ_PFN", 6: "BUFIOREQ_PFN", 17: "CONSOLE_PFN"}
 """HVM_PARAMS that name a page of the guest."""

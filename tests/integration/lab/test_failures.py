@@ -179,7 +179,9 @@ def test_two_saves_at_once(one, tiny, folder):
     assert codes in ([0, 3], [0, 0])  # one may have ended before the other began
     if codes == [0, 3]:
         (told,) = filter(None, errors)
-        assert re.search(r"the save of domain \d+ \(tiny\) to .*/[ab] goes on \(process \d+", told)
+        assert re.search(
+            r"the save of domain \d+ \(tiny\) to .*/[ab] is running \(process \d+", told
+        )
     assert runs(one, "tiny")
 
 
@@ -191,7 +193,7 @@ def test_two_restores_at_once(one, firmware_record):
     errors = [each.communicate(timeout=PATIENCE)[1] for each in both]
     assert sorted(each.returncode for each in both) == [0, 3]
     (told,) = filter(None, errors)
-    assert re.search(r"goes on \(process \d+|is named tiny already", told)
+    assert re.search(r"is running \(process \d+|is named tiny already", told)
     assert [each["name"] for each in one.list()] == ["tiny"]
 
 

@@ -115,7 +115,7 @@ def test_two_sides_of_a_move_within_one_host_are_two_operations(host, acts):
     migration, reception = (replace(ABOUT, verb=verb) for verb in ("migration", "reception"))
     sender = Operation.begin(host, migration)
     receiver = Operation.begin(host, reception)
-    with pytest.raises(HostError, match="the reception of domain 1 .* goes on"):
+    with pytest.raises(HostError, match="the reception of domain 1 .* is running"):
         Operation.begin(host, reception)
     receiver.log.close()
     sender.undo(Do("resume"))

@@ -105,7 +105,7 @@ def test_several_streams_to_one_that_does_not_know_them(host, ssh, program):
 
 @pytest.mark.parametrize("streams", [0, -1, MOST + 1])
 def test_no_number_of_streams(host, streams):
-    with pytest.raises(UsageError, match=f"by 1 to 16 streams, not by {streams}$"):
+    with pytest.raises(UsageError, match=f"^streams: expected 1 to 16, got {streams}$"):
         settled(host, Route("there"), streams=streams)
 
 

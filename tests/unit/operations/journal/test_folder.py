@@ -420,7 +420,7 @@ def test_process_that_lives_is_busy_and_one_that_was_killed_is_not(journals):
         (found,) = journals.found()
         assert found.running
         assert found.about.pid == pid
-        with pytest.raises(HostError, match=rf"goes on \(process {pid}, since "):
+        with pytest.raises(HostError, match=rf"is running \(process {pid}, since "):
             begin(journals)
         kill(pid)
         (found,) = journals.found()
@@ -433,7 +433,7 @@ def test_process_that_lives_is_busy_and_one_that_was_killed_is_not(journals):
 
 def test_operation_of_another_thread_or_handle_is_busy_too(journals, folder):
     log = begin(journals)
-    assert Journals(folder).found()[0].busy
+    assert Journals(folder).found()[0].running
     log.close()
 
 
