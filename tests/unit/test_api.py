@@ -174,7 +174,7 @@ def test_recover_and_cancel(world: World) -> None:
     entry = Journals(world.host.journals).begin(about, lambda _other: False)
     entry.unfinished = True
     entry.close()
-    assert [each.whole for each in xenqemu.recover("sample", host=world.host)] == [True]
+    assert [each.complete for each in xenqemu.recover("sample", host=world.host)] == [True]
     assert xenqemu.recover(1, moved=False, host=world.host) == []
 
 

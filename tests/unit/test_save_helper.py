@@ -218,7 +218,7 @@ def test_libxl_gone_while_it_should_suspend(libxl, image):
 
 def test_libxl_gone_without_an_answer(libxl):
     os.close(libxl.answering)
-    with pytest.raises(ReplyLost, match="without answering suspend"):
+    with pytest.raises(ReplyLost, match="before it answered suspend"):
         libxl.parent.ask(messages.Suspend())
 
 

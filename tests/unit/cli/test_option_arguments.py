@@ -41,12 +41,12 @@ ALL = {"help", "json"}
 OTHERS = {
     "verify": {"file"},
     "inspect": {"file"},
-    "status": {"domain": "who"},
-    "recover": {"domain": "who", "moved": "moved", "all": ""},
-    "cancel": {"domain": "who", "timeout": "timeout"},
+    "status": {"domain": "domain"},
+    "recover": {"domain": "domain", "moved": "moved", "all": ""},
+    "cancel": {"domain": "domain", "timeout": "timeout"},
     "save-all": {},
     "restore-all": {},
-    "devices save": {"domain": "who", "file": "file"},
+    "devices save": {"domain": "domain", "file": "file"},
 }
 """Of each other command what it takes, and how the function of the same name calls it."""
 

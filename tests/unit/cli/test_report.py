@@ -28,7 +28,7 @@ def test_a_summary_says_only_what_there_is():
     found.pages = Pages(data=256, zero=3, other=1)
     assert report.summary(found) == (
         "libxl, 9 bytes; 256 pages (1 MiB), 3 of zeros, 1 holes; "
-        "2 whole checkpoints and no END, as Remus leaves it; 7 bytes after END"
+        "2 complete checkpoints and no END, as Remus leaves it; 7 bytes after END"
     )
 
 
