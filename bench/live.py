@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How long a guest stands still while it is saved: `save -c` beside `save --live -c`, in one run.
+"""The downtime of a guest while it is saved: `save -c` beside `save --live -c`, in one run.
 
 It is the guest who says so: by the clock of its machine (RTC), which goes on while it is stopped
 (scripts/guest/frozen.S).  One guest does next to nothing, another rewrites memory all the time.

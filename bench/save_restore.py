@@ -2,7 +2,7 @@
 """Save and restore of a guest's memory beside `cp` of the same bytes, in one run, as ratios.
 
 A lab guest fills its memory with data that is not zero; then each round times, one after the
-other, the commands `xenqemu save -c`, `cp` of that record, `xenqemu restore -p`, and the two
+other, the commands `xenqemu save -c`, `cp` of that save file, `xenqemu restore -p`, and the two
 halves that move the memory alone.  Machines are shared and noisy, so only ratios of medians are
 told: above 1 is faster than cp.
 
@@ -95,7 +95,7 @@ def measure(one: Lab, two: Lab, folder: Path) -> dict[str, float]:
     record, copy, image = folder / "record", folder / "copy", folder / "image"
     took = {
         "save -c": timed(lambda: run(one, "save", "-c", "bench", record)),
-        "cp of the record": timed(lambda: subprocess.run(["cp", record, copy], check=True)),
+        "cp of the save file": timed(lambda: subprocess.run(["cp", record, copy], check=True)),
     }
     copy.unlink()
     took["restore -p"] = timed(lambda: run(two, "restore", "-p", record))
@@ -147,8 +147,8 @@ def report(rounds: list[dict[str, float]], fill: int) -> None:
     median = {what: statistics.median(took[what] for took in rounds) for what in rounds[0]}
     print(f"{fill} MiB of data in the guest, {len(rounds)} rounds, medians")
     for what, reference in (
-        ("save -c", "cp of the record"),
-        ("restore -p", "cp of the record"),
+        ("save -c", "cp of the save file"),
+        ("restore -p", "cp of the save file"),
         ("memory out", "cp of the image"),
         ("memory in", "cp of the image"),
     ):

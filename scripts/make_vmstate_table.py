@@ -316,7 +316,7 @@ class Machine:
 
 @contextlib.contextmanager
 def machine(qemu: str, arguments: list[str]) -> Iterator[Machine]:
-    """Start a machine that has run its firmware for a second and stands still."""
+    """Start a machine that has run its firmware for a second and is stopped."""
     with tempfile.TemporaryDirectory() as folder:
         started = Machine(qemu, arguments, Path(folder))
         try:

@@ -114,8 +114,8 @@ xenqemu/host/disk/lease.py | tests/unit/host/disk/test_lease.py
 
 what a killed process wrote of a line runs into the next one of its journal
 xenqemu/operations/journal/log.py | tests/unit/operations/journal/test_folder.py
--        return Found(path, about, tuple(rest), len(text) - len(cut_off), busy)
-+        return Found(path, about, tuple(rest), len(text), busy)
+-        return Found(path, about, tuple(rest), len(text) - len(cut_off), running)
++        return Found(path, about, tuple(rest), len(text), running)
 
 a page that becomes zeros in a later iteration keeps its old contents
 xenqemu/host/xen/memory/logged_pages.py | tests/unit/host/xen/memory/test_hvm_memory_live.py
@@ -134,26 +134,26 @@ xenqemu/lab/plain_qemu.py
 -        pids = [pid for pid, words in commands() if any(memory in word for word in words)]
 +        pids = [pid for pid, words in commands() if memory in words]
 
-a record is read back before it is on the disk
+a save file is read back before it is on the disk
 xenqemu/operations/save.py | tests/unit/operations/test_save.py
 -        draft.sync()
--        with draft.reopen() as record:
--            return verify(record, read_all=True)
-+        with draft.reopen() as record:
-+            return verify(record, read_all=True)
+-        with draft.reopen() as save_file:
+-            return verify(save_file, read_all=True)
++        with draft.reopen() as save_file:
++            return verify(save_file, read_all=True)
 
-a record is spent only once its guest was let run
+a save file is renamed only once its guest was unpaused
 xenqemu/operations/restore.py | tests/unit/operations/test_restore_all.py
 -                    before_run()
--                    _let_run(host, Domain(domid, used.uuid, used.name, used.type), job)
-+                    _let_run(host, Domain(domid, used.uuid, used.name, used.type), job)
+-                    _unpause(host, Domain(domid, used.uuid, used.name, used.type), job)
++                    _unpause(host, Domain(domid, used.uuid, used.name, used.type), job)
 +                    before_run()
 
 no answer to GO is taken for a guest that stayed
 xenqemu/operations/migrate.py
 | tests/unit/operations/test_moves.py::test_every_call_of_either_side_fails[plain-REFUSED]
 -        peer.say(Message.GO)
--    except HostError:  # it was not told
+-    except HostError:  # the message was not sent
 -        guest.job.resolve(passed=False)
 -        raise
 -    peer.hear()

@@ -282,9 +282,7 @@ def test_libvirt_starts_no_guest_beside_its_record(libvirt, tmp_path):
     assert done.returncode == 1
     first, second = done.stderr.decode().splitlines()
     assert first.startswith(f"web is saved: {record}: sound; ")
-    assert (
-        second == f"bring it back by: xenqemu restore {record}; or remove that file to start anew"
-    )
+    assert second == f"restore it by: xenqemu restore {record}; or remove that file to boot it"
     record.write_bytes(record.read_bytes()[:-1])
     done = libvirt("web", "prepare", "begin", "-")
     assert done.returncode == 1
@@ -337,5 +335,5 @@ def test_the_hook_that_is_shown_works(installed, tmp_path):
     hook.chmod(0o755)
     assert Hooks(folder).run("pre", "save", {"name": "web"}) == ()
     (tmp_path / "web").touch()
-    with pytest.raises(HostError, match="10-backup failed .*: the backup of web runs"):
+    with pytest.raises(HostError, match="10-backup failed .*: the backup of web is running"):
         Hooks(folder).run("pre", "save", {"name": "web"})

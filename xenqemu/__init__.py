@@ -1,7 +1,7 @@
 """Suspend, restore and migrate Xen domains together with their device models.
 
-For toolstacks: what is listed here, and the errors in `xenqemu.errors`; how it is used is told by
-`xenqemu.api`.  All of it is loaded when it is first asked for, so that a program that needs one
+For toolstacks: what is listed here, and the errors in `xenqemu.errors`; `xenqemu.api` says how it
+is used.  Everything is loaded when it is first used, so that a program that needs one
 floor of this package, such as the save helper that libxl waits for, does not load them all.
 """
 
@@ -15,6 +15,7 @@ from xenqemu.version import VERSION
 if TYPE_CHECKING:
     from xenqemu import errors as errors
     from xenqemu.api import After as After
+    from xenqemu.api import Contents as Contents
     from xenqemu.api import DomainConfig as DomainConfig
     from xenqemu.api import DomainState as DomainState
     from xenqemu.api import Event as Event
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from xenqemu.api import MigrateOptions as MigrateOptions
     from xenqemu.api import Observer as Observer
     from xenqemu.api import Outcome as Outcome
-    from xenqemu.api import Outline as Outline
     from xenqemu.api import Phase as Phase
     from xenqemu.api import PrecopyOptions as PrecopyOptions
     from xenqemu.api import ReceiveOptions as ReceiveOptions
@@ -54,6 +54,7 @@ __version__ = VERSION
 
 __all__ = [
     "After",
+    "Contents",
     "DomainConfig",
     "DomainState",
     "Event",
@@ -63,7 +64,6 @@ __all__ = [
     "MigrateOptions",
     "Observer",
     "Outcome",
-    "Outline",
     "Phase",
     "PrecopyOptions",
     "ReceiveOptions",

@@ -9,11 +9,11 @@
         done = xenqemu.restore("/var/lib/xen/save/guest", host=host)
 
 Every function works on the host it is given, by default this machine's, which is opened for that
-call alone.  What may be chosen of an operation is one value (`SaveOptions`, `RestoreOptions`,
-`MigrateOptions`, `ReceiveOptions`), the same that the command line is made of.  Nothing is kept
-between calls and nothing is shared by two of them, so that threads may save several domains at
-once.  The administrator's hooks are the commands' alone: none is run here, as a toolstack has its
-own.  A call lasts as long as its operation; an async caller uses `asyncio.to_thread`.
+call alone.  The options of an operation are one value (`SaveOptions`, `RestoreOptions`,
+`MigrateOptions`, `ReceiveOptions`), the same as on the command line.  Nothing is kept between calls
+and nothing is shared by two of them, so that threads may save several domains at once.  The
+administrator's hooks are run by the commands only, since a toolstack has its own.  A call lasts as
+long as its operation; an async caller uses `asyncio.to_thread`.
 
 Errors are those of `xenqemu.errors`: a `UsageError` where a request makes no sense, a `FormatError`
 for bytes that are not what their format allows, a `HostError` where a party on this host failed
@@ -50,7 +50,7 @@ from xenqemu.operations import save_all as saving_all
 from xenqemu.operations import save_devices as saving_devices
 from xenqemu.operations import verify as verifying
 from xenqemu.operations.events import Event, Kind, Observer, Phase, unobserved
-from xenqemu.operations.inspect import Outline
+from xenqemu.operations.inspect import Contents
 from xenqemu.operations.journal.log import About
 from xenqemu.operations.options import (
     After,
@@ -59,7 +59,7 @@ from xenqemu.operations.options import (
     RestoreOptions,
     SaveOptions,
 )
-from xenqemu.operations.outcome import Outcome, Teller
+from xenqemu.operations.outcome import Outcome, OutcomeObserver
 from xenqemu.operations.recover import Recovered
 from xenqemu.operations.restore import Restored
 from xenqemu.settings.guest_choices import own_choices
@@ -68,6 +68,7 @@ from xenqemu.settings.xenqemu_conf import Settings, read_settings
 
 __all__ = [
     "After",
+    "Contents",
     "DomainConfig",
     "DomainState",
     "Event",
@@ -77,7 +78,6 @@ __all__ = [
     "MigrateOptions",
     "Observer",
     "Outcome",
-    "Outline",
     "Phase",
     "PrecopyOptions",
     "ReceiveOptions",
@@ -104,28 +104,29 @@ __all__ = [
     "verify",
 ]
 
-Record = str | Path | BinaryIO
+InputFile = str | Path | BinaryIO
 """A file by its name, or one that is open for reading, which may be a pipe."""
 
 
 def save(
-    who: str | int,
+    domain: str | int,
     file: str | Path,
     options: SaveOptions = SaveOptions(),
     *,
     host: Host | None = None,
     observe: Observer = unobserved,
-) -> Outline:
-    """Save a domain, named or by id, to `file` and return what the record holds.
+) -> Contents:
+    """Save a domain, named or by id, to `file` and return what the save file holds.
 
-    Raises `HostError` if there is none that runs and can be saved, `NotConverged` if it changes too
+    Raises `HostError` if it does not run or cannot be saved, `NotConverged` if it changes too
     fast and is to be left alone, `Cancelled` or `HostTimeout` before anything was touched;
     `RolledBack` if the guest is as it was, `Stranded` if it could not be put back, `PastReturn` if
-    the record is the guest already; `OSError` where `file` cannot be written.
+    the save file is the guest already; `OSError` where `file` cannot be written.
     """
     with _host(host) as here:
-        domain = domain_state.find(here, str(who))
-        return saving.save(here, domain, Path(file), options, observe=observe)
+        return saving.save(
+            here, domain_state.find(here, str(domain)), Path(file), options, observe=observe
+        )
 
 
 def restore(
@@ -135,9 +136,9 @@ def restore(
     host: Host | None = None,
     observe: Observer = unobserved,
 ) -> Restored:
-    """Restore a domain from `file` and return its id and what the record holds.
+    """Restore a domain from `file` and return its id and what the save file holds.
 
-    Raises `FormatError` if that is no sound record, `UsageError` if it cannot be read twice,
+    Raises `FormatError` if that is no sound save file, `UsageError` if it cannot be read twice,
     `HostError` if this host cannot take the guest; `RolledBack` if nothing is left of the attempt,
     `Stranded` if something is, `PastReturn` if the guest may have run already; `OSError` where
     `file` cannot be read.
@@ -147,7 +148,7 @@ def restore(
 
 
 def migrate(
-    who: str | int,
+    domain: str | int,
     to: str,
     options: MigrateOptions = MigrateOptions(),
     *,
@@ -166,8 +167,8 @@ def migrate(
     told to it, `OutcomeUnknown` if nobody here can tell which copy lives.
     """
     with _host(host) as here:
-        domain = domain_state.find(here, str(who))
-        migrating.migrate(here, domain, to, options, observe=observe, listener=listener)
+        found = domain_state.find(here, str(domain))
+        migrating.migrate(here, found, to, options, observe=observe, listener=listener)
 
 
 def receive(
@@ -176,49 +177,49 @@ def receive(
     host: Host | None = None,
     observe: Observer = unobserved,
 ) -> int:
-    """Receive a domain that comes by the standard input, and return its id.
+    """Receive a domain from the standard input, and return its id.
 
-    The sender is told how it went by the standard output, which nobody else may write to: this is
+    The sender gets the answers on the standard output, which nobody else may write to: this is
     `xl migrate-receive`, to be run by the command of a sender.
 
-    Raises `FormatError` for what is no sound record, `HostError` if this host cannot take the
+    Raises `FormatError` for what is no sound save file, `HostError` if this host cannot take the
     guest, or if the sender hangs up, `ProtocolError` where that says something illegal;
     `RolledBack` if nothing is left of the attempt, `Stranded` if something is, `PastReturn` if the
-    guest lives here.
+    guest is here.
     """
     with _host(host) as here, sender_at_standard_streams(here.deadlines) as peer:
         return receiving.receive(here, peer, options, observe=observe)
 
 
-def save_devices(who: str | int, file: str | Path, *, host: Host | None = None) -> Outline:
+def save_devices(domain: str | int, file: str | Path, *, host: Host | None = None) -> Contents:
     """Save the state of a domain's devices alone to `file`; it is stopped for just that long.
 
     Raises `HostError` if the domain does not run or has no device model that can be saved,
     `OSError` where `file` cannot be written; the guest runs on.
     """
     with _host(host) as here:
-        return saving_devices.save_devices(here, domain_state.find(here, str(who)), Path(file))
+        return saving_devices.save_devices(here, domain_state.find(here, str(domain)), Path(file))
 
 
 def save_all(
     *,
     conf: str | Path | None = None,
     opened: Callable[[], Host] = open_host,
-    tell: Teller = lambda _outcome: None,
+    observe: OutcomeObserver = lambda _outcome: None,
     complain: Callable[[str], None] = warnings.warn,
 ) -> list[Outcome]:
     """Save all domains, as the settings say (in `conf`), and return what became of each.
 
-    `opened` opens the host, and once more for each save.  `tell` hears of each domain at once,
-    `complain` of what guests' own files say that makes no sense.  Raises `UsageError` for settings
-    that make none, `HostError` if the host does not say which domains there are.
+    `opened` opens the host, and again for each save.  `observe` is called with each outcome,
+    `complain` with each error in the guests' own files.  Raises `UsageError` for settings that make
+    no sense, `HostError` if the host does not say which domains there are.
     """
     settings = with_xendomains(conf)
     own, complaints = own_choices(settings.save_all.configs)
     for complaint in complaints:
         complain(complaint)
     outcomes: list[Outcome] = []
-    note = _noting(outcomes, tell)
+    note = _collecting(outcomes, observe)
     saving_all.save_all(opened, settings.save_all, own, note, check=settings.save.verify)
     return outcomes
 
@@ -227,62 +228,61 @@ def restore_all(
     *,
     conf: str | Path | None = None,
     opened: Callable[[], Host] = open_host,
-    tell: Teller = lambda _outcome: None,
+    observe: OutcomeObserver = lambda _outcome: None,
 ) -> list[Outcome]:
     """Restore all domains that `save_all` saved, as the settings say; return what became of each.
 
-    `opened` opens the host; `tell` hears of each domain at once.  Raises `UsageError` for settings
-    that make no sense.
+    `opened` opens the host; `observe` is called with each outcome.  Raises `UsageError` for
+    settings that make no sense.
     """
     settings = with_xendomains(conf)
     outcomes: list[Outcome] = []
-    note = _noting(outcomes, tell)
+    note = _collecting(outcomes, observe)
     if settings.restore_all.restore:
         restoring_all.restore_all(opened, settings.save_all.folder, settings.restore_all, note)
     return outcomes
 
 
 def recover(
-    who: str | int = "", *, moved: bool | None = None, host: Host | None = None
+    domain: str | int = "", *, moved: bool | None = None, host: Host | None = None
 ) -> list[Recovered]:
-    """End what killed operations left, on all domains or on one, and return how.
+    """Recover what killed operations left, on all domains or on one, and return how.
 
-    A guest in doubt has `moved` to the other host, or it has not: whoever says so has looked at
-    both.  Raises `HostError` if a party fails, or tells that what is said of a guest in doubt is
-    wrong.
+    `moved` says of a guest in doubt whether it runs on the other host: look at both first.  Raises
+    `HostError` if a party fails, or if what it says contradicts `moved`.
     """
     with _host(host) as here:
-        return recovering.recover(here, str(who), moved=moved)
+        return recovering.recover(here, str(domain), moved=moved)
 
 
 def cancel(
-    who: str | int, *, timeout: float = canceling.PATIENCE, host: Host | None = None
+    domain: str | int, *, timeout: float = canceling.PATIENCE, host: Host | None = None
 ) -> list[About]:
-    """Have what goes on on a domain end, in this process or another, and return what that was.
+    """Cancel the operations on a domain, in any process, and return what they were.
 
-    Raises `HostError` if nothing goes on there, `HostTimeout` if it has not ended after `timeout`
+    Raises `HostError` if none is running there, `HostTimeout` if it has not ended after `timeout`
     seconds.
     """
     with _host(host) as here:
-        return [each.about for each in canceling.cancel(here, str(who), timeout)]
+        return [each.about for each in canceling.cancel(here, str(domain), timeout)]
 
 
-def verify(file: Record) -> Outline:
-    """Return what a file holds; raise `FormatError` if it is not whole and sound."""
-    with _opened(file) as record:
-        return verifying.verify(record)
+def verify(file: InputFile) -> Contents:
+    """Return what a file holds; raise `FormatError` if it is not complete and sound."""
+    with _opened(file) as opened:
+        return verifying.verify(opened)
 
 
-def inspect(file: Record) -> Outline:
+def inspect(file: InputFile) -> Contents:
     """Return what a file holds, record by record; raise `FormatError` where it is unsound."""
-    with _opened(file) as record:
-        return inspecting.outline(Source(record))
+    with _opened(file) as opened:
+        return inspecting.read_contents(Source(opened))
 
 
-def status(who: str | int, *, host: Host | None = None) -> DomainState:
+def status(domain: str | int, *, host: Host | None = None) -> DomainState:
     """Return what all parties say of a domain, named or by id; raise `HostError` for none."""
     with _host(host) as here:
-        return domain_state.state(here, domain_state.find(here, str(who)).domid)
+        return domain_state.state(here, domain_state.find(here, str(domain)).domid)
 
 
 def domains(*, host: Host | None = None) -> list[DomainState]:
@@ -301,20 +301,20 @@ def _host(given: Host | None) -> Iterator[Host]:
         yield host
 
 
-def _noting(outcomes: list[Outcome], tell: Teller) -> Teller:
-    """Return what keeps each outcome, and tells it."""
+def _collecting(outcomes: list[Outcome], observe: OutcomeObserver) -> OutcomeObserver:
+    """Return an observer that keeps each outcome and passes it on."""
 
     def note(outcome: Outcome) -> None:
         outcomes.append(outcome)
-        tell(outcome)
+        observe(outcome)
 
     return note
 
 
 @contextmanager
-def _opened(file: Record) -> Iterator[BinaryIO]:
+def _opened(file: InputFile) -> Iterator[BinaryIO]:
     if isinstance(file, (str, Path)):
-        with Path(file).open("rb") as record:
-            yield record
+        with Path(file).open("rb") as opened:
+            yield opened
     else:
         yield file

@@ -17,7 +17,7 @@ CAPABILITIES = Path("/proc/xen/capabilities")
 
 
 def with_xendomains(file: str | Path | None = None) -> Settings:
-    """Return the settings for all guests at once: where `file` says nothing, xendomains does."""
+    """Return the settings for all guests at once: `file`, then xendomains, then the defaults."""
     settings = read_settings(file)
     old = settings.xendomains
     if old is None or not old.exists():
@@ -40,16 +40,16 @@ def open_host(
     """Return the host that `words` name: "xen", "lab", "lab:DIR", or "auto" for what is there.
 
     It is a context manager, which closes it.  What is not given is as in `settings`, by default
-    those of the file.  A guest has `step_timeout` seconds, if that is given, to take the request to
-    suspend, and again to suspend.  Raises `UsageError` for other words; whether the host is there
-    shows when it is asked.
+    those of the file.  `step_timeout`, if given, is the deadline for a guest to acknowledge the
+    suspend request, and again to suspend.  Raises `UsageError` for other words; whether the host is
+    there shows when it is used.
     """
     settings = settings or read_settings()
     deadlines = deadlines or settings.deadlines
     if step_timeout is not None:
         deadlines = replace(deadlines, acknowledge=step_timeout, suspend=step_timeout)
     words = settings.host if words is None else words
-    # Each host is loaded only where it is worked on: loading costs more than many an act.
+    # Each host is loaded only when it is used: that takes longer than many operations.
     kind, _, folder = words.partition(":")
     if words == "auto":
         kind = "xen" if is_dom0() else "lab"

@@ -4,7 +4,7 @@
 
     XenqemuError                        1   anything of ours
     ├── UsageError                     64   the request itself makes no sense
-    ├── Cancelled                      14   somebody wanted the operation to end
+    ├── Cancelled                      14   the operation was cancelled
     ├── FormatError                     2   the bytes are not what the format allows
     │   ├── Truncated                       they end too early
     │   ├── TooBig                          a length or count above its bound
@@ -15,9 +15,9 @@
     │   ├── DeviceModelError                QEMU
     │   │   ├── OpenFileFailed                  it could not open the file
     │   │   └── WriteFailed                     it could not write the file
-    │   ├── HypervisorError                 Xen, or what stands in its place
+    │   ├── HypervisorError                 Xen, or the lab in its place
     │   ├── InUse                           somebody else has what was asked for
-    │   ├── Forbidden                       a hook of the administrator's did not say yes
+    │   ├── Forbidden                       a hook of the administrator forbade it
     │   ├── HostTimeout                     a party did not answer in time
     │   ├── ReplyLost                       the request went out, its answer never came
     │   └── NotConverged                    a guest changes faster than its memory is written
@@ -26,7 +26,7 @@
         ├── RolledBack                 10   as it was
         ├── Stranded                   11   not as it was; the text lists what is left to do
         └── PastReturn                 12   the other copy is the guest
-            └── OutcomeUnknown         13   nobody can tell which copy lives
+            └── OutcomeUnknown         13   in doubt: nobody can tell which copy lives
 
 An error met before a guest was touched is raised as it is.  One met afterwards is the
 ``__cause__`` of an `OperationError`, whose class says where the guest is now.
@@ -76,7 +76,7 @@ class UsageError(XenqemuError):
 
 
 class Cancelled(XenqemuError):
-    """Somebody wanted the operation to end: `xenqemu cancel`."""
+    """The operation was cancelled, by `xenqemu cancel`."""
 
     exit_code = 14
 
@@ -153,7 +153,7 @@ class InUse(HostError):
 
 
 class Forbidden(HostError):
-    """A hook did not say yes to an act; nothing was touched."""
+    """A hook forbade an act; nothing was touched."""
 
 
 class HostTimeout(HostError):
@@ -165,7 +165,7 @@ class ReplyLost(HostError):
 
 
 class NotConverged(HostError):
-    """A running guest changes its memory faster than it can be written; it was not stopped."""
+    """A running guest changes its memory faster than it can be written; it was not suspended."""
 
 
 class ProtocolError(XenqemuError):
@@ -177,7 +177,7 @@ class ProtocolError(XenqemuError):
 class OperationError(XenqemuError):
     """An operation failed in `phase`; `__cause__` is the first error.
 
-    Failures of undoing are attached as notes, so that the first error stays the one shown.
+    Failures to roll back are attached as notes, so that the first error stays the one shown.
     """
 
     def __init__(self, message: str, phase: str) -> None:
@@ -204,6 +204,6 @@ class PastReturn(OperationError):
 
 
 class OutcomeUnknown(PastReturn):
-    """Nobody can tell which copy lives: touch neither, look at both."""
+    """In doubt: nobody can tell which copy lives; touch neither, look at both."""
 
     exit_code = 13

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 MANY = 999_999_999
-"""The highest count that is taken where nothing else is said."""
+"""The highest count where no other is given."""
 
 _KEY = "option"
 T = TypeVar("T")
@@ -24,7 +24,7 @@ T = TypeVar("T")
 class Option:
     """How one field is spelled; `text` says what it does where it is given.
 
-    A `flag` without a `metavar` turns its default over; with "" the value has a place instead.  A
+    A `flag` without a `metavar` inverts its default; without a `flag` the value is positional.  A
     count is `least` at least and `most` at most.  `choices` are values with a flag each, and what
     they do.  With the flag of `nested`, options of that class may be given.
     """

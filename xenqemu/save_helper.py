@@ -1,12 +1,12 @@
 """The save helper that libxl runs in place of its own: LIBXL_SAVE_HELPER=…/libxl-save-helper.
 
 It writes the memory of HVM and PVH guests that `xl save` suspends and `xl migrate` sends while they
-run.  Everything else (PV guests, Remus and COLO, every restore, versions of Xen that our writer
-does not know) it hands to the host's own helper, as if that had been started in its place.
+run.  For everything else (PV guests, Remus and COLO, every restore, versions of Xen that our writer
+does not know) it executes the host's own helper in its place.
 
-To libxl it behaves as libxl_save_helper.c does: what goes wrong is told by a log message and a
-result that is not 0; SIGTERM makes the next write to the image fail, so that all is left in
-order; the exit status is 254 if libxl has gone and 255 for a call that makes no sense.
+To libxl it behaves as libxl_save_helper.c does: an error is a log message and a result that
+is not 0; SIGTERM makes the next write to the image fail, so that the cleanup is done; the exit
+status is 254 if libxl is gone and 255 for invalid arguments.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from xenqemu.host.xen.releases import RELEASES, Version
 
 CONTEXT = "xenqemu"
 LONGEST_TEXT = 4096
-"""Characters of an error that libxl is told at most."""
+"""Characters of an error message to libxl at most."""
 
 STEP = 5
 """Per cent between two progress messages: xl shows no smaller ones unless it is asked to."""
@@ -57,34 +57,34 @@ class Parent:
         self._answers = answers
         self._output = output
 
-    def tell(self, message: HelperMessage) -> None:
-        """Say something; raise `ReplyLost` if nobody is there to hear it."""
+    def send(self, message: HelperMessage) -> None:
+        """Send a message; raise `ReplyLost` if libxl is gone."""
         data = self._dialect.pack(message)
         try:
             while data:
                 data = data[os.write(self._output, data) :]
         except BrokenPipeError as error:
-            raise ReplyLost("libxl has gone") from error
+            raise ReplyLost("libxl is gone") from error
 
     def ask(self, message: HelperMessage) -> int:
-        """Say something and return the answer; raise `ReplyLost` or `HostTimeout` if none comes."""
-        self.tell(message)
+        """Send a message and return the answer; raise `ReplyLost` or `HostTimeout` for none."""
+        self.send(message)
         answer = b""
         while len(answer) < ANSWER.size:
             if not select.select([self._answers], [], [], ANSWER_TIMEOUT)[0]:
                 raise HostTimeout(f"libxl has not answered {message.NAME}")
             piece = os.read(self._answers, ANSWER.size - len(answer))
             if not piece:
-                raise ReplyLost(f"libxl has gone without answering {message.NAME}")
+                raise ReplyLost(f"libxl is gone before it answered {message.NAME}")
             answer += piece
         return int(ANSWER.unpack(answer)[0])
 
     def log(self, level: int, text: str) -> None:
-        """Have libxl log something, as xl's user wants its log."""
-        self.tell(messages.Log(level, NO_ERRNO, CONTEXT, text[:LONGEST_TEXT].replace("\0", "")))
+        """Have libxl log a message, at its own log level."""
+        self.send(messages.Log(level, NO_ERRNO, CONTEXT, text[:LONGEST_TEXT].replace("\0", "")))
 
     def progress(self) -> Progress:
-        """Return what tells libxl of progress, in steps that xl shows."""
+        """Return what reports progress to libxl, in steps that xl shows."""
         shown = 0
 
         def report(done: int, total: int) -> None:
@@ -93,26 +93,26 @@ class Parent:
             if shown + STEP <= percent <= 100 - STEP or percent == 100 > shown:
                 shown = percent
                 frames = done // PAGE_SIZE, total // PAGE_SIZE
-                self.tell(messages.Progress(CONTEXT, "Frames", *frames))
+                self.send(messages.Progress(CONTEXT, "Frames", *frames))
 
         return report
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do what libxl asks for by `arguments` and return the exit status."""
+    """Run the call in `arguments` and return the exit status."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
         version = running_version()
         call = parse_arguments(words, version)
     except XenqemuError as error:
-        print(f"{CONTEXT}: {error}", file=sys.stderr)  # noqa: T201  nobody speaks with us yet
+        print(f"{CONTEXT}: {error}", file=sys.stderr)  # noqa: T201  no dialect is known yet
         return BAD_CALL
     parent = Parent(call.dialect)
     return reported(parent, lambda: _serve(call, version, words, parent))
 
 
 def reported(parent: Parent, work: Callable[[], None]) -> int:
-    """Do `work`, tell libxl how it ended, and return the exit status."""
+    """Do `work`, report its result to libxl, and return the exit status."""
     try:
         parent.ask(_outcome(parent, work))
     except (ReplyLost, HostTimeout):
@@ -121,7 +121,7 @@ def reported(parent: Parent, work: Callable[[], None]) -> int:
 
 
 def save(call: Call, parent: Parent, memory: GuestMemory) -> None:
-    """Write a guest's memory to the call's `io_fd`; libxl suspends it when it is time."""
+    """Write a guest's memory to the call's `io_fd`; libxl suspends it when asked."""
     io_fd = call.values["io_fd"]
     with open(io_fd, "wb", buffering=0, closefd=False) as image, stoppable(io_fd):
         domid = call.values["domid"]
@@ -150,7 +150,7 @@ def stoppable(io_fd: int) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        why = "told to stop, by SIGTERM" if stopped else error.strerror
+        why = "stopped by SIGTERM" if stopped else error.strerror
         raise HypervisorError(f"the image could not be written: {why}") from error
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -169,7 +169,7 @@ def _serve(call: Call, version: Version, words: Sequence[str], parent: Parent) -
 
 
 def _is_plain(call: Call) -> bool:
-    """Return whether one image is to be written, and nothing compared with it."""
+    """Return whether the call writes one image, without debugging."""
     return call.mode == SAVE and not call.checkpointed and not call.values["flags"] & DEBUG
 
 
@@ -184,7 +184,7 @@ def _switch_qemu_logdirty(parent: Parent, domid: int, on: bool) -> None:
 
 
 def hand_over(helper: Path, words: Sequence[str]) -> NoReturn:
-    """Become the host's own helper."""
+    """Execute the host's own helper in place of this program."""
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and that is inherited
         signal.signal(number, signal.SIG_DFL)
     os.execve(helper, [str(helper), *words], own_environment())

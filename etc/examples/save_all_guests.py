@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Save each running guest of a host while it runs, and let it run on: a backup, by functions.
+"""Save each running guest of a host while it runs, and leave it running: a backup, by functions.
 
 save_all_guests.py HOST FOLDER      HOST as for `xenqemu --host`: xen, lab:DIR, auto
 """

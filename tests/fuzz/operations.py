@@ -50,7 +50,7 @@ from xenqemu.operations.journal.folder import Journals
 from xenqemu.operations.journal.steps import Step
 from xenqemu.operations.options import RestoreOptions
 from xenqemu.operations.restore import restore
-from xenqemu.operations.save_file import read_record
+from xenqemu.operations.save_file import read_save_file
 from xenqemu.operations.verify import verify
 from xenqemu.settings import toml_values, xendomains
 from xenqemu.settings.xenqemu_conf import Settings
@@ -143,7 +143,7 @@ def loaded(data: bytes) -> None:
     with file_of(b"") as ram:
         os.truncate(ram, RAM)
         memory = RamFile(ram, RAM, BELOW)
-        read_record(Source.of(data), lambda _config: memory, lambda _done, _total: None)
+        read_save_file(Source.of(data), lambda _config: memory, lambda _done, _total: None)
         assert ram.stat().st_size == RAM
 
 

@@ -202,13 +202,15 @@ def journals() -> tuple[bytes, ...]:
     """What a save that was killed behind its point of no return has left in its journal."""
     uuid = sample.config().uuid
     about = About("save", 3, sample.NAME, uuid, "/var/lib/xen/save/guest", 5, 7, 1.5)
-    commit = Commit(steps.HasRun(3, uuid), "the record is the guest now", (steps.Unpause(3, uuid),))
+    commit = Commit(
+        steps.HasRun(3, uuid), "the save file is the guest now", (steps.Unpause(3, uuid),)
+    )
     lines = [
         asdict(about),
         {"phase": "quiesce"},
         {"undo": plain(steps.Resume(3, uuid))},
         {"undo": plain(steps.KeepDisks(uuid, ("/disk.img",)))},
-        {"leaving": plain(steps.Clear(Traces("/record", ".record")))},
+        {"cleanup": plain(steps.RemoveDraft(Traces("/record", ".record")))},
         {"done": 1},
         {"commit": plain(commit)},
         {"committed": True},

@@ -1,4 +1,4 @@
-"""What the parsers of all commands are made of."""
+"""Arguments that several commands share."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from xenqemu.settings.toml_values import MAX_SECONDS
 
 
 class Parser(argparse.ArgumentParser):
-    """Complains by `UsageError`, whose exit code is no other error's."""
+    """Reports errors as `UsageError`, which has an exit code of its own."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise it, with how the command is used."""
+        """Raise it, with the usage of the command."""
         raise UsageError(f"{message}\n{self.format_usage().rstrip()}")
 
 
-class Verb(Parser):
-    """The parser of a command, which `of` fills once it is asked for anything.
+class CommandParser(Parser):
+    """The parser of a command, to which `fill` adds the arguments when it is first used.
 
-    To make one takes milliseconds, and a run of the program needs but its own.
+    To make one takes milliseconds, and a run of the program needs only one.
     """
 
-    def __init__(self, *, of: Callable[[argparse.ArgumentParser], None], **about: Any) -> None:
-        self._to_be = of, about  # and nothing more of what a parser is
+    def __init__(self, *, fill: Callable[[argparse.ArgumentParser], None], **about: Any) -> None:
+        self._pending = fill, about  # the parser itself is made later
 
     def __getattr__(self, name: str) -> Any:
-        if "_to_be" not in self.__dict__:
+        if "_pending" not in self.__dict__:
             raise AttributeError(name)
-        of, about = self.__dict__.pop("_to_be")
+        fill, about = self.__dict__.pop("_pending")
         super().__init__(**about)
-        of(self)
+        fill(self)
         return getattr(self, name)
 
 
 def seconds(text: str) -> float:
-    """Take a number of seconds, for argparse."""
+    """Return a number of seconds, for argparse."""
     with suppress(ValueError):
         taken = float(text)
         if 0 < taken <= MAX_SECONDS:
@@ -56,14 +56,14 @@ class OneOrTwo(argparse.Action):
         values: Any,
         option_string: str | None = None,  # noqa: ARG002  argparse calls us so
     ) -> None:
-        """Take them, or complain of what is too much."""
+        """Set them, or report what is too much."""
         if len(values) > 2:
             parser.error(f"unrecognized arguments: {' '.join(map(str, values[2:]))}")
         setattr(namespace, self.dest, values)
 
 
 def number(least: int, most: int) -> Callable[[str], int]:
-    """Return what takes a whole number within bounds, for argparse."""
+    """Return a parser of whole numbers within bounds, for argparse."""
 
     def taken(text: str) -> int:
         if text.isascii() and text.isdigit() and len(text) < 10 and least <= int(text) <= most:
@@ -73,22 +73,23 @@ def number(least: int, most: int) -> Callable[[str], int]:
     return taken
 
 
-def takes_domain(verb: argparse.ArgumentParser) -> None:
-    """Have a command take a domain."""
-    verb.add_argument("domain", metavar="DOM", help="name or id")
+def add_domain(parser: argparse.ArgumentParser) -> None:
+    """Add the argument for a domain."""
+    parser.add_argument("domain", metavar="DOM", help="name or id")
 
 
-def has_step_timeout(verb: argparse.ArgumentParser) -> None:
-    """Give a command the deadline of the guest's own steps."""
-    verb.add_argument(
+def add_step_timeout(parser: argparse.ArgumentParser) -> None:
+    """Add the deadline of the guest's own steps."""
+    parser.add_argument(
         "--step-timeout",
         type=seconds,
         metavar="SECONDS",
-        help="For the guest to take the request, and again to suspend (default: by the settings).",
+        help="Deadline for the guest to acknowledge the suspend request, and again to suspend "
+        "(default: the settings).",
     )
 
 
-def ends(verb: argparse.ArgumentParser, run: Callable[[Any], Any]) -> None:
-    """Give a command what all have: its function, and `--json`."""
-    verb.add_argument("--json", action="store_true", help="Answer in JSON, for programs.")
-    verb.set_defaults(run=run)
+def add_json_and_run(parser: argparse.ArgumentParser, run: Callable[[Any], Any]) -> None:
+    """Add what all commands have: `--json`, and the function that runs them."""
+    parser.add_argument("--json", action="store_true", help="Answer in JSON, for programs.")
+    parser.set_defaults(run=run)

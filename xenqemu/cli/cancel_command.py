@@ -7,26 +7,26 @@ from dataclasses import asdict
 
 from xenqemu.choose_host import open_host
 from xenqemu.cli import show
-from xenqemu.cli.arguments import ends, seconds, takes_domain
+from xenqemu.cli.arguments import add_domain, add_json_and_run, seconds
 from xenqemu.operations.cancel import PATIENCE, cancel
 from xenqemu.settings.xenqemu_conf import read_settings
 
 
-def add_arguments(verb: argparse.ArgumentParser) -> None:
-    """Say what the command takes."""
-    verb.add_argument(
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument(
         "--timeout",
         type=seconds,
         metavar="SECONDS",
         default=PATIENCE,
-        help="For it to end (default: %(default)g).",
+        help="Deadline for the operation to end (default: %(default)g).",
     )
-    takes_domain(verb)
-    ends(verb, run)
+    add_domain(parser)
+    add_json_and_run(parser, run)
 
 
 def run(chosen: argparse.Namespace) -> None:
-    """Have what goes on on the domain end, and say that it has."""
+    """Cancel the operations on the domain, and print them."""
     with open_host(chosen.host, settings=read_settings(chosen.conf)) as host:
         ended = cancel(host, chosen.domain, chosen.timeout)
     if chosen.json:

@@ -8,23 +8,23 @@ from pathlib import Path
 
 from xenqemu.choose_host import open_host
 from xenqemu.cli import report, show
-from xenqemu.cli.arguments import Parser, ends, takes_domain
+from xenqemu.cli.arguments import Parser, add_domain, add_json_and_run
 from xenqemu.host import domain_state
 from xenqemu.operations.save_devices import save_devices
 from xenqemu.settings.xenqemu_conf import read_settings
 
 
-def add_arguments(verb: argparse.ArgumentParser) -> None:
-    """Say what the command takes."""
-    acts = verb.add_subparsers(metavar="ACT", required=True, parser_class=Parser)
-    save = acts.add_parser("save", help="write it to a file, as QEMU has it")
-    takes_domain(save)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    acts = parser.add_subparsers(metavar="ACT", required=True, parser_class=Parser)
+    save = acts.add_parser("save", help="write it to a file, in QEMU's format")
+    add_domain(save)
     save.add_argument("file", metavar="FILE", type=Path)
-    ends(save, run)
+    add_json_and_run(save, run)
 
 
 def run(chosen: argparse.Namespace) -> None:
-    """Save the state of the domain's devices, and say what it is."""
+    """Save the state of the domain's devices, and print a summary."""
     with open_host(chosen.host, settings=read_settings(chosen.conf)) as host:
         domain = domain_state.find(host, chosen.domain)
         found = save_devices(host, domain, chosen.file)

@@ -1,4 +1,4 @@
-"""The administrator's own programs around a command."""
+"""The administrator's hooks around a command."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from xenqemu.settings.hooks import Act, Hooks
 
 @contextmanager
 def hooked(hooks: Hooks, act: Act, **about: object) -> Iterator[None]:
-    """Run the hooks of `act` before and after the block; those are told `about`.
+    """Run the hooks of `act` before and after the block; they get `about` as JSON.
 
-    Raises `Forbidden` if one of them does not allow it: the block is not run then.  What goes wrong
-    with hooks afterwards is told on standard error, or noted at the error of the block.
+    Raises `Forbidden` if one of them forbids it: the block is not run then.  Failures of later
+    hooks are printed on standard error, or added as notes to the error of the block.
     """
     hooks.run("pre", act, about)
     try:

@@ -5,22 +5,22 @@ from __future__ import annotations
 import argparse
 
 from xenqemu.cli import report, show
-from xenqemu.cli.arguments import ends
-from xenqemu.cli.record_file import opened, takes_record
+from xenqemu.cli.arguments import add_json_and_run
+from xenqemu.cli.input_file import add_input_file, opened
 from xenqemu.formats.stream.source import Source
-from xenqemu.operations.inspect import outline
+from xenqemu.operations.inspect import read_contents
 
 
-def add_arguments(verb: argparse.ArgumentParser) -> None:
-    """Say what the command takes."""
-    takes_record(verb)
-    ends(verb, run)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    add_input_file(parser)
+    add_json_and_run(parser, run)
 
 
 def run(chosen: argparse.Namespace) -> None:
     """Show what the file holds."""
     with opened(chosen.file) as file:
-        found = outline(Source(file))
+        found = read_contents(Source(file))
     if chosen.json:
         show.as_json(report.fields(found))
     else:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from xenqemu.choose_host import open_host
 from xenqemu.cli import show
-from xenqemu.cli.arguments import Parser, ends
+from xenqemu.cli.arguments import Parser, add_json_and_run
 from xenqemu.cli.domain_fields import state_fields
 from xenqemu.errors import HostError, UsageError
 from xenqemu.formats.config.xl_cfg import MAX_TEXT, GuestConfig
@@ -23,22 +23,24 @@ from xenqemu.lab.ram_file import IMAGE_VERSION
 from xenqemu.settings.xenqemu_conf import read_settings
 
 
-def add_arguments(verb: argparse.ArgumentParser) -> None:
-    """Say what the commands take."""
-    acts = verb.add_subparsers(metavar="ACT", required=True, parser_class=Parser)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the commands."""
+    acts = parser.add_subparsers(metavar="ACT", required=True, parser_class=Parser)
     for name, act, text in (
         ("up", up, "start a host in a folder"),
         ("down", down, "end its domains and the host"),
     ):
         parser = acts.add_parser(name, help=text)
         parser.add_argument("folder", metavar="DIR", type=Path, nargs="?")
-        ends(parser, partial(_on_lab, act))
+        add_json_and_run(parser, partial(_on_lab, act))
     parser = acts.add_parser("create", help="start a domain from an xl.cfg")
     parser.add_argument("-p", dest="paused", action="store_true", help="Leave it paused.")
     parser.add_argument("--kvm", action="store_true", help="Run it on /dev/kvm, not emulated.")
     parser.add_argument("config", metavar="CFG", type=Path)
-    ends(parser, partial(_on_lab, create))
-    ends(acts.add_parser("list", help="the domains there are"), partial(_on_lab, list_domains))
+    add_json_and_run(parser, partial(_on_lab, create))
+    add_json_and_run(
+        acts.add_parser("list", help="the domains there are"), partial(_on_lab, list_domains)
+    )
     for name, act, text in (
         ("pause", pause, "pause a domain"),
         ("unpause", unpause, "unpause a paused domain"),
@@ -47,7 +49,7 @@ def add_arguments(verb: argparse.ArgumentParser) -> None:
     ):
         parser = acts.add_parser(name, help=text)
         parser.add_argument("domain", metavar="NAME", help="name or id")
-        ends(parser, partial(_on_lab, act))
+        add_json_and_run(parser, partial(_on_lab, act))
 
 
 def up(lab: Lab, chosen: argparse.Namespace) -> None:

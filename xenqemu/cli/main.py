@@ -1,4 +1,4 @@
-"""The command line: what is asked for, which exit code answers.
+"""The command line: runs one command and returns its exit code.
 
 Exit codes are those of the tree in `xenqemu.errors`; 130 is Ctrl-C or SIGTERM.
 """
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(arguments)
     finally:
-        _let_go_of_output()
+        _flush_output()
 
 
 def _run(arguments: Sequence[str] | None) -> int:
@@ -41,7 +41,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     except XenqemuError as error:
         complain("\n".join([str(error), *getattr(error, "__notes__", [])]))
         return error.exit_code
-    except BrokenPipeError:  # the reader of our output left
+    except BrokenPipeError:  # the reader of our output is gone
         return XenqemuError.exit_code
     except OSError as error:
         complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
@@ -52,8 +52,8 @@ def _run(arguments: Sequence[str] | None) -> int:
     return 0
 
 
-def _let_go_of_output() -> None:
-    """Write what is left of our output, or drop it: Python would complain and exit with 120."""
+def _flush_output() -> None:
+    """Write the rest of our output, or drop it: Python would print an error and exit with 120."""
     try:
         sys.stdout.flush()
     except OSError:

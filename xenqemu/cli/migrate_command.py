@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from xenqemu.choose_host import open_host
 from xenqemu.cli import show
-from xenqemu.cli.arguments import ends, has_step_timeout, takes_domain
+from xenqemu.cli.arguments import add_domain, add_json_and_run, add_step_timeout
 from xenqemu.cli.hooked import hooked
 from xenqemu.cli.option_arguments import add_options, options_of
 from xenqemu.host import domain_state
@@ -18,17 +18,17 @@ from xenqemu.settings.guest_config import read_config
 from xenqemu.settings.xenqemu_conf import read_settings
 
 
-def add_arguments(verb: argparse.ArgumentParser) -> None:
-    """Say what the command takes."""
-    add_options(verb, MigrateOptions)
-    has_step_timeout(verb)
-    takes_domain(verb)
-    verb.add_argument("destination", metavar="HOST", help="as CMD takes it")
-    ends(verb, run)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    add_options(parser, MigrateOptions)
+    add_step_timeout(parser)
+    add_domain(parser)
+    parser.add_argument("destination", metavar="HOST", help="as CMD takes it")
+    add_json_and_run(parser, run)
 
 
 def run(chosen: argparse.Namespace) -> None:
-    """Migrate the domain, and say so."""
+    """Migrate the domain, and print that."""
     options = options_of(chosen, MigrateOptions)
     settings = read_settings(chosen.conf)
     to = chosen.destination

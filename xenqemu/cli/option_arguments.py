@@ -1,4 +1,4 @@
-"""An operation's options as arguments of a command, and back: both are made of their fields."""
+"""An operation's options as arguments of a command, and back."""
 
 from __future__ import annotations
 
@@ -23,28 +23,30 @@ _SIZE = re.compile(r"([0-9]{1,15})([KMG]?)", re.ASCII)
 _TIME = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|)", re.ASCII)
 
 
-def add_options(verb: argparse.ArgumentParser, kind: type[DataclassInstance]) -> None:
-    """Give a command the options of a class; what has no flag is the command's own to take."""
+def add_options(parser: argparse.ArgumentParser, kind: type[DataclassInstance]) -> None:
+    """Add the options of a class; the command itself adds those without a flag."""
     for each in fields(kind):
         spelling = option_of(each)
         if spelling.choices:
-            which = verb.add_mutually_exclusive_group()
+            which = parser.add_mutually_exclusive_group()
             for flag, (value, text) in spelling.choices.items():
                 _add(which, each, flag, action="store_const", const=value, help=text)
         elif spelling.nested:
-            _add_switch(verb, each, spelling)
-            add_options(verb, spelling.nested)
+            _add_switch(parser, each, spelling)
+            add_options(parser, spelling.nested)
         elif spelling.flag and spelling.metavar:
-            _add_value(verb, each, spelling)
+            _add_value(parser, each, spelling)
         elif spelling.flag:
             turned = not each.default
-            _add(verb, each, spelling.flag, action="store_const", const=turned, help=spelling.text)
+            _add(
+                parser, each, spelling.flag, action="store_const", const=turned, help=spelling.text
+            )
 
 
 def options_of(chosen: argparse.Namespace, kind: type[T]) -> T:
-    """Return the options that were given; what was not keeps its default.
+    """Return the options that were given; others keep their default.
 
-    Files (CFG) are left out: to read them may fail, and is the command's.  Raises `UsageError` for
+    Files (CFG) are left out: the command reads them.  Raises `UsageError` for
     options that go with another one which was not given.
     """
     given: dict[str, Any] = {}
@@ -73,21 +75,21 @@ def _nested(
     return None
 
 
-def _add_switch(verb: argparse.ArgumentParser, each: Field[Any], spelling: Option) -> None:
+def _add_switch(parser: argparse.ArgumentParser, each: Field[Any], spelling: Option) -> None:
     """Add the flag of nested options, and its opposite where they are given by default."""
     if each.default is None:
-        _add(verb, each, spelling.flag, action="store_true", help=spelling.text)
+        _add(parser, each, spelling.flag, action="store_true", help=spelling.text)
     else:
         switch = argparse.BooleanOptionalAction
-        _add(verb, each, spelling.flag, action=switch, help=spelling.text)
+        _add(parser, each, spelling.flag, action=switch, help=spelling.text)
 
 
-def _add_value(verb: argparse.ArgumentParser, each: Field[Any], spelling: Option) -> None:
+def _add_value(parser: argparse.ArgumentParser, each: Field[Any], spelling: Option) -> None:
     text = spelling.text
     if each.default is not None:
         text += f" (default: {each.default})"
     kind = _KINDS[spelling.metavar](spelling)
-    _add(verb, each, spelling.flag, metavar=spelling.metavar, type=kind, help=text)
+    _add(parser, each, spelling.flag, metavar=spelling.metavar, type=kind, help=text)
 
 
 def _add(to: Any, each: Field[Any], flag: str, **about: Any) -> None:
@@ -121,4 +123,4 @@ _KINDS: dict[str, Callable[[Option], Callable[[str], object]]] = {
     "N": _count,
     "PAGES": _count,
 }
-"""How the word in the place of each metavar is read."""
+"""How the value of each metavar is read."""

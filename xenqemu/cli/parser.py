@@ -8,25 +8,25 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 
-from xenqemu.cli.arguments import Parser, Verb
+from xenqemu.cli.arguments import CommandParser, Parser
 from xenqemu.version import VERSION
 
-VERBS = {
+COMMANDS = {
     "save": ("save_command", "save a domain state to restore later"),
     "restore": ("restore_command", "restore a domain from a saved state"),
     "migrate": ("migrate_command", "migrate a domain to another host"),
-    "migrate-receive": ("receive_command", "take a domain from another host"),
-    "verify": ("verify_command", "check that a file is whole and sound"),
+    "migrate-receive": ("receive_command", "receive a domain from another host"),
+    "verify": ("verify_command", "check that a file is complete and sound"),
     "inspect": ("inspect_command", "show what a file holds"),
     "devices": ("devices_command", "the state of a domain's devices alone"),
-    "status": ("status_command", "ask all parties about a domain"),
-    "recover": ("recover_command", "end what a killed operation began"),
+    "status": ("status_command", "show what all parties say of a domain"),
+    "recover": ("recover_command", "roll back or finish what a killed operation left"),
     "cancel": ("cancel_command", "end an operation that is running"),
     "save-all": ("save_all_command", "save all domains, as before a shutdown"),
-    "restore-all": ("restore_all_command", "bring them all back, as after a boot"),
+    "restore-all": ("restore_all_command", "restore all domains, as after a boot"),
     "lab": ("lab_command", "the embedded host"),
 }
-"""Each command, its module, and what it is for."""
+"""Each command, its module, and its help text."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -48,12 +48,14 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         help="the settings (default: $XENQEMU_CONF, or /etc/xenqemu/xenqemu.conf if it is there)",
     )
-    verbs = top.add_subparsers(prog=top.prog, metavar="COMMAND", required=True, parser_class=Verb)
-    for name, (module, text) in VERBS.items():
-        verbs.add_parser(name, help=text, of=partial(_fill, module))
+    commands = top.add_subparsers(
+        prog=top.prog, metavar="COMMAND", required=True, parser_class=CommandParser
+    )
+    for name, (module, text) in COMMANDS.items():
+        commands.add_parser(name, help=text, fill=partial(_fill, module))
     return top
 
 
-def _fill(module: str, verb: argparse.ArgumentParser) -> None:
-    """Have the module of a command say what it takes."""
-    import_module(f"xenqemu.cli.{module}").add_arguments(verb)
+def _fill(module: str, parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of a command by its module."""
+    import_module(f"xenqemu.cli.{module}").add_arguments(parser)

@@ -1,6 +1,6 @@
 """`xenqemu migrate-receive [-e] [-p]`, at the other end of `migrate`, ours or xl's.
 
-Or one extra stream to it, which has the same token.
+Or one of its extra streams, with the same token.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 from xenqemu.choose_host import open_host
 from xenqemu.cli import show
-from xenqemu.cli.arguments import ends, number
+from xenqemu.cli.arguments import add_json_and_run, number
 from xenqemu.cli.option_arguments import add_options, options_of
 from xenqemu.errors import UsageError
 from xenqemu.formats.migration import wrapping
@@ -28,39 +28,43 @@ from xenqemu.operations.receive import receive
 from xenqemu.settings.xenqemu_conf import read_settings
 
 
-def add_arguments(verb: argparse.ArgumentParser) -> None:
-    """Say what the command takes."""
-    add_options(verb, ReceiveOptions)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    add_options(parser, ReceiveOptions)
     for flag in ("-d", "-F"):
-        verb.add_argument(flag, action="store_true", help="Nothing, as with xl.")
-    verb.add_argument("--preflight", action="store_true", help="Only say whether it could be.")
-    verb.add_argument(
+        parser.add_argument(flag, action="store_true", help="No effect, as with xl.")
+    parser.add_argument(
+        "--preflight", action="store_true", help="Only check whether the domain could be received."
+    )
+    parser.add_argument(
         "--with",
         dest="features",
         metavar="FEATURE,…",
         type=_features,
         default=frozenset(),
-        help="What the sender puts around the record, as --preflight offered it.",
+        help="How the sender wraps the save file, as --preflight offered it.",
     )
-    which = verb.add_mutually_exclusive_group()
+    which = parser.add_mutually_exclusive_group()
     which.add_argument(
         "--streams",
         metavar="N",
         type=number(2, MOST),
-        help="Take the record from so many commands, which have the same token.",
+        help="Take the save file over N streams: this command and others with the same token.",
     )
     which.add_argument(
         "--stream",
         metavar="N",
         type=number(1, MOST - 1),
-        help="Be one of the others of these, counted from 1.",
+        help="Be one of these others, counted from 1.",
     )
-    verb.add_argument("--token", metavar="TOKEN", type=_token, help="What tells them from others.")
-    ends(verb, run)
+    parser.add_argument(
+        "--token", metavar="TOKEN", type=_token, help="Identifies the streams of one migration."
+    )
+    add_json_and_run(parser, run)
 
 
 def run(chosen: argparse.Namespace) -> None:
-    """Receive the domain, or do what else its sender wants of us."""
+    """Receive the domain, or answer its preflight, or be an extra stream."""
     if bool(chosen.token) != bool(chosen.streams or chosen.stream):
         raise UsageError("--token goes with --streams or --stream, and only with them")
     with open_host(chosen.host, settings=read_settings(chosen.conf)) as host:
@@ -77,21 +81,23 @@ def run(chosen: argparse.Namespace) -> None:
 
 def _receive(host: Host, chosen: argparse.Namespace) -> None:
     options = options_of(chosen, ReceiveOptions)
-    _outlive_the_command()
-    with _met(chosen, host) as streams, sender_at_standard_streams(host.deadlines) as peer:
+    _ignore_signals()
+    with _rendezvous(chosen, host) as streams, sender_at_standard_streams(host.deadlines) as peer:
         domid = receive(host, peer, options, features=chosen.features, rendezvous=streams)
     show.aside(f"received domain {domid}")
 
 
-def _met(chosen: argparse.Namespace, host: Host) -> AbstractContextManager[Rendezvous | None]:
-    """Return where all streams of the record meet, if it comes by several."""
+def _rendezvous(
+    chosen: argparse.Namespace, host: Host
+) -> AbstractContextManager[Rendezvous | None]:
+    """Return the rendezvous of all streams of the save file, if it comes over several."""
     if chosen.streams:
         return rendezvous(host.journals, chosen.token, chosen.streams, host.deadlines)
     return nullcontext()
 
 
 def _features(text: str) -> frozenset[str]:
-    """Return the features that `--with` names; raise `UsageError` for what is not known here."""
+    """Return the features that `--with` names; raise `UsageError` for unknown ones."""
     named = frozenset(text.split(","))
     strange = named.difference(wrapping.known())
     if strange:
@@ -100,17 +106,17 @@ def _features(text: str) -> frozenset[str]:
 
 
 def _token(text: str) -> str:
-    """Return the token of a record's streams; raise `UsageError` for what cannot be one."""
+    """Return the token of a migration's streams; raise `UsageError` if it is malformed."""
     if not re.fullmatch(f"[0-9a-f]{{{DIGITS}}}", text):
         raise UsageError(f"--token {text}: expected {DIGITS} hexadecimal digits")
     return text
 
 
-def _outlive_the_command() -> None:
-    """Take no signal for an order to end: what ends a receiver is that its sender hangs up.
+def _ignore_signals() -> None:
+    """Ignore signals that ask us to end: a receiver ends when its sender hangs up.
 
-    Whoever started us may be ended, by a signal to all of it, while we clear up after that.  The
-    programs that we start take signals as ever, since a handler does not pass to them.
+    The ssh session that started us may be killed, by a signal to its group, while we clean up after
+    that.  The programs that we start get signals as usual, since handlers are not inherited.
     """
     for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         if signal.getsignal(signum) is not signal.SIG_IGN:

@@ -1,4 +1,4 @@
-"""What a record holds, for people and for programs."""
+"""What a save file holds, for people and for programs."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from xenqemu.cli.show import MIB, line
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.device_state.device_stream import DeviceState
 from xenqemu.formats.stream.libxc_records import PAGE_SIZE
-from xenqemu.operations.inspect import Outline, RecordRun
+from xenqemu.operations.inspect import Contents, RecordRun
 
 DEPTH = {"xl": 0, "libxl": 1, "libxc": 2}
 
 
-def summary(found: Outline) -> str:
-    """Return what a sound record is, in one line."""
+def summary(found: Contents) -> str:
+    """Return a summary of a sound save file, in one line."""
     parts = [f"{found.kind.name.lower().replace('_', ' ')}, {found.size} bytes"]
     if found.config:
         parts.append(f"{found.config.type} guest {found.config.name}")
@@ -25,18 +25,18 @@ def summary(found: Outline) -> str:
     if found.devices:
         parts.append(f"{len(found.devices.sections)} devices")
     if found.checkpoints:
-        parts.append(f"{found.checkpoints} whole checkpoints and no END, as Remus leaves it")
+        parts.append(f"{found.checkpoints} complete checkpoints and no END, as Remus leaves it")
     if found.trailing:
         parts.append(f"{found.trailing} bytes after END")
     return "; ".join(parts)
 
 
-def tree(found: Outline) -> None:
+def tree(found: Contents) -> None:
     """Print the records with their places, then what is known of the guest."""
-    if found.entries:
+    if found.records:
         line(f"{'OFFSET':>12} {'SIZE':>12}  RECORD")
-    for entry in found.entries:
-        line(f"{entry.offset:#12x} {entry.size:12}  {_record(entry)}")
+    for run in found.records:
+        line(f"{run.offset:#12x} {run.size:12}  {_record(run)}")
     if found.config:
         line()
         _config(found.config)
@@ -50,14 +50,14 @@ def tree(found: Outline) -> None:
         _devices(found.devices)
 
 
-def fields(found: Outline) -> dict[str, Any]:
-    """Return all that is known of a record, for a program."""
+def fields(found: Contents) -> dict[str, Any]:
+    """Return all that is known of a save file, for a program."""
     answer: dict[str, Any] = {
         "kind": found.kind.name.lower(),
         "size": found.size,
         "trailing": found.trailing,
         "checkpoints": found.checkpoints,
-        "records": [asdict(entry) for entry in found.entries],
+        "records": [asdict(run) for run in found.records],
     }
     if found.config:
         answer["config"] = found.config.tree
@@ -78,14 +78,14 @@ def fields(found: Outline) -> dict[str, Any]:
     return answer
 
 
-def _record(entry: RecordRun) -> str:
-    indent = "  " * DEPTH.get(entry.layer, 0)
-    count = f" x {entry.count}" if entry.count > 1 else ""
-    text = f"  {entry.text}" if entry.text else ""
-    return f"{indent}{entry.layer} {entry.name}{count}{text}".rstrip()
+def _record(run: RecordRun) -> str:
+    indent = "  " * DEPTH.get(run.layer, 0)
+    count = f" x {run.count}" if run.count > 1 else ""
+    text = f"  {run.text}" if run.text else ""
+    return f"{indent}{run.layer} {run.name}{count}{text}".rstrip()
 
 
-def _memory(found: Outline) -> str:
+def _memory(found: Contents) -> str:
     pages = found.pages
     words = [f"{pages.data} pages ({pages.data * PAGE_SIZE // MIB} MiB)"]
     if pages.zero:

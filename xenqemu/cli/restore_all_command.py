@@ -6,25 +6,25 @@ import argparse
 from functools import partial
 
 from xenqemu.choose_host import open_host, with_xendomains
-from xenqemu.cli.arguments import ends
+from xenqemu.cli.arguments import add_json_and_run
 from xenqemu.cli.hooked import hooked
 from xenqemu.cli.outcomes import Outcomes
 from xenqemu.operations.restore_all import restore_all
 from xenqemu.settings.xenqemu_conf import Settings
 
 
-def add_arguments(verb: argparse.ArgumentParser) -> None:
-    """Say what the command takes."""
-    ends(verb, run)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    add_json_and_run(parser, run)
 
 
 def run(chosen: argparse.Namespace) -> None:
-    """Restore each domain, if the settings want it, and tell what became of it."""
+    """Restore each domain, if the settings say so, and print its outcome."""
     settings = with_xendomains(chosen.conf)
     outcomes = Outcomes(as_json=chosen.json)
     if settings.restore_all.restore:
         _restore_all(chosen.host, settings, outcomes)
-    outcomes.conclude()
+    outcomes.raise_if_failed()
 
 
 def _restore_all(host: str | None, settings: Settings, outcomes: Outcomes) -> None:
@@ -33,5 +33,5 @@ def _restore_all(host: str | None, settings: Settings, outcomes: Outcomes) -> No
         settings.save_all.folder,
         settings.restore_all,
         outcomes,
-        around=partial(hooked, settings.hooks),
+        hooks=partial(hooked, settings.hooks),
     )

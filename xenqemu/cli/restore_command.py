@@ -9,7 +9,7 @@ from pathlib import Path
 
 from xenqemu.choose_host import open_host
 from xenqemu.cli import show
-from xenqemu.cli.arguments import OneOrTwo, ends
+from xenqemu.cli.arguments import OneOrTwo, add_json_and_run
 from xenqemu.cli.hooked import hooked
 from xenqemu.cli.option_arguments import add_options, options_of
 from xenqemu.operations.options import RestoreOptions
@@ -18,15 +18,15 @@ from xenqemu.settings.guest_config import read_config
 from xenqemu.settings.xenqemu_conf import read_settings
 
 
-def add_arguments(verb: argparse.ArgumentParser) -> None:
-    """Say what the command takes."""
-    add_options(verb, RestoreOptions)
-    verb.add_argument("files", metavar="[CFG] FILE", type=Path, nargs="+", action=OneOrTwo)
-    ends(verb, run)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    add_options(parser, RestoreOptions)
+    parser.add_argument("files", metavar="[CFG] FILE", type=Path, nargs="+", action=OneOrTwo)
+    add_json_and_run(parser, run)
 
 
 def run(chosen: argparse.Namespace) -> None:
-    """Restore the domain, and say which it is now."""
+    """Restore the domain, and print its id."""
     *configs, file = chosen.files
     config = read_config(configs[0]) if configs else None
     options = replace(options_of(chosen, RestoreOptions), config=config)
@@ -37,7 +37,7 @@ def run(chosen: argparse.Namespace) -> None:
         open_host(chosen.host, settings=settings) as host,
     ):
         done = restore(host, file, options, observe=observe)
-    used = config or done.record.config
+    used = config or done.contents.config
     name = used.name if used else ""
     if chosen.json:
         show.line(json.dumps({"restored": str(file), "domid": done.domid, "name": name}))

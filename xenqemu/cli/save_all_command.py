@@ -7,20 +7,20 @@ from functools import partial
 
 from xenqemu.choose_host import open_host, with_xendomains
 from xenqemu.cli import show
-from xenqemu.cli.arguments import ends
+from xenqemu.cli.arguments import add_json_and_run
 from xenqemu.cli.hooked import hooked
 from xenqemu.cli.outcomes import Outcomes
 from xenqemu.operations.save_all import save_all
 from xenqemu.settings.guest_choices import own_choices
 
 
-def add_arguments(verb: argparse.ArgumentParser) -> None:
-    """Say what the command takes."""
-    ends(verb, run)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    add_json_and_run(parser, run)
 
 
 def run(chosen: argparse.Namespace) -> None:
-    """Do with each domain as the settings say, and tell what became of it."""
+    """Do with each domain as the settings say, and print its outcome."""
     settings = with_xendomains(chosen.conf)
     own, complaints = own_choices(settings.save_all.configs)
     for complaint in complaints:
@@ -32,6 +32,6 @@ def run(chosen: argparse.Namespace) -> None:
         own,
         outcomes,
         check=settings.save.verify,
-        around=partial(hooked, settings.hooks),
+        hooks=partial(hooked, settings.hooks),
     )
-    outcomes.conclude()
+    outcomes.raise_if_failed()

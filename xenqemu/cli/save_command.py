@@ -9,7 +9,7 @@ from pathlib import Path
 
 from xenqemu.choose_host import open_host
 from xenqemu.cli import report, show
-from xenqemu.cli.arguments import ends, has_step_timeout, takes_domain
+from xenqemu.cli.arguments import add_domain, add_json_and_run, add_step_timeout
 from xenqemu.cli.hooked import hooked
 from xenqemu.cli.option_arguments import add_options, options_of
 from xenqemu.errors import UsageError
@@ -20,18 +20,20 @@ from xenqemu.settings.guest_config import read_config
 from xenqemu.settings.xenqemu_conf import read_settings
 
 
-def add_arguments(verb: argparse.ArgumentParser) -> None:
-    """Say what the command takes."""
-    add_options(verb, SaveOptions)
-    has_step_timeout(verb)
-    takes_domain(verb)
-    verb.add_argument("file", metavar="FILE", type=Path)
-    verb.add_argument("config", metavar="CFG", type=Path, nargs="?", help="in place of its own")
-    ends(verb, run)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    add_options(parser, SaveOptions)
+    add_step_timeout(parser)
+    add_domain(parser)
+    parser.add_argument("file", metavar="FILE", type=Path)
+    parser.add_argument(
+        "config", metavar="CFG", type=Path, nargs="?", help="config in place of its own"
+    )
+    add_json_and_run(parser, run)
 
 
 def run(chosen: argparse.Namespace) -> None:
-    """Save the domain, and say what its record holds."""
+    """Save the domain, and print what its save file holds."""
     options = options_of(chosen, SaveOptions)
     if options.compact and not options.precopy:
         raise UsageError("--compact goes with --live")

@@ -16,18 +16,18 @@ _REDRAW = 0.1
 
 
 def line(text: str = "") -> None:
-    """Print a line; what is in it came from files, and must not steer the terminal."""
+    """Print a line, without what would control the terminal: its text may be from files."""
     sys.stdout.write(f"{printable(text)}\n")
 
 
 def complain(text: str) -> None:
-    """Print what went wrong, on the standard error."""
+    """Print an error on the standard error."""
     shown = "\n".join(printable(line) for line in text.split("\n"))
     print(f"xenqemu: {shown}", file=sys.stderr)  # noqa: T201  this is the program's voice
 
 
 def aside(text: str) -> None:
-    """Say something to people on the standard error, at once: the output may be the wire."""
+    """Print for people on the standard error, at once: the output may be the wire."""
     print(printable(text), file=sys.stderr, flush=True)  # noqa: T201  not for the output
 
 
@@ -71,7 +71,7 @@ def _json_line(event: Event) -> None:
 
 
 def _of_iteration(done: Iteration) -> str:
-    """Return what an iteration of a live save was, for people."""
+    """Return a summary of an iteration of a live save, for people."""
     return (
         f"iteration {done.number}: {done.size / MIB:.1f} MiB at {done.rate / MIB:.0f} MiB/s, "
         f"{done.changed} pages changed, downtime of {done.expected_downtime:.2g} s expected"
@@ -79,7 +79,7 @@ def _of_iteration(done: Iteration) -> str:
 
 
 class Stopwatch:
-    """Passes events on; `seconds` is how long the guest of a save was suspended."""
+    """Passes events on; `seconds` is the downtime of the guest of a save."""
 
     def __init__(self, observe: Observer) -> None:
         self._observe = observe
@@ -87,7 +87,7 @@ class Stopwatch:
         self.seconds = 0.0
 
     def __call__(self, event: Event) -> None:
-        """Be the observer of a save."""
+        """Observe an event of a save."""
         self._observe(event)
         now = time.monotonic()
         if (event.phase, event.kind) == (Phase.QUIESCE, Kind.STARTED):

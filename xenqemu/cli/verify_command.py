@@ -5,19 +5,19 @@ from __future__ import annotations
 import argparse
 
 from xenqemu.cli import report, show
-from xenqemu.cli.arguments import ends
-from xenqemu.cli.record_file import opened, takes_record
+from xenqemu.cli.arguments import add_json_and_run
+from xenqemu.cli.input_file import add_input_file, opened
 from xenqemu.operations.verify import verify
 
 
-def add_arguments(verb: argparse.ArgumentParser) -> None:
-    """Say what the command takes."""
-    takes_record(verb)
-    ends(verb, run)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    add_input_file(parser)
+    add_json_and_run(parser, run)
 
 
 def run(chosen: argparse.Namespace) -> None:
-    """Check that the file is whole and sound, and say so."""
+    """Check that the file is complete and sound, and print that."""
     with opened(chosen.file) as file:
         found = verify(file)
     if chosen.json:

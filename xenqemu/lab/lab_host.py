@@ -39,7 +39,7 @@ from xenqemu.lab import admission, background_program, disks, taps, xenstore_lay
 from xenqemu.lab.domain_builder import LOCK, Site, keep
 from xenqemu.lab.plain_qemu import PlainQemu
 from xenqemu.lab.ram_file import IMAGE_VERSION
-from xenqemu.operations.save_file import read_record
+from xenqemu.operations.save_file import read_save_file
 from xenqemu.system import lock_file
 from xenqemu.system.process import Process, boot_id
 
@@ -192,7 +192,7 @@ class Lab:
         """Make a paused domain of a checked save file and return its id, or leave nothing."""
         with Site(self) as site:
             given = options.config
-            parts = read_record(record, lambda own: site.prepare(given or own), progress)
+            parts = read_save_file(record, lambda own: site.prepare(given or own), progress)
             site.start(parts.device_state)
             return site.domid
 

@@ -1,4 +1,4 @@
-"""Ending an operation that goes on, from outside of its process."""
+"""Cancelling a running operation, from any process."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ PATIENCE = 60.0
 
 
 def cancel(host: Host, who: str, timeout: float = PATIENCE) -> list[Found]:
-    """Ask what goes on on the domain `who` to end, and return that once it has.
+    """Ask the operations that are running on a domain to end; return them once they have.
 
-    It ends by itself, in order: before its point of no return as if it had never begun, after
-    it by what is left to do.  Raises `HostError` if nothing goes on there, `HostTimeout` if it
+    `who` is its name or id.  Before its point of no return an operation rolls back, after it it
+    finishes what is left to do.  Raises `HostError` if none is running there, `HostTimeout` if one
     has not ended after `timeout` seconds.
     """
-    going_on = [each for each in unfinished(host, who) if each.busy]
-    if not going_on:
-        raise HostError(f"nothing goes on on {who}")
-    for each in going_on:
+    running = [each for each in unfinished(host, who) if each.running]
+    if not running:
+        raise HostError(f"no operation is running on {who}")
+    for each in running:
         Journals(host.journals).cancel(each)
 
     def ended(pause: float) -> bool:
-        numbers = {each.path for each in unfinished(host, who) if each.busy}
-        if numbers.isdisjoint(each.path for each in going_on):
+        numbers = {each.path for each in unfinished(host, who) if each.running}
+        if numbers.isdisjoint(each.path for each in running):
             return True
         time.sleep(min(pause, PAUSE))
         return False
 
     if not patiently(ended, timeout):
-        what = ", ".join(f"the {each.about} ({each.about.who})" for each in going_on)
-        raise HostTimeout(f"asked to end {timeout:g} s ago, and goes on: {what}")
-    return going_on
+        what = ", ".join(f"the {each.about} ({each.about.who})" for each in running)
+        raise HostTimeout(f"asked to end {timeout:g} s ago, and still running: {what}")
+    return running

@@ -1,4 +1,4 @@
-"""Writing a record anew without the pages that later ones of it replace."""
+"""Copying a save file without its superseded pages."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from xenqemu.formats.stream.superseded import Latest
 from xenqemu.host.protocol import Progress
 
 
-def compact(record: BinaryIO, out: BinaryIO, progress: Progress) -> None:
-    """Write what `record` (a file, at its start) holds to `out`, each page as it was at last."""
+def compact(save_file: BinaryIO, out: BinaryIO, progress: Progress) -> None:
+    """Copy `save_file`, from its start, to `out`, with the last version of each page only."""
     latest = Latest()
-    for _ in Walk(Source(record), latest.note):
+    for _ in Walk(Source(save_file), latest.note):
         pass
-    record.seek(0)
-    total = os.fstat(record.fileno()).st_size
+    save_file.seek(0)
+    total = os.fstat(save_file.fileno()).st_size
     sink = Sink(out)
 
     def pages(table: PageData, source: Source) -> None:
@@ -29,7 +29,7 @@ def compact(record: BinaryIO, out: BinaryIO, progress: Progress) -> None:
             write(sink, left, buffers)
         progress(source.offset, total)
 
-    for step in Walk(Source(record), pages):
+    for step in Walk(Source(save_file), pages):
         if not isinstance(step.value, PageData):
-            sink.write(os.pread(record.fileno(), step.size, step.offset))
+            sink.write(os.pread(save_file.fileno(), step.size, step.offset))
     progress(total, total)

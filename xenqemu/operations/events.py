@@ -1,4 +1,4 @@
-"""What an operation tells about itself while it runs: one callback, a few kinds of event."""
+"""What an operation reports while it runs: one callback, a few kinds of event."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Kind(Enum):
 class Event:
     """One thing that happened; `done` and `total` are bytes, `text` is for people.
 
-    `iteration` is that of a live save that is over (`Kind.ITERATION`); its progress begins anew
+    `iteration` is the one of a live save that has ended (`Kind.ITERATION`); progress starts again
     with each.
     """
 

@@ -1,8 +1,8 @@
-"""The leases of a guest's disk images while it moves: they follow the copy that may live.
+"""The leases of a guest's disk images in a migration: they follow the copy that may run.
 
 The receiver's host is the next owner while the guest is being built there.  It claims them right
-before it lets the guest run, and keeps them once it has; if the guest stays, its old host does.  So
-a copy that was given up cannot be let run any more, and one that lives has its images for itself.
+before it unpauses the guest, and keeps them after that; if the guest stays, its old host keeps
+them.  So a copy that was given up cannot be unpaused, and the other one is the only owner.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def images(config: DomainConfig) -> tuple[str, ...]:
 
 
 def claim(host: Host, uuid: str, paths: Sequence[str]) -> None:
-    """Have the guest write its images here and nowhere else; `InUse` if it was given up."""
+    """Make this host the owner of the images; `InUse` if the guest was given up."""
     for path in paths:
         lease.claim(Path(path), host.owner(uuid), host.deadlines)
 

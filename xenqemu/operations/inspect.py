@@ -1,6 +1,6 @@
-"""What a record holds, gathered in one walk through all its layers.
+"""What a save file holds, gathered in one walk through all its layers.
 
-Only what stays small is kept: pages are counted, neighbouring PAGE_DATA records are one entry.
+Only what stays small is kept: pages are counted, neighbouring PAGE_DATA records are one run.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class RecordRun:
 
 @dataclass
 class Pages:
-    """How many pages of which sort a libxc image tells of; a live one may tell of some twice.
+    """How many pages of which type a libxc image holds; a live one may hold some twice.
 
     `low` has a byte for each page below 4 GiB, 1 once it was populated.
     """
@@ -78,10 +78,10 @@ class Pages:
 
 
 @dataclass
-class Outline:
-    """All that was found; what a record does not have is None or empty.
+class Contents:
+    """All that was found; what a save file does not have is None or empty.
 
-    `size` is in bytes, up to the end of the last record; `trailing` are the bytes behind it.
+    `size` is in bytes, up to the end of the last record; `trailing` are the bytes after it.
     """
 
     kind: Layer
@@ -97,10 +97,10 @@ class Outline:
     params: Mapping[int, int] = field(default_factory=dict)
     devices: DeviceState | None = None
     has_device_state: bool = False
-    entries: list[RecordRun] = field(default_factory=list)
+    records: list[RecordRun] = field(default_factory=list)
 
     def take(self, record: Record) -> None:
-        """Note what one record of the walk says."""
+        """Add one record of the walk."""
         match record.value:
             case XlHeader(is_json=True, config=bytes(data)):
                 self.config = DomainConfig.parse(data)
@@ -133,20 +133,20 @@ class Outline:
     def _list(self, record: Record) -> None:
         if not isinstance(record.value, Trailing):
             self.size = record.offset + record.size
-        last = self.entries[-1] if self.entries else None
+        last = self.records[-1] if self.records else None
         if last and isinstance(record.value, PageData) and last.name == record.name:
             size, count = last.size + record.size, last.count + 1
-            self.entries[-1] = replace(last, size=size, count=count)
+            self.records[-1] = replace(last, size=size, count=count)
             return
         text = describe(record.value)
-        entry = RecordRun(record.layer, record.name, record.offset, record.size, text=text)
-        self.entries.append(entry)
+        run = RecordRun(record.layer, record.name, record.offset, record.size, text=text)
+        self.records.append(run)
 
 
-def outline(source: Source) -> Outline:
+def read_contents(source: Source) -> Contents:
     """Read a stream of any known kind to its end; raise `FormatError` where it is unsound."""
     kind = detect(source)
-    found = Outline(kind)
+    found = Contents(kind)
     if kind is Layer.DEVICE_STATE:
         _device_state(source, found)
         return found
@@ -158,7 +158,7 @@ def outline(source: Source) -> Outline:
     return found
 
 
-def _device_state(source: Source, found: Outline) -> None:
+def _device_state(source: Source, found: Contents) -> None:
     found.devices = device_stream.read(source)
     found.trailing = len(found.devices.trailing)
     found.size = source.offset - found.trailing

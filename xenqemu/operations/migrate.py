@@ -1,8 +1,9 @@
 """Send a running guest to another host, in xl's language: the order of acts and their undo.
 
-The guest stands still here, under another name, before the other host is told that it may let it
-run.  From then on until its answer nobody here knows which copy lives: an error in between leaves
-everything as it is, and names both.  Whatever fails before, or is given back, puts the guest back.
+The guest is suspended here, under another name, before the other host is told that it may unpause
+it.  From then on until its answer the operation is in doubt: nobody here knows which copy runs, and
+an error in between leaves everything as it is, and names both.  An error before, or an answer that
+gives the guest back, rolls the operation back.
 """
 
 from __future__ import annotations
@@ -40,9 +41,8 @@ def migrate(
     """Migrate a running domain to the host `to`; it is gone from here then.
 
     With precopy options the guest runs while it is sent, until these have it suspended, if the host
-    can tell which of its pages change.  To pack its record and to send it by several streams, a
-    xenqemu has to receive it.  `listener` is called with each line that the other host says for
-    people.
+    can tell which of its pages change.  Compression and extra streams need a xenqemu at the other
+    end.  `listener` is called with each line that the other host says for people.
 
     Raises what the tree in `xenqemu.errors` says; unless it is a `PastReturn` or `Stranded`, the
     guest is as it was.  `OutcomeUnknown` says where both copies are.
@@ -58,7 +58,7 @@ def migrate(
             guest.require_savable()
             if precopy and not guest.may_run():
                 precopy = None
-                job.note(f"{UNKNOWN_CHANGES}: it stands still for all of its move")
+                job.note(f"{UNKNOWN_CHANGES}: it is suspended for the whole migration")
             needs = host.needs(domain.domid, config)
             plan = MigrationPlan(
                 needs, route, _for_receiver(options), options.compress, options.streams
@@ -68,10 +68,10 @@ def migrate(
         with receiver_by(agreed.rune, listener, host.deadlines) as peer, ExitStack() as stack:
             with job.phase(Phase.CONNECT):
                 peer.hear()
-                if images:  # the other host is about to take a part in their leases
+                if images:  # the other host becomes the next owner of their leases
                     job.undo(steps.KeepDisks(domain.uuid, images))
-                beside = streams_by(agreed.extra, peer, listener, host.deadlines)
-                extra = stack.enter_context(beside)
+                streams = streams_by(agreed.extra, peer, listener, host.deadlines)
+                extra = stack.enter_context(streams)
             out = Wrapper(peer, agreed.features, extra)
             if precopy:
                 guest.write_running(out, config, precopy, live=True, watch=job.iteration)
@@ -96,20 +96,20 @@ def _for_receiver(options: MigrateOptions) -> tuple[str, ...]:
 
 
 def _hand_over(guest: OutgoingGuest, peer: Peer, where: str) -> None:
-    """Give the guest away, and hear what came of it; it may come back."""
+    """Let the other host have the guest, and wait for its answer; it may give it back."""
     name = guest.domain.name
     away = name + AWAY
     guest.rename(name, away)
     commit = steps.Commit(None, f"the guest is on {where} now", (steps.Destroy(*guest.who),))
     guest.job.doubt(
         commit,
-        f"nobody here can tell which copy lives: domain {guest.domid} stands still here as {away}, "
-        f"{name} may run on {where}; look at both, then say `xenqemu recover --moved {name}` "
+        f"nobody here can tell which copy lives: domain {guest.domid} is suspended here as {away}, "
+        f"{name} may run on {where}; look at both, then run `xenqemu recover --moved {name}` "
         f"or `--stayed {name}`",
     )
     try:
         peer.say(Message.GO)
-    except HostError:  # it was not told
+    except HostError:  # the message was not sent
         guest.job.resolve(passed=False)
         raise
     peer.hear()

@@ -1,4 +1,4 @@
-"""What may be chosen of each operation: by functions, by commands, by the operations themselves."""
+"""The options of each operation, for functions, commands and the operations themselves."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from xenqemu.host.protocol import Host
 from xenqemu.option import documented, option
 
 KEEP_DOMID = "Preserve the domain id."
-_TIMEOUT = "For all of it, up to where "
+_TIMEOUT = "Deadline for all of it, up to the point of no return."
 
 
 class After(Enum):
@@ -42,13 +42,11 @@ class SaveOptions:
         None, "Put this config in the file instead of the domain's own.", metavar="CFG"
     )
     precopy: PrecopyOptions | None = option(
-        None, "Let it run while it is saved.", flag="--live", nested=PrecopyOptions
+        None, "Save the domain while it runs.", flag="--live", nested=PrecopyOptions
     )
     compact: bool = option(False, "Drop superseded pages.", flag="--compact")
-    verify: bool = option(True, "Do not read the record back.", flag="--no-verify")
-    timeout: float | None = option(
-        None, f"{_TIMEOUT}the guest is let go of.", flag="--timeout", metavar="SECONDS"
-    )
+    verify: bool = option(True, "Do not read the save file back.", flag="--no-verify")
+    timeout: float | None = option(None, _TIMEOUT, flag="--timeout", metavar="SECONDS")
 
 
 @documented
@@ -63,9 +61,7 @@ class RestoreOptions:
     config: DomainConfig | None = option(
         None, "Use this config instead of the one in the file.", metavar="CFG"
     )
-    timeout: float | None = option(
-        None, f"{_TIMEOUT}the guest is let run.", flag="--timeout", metavar="SECONDS"
-    )
+    timeout: float | None = option(None, _TIMEOUT, flag="--timeout", metavar="SECONDS")
 
 
 @documented
@@ -90,22 +86,20 @@ class MigrateOptions:
     keep_domid: bool = option(False, KEEP_DOMID, flag="-D")
     precopy: PrecopyOptions | None = option(
         PrecopyOptions(),
-        "Let it run while it is sent, as with xl; or not, which may take less time in all.",
+        "Send the domain while it runs, as with xl; not to may take less time in all.",
         flag="--live",
         nested=PrecopyOptions,
     )
-    compress: bool = option(False, "Pack its record on the way.", flag="--compress")
+    compress: bool = option(False, "Compress the save file on the way.", flag="--compress")
     streams: int = option(
         1,
-        "Send its record by so many commands at once.",
+        "Send the save file over N streams, each by a command of its own.",
         flag="--streams",
         metavar="N",
         least=1,
         most=MOST,
     )
-    timeout: float | None = option(
-        None, f"{_TIMEOUT}it may run there.", flag="--timeout", metavar="SECONDS"
-    )
+    timeout: float | None = option(None, _TIMEOUT, flag="--timeout", metavar="SECONDS")
 
 
 @documented
@@ -117,9 +111,7 @@ class ReceiveOptions:
         True, "Do not wait in the background for the death of the domain.", flag="-e"
     )
     paused: bool = option(False, "Do not unpause domain after receiving it.", flag="-p")
-    timeout: float | None = option(
-        None, f"{_TIMEOUT}it lives here.", flag="--timeout", metavar="SECONDS"
-    )
+    timeout: float | None = option(None, _TIMEOUT, flag="--timeout", metavar="SECONDS")
 
 
 class Timed(Protocol):

@@ -1,4 +1,4 @@
-"""What becomes of each guest where something is done to all of a host."""
+"""The outcome for each guest where an operation is done to all of a host."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from xenqemu.settings.hooks import Act
 
 
 class How(Enum):
-    """What became of a guest; what is forbidden is left alone as well."""
+    """The outcome for a guest; a forbidden one is left alone as well."""
 
     SAVED = "saved"
     SHUT_DOWN = "shut down"
@@ -24,32 +24,32 @@ class How(Enum):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of the guest `name`; `text` says where, or why, in words."""
+    """The outcome for the guest `name`; `text` says where, or why."""
 
     name: str
     how: How
     text: str = ""
 
 
-Teller = Callable[[Outcome], None]
+OutcomeObserver = Callable[[Outcome], None]
 """Called with each outcome once it is known."""
 
 
-class Around(Protocol):
-    """What is around the act on each guest, in its own thread.
+class GuestHooks(Protocol):
+    """Runs the hooks around the act on each guest, in the thread of that act.
 
-    Raises `Forbidden` if the act must not be: that guest is left alone then.
+    Raises `Forbidden` if a hook forbids the act: that guest is left alone then.
     """
 
     def __call__(self, act: Act, /, **about: object) -> AbstractContextManager[None]:
-        """Return what is around the act on the guest that `about` tells of."""
+        """Return a context manager for the act on the guest that `about` describes."""
 
 
-def nothing_around(_act: Act, /, **_about: object) -> AbstractContextManager[None]:
-    """Return what lets the act be done, and does no more."""
+def no_hooks(_act: Act, /, **_about: object) -> AbstractContextManager[None]:
+    """Run no hooks."""
     return nullcontext()
 
 
 def words(error: BaseException) -> str:
-    """Return all that an error says, in one line."""
+    """Return the message and the notes of an error, in one line."""
     return "; ".join([str(error), *getattr(error, "__notes__", [])])

@@ -1,6 +1,6 @@
-"""A guest that is to leave this host, into a record or to another one: what is done to it.
+"""A guest that is saved to a file or migrated to another host: what is done to it.
 
-Each act stands with what undoes it.
+Each act is next to its undo.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from xenqemu.operations.events import Phase
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.operation import Operation
 from xenqemu.operations.save_devices import refuse_unsavable
-from xenqemu.operations.save_file import standing, write_record
+from xenqemu.operations.save_file import suspended_image, write_save_file
 
 Ready = Callable[[bytes | None], None]
 """Called with the device model's state when only memory is left to be written."""
@@ -29,13 +29,13 @@ UNKNOWN_CHANGES = "this host cannot tell which of its pages change"
 """Why a guest cannot be written while it runs."""
 
 Watch = Callable[[Iteration], None]
-"""Called with each iteration of a live save when it is over."""
+"""Called with each iteration of a live save when it has ended."""
 
 
 def written_config(
     domain: Domain, own: DomainConfig, given: DomainConfig | None, *, keep_domid: bool
 ) -> DomainConfig:
-    """Return the config for a record: a `given` one takes the place of the domain's own.
+    """Return the config for a save file: a `given` one takes the place of the domain's own.
 
     It asks for the same id if `keep_domid`, else for any, as with xl.
     """
@@ -45,7 +45,7 @@ def written_config(
 
 @dataclass
 class OutgoingGuest:
-    """A running guest in the hands of the operation that `job` is of."""
+    """A running guest on which the operation `job` is running."""
 
     host: Host
     domain: Domain
@@ -66,7 +66,7 @@ class OutgoingGuest:
             now.require_running(self.domain)
             others = self.host.concurrent_toolstacks(self.domain)
             if others:
-                raise HostError(f"domain {self.domid} is in the hands of {others[0]}")
+                raise HostError(f"domain {self.domid} is in use by {others[0]}")
             if device_model is not None:
                 refuse_unsavable(device_model, self.domid)
 
@@ -76,18 +76,18 @@ class OutgoingGuest:
         return self.host.hypervisor.memory(self.domid)
 
     def quiesce(self, *, live: bool) -> bytes | None:
-        """Bring guest and device model to a stop, and return the device model's state if any.
+        """Suspend the guest, stop the device model, and return its state if there is one.
 
-        `live` says that another device model takes over the disk images while this one is there.
+        `live` says that another device model takes over the disk images while this one exists.
 
         The device model is stopped and saved in one session, but not in that of the check, where
         it was asked whether it can be saved.  libxl's socket serves one client: while we are in it,
         xl commands that need this QEMU wait for libxl's lock, and `status` gets no greeting in
-        time.  Between the two, room for the record is set aside or, of a live save, gigabytes are
-        written, and the guest has two minutes to suspend.  After this one, memory is written.
+        time.  Between the two, space for the save file is reserved or, in a live save, gigabytes
+        are written, and the guest has two minutes to suspend.  After this one, memory is written.
         """
         self._suspend()
-        self._undos.append(self.job.undo(steps.Restart(*self.who)))
+        self._undos.append(self.job.undo(steps.ContinueDeviceModel(*self.who)))
         device_model = self.host.device_model(self.domid)
         if device_model is None:
             return None
@@ -98,12 +98,14 @@ class OutgoingGuest:
     def write(
         self, out: BinaryIO | Outlet, config: DomainConfig, *, live: bool, ready: Ready
     ) -> None:
-        """Write its record, having brought it to a stop as `quiesce` does."""
+        """Write its save file, after `quiesce`."""
         with self.job.phase(Phase.QUIESCE):
             device_state = self.quiesce(live=live)
         with self.job.phase(Phase.SAVE):
             ready(device_state)
-            write_record(out, config, standing(self.memory, device_state, self.job.progress))
+            write_save_file(
+                out, config, suspended_image(self.memory, device_state, self.job.progress)
+            )
 
     def write_running(
         self,
@@ -114,43 +116,43 @@ class OutgoingGuest:
         live: bool,
         watch: Watch,
     ) -> None:
-        """Write its record while it runs; bring it to a stop when it is time, as `quiesce` does."""
+        """Write its save file while it runs; `quiesce` it for the last iteration."""
         states: list[bytes | None] = []
 
         def suspend() -> None:
-            with self.job.amid(Phase.QUIESCE):
+            with self.job.subphase(Phase.QUIESCE):
                 states.append(self.quiesce(live=live))
 
         def image(sink: Sink) -> bytes | None:
-            noting = self.job.undo(steps.StopDirtyLog(*self.who))
+            logging = self.job.undo(steps.StopDirtyLog(*self.who))
             self.memory.save_live(sink, self.job.progress, Live(precopy, suspend, watch))
-            self.job.drop(noting)
+            self.job.drop(logging)
             return states[0]
 
         with self.job.phase(Phase.SAVE):
-            write_record(out, config, image)
+            write_save_file(out, config, image)
 
-    def release(self, *, held: bool) -> None:
-        """Let the guest go on here, or keep it paused if it is to be held."""
-        if held:
+    def release(self, *, paused: bool) -> None:
+        """Resume the guest here; `paused` leaves it paused."""
+        if paused:
             self.job.undo(steps.Unpause(*self.who))
             self.host.hypervisor.pause(self.domid)
         for undo in reversed(self._undos):
             self.job.perform(undo)
 
     def rename(self, old: str, new: str) -> None:
-        """Call the domain otherwise."""
+        """Rename the domain."""
         self.job.undo(steps.Rename(*self.who, new, old))
         self.host.rename(self.domid, old, new)
 
     def _suspend(self) -> None:
         self._undos.append(self.job.undo(steps.Resume(*self.who)))
-        late = self.job.undo(steps.Settle(*self.who))
+        late = self.job.undo(steps.WithdrawSuspend(*self.who))
         try:
             self.host.hypervisor.suspend(self.domid)
         except MaySuspendYet as error:
             if error.withdrawn:
-                self.job.undo(steps.Settle(*self.who, withdrawn=True))
+                self.job.undo(steps.WithdrawSuspend(*self.who, withdrawn=True))
                 self.job.drop(late)
             raise
         except HostError:

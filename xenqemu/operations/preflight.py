@@ -1,7 +1,7 @@
 """Whether another host can take a guest, asked before the guest is touched.
 
-A xenqemu there answers for itself, with every reason.  Where there is none, xl's own lists tell
-what they can, if they can be had.
+A xenqemu there answers for itself, with every reason.  Where there is none, what xl lists there
+is checked, if it can be read.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ SHOWN = 80
 
 @dataclass(frozen=True)
 class MigrationPlan:
-    """A guest that is to be sent: what it needs, the way, the options of whoever receives it.
+    """A guest to send: what it needs, the route, the receiver's options.
 
-    With `compress` its record is packed on the way, which is by so many `streams`.
+    With `compress` its save file is compressed on the way; `streams` is the number of streams.
     """
 
     needs: Needs
@@ -43,9 +43,9 @@ class MigrationPlan:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How a guest is sent: the command that receives it, and what is around its record.
+    """How a guest is sent: the command that receives it, and how its save file is wrapped.
 
-    The `extra` commands lead to the same receiver, with a stream each.
+    Each of the `extra` commands adds a stream to the same receiver.
     """
 
     rune: str
@@ -60,22 +60,22 @@ def agree(host: Host, plan: MigrationPlan, listener: Listener) -> Agreement:
     if it answers what makes no sense; `UsageError` for more streams than there can be.
     """
     if not 1 <= plan.streams <= MOST:
-        raise UsageError(f"a record goes by 1 to {MOST} streams, not by {plan.streams}")
+        raise UsageError(f"streams: expected 1 to {MOST}, got {plan.streams}")
     asked = (_ASK[program](host, plan, listener) for program in plan.route.programs)
     agreed = next(filter(None, asked), None)
     if agreed is None:
         raise HostError(f"there is no xenqemu at the end of {plan.route.host!r}")
     if plan.compress and ZSTD not in agreed.features:
-        here = ZSTD in wrapping.known()
-        where = plan.route.host if here else "this host, where Python has no zstandard"
-        raise HostError(f"a compressed record is nothing for {where}")
+        if ZSTD not in wrapping.known():
+            raise HostError("this host cannot compress: its Python has no zstandard")
+        raise HostError(f"{plan.route.host} cannot take a compressed save file")
     if plan.streams > 1 and not agreed.extra:
-        raise HostError(f"a record in {plan.streams} streams is nothing for {plan.route.host}")
+        raise HostError(f"{plan.route.host} cannot take a save file over {plan.streams} streams")
     return agreed
 
 
 def answer(host: Host, question: PreflightQuestion) -> PreflightAnswer:
-    """Return what this host says to one that wants to send a guest here."""
+    """Return this host's answer to one that wants to send a guest here."""
     moving = question.host == host.identity
     needs = Needs(question.config, question.image, question.context, question.cpuid, moving)
     return PreflightAnswer((*wrapping.known(), STREAMS), tuple(map(str, host.objections(needs))))
@@ -119,14 +119,14 @@ def _parsed(data: bytes) -> PreflightAnswer:
 
 
 def _by_xl(host: Host, plan: MigrationPlan, listener: Listener) -> Agreement:
-    """Ask xl there; a command that stands as it is leads to nobody knows what, and is not asked."""
+    """Ask xl there; a command given as a whole is not asked: what it runs is unknown."""
 
-    def told(*words: str) -> str:
+    def output(*words: str) -> str:
         said = ask(plan.route.run(XL, *words), b"", MAX_JSON, listener, host.deadlines)
         return said.data.decode(errors="replace") if said.status == 0 else ""
 
     if plan.route.command:
-        objections = host.objections_elsewhere(plan.needs, told("info"), told("list", "-v"))
+        objections = host.objections_elsewhere(plan.needs, output("info"), output("list", "-v"))
         _refuse(plan, map(str, objections))
     return Agreement(plan.route.receiver(XL, *plan.options))
 

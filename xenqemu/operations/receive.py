@@ -1,7 +1,7 @@
-"""Take a guest from another host, in xl's language: the order of acts and their undo.
+"""Receive a guest from another host, in xl's language: the order of acts and their undo.
 
-The guest is built paused, under a name of its own, and lives from the moment it is let run or, if
-it is to stay paused, has its name.  Until then the sender has it; where it waits for it, it is told
+The guest is built paused, under a temporary name.  The point of no return is when it is unpaused
+or, if it is to stay paused, renamed.  Until then the sender has it; a sender that waits is told
 that it can have it back, once nothing is left of the copy here.
 """
 
@@ -26,10 +26,10 @@ from xenqemu.operations.journal.log import About
 from xenqemu.operations.journal.operation import Operation
 from xenqemu.operations.journal.steps import Commit
 from xenqemu.operations.options import ReceiveOptions, seconds_for
-from xenqemu.operations.save_file import config_ahead
+from xenqemu.operations.save_file import peek_config
 
 WAITS = (HandshakeState.RECEIVED, HandshakeState.CLEARED)
-"""Where the sender waits for what becomes of its guest."""
+"""Where the sender waits for the outcome."""
 
 
 def receive(
@@ -41,19 +41,19 @@ def receive(
     rendezvous: Rendezvous | None = None,
     observe: Observer = unobserved,
 ) -> int:
-    """Take the guest that `peer` sends; return the id of its domain, which runs if not paused.
+    """Receive the guest that `peer` sends; return the id of its domain, which runs if not paused.
 
-    `features` are what is around its save file, which comes by all streams of the `rendezvous`
+    `features` say how its save file is wrapped, which comes over all streams of the `rendezvous`
     if there is one.
 
     Errors before anything was built are raised as they are; `RolledBack` means that nothing is left
-    of the attempt, `PastReturn` that the guest lives here.
+    of the attempt, `PastReturn` that the guest is here.
     """
     peer.say(Message.BANNER)
     extra = rendezvous.streams(peer.wire) if rendezvous else ()
     wrapped = Unwrapper(peer.record(), features, extra)
-    config = config_ahead(wrapped.source)
-    coming = config.with_name(config.name + INCOMING)
+    config = peek_config(wrapped.source)
+    incoming = config.with_name(config.name + INCOMING)
     about = About("reception", 0, config.name, config.uuid, config.name)
     job = Operation.begin(host, about, observe, seconds_for(host, options))
     try:
@@ -61,8 +61,8 @@ def receive(
             with job.phase(Phase.CHECK):
                 host.admit(Needs(config, 0, moving=True))
             with job.phase(Phase.BUILD):
-                job.undo(steps.Sweep(coming.name, coming.uuid))
-                how = BuildOptions(0, coming, options.monitor)
+                job.undo(steps.DestroyIncomplete(incoming.name, incoming.uuid))
+                how = BuildOptions(0, incoming, options.monitor)
                 domid = host.build(wrapped.source, job.progress, how)
                 wrapped.finish()
                 if rendezvous:
@@ -77,7 +77,7 @@ def receive(
                     require_running(host, Domain(domid, config.uuid, config.name, config.type))
     except BaseException:
         if job.state.undone and peer.handshake.state is HandshakeState.FAILED:
-            _tell(peer, Message.BACK)
+            _say(peer, Message.BACK)
         raise
     return domid
 
@@ -85,48 +85,46 @@ def receive(
 def _take_over(
     host: Host, domid: int, config: DomainConfig, peer: Peer, job: Operation, *, paused: bool
 ) -> None:
-    """Wait for the guest to be ours, let it live, and say so; or say that it cannot."""
+    """Wait until the guest is ours, unpause it, and report that; or report that it failed."""
     try:
         peer.hear()
-        _let_live(host, domid, config, job, paused=paused)
+        _unpause(host, domid, config, job, paused=paused)
     except BaseException:
         if not job.state.committed and peer.handshake.state in WAITS:
-            _tell(peer, Message.REPORT, Message.FAILED)
+            _say(peer, Message.REPORT, Message.FAILED)
         raise
     peer.say(Message.REPORT)
     peer.say(Message.STARTED)
 
 
-def _let_live(
-    host: Host, domid: int, config: DomainConfig, job: Operation, *, paused: bool
-) -> None:
+def _unpause(host: Host, domid: int, config: DomainConfig, job: Operation, *, paused: bool) -> None:
     name, uuid = config.name, config.uuid
-    coming = name + INCOMING
-    job.undo(steps.Rename(domid, uuid, name, coming))
-    rename = partial(host.rename, domid, coming, name)
-    meaning = f"domain {domid} may live already: it is the guest now"
+    incoming = name + INCOMING
+    job.undo(steps.Rename(domid, uuid, name, incoming))
+    rename = partial(host.rename, domid, incoming, name)
+    meaning = f"domain {domid} may have run already: it is the guest now"
     images = guest_leases.images(config)
     then = (steps.KeepDisks(uuid, images),) if images else ()
     guest_leases.claim(host, uuid, images)  # destroying the copy gives them back
     if paused:
-        job.commit(rename, Commit(steps.Called(domid, uuid, name), meaning, then))
+        job.commit(rename, Commit(steps.HasName(domid, uuid, name), meaning, then))
         return
     rename()
     steps.cont(host, domid)  # as libxl does: a confined QEMU waits for it
-    unpause = partial(host.hypervisor.unpause, domid)
-    job.commit(unpause, Commit(steps.HasRun(domid, uuid), meaning, then))
+    act = partial(host.hypervisor.unpause, domid)
+    job.commit(act, Commit(steps.HasRun(domid, uuid), meaning, then))
 
 
 def _announce(host: Host, domid: int, config: DomainConfig) -> None:
-    """Tell the network where the guest's emulated cards are now; it finds out by itself if not."""
+    """Announce the guest's emulated cards to the network; a failure only delays its packets."""
     device_model = host.device_model(domid)
     if device_model is not None and any(nic.nictype != "vif" for nic in config.nics):
         with suppress(HostError), device_model:
             device_model.announce()
 
 
-def _tell(peer: Peer, *messages: Message) -> None:
-    """Say something to a sender that may be gone by now: the end that it finds is as good."""
+def _say(peer: Peer, *messages: Message) -> None:
+    """Send messages to a sender that may be gone: it sees the connection end then."""
     with suppress(HostError):
         for message in messages:
             peer.say(message)

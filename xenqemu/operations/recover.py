@@ -1,7 +1,7 @@
-"""Ending what a killed operation began: the guest runs again, or its record is whole.
+"""Recovering what a killed operation left: the guest runs again, or its save file is complete.
 
-What it left to do stands in its file, and is done by the code that does it for an operation that
-fails.  What is to be done is decided by what the parties say now, since much may have happened.
+What is left to do is in its journal, and is done by the code that does it for an operation that
+fails.  What the parties say now decides what is done, since much may have happened.
 """
 
 from __future__ import annotations
@@ -21,47 +21,47 @@ from xenqemu.operations.journal.operation import Operation
 
 @dataclass(frozen=True)
 class Recovered:
-    """An operation that was ended, and how.
+    """An operation that was recovered, and how.
 
-    `phase` is how far it had come.  `finished` says that its point of no return had been passed,
-    `meaning` what is the guest for that reason.  `state` is what all parties say of its domain
-    now, "" if it had none.  `trouble` is what could not be done: with any that has to be done
-    again, the operation's file stays.  `doubtful` says that nothing was done, since nobody here
-    can tell whether a guest has moved.
+    `phase` is where it was interrupted.  `committed` says that its point of no return was passed,
+    `meaning` what is the guest then.  `state` is what all parties say of its domain
+    now, "" if it had none.  `trouble` is what could not be done; `complete`
+    says that nothing has to be tried again.  `in_doubt` says that nothing was done, since nobody
+    here can tell whether the guest was migrated.
     """
 
     about: About
     phase: str
-    finished: bool
+    committed: bool
     meaning: str
     state: str
     trouble: tuple[str, ...]
-    whole: bool
-    doubtful: bool
+    complete: bool
+    in_doubt: bool
 
 
 def recover(
     host: Host, who: str = "", observe: Observer = unobserved, *, moved: bool | None = None
 ) -> list[Recovered]:
-    """End the operations that were left: all, or those on the domain `who`, named or by id.
+    """Recover unfinished operations: all, or those on the domain `who`, its name or id.
 
-    Operations that go on are left alone, and so is whatever concerns the same guest.  A migration
-    of which nobody here can tell how it ended is left as it is, unless the leases of the guest's
-    disks tell, or somebody has looked at both copies and says whether the guest has `moved`.
+    Running operations are left alone, and so are others on the same guest.  A migration in doubt
+    is left as it is, unless the leases of the guest's disks show how it ended, or somebody has
+    looked at both copies and says whether the guest has `moved`.
     """
     found = Journals(host.journals).found()
-    busy = [each.about for each in found if each.busy]
+    running = [each.about for each in found if each.running]
     return [
         _end(host, each, observe, moved)
         for each in found
-        if not each.busy
+        if not each.running
         and (not who or is_on(each.about, who))
-        and not any(each.about.concerns(other) for other in busy)
+        and not any(each.about.concerns(other) for other in running)
     ]
 
 
 def unfinished(host: Host, *names: str) -> list[Found]:
-    """Return the operations that go on or were left on a domain of any of these names or ids."""
+    """Return the operations, running or unfinished, on a domain of any of these names or ids."""
     return [
         each
         for each in Journals(host.journals).found()
@@ -100,7 +100,7 @@ def _end(host: Host, found: Found, observe: Observer, moved: bool | None) -> Rec
 
 
 def _require_no_copy(host: Host, about: About) -> None:
-    """Raise `HostError` if a guest that is said to have stayed runs here under its own name."""
+    """Raise `HostError` if the guest runs here under its own name: it cannot have stayed."""
     for domid in host.domids_of(about.name, about.uuid):
         info = host.hypervisor.info(domid)
         if info is not None and info.run_state is RunState.RUNNING:

@@ -1,7 +1,7 @@
-"""Bring a guest back from a save record.
+"""Restore a guest from a save file.
 
-Everything that can be checked is checked before anything is built.  The guest lands paused; from
-the moment it is let run it is the guest, and the record is only its past.
+Everything that can be checked is checked before anything is built.  The domain is built paused;
+from the moment it is unpaused it is the guest, and the save file is out of date.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from xenqemu.formats.stream.source import Source
 from xenqemu.host.domain_state import require_running
 from xenqemu.host.protocol import BuildOptions, Domain, Host, Needs
 from xenqemu.operations.events import Observer, Phase, unobserved
-from xenqemu.operations.inspect import Outline
+from xenqemu.operations.inspect import Contents
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.log import About
 from xenqemu.operations.journal.operation import Operation
@@ -30,10 +30,10 @@ from xenqemu.operations.verify import verify
 
 @dataclass(frozen=True)
 class Restored:
-    """The new domain's id, and what its record held."""
+    """The new domain's id, and what its save file held."""
 
     domid: int
-    record: Outline
+    contents: Contents
 
 
 def restore(
@@ -44,10 +44,10 @@ def restore(
     before_run: Callable[[], None] = lambda: None,
     observe: Observer = unobserved,
 ) -> Restored:
-    """Make a domain of the record at `path`, and let it run unless it is to be paused.
+    """Restore a domain from the save file `path`, and unpause it unless it is to stay paused.
 
-    `before_run` is called when all is ready and the guest is to be let run; if it raises, the guest
-    is not.  The record is left as it is.
+    `before_run` is called right before the guest is unpaused; if it raises, the restore is rolled
+    back.  The save file is left as it is.
 
     Errors before anything was built are raised as they are; `RolledBack` means that nothing is left
     of the attempt, `PastReturn` that the new domain may have run already.
@@ -58,35 +58,35 @@ def restore(
         about = About("restore", 0, used.name, used.uuid, str(path.absolute()))
         with Operation.begin(host, about, observe, seconds_for(host, options)) as job:
             with job.phase(Phase.CHECK):
-                record = verify(file)
-                host.admit(_needs(record, used))
+                contents = verify(file)
+                host.admit(_needs(contents, used))
             with job.phase(Phase.BUILD):
                 file.seek(0)
-                sweep = steps.Sweep(used.name, used.uuid)
-                building = job.leaving(sweep)  # what fails to be built leaves nothing by itself
+                destroy = steps.DestroyIncomplete(used.name, used.uuid)
+                building = job.cleanup(destroy)  # what fails to be built leaves nothing by itself
                 given = None if options.config is None else used
-                how = BuildOptions(record.size, given, options.monitor)
+                how = BuildOptions(contents.size, given, options.monitor)
                 domid = host.build(Source(file), job.progress, how)
-                job.undo(sweep)
+                job.undo(destroy)
                 job.drop(building)
             if not options.paused:
                 with job.phase(Phase.RELEASE):
                     before_run()
-                    _let_run(host, Domain(domid, used.uuid, used.name, used.type), job)
-    return Restored(domid, record)
+                    _unpause(host, Domain(domid, used.uuid, used.name, used.type), job)
+    return Restored(domid, contents)
 
 
-def _let_run(host: Host, domain: Domain, job: Operation) -> None:
+def _unpause(host: Host, domain: Domain, job: Operation) -> None:
     domid = domain.domid
     steps.cont(host, domid)  # as libxl does: a confined QEMU waits for it
     meaning = f"domain {domid} may have run already: it is the guest now"
-    unpause = partial(host.hypervisor.unpause, domid)
-    job.commit(unpause, steps.Commit(steps.HasRun(domid, domain.uuid), meaning))
+    act = partial(host.hypervisor.unpause, domid)
+    job.commit(act, steps.Commit(steps.HasRun(domid, domain.uuid), meaning))
     require_running(host, domain)
 
 
 def _opened(path: Path) -> BinaryIO:
-    """Open a record; it is read twice, so that a pipe will not do."""
+    """Open a save file; it is read twice, so it cannot be a pipe."""
     if not path.is_fifo():  # to open one would wait for its writer
         file = path.open("rb")
         if file.seekable():
@@ -96,7 +96,7 @@ def _opened(path: Path) -> BinaryIO:
 
 
 def _config(file: BinaryIO) -> DomainConfig:
-    """Return the configuration of a record of a whole guest, and go back to its start."""
+    """Return the config of a save file, and seek to its start."""
     source = Source(file)
     kind = detect(source)
     if kind is not Layer.XL:
@@ -108,9 +108,9 @@ def _config(file: BinaryIO) -> DomainConfig:
     raise Unsupported("xl header", 48, "a config in JSON", "none")
 
 
-def _needs(record: Outline, config: DomainConfig) -> Needs:
-    """Return what a record needs, with `config` in place of its own."""
-    if record.checkpoints:
-        raise Unsupported("libxl stream", 0, "an END", f"{record.checkpoints} checkpoints")
-    version = record.image.version if record.image else 0
-    return Needs(config, version, record.context.longest if record.context else {})
+def _needs(contents: Contents, config: DomainConfig) -> Needs:
+    """Return what a guest needs, with `config` in place of its own."""
+    if contents.checkpoints:
+        raise Unsupported("libxl stream", 0, "an END", f"{contents.checkpoints} checkpoints")
+    version = contents.image.version if contents.image else 0
+    return Needs(config, version, contents.context.longest if contents.context else {})

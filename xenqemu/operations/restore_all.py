@@ -1,8 +1,8 @@
-"""All guests of a host after it has booted: each is brought back, in order.
+"""Restore all guests of a host after it has booted, in order.
 
-A record is removed once its guest was seen to run for a while.  From the moment that a guest is
-let run its record has another name, so that nobody brings it back a second time: its disks have
-gone on meanwhile.  Guests run on while the next ones are brought back, and are looked at then.
+A save file is removed once its guest has run for a while.  When a guest is unpaused its save file
+is renamed, so that nobody restores it a second time: the guest has written to its disks since.
+Each guest is checked after all of them were restored.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from pathlib import Path
 from xenqemu.errors import Forbidden, HostError, PastReturn, XenqemuError
 from xenqemu.host.domain_state import find, state
 from xenqemu.host.protocol import Host
-from xenqemu.operations.outcome import Around, How, Outcome, Teller, nothing_around, words
+from xenqemu.operations.outcome import GuestHooks, How, Outcome, OutcomeObserver, no_hooks, words
 from xenqemu.operations.restore import restore
-from xenqemu.operations.saved_guests import Kept, saved, spent
+from xenqemu.operations.saved_guests import SavedGuest, already_run, saved
 from xenqemu.settings.xenqemu_conf import RestoreAll
 from xenqemu.system.deadline import Deadline
 
 
 @dataclass(frozen=True)
 class _Running:
-    """A guest that was let run, and is looked at when `proved` has passed."""
+    """A guest that was unpaused, and is checked when `proved` has passed."""
 
-    kept: Kept
+    guest: SavedGuest
     domid: int
     proved: Deadline
 
@@ -35,67 +35,71 @@ def restore_all(
     open_host: Callable[[], Host],
     folder: Path,
     plan: RestoreAll,
-    tell: Teller,
+    observe: OutcomeObserver,
     *,
-    around: Around = nothing_around,
+    hooks: GuestHooks = no_hooks,
 ) -> None:
-    """Bring back all guests whose records are in `folder`, as `plan` says.
+    """Restore all guests whose save files are in `folder`, as `plan` says.
 
-    `tell` hears of each, whatever becomes of it: one that fails keeps no other from coming back,
-    and keeps its record.  Each is brought back with `around` around that.
+    `observe` is called with each outcome.  One that fails does not stop the others, and keeps its
+    save file.  `hooks` are run for each.
     """
     with open_host() as host:
-        running = [each for kept in spent(folder) if (each := _found(host, kept, plan, tell))]
-        for kept in saved(folder, plan.first):
+        running = [
+            each for guest in already_run(folder) if (each := _found(host, guest, plan, observe))
+        ]
+        for guest in saved(folder, plan.first):
             try:
-                with around("restore", file=str(kept.path)):
-                    done = restore(host, kept.path, before_run=kept.spend)
+                with hooks("restore", file=str(guest.path)):
+                    done = restore(host, guest.path, before_run=guest.mark_as_run)
             except Forbidden as error:
-                text = f"{words(error)}; its record is {kept.path}"
-                tell(Outcome(kept.name, How.FORBIDDEN, text))
+                text = f"{words(error)}; its save file is {guest.path}"
+                observe(Outcome(guest.name, How.FORBIDDEN, text))
             except PastReturn as error:
-                text = f"{words(error)}; its record is {kept.ran}"
-                tell(Outcome(kept.name, How.FAILED, text))
+                text = f"{words(error)}; its save file is {guest.ran}"
+                observe(Outcome(guest.name, How.FAILED, text))
             except (XenqemuError, OSError) as error:
-                text = f"{words(error)}; {_taken_back(kept)}"
-                tell(Outcome(kept.name, How.FAILED, text))
+                text = f"{words(error)}; {_renamed_back(guest)}"
+                observe(Outcome(guest.name, How.FAILED, text))
             else:
-                running.append(_Running(kept, done.domid, Deadline.after(plan.proof)))
+                running.append(_Running(guest, done.domid, Deadline.after(plan.proof)))
         for each in running:
             time.sleep(each.proved.left)
-            tell(_proved(host, each, plan))
+            observe(_proved(host, each, plan))
 
 
-def _taken_back(kept: Kept) -> str:
-    """Return a record its name back; return where it is, in words."""
+def _renamed_back(guest: SavedGuest) -> str:
+    """Rename a save file back; return where it is, for people."""
     try:
-        kept.roll_back()
+        guest.roll_back()
     except OSError as error:
-        return f"its record is {kept.ran}, which cannot get its name back: {error.strerror}"
-    return f"its record is {kept.path}"
+        return f"its save file is {guest.ran}, which cannot be renamed back: {error.strerror}"
+    return f"its save file is {guest.path}"
 
 
-def _found(host: Host, kept: Kept, plan: RestoreAll, tell: Teller) -> _Running | None:
-    """Look for a guest that was let run before, by somebody who then ended too early."""
+def _found(
+    host: Host, guest: SavedGuest, plan: RestoreAll, observe: OutcomeObserver
+) -> _Running | None:
+    """Look for a guest that an earlier restore-all unpaused, and that was not checked then."""
     try:
-        return _Running(kept, find(host, kept.name).domid, Deadline.after(plan.proof))
+        return _Running(guest, find(host, guest.name).domid, Deadline.after(plan.proof))
     except HostError as error:
-        text = f"it was brought back, and nobody saw it run on ({error}); its record is {kept.ran}"
-        tell(Outcome(kept.name, How.FAILED, text))
+        text = f"it was restored, and was not seen to run ({error}); its save file is {guest.ran}"
+        observe(Outcome(guest.name, How.FAILED, text))
         return None
 
 
 def _proved(host: Host, each: _Running, plan: RestoreAll) -> Outcome:
-    """Remove the record of a guest that runs."""
+    """Remove the save file of a guest that runs."""
     now = state(host, each.domid)
     worked = now.info.worked if now.info else 0.0
     if not (now.running and worked):
-        why = f"it was let run, and does not run on after {plan.proof:g} s ({now}; "
-        why += f"its processors have worked for {worked:g} s)"
-        return Outcome(each.kept.name, How.FAILED, f"{why}; its record is {each.kept.ran}")
+        why = f"it was unpaused, and does not run after {plan.proof:g} s ({now}; "
+        why += f"its vcpus ran for {worked:g} s)"
+        return Outcome(each.guest.name, How.FAILED, f"{why}; its save file is {each.guest.ran}")
     try:
-        each.kept.ran.unlink()
+        each.guest.ran.unlink()
     except OSError as error:
-        why = f"it runs, and its record {each.kept.ran} cannot be removed: {error.strerror}"
-        return Outcome(each.kept.name, How.FAILED, why)
-    return Outcome(each.kept.name, How.RESTORED, f"as domain {each.domid}")
+        why = f"it runs, and its save file {each.guest.ran} cannot be removed: {error.strerror}"
+        return Outcome(each.guest.name, How.FAILED, why)
+    return Outcome(each.guest.name, How.RESTORED, f"as domain {each.domid}")

@@ -1,9 +1,9 @@
-"""Suspend a running guest into a save record: the order of acts and their undo.
+"""Suspend a running guest into a save file: the order of acts and their undo.
 
-The guest is let go of only when its record is whole, read back, synced and in place.  Where the
-guest stays (`After.CONTINUE`, `After.PAUSE`), it is released as soon as its memory is written:
-what can still fail then costs the record, not the guest.  Of a live save most of the memory is
-written before the guest is brought to a stop.
+The guest is destroyed only when its save file is complete, read back, synced and in place.  Where
+the guest stays (`After.CONTINUE`, `After.PAUSE`), it is resumed as soon as its memory is written:
+what can still fail then costs the save file, not the guest.  A live save writes most of the memory
+before the guest is suspended.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from xenqemu.host.precopy import Iteration, PrecopyOptions
 from xenqemu.host.protocol import Domain, Host
 from xenqemu.operations.compact import compact
 from xenqemu.operations.events import Observer, Phase, unobserved
-from xenqemu.operations.inspect import Outline
+from xenqemu.operations.inspect import Contents
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.log import About
 from xenqemu.operations.journal.operation import Operation
@@ -35,12 +35,12 @@ def save(
     options: SaveOptions = SaveOptions(),
     *,
     observe: Observer = unobserved,
-) -> Outline:
-    """Save a running domain to `path` and return what the record holds.
+) -> Contents:
+    """Save a running domain to `path` and return what the save file holds.
 
-    With precopy options the guest runs while it is saved, until these have it suspended; the record
-    holds superseded pages then, unless they are to be dropped.  Where the record is not to be read
-    back, what is returned says only its size.
+    With precopy options the guest runs while it is saved, until these have it suspended; the save
+    file holds superseded pages then, unless `compact` drops them.  Without `verify`, what is
+    returned says only its size.
 
     Raises what the tree in `xenqemu.errors` says; unless it is a `PastReturn` or `Stranded`, the
     guest is as it was.  `path` is as it was too, or (never with `After.DESTROY`) whole already.
@@ -60,17 +60,19 @@ def save(
                 raise HostError(
                     f"domain {guest.domid} cannot be saved while it runs: {UNKNOWN_CHANGES}"
                 )
-            job.leaving(steps.Clear(draft.traces))
+            job.cleanup(steps.RemoveDraft(draft.traces))
             draft.create()
             draft.reserve(space_for(config, guest.memory))
         _write(guest, draft, config, options.precopy)
         if options.after is not After.DESTROY:
             with job.phase(Phase.RELEASE):
-                guest.release(held=options.after is After.PAUSE)
-        record = _compacted(draft, smaller, job) if options.compact else draft
-        found = _checked(record, job) if options.verify else Outline(Layer.XL, record.file.tell())
+                guest.release(paused=options.after is After.PAUSE)
+        written = _compacted(draft, smaller, job) if options.compact else draft
+        found = (
+            _checked(written, job) if options.verify else Contents(Layer.XL, written.file.tell())
+        )
         with job.phase(Phase.PUBLISH):
-            _publish(record, guest, options.after)
+            _publish(written, guest, options.after)
         if options.after is After.DESTROY:
             with job.phase(Phase.RELEASE):
                 job.finish()
@@ -80,7 +82,7 @@ def save(
 def _write(
     guest: OutgoingGuest, draft: Draft, config: DomainConfig, precopy: PrecopyOptions | None
 ) -> None:
-    """Write the record; room for what is left is set aside while that can be told in time."""
+    """Write the save file; space for what is left is reserved as soon as its size is known."""
 
     def ready(device_state: bytes | None) -> None:
         draft.reserve(space_for(config, guest.memory, device_state))
@@ -96,31 +98,31 @@ def _write(
 
 
 def _compacted(draft: Draft, smaller: Draft, job: Operation) -> Draft:
-    """Return another draft of the same record, in which each page stands once."""
+    """Return another draft of the same save file, without superseded pages."""
     with job.phase(Phase.COMPACT):
-        job.leaving(steps.Clear(smaller.traces))
+        job.cleanup(steps.RemoveDraft(smaller.traces))
         smaller.create()
         smaller.reserve(draft.file.tell())
-        with draft.reopen() as record:
-            compact(record, smaller.file, job.progress)
+        with draft.reopen() as save_file:
+            compact(save_file, smaller.file, job.progress)
     return smaller
 
 
-def _checked(draft: Draft, job: Operation) -> Outline:
-    """Read the record back from the disk."""
+def _checked(draft: Draft, job: Operation) -> Contents:
+    """Read the save file back from the disk."""
     with job.phase(Phase.VERIFY):
         draft.sync()
-        with draft.reopen() as record:
-            return verify(record, read_all=True)
+        with draft.reopen() as save_file:
+            return verify(save_file, read_all=True)
 
 
 def _publish(draft: Draft, guest: OutgoingGuest, after: After) -> None:
-    """Give the record its name; where the guest does not stay, it is the guest from then on."""
+    """Give the save file its name; unless the guest stays, it is the guest from then on."""
     question = steps.Published(draft.traces.path, draft.identity)
     if after is After.DESTROY:
-        meaning = f"the record {draft.path} is the guest now"
+        meaning = f"the save file {draft.path} is the guest now"
         then = (steps.Destroy(*guest.who),)
         guest.job.commit(draft.publish, steps.Commit(question, meaning, then))
     else:
-        guest.job.foresee(steps.Commit(question, f"the record {draft.path} is whole"))
+        guest.job.prepare_commit(steps.Commit(question, f"the save file {draft.path} is complete"))
         draft.publish()

@@ -1,9 +1,9 @@
 """All guests of a host before it shuts down: each is saved, or shut down where that cannot be.
 
 Several are saved at once, each on a connection of its own, all within one deadline.  Guests that
-are not to be saved are asked to shut down at the beginning, so that they do it meanwhile; those
-whose save failed, and that run on as before, are asked then.  One whose save a hook has forbidden
-is left alone.
+are not to be saved are asked to shut down first, so that they do it meanwhile; those whose save
+failed, and that are running as before, are asked then.  One whose save a hook forbids is left
+alone.
 """
 
 from __future__ import annotations
@@ -18,62 +18,62 @@ from xenqemu.host.domain_state import DomainState, identity, state
 from xenqemu.host.protocol import Domain, Host, RunState
 from xenqemu.operations.journal.folder import Journals
 from xenqemu.operations.options import SaveOptions
-from xenqemu.operations.outcome import Around, How, Outcome, Teller, nothing_around, words
+from xenqemu.operations.outcome import GuestHooks, How, Outcome, OutcomeObserver, no_hooks, words
 from xenqemu.operations.save import save as save_domain
-from xenqemu.operations.saved_guests import Kept
+from xenqemu.operations.saved_guests import SavedGuest
 from xenqemu.settings.guest_choices import Choice
 from xenqemu.settings.xenqemu_conf import SaveAll
 from xenqemu.system.cancellation import SLICE, patiently
 from xenqemu.system.deadline import Deadline
 
 ENDED = (RunState.SHUTDOWN, RunState.CRASHED, RunState.DYING)
-"""Of guests that run no more, and of which nothing can be saved."""
+"""Of guests that have ended, and of which nothing can be saved."""
 
 
 def save_all(
     open_host: Callable[[], Host],
     plan: SaveAll,
     own: Mapping[str, Choice],
-    tell: Teller,
+    observe: OutcomeObserver,
     *,
     check: bool = True,
-    around: Around = nothing_around,
+    hooks: GuestHooks = no_hooks,
 ) -> None:
     """Do with all guests as `plan` says; `own` is what they say themselves, by their names.
 
-    `tell` hears of each, whatever becomes of it: one that fails keeps no other from being saved.
-    Unless `check`, records are not read back.  Each save has `around` around it.  Ctrl-C takes back
-    what goes on, and goes on itself.
+    `observe` is called with each outcome.  One that fails does not stop the others.  Unless
+    `check`, save files are not read back.  `hooks` are run for each save.  Ctrl-C rolls back the
+    saves that are running, and is raised again.
     """
     deadline = Deadline.after(plan.deadline)
     with open_host() as host:
         guests = _guests(host)
         choices = {guest: _choice(guest.name, plan, own) for guest in guests}
-        stopping = _Stopping(host, tell)
+        stopping = _Stopping(host, observe)
         for guest in guests:
             if choices[guest] is Choice.LEAVE:
-                tell(Outcome(guest.name, How.LEFT))
+                observe(Outcome(guest.name, How.LEFT))
             elif choices[guest] is Choice.SHUT_DOWN:
                 stopping.ask(guest)
 
-        def save(guest: Domain) -> Kept:
-            kept = _kept(guest, plan, deadline)
+        def save(guest: Domain) -> SavedGuest:
+            place = _place_for(guest, plan, deadline)
             with (
                 open_host() as mine,
-                around("save", domid=guest.domid, name=guest.name, file=str(kept.path)),
+                hooks("save", domid=guest.domid, name=guest.name, file=str(place.path)),
             ):
                 save_domain(
-                    mine, guest, kept.path, SaveOptions(verify=check, timeout=deadline.left)
+                    mine, guest, place.path, SaveOptions(verify=check, timeout=deadline.left)
                 )
-            return kept
+            return place
 
-        def note(guest: Domain, done: Future[Kept]) -> None:
+        def note(guest: Domain, done: Future[SavedGuest]) -> None:
             try:
-                tell(Outcome(guest.name, How.SAVED, f"to {done.result().path}"))
+                observe(Outcome(guest.name, How.SAVED, f"to {done.result().path}"))
             except Forbidden as error:
-                tell(Outcome(guest.name, How.FORBIDDEN, f"{words(error)}; it is left alone"))
+                observe(Outcome(guest.name, How.FORBIDDEN, f"{words(error)}; it is left alone"))
             except PastReturn as error:
-                tell(Outcome(guest.name, How.FAILED, words(error)))
+                observe(Outcome(guest.name, How.FAILED, words(error)))
             except (XenqemuError, OSError) as error:
                 stopping.ask(guest, f"it could not be saved: {words(error)}")
 
@@ -104,7 +104,7 @@ def _identity(host: Host, now: DomainState) -> Domain:
 
 
 def _configured(host: Host, now: DomainState) -> Domain:
-    """Return who a guest is by its config, or by what is known already if that cannot be had."""
+    """Return who a guest is by its config, or by what is known already if that cannot be read."""
     try:
         config = host.config(now.domid)
         return Domain(now.domid, config.uuid, config.name, config.type)
@@ -121,21 +121,21 @@ def _choice(name: str, plan: SaveAll, own: Mapping[str, Choice]) -> Choice:
     return Choice.SHUT_DOWN if choice is Choice.SAVE and not plan.save else choice
 
 
-def _kept(guest: Domain, plan: SaveAll, deadline: Deadline) -> Kept:
-    """Return the place for the record of a guest; raise `HostTimeout` if it is too late for one."""
+def _place_for(guest: Domain, plan: SaveAll, deadline: Deadline) -> SavedGuest:
+    """Return the place for a guest's save file; raise `HostTimeout` after the deadline."""
     if deadline.passed:
-        raise HostTimeout(f"all of them were to take {plan.deadline:g} s at most")
-    kept = Kept.of(plan.folder, guest.name)
+        raise HostTimeout(f"the deadline of {plan.deadline:g} s for all domains has passed")
+    place = SavedGuest.of(plan.folder, guest.name)
     plan.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return kept
+    return place
 
 
 def _all(
     host: Host,
     parallel: int,
     guests: list[Domain],
-    act: Callable[[Domain], Kept],
-    note: Callable[[Domain, Future[Kept]], None],
+    act: Callable[[Domain], SavedGuest],
+    note: Callable[[Domain, Future[SavedGuest]], None],
 ) -> None:
     """Do `act` for each guest, some at once, and `note` each once it is done, in this thread."""
     with ThreadPoolExecutor(parallel) as pool:
@@ -154,16 +154,16 @@ def _all(
 def _cancel_own(host: Host) -> None:
     """Ask the operations of this process to end; each does so in order."""
     for found in Journals(host.journals).found():
-        if found.busy and found.about.pid == os.getpid():
+        if found.running and found.about.pid == os.getpid():
             Journals(host.journals).cancel(found)
 
 
 class _Stopping:
-    """Guests that were asked to shut down, and why if that was not the plan."""
+    """Guests that were asked to shut down, each with the reason if that was not the plan."""
 
-    def __init__(self, host: Host, tell: Teller) -> None:
+    def __init__(self, host: Host, observe: OutcomeObserver) -> None:
         self._host = host
-        self._tell = tell
+        self._observe = observe
         self._why: dict[Domain, str] = {}
 
     def ask(self, guest: Domain, why: str = "") -> None:
@@ -174,16 +174,16 @@ class _Stopping:
             self._host.shut_down(guest.domid)
         except HostError as error:
             reasons = filter(None, (why, f"it could not be shut down: {words(error)}"))
-            self._tell(Outcome(guest.name, How.FAILED, "; ".join(reasons)))
+            self._observe(Outcome(guest.name, How.FAILED, "; ".join(reasons)))
         else:
             self._why[guest] = why
 
     def finish(self, seconds: float) -> None:
-        """Wait until all that were asked run no more."""
+        """Wait until all that were asked have shut down."""
 
         def ended(pause: float) -> bool:
             for guest in [guest for guest in self._why if not self._runs(guest)]:
-                self._tell(Outcome(guest.name, How.SHUT_DOWN, self._why.pop(guest)))
+                self._observe(Outcome(guest.name, How.SHUT_DOWN, self._why.pop(guest)))
             if self._why:
                 time.sleep(pause)
             return not self._why
@@ -191,7 +191,7 @@ class _Stopping:
         patiently(ended, seconds)
         for guest, why in self._why.items():
             reasons = filter(None, (why, f"it has not shut down within {seconds:g} s"))
-            self._tell(Outcome(guest.name, How.FAILED, "; ".join(reasons)))
+            self._observe(Outcome(guest.name, How.FAILED, "; ".join(reasons)))
 
     def _runs(self, guest: Domain) -> bool:
         info = self._host.hypervisor.info(guest.domid)

@@ -9,7 +9,7 @@ from xenqemu.errors import HostError
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.host.domain_state import require_running
 from xenqemu.host.protocol import Domain, Host
-from xenqemu.operations.inspect import Outline
+from xenqemu.operations.inspect import Contents
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.log import About
 from xenqemu.operations.journal.operation import Operation
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from xenqemu.host.qemu.device_model import DeviceModel
 
 
-def save_devices(host: Host, domain: Domain, path: Path) -> Outline:
+def save_devices(host: Host, domain: Domain, path: Path) -> Contents:
     """Write the device state of a running domain to `path`; QEMU stops it for just that long.
 
     Raises `HostError` or, where the file cannot be written, `OSError` as the system says it; the
@@ -33,7 +33,7 @@ def save_devices(host: Host, domain: Domain, path: Path) -> Outline:
         raise HostError(f"domain {domid} has no device model")
     about = About("device save", domid, domain.name, domain.uuid, str(path.absolute()))
     with Operation.begin(host, about) as job, draft_for(path) as draft:
-        job.leaving(steps.Clear(draft.traces))
+        job.cleanup(steps.RemoveDraft(draft.traces))
         draft.create()
         with device_model:
             refuse_unsavable(device_model, domid)

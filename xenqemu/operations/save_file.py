@@ -29,17 +29,17 @@ FRAME = 1 << 16
 """Bytes for all headers and small records of an image, generously."""
 
 DEVICE_STATE = 1 << 20
-"""Bytes that a device model's state is taken to have before it is known; some tens of KiB."""
+"""Bytes assumed for a device model's state before it is known; it has some tens of KiB."""
 
 
 def space_for(config: DomainConfig, memory: GuestMemory, device_state: bytes | None = None) -> int:
-    """Return how many bytes a record has at most, as far as can be told now."""
+    """Return how many bytes a save file has at most, as far as is known now."""
     state = DEVICE_STATE if device_state is None else len(device_state)
     return FRAME + len(config.dump()) + memory.space() + state
 
 
 def space_for_rest(pages: int) -> int:
-    """Return how many bytes the rest of a record has at most that lacks so many pages."""
+    """Return how many bytes the rest of a save file has at most, with so many pages to write."""
     return image_space(pages) + DEVICE_STATE
 
 
@@ -47,8 +47,8 @@ Image = Callable[[Sink], bytes | None]
 """Writes a guest's libxc image and returns its device model's state, None if it has none."""
 
 
-def standing(memory: GuestMemory, device_state: bytes | None, progress: Progress) -> Image:
-    """Return what writes the image of a guest that stands still."""
+def suspended_image(memory: GuestMemory, device_state: bytes | None, progress: Progress) -> Image:
+    """Return what writes the image of a suspended guest."""
 
     def image(sink: Sink) -> bytes | None:
         memory.save(sink, progress)
@@ -57,7 +57,7 @@ def standing(memory: GuestMemory, device_state: bytes | None, progress: Progress
     return image
 
 
-def write_record(out: BinaryIO | Outlet, config: DomainConfig, image: Image) -> None:
+def write_save_file(out: BinaryIO | Outlet, config: DomainConfig, image: Image) -> None:
     """Write an xl save file that stock `xl restore` reads; a file for it is unbuffered."""
     sink = Sink(out)
     xl.write(sink, xl.XlHeader.of_json(config.dump().decode()))
@@ -72,13 +72,13 @@ def write_record(out: BinaryIO | Outlet, config: DomainConfig, image: Image) -> 
 
 @dataclass(frozen=True)
 class Parts:
-    """What of a record is not memory."""
+    """What of a save file is not memory."""
 
     config: DomainConfig
     device_state: bytes | None
 
 
-def read_record(
+def read_save_file(
     source: Source, memory_for: Callable[[DomainConfig], GuestMemory], progress: Progress
 ) -> Parts:
     """Read a save file into the memory that `memory_for` makes for its config."""
@@ -96,8 +96,8 @@ def read_record(
     return Parts(config, state)
 
 
-def config_ahead(source: Source) -> DomainConfig:
-    """Return the config of a record that comes next, without passing it."""
+def peek_config(source: Source) -> DomainConfig:
+    """Return the config of a save file without consuming its header."""
     return _config(xl.ahead(source))
 
 

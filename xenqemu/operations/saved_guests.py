@@ -1,12 +1,12 @@
-"""The folder in which the records of all guests of a host lie from its shutdown to its boot.
+"""The folder for the save files of all guests of a host, from its shutdown to its boot.
 
 ::
 
-    NAME          a guest that was saved: nobody has brought it back
-    .NAME.ran     one that was let run again, and was not seen to run on: its disks are ahead of it
+    NAME          a guest that was saved, and not restored
+    .NAME.ran     one that was unpaused, and not seen to run: its disks are ahead of the file
 
-What no name of a file can hold is written as in URLs: %2F is "/".  xendomains names its records by
-their guests too, and leaves alone what begins with a dot, as does what is being written just now.
+What a file name cannot hold is written as in URLs: %2F is "/".  xendomains names its save files by
+their guests too, and skips what begins with a dot, as drafts do.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ RAN = ".ran"
 
 
 @dataclass(frozen=True)
-class Kept:
-    """The record of one guest, called `file` in its folder."""
+class SavedGuest:
+    """The save file of one guest, called `file` in its folder."""
 
     folder: Path
     file: str
 
     @classmethod
-    def of(cls, folder: Path, name: str) -> Kept:
-        """Return the place for the record of the guest `name`."""
+    def of(cls, folder: Path, name: str) -> SavedGuest:
+        """Return the place for the save file of the guest `name`."""
         file = quote(name, safe=" ", errors="surrogateescape")
         return cls(folder, f"%2E{file[1:]}" if file.startswith(".") else file)
 
@@ -41,37 +41,37 @@ class Kept:
 
     @property
     def path(self) -> Path:
-        """The record of a guest that is saved."""
+        """The save file of a guest that is saved."""
         return self.folder / self.file
 
     @property
     def ran(self) -> Path:
-        """The record once its guest was let run."""
+        """The save file once its guest was unpaused."""
         return self.folder / f".{self.file}{RAN}"
 
-    def spend(self) -> None:
-        """Note for good that the guest is let run: from then on its record is its past."""
+    def mark_as_run(self) -> None:
+        """Rename the save file, and sync that, before the guest is unpaused."""
         self.path.rename(self.ran)
         sync_folder(self.folder)
 
     def roll_back(self) -> None:
-        """Note that it did not come to that; may be repeated."""
+        """Rename it back; may be repeated."""
         if self.ran.exists():
             self.ran.rename(self.path)
             sync_folder(self.folder)
 
 
-def saved(folder: Path, first: Iterable[str] = ()) -> list[Kept]:
+def saved(folder: Path, first: Iterable[str] = ()) -> list[SavedGuest]:
     """Return the guests that are saved: those of `first` in that order, then all others by name."""
     order = {name: number for number, name in enumerate(first)}
-    found = [Kept(folder, file) for file in _files(folder) if not file.startswith(".")]
-    return sorted(found, key=lambda kept: order.get(kept.name, len(order)))
+    found = [SavedGuest(folder, file) for file in _files(folder) if not file.startswith(".")]
+    return sorted(found, key=lambda guest: order.get(guest.name, len(order)))
 
 
-def spent(folder: Path) -> list[Kept]:
-    """Return the guests that were let run, and not seen to run on."""
+def already_run(folder: Path) -> list[SavedGuest]:
+    """Return the guests that were unpaused, and not seen to run."""
     hidden = [file for file in _files(folder) if file.startswith(".") and file.endswith(RAN)]
-    return [Kept(folder, file[1 : -len(RAN)]) for file in hidden]
+    return [SavedGuest(folder, file[1 : -len(RAN)]) for file in hidden]
 
 
 def _files(folder: Path) -> list[str]:

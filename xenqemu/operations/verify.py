@@ -1,7 +1,7 @@
-"""Whether a record is whole and sound: the readers' checks, and those between the parts.
+"""Whether a save file is complete and sound: the readers' checks, and those between the parts.
 
-The readers refuse what breaks a format.  Here stands what only shows when all has been read: that
-config, image and device state speak of the same guest, and that nothing a host needs is missing.
+The readers refuse what breaks a format.  Here is what only shows when all has been read: that
+config, image and device state are of the same guest, and that nothing a host needs is missing.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream.libxc import DomainHeader
 from xenqemu.formats.stream.libxc_order import X86_HVM
 from xenqemu.formats.stream.source import Source
-from xenqemu.operations.inspect import Outline, outline
+from xenqemu.operations.inspect import Contents, read_contents
 
 LAB = "lab"
 """What `DomainConfig.extra["host"]` says of a guest of the lab, whose CPU is in QEMU's state."""
 
 XEN_HVM = ("X86_TSC_INFO", "HVM_CONTEXT", "HVM_PARAMS")
-"""Without these Xen cannot bring an HVM guest back."""
+"""Records without which Xen cannot restore an HVM guest."""
 
 SPECIAL_PAGES = {1: "STORE_PFN", 5: "IOREQ_PFN", 6: "BUFIOREQ_PFN", 17: "CONSOLE_PFN"}
 """HVM_PARAMS that name a page of the guest."""
 
 
-def verify(file: BinaryIO, *, read_all: bool = False) -> Outline:
+def verify(file: BinaryIO, *, read_all: bool = False) -> Contents:
     """Read `file` to its end and return what it holds; raise `FormatError` if it is not sound.
 
     Takes an xl save file, a bare libxl or libxc stream, or device state alone, from a file or a
-    pipe; in a file the guest's pages are passed over unread, unless `read_all`: what a disk does
-    not give back is then seen (`OSError`).
+    pipe; in a file the guest's pages are skipped, unless `read_all`: what a disk cannot
+    read raises `OSError` then.
     """
-    found = outline(Source(file, seek=not read_all))
+    found = read_contents(Source(file, seek=not read_all))
     if found.domain and found.domain.type == X86_HVM and not is_lab(found):
         _xen_hvm(found)
     if found.config and found.domain:
@@ -40,12 +40,12 @@ def verify(file: BinaryIO, *, read_all: bool = False) -> Outline:
     return found
 
 
-def is_lab(found: Outline) -> bool:
-    """Return whether a record was made of a guest of the lab."""
+def is_lab(found: Contents) -> bool:
+    """Return whether a save file is of a guest of the lab."""
     return found.config is not None and found.config.extra.get("host") == LAB
 
 
-def _xen_hvm(found: Outline) -> None:
+def _xen_hvm(found: Contents) -> None:
     for name in XEN_HVM:
         if name not in found.present:
             raise BadRecord("libxc image", found.size, name, "none in an image of an HVM guest")
@@ -56,7 +56,7 @@ def _xen_hvm(found: Outline) -> None:
             raise BadRecord("libxc HVM_PARAMS", offset, f"{name} among the pages", f"{pfn:#x}")
 
 
-def _agree(found: Outline, config: DomainConfig, domain: DomainHeader) -> None:
+def _agree(found: Contents, config: DomainConfig, domain: DomainHeader) -> None:
     """Check config against image and device state."""
     header = _offset(found, "header")
     hvm_image = domain.type == X86_HVM
@@ -78,5 +78,5 @@ def _agree(found: Outline, config: DomainConfig, domain: DomainHeader) -> None:
             raise BadRecord("libxl EMULATOR_CONTEXT", offset, expected, str(cpus))
 
 
-def _offset(found: Outline, name: str) -> int:
-    return next((entry.offset for entry in found.entries if entry.name == name), 0)
+def _offset(found: Contents, name: str) -> int:
+    return next((run.offset for run in found.records if run.name == name), 0)

@@ -10,7 +10,7 @@ from tests.doubles.in_memory.guest import Guest
 from tests.doubles.in_memory.records import config
 from tests.doubles.in_memory.world import World
 from xenqemu.errors import Forbidden, HostError
-from xenqemu.operations.outcome import Outcome, nothing_around
+from xenqemu.operations.outcome import Outcome, no_hooks
 from xenqemu.operations.save_all import save_all
 from xenqemu.settings.xenqemu_conf import SaveAll
 
@@ -29,7 +29,7 @@ class Everyone:
         self.plan = SaveAll(folder=folder, parallel=1, shutdown_deadline=0.3)
         self.told: list[Outcome] = []
 
-    def save(self, own=None, check=True, around=nothing_around, **plan: object) -> dict[str, str]:
+    def save(self, own=None, check=True, hooks=no_hooks, **plan: object) -> dict[str, str]:
         """Return what became of each, in a few words."""
         chosen = replace(self.plan, **plan)
         save_all(
@@ -38,7 +38,7 @@ class Everyone:
             own or {},
             self.told.append,
             check=check,
-            around=around,
+            hooks=hooks,
         )
         assert self.world.broken == []
         return {outcome.name: outcome.how.value for outcome in self.told}

@@ -18,7 +18,7 @@ from xenqemu.host.party_deadlines import Deadlines
 from xenqemu.host.protocol import BuildOptions, Domain, Needs
 from xenqemu.host.xen import requirements
 from xenqemu.host.xenstore.names import INCOMING
-from xenqemu.operations.save_file import read_record
+from xenqemu.operations.save_file import read_save_file
 
 if TYPE_CHECKING:
     from tests.doubles.in_memory.world import World
@@ -121,7 +121,7 @@ class Host:
             made_of.append(Guest(given or what, {}, held=True, devices_run=False))
             return Memory(self._world, made_of[0])
 
-        parts = read_record(record, prepare, progress)
+        parts = read_save_file(record, prepare, progress)
         (guest,) = made_of
         if parts.device_state is not None:
             (guest.tick,) = struct.unpack_from(

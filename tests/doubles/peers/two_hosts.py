@@ -39,7 +39,7 @@ PATIENT = Deadlines(peer_banner=30, peer_stall=30, peer_ready=30, peer_message=3
 TIMEOUT = 60
 """Seconds after which a side that hangs is ended, by SIGALRM."""
 
-HERE = "may live already: it is the guest now"
+HERE = "may have run already: it is the guest now"
 """What a receiver says behind its point of no return."""
 
 Side = Callable[[IO[bytes], IO[bytes]], object]
@@ -68,7 +68,7 @@ class End:
 
     @property
     def rolled_back(self) -> bool:
-        return self._is(RolledBack, "the guest is as it was", "it is undone")
+        return self._is(RolledBack, "the guest is as it was", "it is rolled back")
 
     @property
     def untouched(self) -> bool:

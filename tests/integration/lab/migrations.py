@@ -95,7 +95,7 @@ def running(host: Host) -> list[str]:
 
 
 def nothing_goes_on(host: Host) -> bool:
-    return not any(each.busy for each in Journals(host.lab.journals).found())
+    return not any(each.running for each in Journals(host.lab.journals).found())
 
 
 WAY = """\

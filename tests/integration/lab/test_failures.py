@@ -66,7 +66,7 @@ def test_save_is_killed_and_recovered(one, tiny, folder, option, moment):
         assert names == ["tiny"]
         assert runs(one, "tiny")
         assert f"the save of domain {tiny.domid} (tiny) to {record}, interrupted in" in told.out
-        assert "is taken back" in told.out
+        assert "is rolled back" in told.out
     if not names:
         assert runs(one, one.restore(record).name)
 
@@ -83,7 +83,7 @@ def test_restore_is_killed_and_recovered(one, firmware_record, moment):
         assert "it is the guest now" in told
     else:
         assert names == []
-        assert "is taken back" in told
+        assert "is rolled back" in told
         assert one.empty()
         one.restore(firmware_record)
 
@@ -120,7 +120,7 @@ def test_what_is_seen_of_a_killed_save(one, tiny, folder):
     shown = one.must("status", "tiny")
     assert "was left unfinished: xenqemu recover tiny" in shown
     (operation,) = one.run("status", "--json", "tiny").good().json["operations"]
-    assert (operation["verb"], operation["goes_on"]) == ("save", False)
+    assert (operation["verb"], operation["running"]) == ("save", False)
     refused = one.run("save", "tiny", folder / "second")
     assert refused.code == 3
     assert "left unfinished" in refused.err
@@ -170,7 +170,7 @@ def test_a_save_that_takes_too_long(one, tiny, folder):
     act = "import time; time.sleep(1.5)"
     done = at(one, "save started", act, "save", "--timeout", "1", "tiny", folder / "record")
     assert done.code == 10
-    assert re.search(r"\(save\): all of it was to take 1 s at most", done.err)
+    assert re.search(r"\(save\): the deadline of 1 s for all of it has passed", done.err)
     assert runs(one, "tiny")
 
 
@@ -185,7 +185,9 @@ def test_two_saves_at_once(one, tiny, folder):
     assert codes in ([0, 3], [0, 0])  # one may have ended before the other began
     if codes == [0, 3]:
         (told,) = filter(None, errors)
-        assert re.search(r"the save of domain \d+ \(tiny\) to .*/[ab] goes on \(process \d+", told)
+        assert re.search(
+            r"the save of domain \d+ \(tiny\) to .*/[ab] is running \(process \d+", told
+        )
     assert runs(one, "tiny")
 
 
@@ -197,7 +199,7 @@ def test_two_restores_at_once(one, firmware_record):
     errors = [each.communicate(timeout=PATIENCE)[1] for each in both]
     assert sorted(each.returncode for each in both) == [0, 3]
     (told,) = filter(None, errors)
-    assert re.search(r"goes on \(process \d+|is named tiny already", told)
+    assert re.search(r"is running \(process \d+|is named tiny already", told)
     assert [each["name"] for each in one.list()] == ["tiny"]
 
 
@@ -256,7 +258,7 @@ def test_xenstored_dies(one, tiny, folder, moment):
     act = f"os.kill({pid}, signal.SIGKILL)"
     done = at(one, moment, act, "save", "tiny", folder / "record")
     assert done.code == 12, done.err
-    assert f"the record {folder}/record is the guest now; left to do: 1. could not" in done.err
+    assert f"the save file {folder}/record is the guest now; left to do: 1. could not" in done.err
     one.must("lab", "up", one.lab.folder)
     assert "finished: the record" in one.must("recover")
     assert one.list() == []

@@ -119,7 +119,7 @@ def test_a_hook_that_does_not_say_yes_keeps_one_guest_as_it_is(one, conf, everyo
     assert became["web"][0] == "forbidden"
     assert words in became["web"][1]
     record = conf.parent / "records" / "web"
-    assert became["web"][1].endswith(f"; its record is {record}")
+    assert became["web"][1].endswith(f"; its save file is {record}")
     assert {each["name"]: each["running"] for each in one.list()} == {"mail": True, "old": True}
     one.must("restore", record)
 

@@ -193,7 +193,7 @@ def test_streams_to_one_that_does_not_know_them(guest: Guest, two: Host, folder:
     words = ("-s", ssh, "web", "two")
     done = guest.host.run("migrate", "--streams", 2, *words)
     assert (done.code, done.out) == (3, "")
-    assert done.err == "xenqemu: a record in 2 streams is nothing for two\n"
+    assert done.err == "xenqemu: two cannot take a save file over 2 streams\n"
     assert_goes_on(guest)
     assert_goes_on(moved(guest, two, *words))
 

@@ -42,6 +42,6 @@ def is_killed_and_recovered(bed: Bed, moment: str) -> None:
     assert at(bed, moment, DIE, "save", "pvh", FILE).rc == -9
     told = bed.must(f"{XENQEMU} recover pvh", timeout=120)
     assert re.search(r"the save of domain \d+ \(pvh\) to \S+, interrupted in its \w+, is", told)
-    assert "taken back" in told, told
+    assert "rolled back" in told, told
     goes_on(bed, "pvh", before)
     assert bed.must("ls -A /tmp; ls -A /run/xenqemu") == "lock\n"

@@ -31,7 +31,7 @@ def test_xenqemu_is_killed_at_every_phase(bed: Bed) -> None:
     assert at(bed, "release started", DIE, "save", "pvh", FILE).rc == -9
     assert "pvh" in listed(bed)
     assert bed.run(f"{XENQEMU} restore {FILE}", timeout=120).rc == 3
-    assert f"finished: the record {FILE} is the guest now" in bed.must(f"{XENQEMU} recover")
+    assert f"finished: the save file {FILE} is the guest now" in bed.must(f"{XENQEMU} recover")
     assert listed(bed) == ""
     for moment in ("build progress", "build done"):
         assert at(bed, moment, DIE, "restore", FILE).rc == -9
@@ -96,7 +96,7 @@ def test_request_of_a_killed_save_is_taken_back(bed: Bed, idle: int) -> None:
     save.kill()
     save.wait()
     told = bed.must(f"{XENQEMU} recover idle", timeout=120)
-    assert "is taken back" in told
+    assert "is rolled back" in told
     assert bed.must(f"xenstore-read {node}") == "\n"
     assert bed.must(f"{XENQEMU} recover") == "nothing was left unfinished\n"
 
@@ -107,7 +107,7 @@ def test_a_save_of_xl_beside_us(bed: Bed, idle: int) -> None:
     bed.must(f'until [ "$(xenstore-read {node})" = suspend ]; do sleep 0.1; done', timeout=60)
     done = bed.run(f"{XENQEMU} save idle {FILE}.ours", timeout=60)
     assert done.rc == 3
-    assert re.search(r"is in the hands of process \d+ \(\S*xl save idle", done.err), done.err
+    assert re.search(r"is in use by process \d+ \(\S*xl save idle", done.err), done.err
     save.kill()
     save.wait()
 
@@ -155,5 +155,5 @@ def test_qemu_is_killed(bed: Bed) -> None:
         assert done.rc == 10, done.err
     else:
         assert done.rc == 11, done.err
-        assert "left to do: 1. could not restart the device model" in done.err, done.err
+        assert "left to do: 1. could not continue the device model" in done.err, done.err
         assert "is gone" in bed.must(f"{XENQEMU} recover", timeout=60)

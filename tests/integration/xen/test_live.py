@@ -83,7 +83,7 @@ def test_a_live_save_that_is_killed_leaves_no_log_on(busy: Bed) -> None:
     assert dirty_log(busy, "hvm") == "off"
     assert at(busy, "save iteration", DIE, "save", "--live", "hvm", FILE).rc == -9
     assert dirty_log(busy, "hvm") == "on"
-    assert "taken back" in busy.must(f"{XENQEMU} recover hvm", timeout=120)
+    assert "rolled back" in busy.must(f"{XENQEMU} recover hvm", timeout=120)
     assert dirty_log(busy, "hvm") == "off"
     assert busy.must("ls -A /tmp; ls -A /run/xenqemu") == "lock\n"
     looks_after_itself(busy)
@@ -144,7 +144,7 @@ from xenqemu.host.xen.memory.helper_process import own_helper
 from xenqemu.host.xen.xen_host import XenHost
 from xenqemu.host.xen.library import running_version
 from xenqemu.host.xen.memory.helper_memory import HelperMemory
-from xenqemu.operations.save_file import write_record
+from xenqemu.operations.save_file import write_save_file
 host = XenHost()
 domid = domain_state.find(host, "pvh").domid
 version = running_version()
@@ -161,7 +161,7 @@ live = Live(PrecopyOptions(), suspend, lambda done: print(done.number))
 with open(sys.argv[1], "wb", buffering=0) as file:
     def image(sink):
         memory.save_live(sink, lambda done, total: None, live)
-    write_record(file, host.config(domid).with_domid(0), image)
+    write_save_file(file, host.config(domid).with_domid(0), image)
 host.destroy(domid)
 """
 """Has libxc write a PVH guest, as it would a PV guest: Debian's Xen cannot log those."""

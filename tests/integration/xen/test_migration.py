@@ -90,7 +90,7 @@ def test_a_lost_reply_leaves_two_copies_named_and_one_running(bed: Bed) -> None:
     before = bed.ticks("hvm")
     done = migrate(bed, XENQEMU, "hvm", over("cut", WE_RECEIVE, back=UP_TO_REPORT))
     assert done.rc == 13
-    assert "stands still here as hvm--migratedaway" in done.err
+    assert "is suspended here as hvm--migratedaway" in done.err
     goes_on(bed, "hvm", before)
     assert sorted(listed(bed)) == ["hvm", "hvm--migratedaway"]
     before = bed.ticks("hvm")

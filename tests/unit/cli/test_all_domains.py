@@ -44,8 +44,8 @@ def test_what_cannot_be_brought_back(all_on, place):
     done = all_on("restore-all")
     assert done.code == 3
     assert done.out.startswith("web: failed (")
-    assert done.out.endswith(f"; its record is {place}/records/web)\n")
-    assert done.err == "xenqemu: not all is well, see above: web\n"
+    assert done.out.endswith(f"; its save file is {place}/records/web)\n")
+    assert done.err == "xenqemu: failed or forbidden, see above: web\n"
     assert json.loads(all_on("restore-all", "--json").out)["outcome"] == "failed"
     assert (place / "records" / "web").read_text() == "no record"
 
@@ -74,7 +74,7 @@ def test_each_outcome_is_a_line(all_on, outcomes):
         "mail: left alone",
         "old\\x1b: failed (it hangs)",
     ]
-    assert done.err == "xenqemu: not all is well, see above: old\\x1b\n"
+    assert done.err == "xenqemu: failed or forbidden, see above: old\\x1b\n"
 
 
 def test_each_outcome_is_a_line_of_json(all_on, outcomes):
@@ -90,7 +90,7 @@ def test_nobody_has_to_hear_it(all_on, outcomes, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(show, "line", full)
-    assert all_on("save-all") == (3, "", "xenqemu: not all is well, see above: old\\x1b\n")
+    assert all_on("save-all") == (3, "", "xenqemu: failed or forbidden, see above: old\\x1b\n")
 
 
 def test_a_guests_file_that_makes_no_sense_is_told(all_on, conf, place, outcomes):

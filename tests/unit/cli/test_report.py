@@ -5,7 +5,7 @@ from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.device_state.device_stream import Ambiguity, DeviceState, Section
 from xenqemu.formats.stream.detect import Layer
 from xenqemu.formats.stream.libxc import DomainHeader, ImageHeader
-from xenqemu.operations.inspect import Outline, Pages, RecordRun
+from xenqemu.operations.inspect import Contents, Pages, RecordRun
 
 CONFIG = DomainConfig(
     {
@@ -23,18 +23,18 @@ CONFIG = DomainConfig(
 
 
 def test_a_summary_says_only_what_there_is():
-    assert report.summary(Outline(Layer.LIBXC, size=40)) == "libxc, 40 bytes"
-    found = Outline(Layer.LIBXL, size=9, checkpoints=2, trailing=7, image=ImageHeader(3))
+    assert report.summary(Contents(Layer.LIBXC, size=40)) == "libxc, 40 bytes"
+    found = Contents(Layer.LIBXL, size=9, checkpoints=2, trailing=7, image=ImageHeader(3))
     found.pages = Pages(data=256, zero=3, other=1)
     assert report.summary(found) == (
         "libxl, 9 bytes; 256 pages (1 MiB), 3 of zeros, 1 holes; "
-        "2 whole checkpoints and no END, as Remus leaves it; 7 bytes after END"
+        "2 complete checkpoints and no END, as Remus leaves it; 7 bytes after END"
     )
 
 
 def test_a_config_of_the_lab(capsys):
-    found = Outline(Layer.XL, config=CONFIG)
-    found.entries = [
+    found = Contents(Layer.XL, config=CONFIG)
+    found.records = [
         RecordRun("xl", "header", 0, 9),
         RecordRun("", "bytes after END", 9, 16, 2, "said"),
     ]
@@ -63,7 +63,7 @@ DEVICES = DeviceState(
 
 
 def test_uncertain_devices(capsys):
-    report.tree(Outline(Layer.DEVICE_STATE, devices=DEVICES))
+    report.tree(Contents(Layer.DEVICE_STATE, devices=DEVICES))
     assert capsys.readouterr().out == (
         "\n"
         "      OFFSET       LENGTH  VERSION  DEVICE\n"
@@ -71,7 +71,7 @@ def test_uncertain_devices(capsys):
         "        0x30           16        1  i8259 #1  (uncertain)\n"
         "uncertain from 0x30 to 0x60: two readings\n"
     )
-    fields = report.fields(Outline(Layer.DEVICE_STATE, devices=DEVICES))
+    fields = report.fields(Contents(Layer.DEVICE_STATE, devices=DEVICES))
     assert fields["devices"][1] == {
         "id": 7,
         "idstr": "i8259",
@@ -86,7 +86,7 @@ def test_uncertain_devices(capsys):
 
 
 def test_fields_of_a_record_without_parts():
-    assert report.fields(Outline(Layer.LIBXC, size=40)) == {
+    assert report.fields(Contents(Layer.LIBXC, size=40)) == {
         "kind": "libxc",
         "size": 40,
         "trailing": 0,
@@ -96,7 +96,7 @@ def test_fields_of_a_record_without_parts():
 
 
 def test_fields_of_an_image():
-    found = Outline(Layer.LIBXC, image=ImageHeader(2), domain=DomainHeader(1, 4, 13))
+    found = Contents(Layer.LIBXC, image=ImageHeader(2), domain=DomainHeader(1, 4, 13))
     assert report.fields(found)["image"] == {
         "version": 2,
         "type": 1,

@@ -55,7 +55,7 @@ def world():
 
 
 def test_nothing_goes_on(world):
-    with pytest.raises(HostError, match="nothing goes on on sample"):
+    with pytest.raises(HostError, match="no operation is running on sample"):
         cancel(world.host, "sample", 1)
 
 
@@ -74,7 +74,9 @@ def test_guest_runs_and_no_file_is_left(world, tmp_path, phase, after):
 
 def test_too_late_to_cancel(world, tmp_path):
     with Saving(world, tmp_path / "record", Phase.RELEASE) as saving:
-        with pytest.raises(HostTimeout, match=r"asked to end 0.1 s ago, and goes on: the save of"):
+        with pytest.raises(
+            HostTimeout, match=r"asked to end 0.1 s ago, and still running: the save of"
+        ):
             cancel(world.host, "1", 0.1)
     assert saving.error is None
     assert world.guests == {}

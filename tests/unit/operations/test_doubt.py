@@ -95,7 +95,7 @@ def test_a_commit_that_nobody_here_can_see_was_not_passed_before_the_doubt(host,
     """Between its line and the doubt's, the other host has not been told yet."""
     with pytest.raises(RolledBack), working(host) as job:
         job.undo(Do("resume the guest"))
-        job.foresee(ELSEWHERE)
+        job.prepare_commit(ELSEWHERE)
         raise HostError("killed, as it were")
     assert acts == ["resume the guest"]
 
@@ -115,7 +115,7 @@ def test_two_sides_of_a_move_within_one_host_are_two_operations(host, acts):
     migration, reception = (replace(ABOUT, verb=verb) for verb in ("migration", "reception"))
     sender = Operation.begin(host, migration)
     receiver = Operation.begin(host, reception)
-    with pytest.raises(HostError, match="the reception of domain 1 .* goes on"):
+    with pytest.raises(HostError, match="the reception of domain 1 .* is running"):
         Operation.begin(host, reception)
     receiver.log.close()
     sender.undo(Do("resume"))

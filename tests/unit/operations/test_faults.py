@@ -89,7 +89,9 @@ class Run:
     @property
     def undone(self) -> str:
         """What an error says of an operation that was taken back."""
-        return "the guest is as it was" if "host.config" in self.world.calls else "it is undone"
+        return (
+            "the guest is as it was" if "host.config" in self.world.calls else "it is rolled back"
+        )
 
     def file_is(self, data: bytes | None) -> bool:
         return (self.path.read_bytes() if self.path.exists() else None) == data
@@ -141,7 +143,7 @@ def do_what_is_left(run: Run) -> None:
     """Be the user who has `recover` do what the error lists."""
     for done in recover(run.world.host):
         assert done.trouble == ()
-        assert done.whole
+        assert done.complete
 
 
 def suspending(after: After, older: bytes | None, **options: Any) -> Operation:
@@ -164,7 +166,7 @@ def suspending(after: After, older: bytes | None, **options: Any) -> Operation:
             assert after is After.DESTROY
             assert run.holds(guest)
             assert run.world.running() == []
-            assert f"the record {run.path} is the guest now" in run.words
+            assert f"the save file {run.path} is the guest now" in run.words
             do_what_is_left(run)
             assert run.world.guests == {}
             again = restore(run.world.host, run.path)
@@ -285,7 +287,7 @@ def judge(operation: Operation, run: Run, how: How, name: str) -> None:
     assert not left or name.startswith("os.")
     operation.judge(run)
     said = text(run.error) + text(run.error and run.error.__cause__)
-    if re.search("could not (forget of it|clear |destroy what )", said):
+    if re.search("could not (remove |destroy what )", said):
         do_what_is_left(run)
     if run.error and not run.past_return:
         second = operation.again(run.world, run.path)
@@ -319,7 +321,7 @@ def killed_at(operation: Operation, fault: Fault, folder: Path) -> None:
 def judge_recovered(operation: Operation, world: World, path: Path) -> None:
     """Recover, and judge: one guest, or a whole record; nothing else is left behind."""
     for done in recover(world.host):
-        assert done.whole, done
+        assert done.complete, done
     assert Journals(world.host.journals).found() == []
     assert [entry for entry in path.parent.iterdir() if entry != path] == []
     assert world.broken == []

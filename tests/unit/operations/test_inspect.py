@@ -20,24 +20,24 @@ from xenqemu.formats.stream import libxl, xl
 from xenqemu.formats.stream.detect import Layer
 from xenqemu.formats.stream.page_data import BROKEN, XALLOC, XTAB, PageData
 from xenqemu.formats.stream.source import Source
-from xenqemu.operations.inspect import PFNS_BELOW_4G, Pages, RecordRun, outline
+from xenqemu.operations.inspect import PFNS_BELOW_4G, Pages, RecordRun, read_contents
 
 HEADER = xl.XlHeader.of_json(config().dump().decode()).pack()
 
 
-def outlined(data: bytes):
-    return outline(Source(io.BytesIO(data)))
+def read(data: bytes):
+    return read_contents(Source(io.BytesIO(data)))
 
 
 def places(found):
     """Return where entries begin and end: they are without gaps if sorted."""
-    return [(entry.offset, entry.offset + entry.size) for entry in found.entries]
+    return [(run.offset, run.offset + run.size) for run in found.records]
 
 
 def test_all_of_a_record():
     data = record(after=(made.XENSTORE, *DEVICES)) + b"behind"
-    found = outlined(data)
-    names = [(entry.layer, entry.name, entry.text) for entry in found.entries]
+    found = read(data)
+    names = [(run.layer, run.name, run.text) for run in found.records]
     assert names == [
         ("xl", "header", ""),
         ("libxl", "header", ""),
@@ -59,12 +59,12 @@ def test_all_of_a_record():
     ]
     ends = [end for _, end in places(found)]
     assert [start for start, _ in places(found)] == [0, *ends[:-1]]
-    assert found.entries[0].size == len(HEADER)
-    assert found.entries[8].size == 8 + 8 + 3 * 8 + 3 * 4096
+    assert found.records[0].size == len(HEADER)
+    assert found.records[8].size == 8 + 8 + 3 * 8 + 3 * 4096
     assert (found.kind, found.size, found.trailing) == (Layer.XL, len(data) - 6, 6)
     assert found.config == config()
     assert (found.image.version, found.domain) == (3, made.DOMAIN)
-    assert found.present == {entry[1] for entry in names[5:13]}
+    assert found.present == {run[1] for run in names[5:13]}
     assert found.params == {1: 5, 17: 6}
     assert (found.context.vcpus, list(found.context.cpus)) == (2, [0])
     assert [section.idstr for section in found.devices.sections] == ["timer"]
@@ -73,8 +73,8 @@ def test_all_of_a_record():
 
 
 def test_pv_guest():
-    found = outlined(record(config("pv"), made.PV_STEPS, DEVICES[1:], made.PV_DOMAIN))
-    assert found.entries[4].text == "x86 PV, Xen 4.17"
+    found = read(record(config("pv"), made.PV_STEPS, DEVICES[1:], made.PV_DOMAIN))
+    assert found.records[4].text == "x86 PV, Xen 4.17"
     assert (found.context, found.params, found.devices) == (None, {}, None)
     assert not found.has_device_state
     assert found.pages.data == 2
@@ -83,10 +83,8 @@ def test_pv_guest():
 def test_neighbouring_pages_are_one_entry():
     single = (PageData.of([5]), [made.PAGE])
     steps = (*STEPS[:3], single, single, made.OPTIONAL, made.PAGES, *STEPS[4:])
-    found = outlined(made.image(steps))
-    merged = [
-        (entry.name, entry.count, entry.size) for entry in found.entries if "P" in entry.name[:2]
-    ]
+    found = read(made.image(steps))
+    merged = [(run.name, run.count, run.size) for run in found.records if "P" in run.name[:2]]
     assert merged == [
         ("PAGE_DATA", 2, 2 * (8 + 16 + 4096)),
         ("OPTIONAL", 1, 8 + 8),
@@ -127,54 +125,54 @@ def test_pages_above_4_gib_are_not_watched():
     ],
 )
 def test_bare_streams(data, kind):
-    found = outlined(data + bytes(3))
+    found = read(data + bytes(3))
     assert (found.kind, found.size, found.trailing) == (kind, len(data), 3)
     assert found.config is None
     assert found.has_device_state == (kind is Layer.LIBXL)
     assert found.pages.data == 3
-    assert found.entries[-1] == RecordRun("", "bytes after END", len(data), 3)
+    assert found.records[-1] == RecordRun("", "bytes after END", len(data), 3)
 
 
 @pytest.mark.parametrize("header", [b"", HEADER])
 @pytest.mark.parametrize("count", [1, 3])
 def test_checkpoints_are_counted(header, count):
     data = header + checkpointed(count)
-    found = outlined(data)
+    found = read(data)
     assert (found.checkpoints, found.size, found.trailing) == (count, len(data), 0)
     assert found.pages.data == 3 * count
-    assert [entry.name for entry in found.entries].count("CHECKPOINT_END") == count
+    assert [run.name for run in found.records].count("CHECKPOINT_END") == count
 
 
 def test_stream_cut_in_a_later_checkpoint():
     with pytest.raises(Truncated, match=r"\(after 2 whole checkpoints\)"):
-        outlined(checkpointed(3)[:-1])
+        read(checkpointed(3)[:-1])
 
 
 @pytest.mark.parametrize("behind", [b"", b"\0", b"QEVM"])
 def test_device_state_alone(behind):
     data = device_state(tick=9)
-    found = outlined(data + behind)
+    found = read(data + behind)
     assert (found.kind, found.size, found.trailing) == (Layer.DEVICE_STATE, len(data), len(behind))
     (section,) = found.devices.sections
     assert (section.idstr, section.offset, section.length) == ("timer", 8, 24)
-    assert (found.entries, found.domain, found.has_device_state) == ([], None, False)
+    assert (found.records, found.domain, found.has_device_state) == ([], None, False)
 
 
 def test_device_state_of_another_emulator_is_not_looked_into():
-    found = outlined(record(after=(libxl.EmulatorContext(1, 0, b"\0" * 4), libxl.End())))
+    found = read(record(after=(libxl.EmulatorContext(1, 0, b"\0" * 4), libxl.End())))
     assert found.has_device_state
     assert found.devices is None
 
 
 def test_config_that_is_no_json():
     header = xl.XlHeader(xl.STREAM_V2, b'name = "old"\n').pack()
-    found = outlined(header + made.stream(STEPS, DEVICES))
+    found = read(header + made.stream(STEPS, DEVICES))
     assert (found.kind, found.config) == (Layer.XL, None)
 
 
 def test_legacy_stream_is_refused():
     with pytest.raises(Unsupported, match="a legacy stream"):
-        outlined(xl.XlHeader(xl.JSON, b"{}\0").pack() + bytes(100))
+        read(xl.XlHeader(xl.JSON, b"{}\0").pack() + bytes(100))
 
 
 GOLDEN = {
@@ -188,8 +186,8 @@ GOLDEN = {
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_what_stock_xl_wrote_is_outlined(name):
-    found = outlined(records.record(name))
-    (pages,) = (entry for entry in found.entries if entry.name == "PAGE_DATA")
+    found = read(records.record(name))
+    (pages,) = (run for run in found.records if run.name == "PAGE_DATA")
     counts = (found.pages.data, found.pages.other, pages.count, len(found.devices.sections))
     assert (found.size, found.trailing, *counts) == GOLDEN[name]
     assert found.pages.zero == 0

@@ -140,9 +140,9 @@ def judge(move: Move, sent: End, taken: End) -> None:
         assert target.guests == {}
     moved = recovered(target, move.paused, taken)
     for done in recover(source.host):
-        assert done.whole or "nobody here can tell" in done.trouble[0]
+        assert done.complete or "nobody here can tell" in done.trouble[0]
     for done in recover(source.host, moved=moved):
-        assert done.whole, done
+        assert done.complete, done
     judge_end(move)
     assert moved or sent.kind or sent.killed
 
@@ -153,7 +153,7 @@ def recovered(target: World, paused: bool, taken: End) -> bool:
     One of which Xen could not be asked whether it ran is the guest, and may have to be let run.
     """
     for done in recover(target.host):
-        assert done.whole, done
+        assert done.complete, done
     if taken.past_return:
         for guest in target.guests.values():
             guest.held = paused
@@ -255,12 +255,12 @@ def test_recover_in_doubt_does_nothing_and_says_what_to_say():
     source = in_doubt()
     for _ in range(2):
         (done,) = recover(source.host)
-        assert not done.whole
-        assert (done.finished, done.doubtful) == (False, True)
+        assert not done.complete
+        assert (done.committed, done.in_doubt) == (False, True)
         (trouble,) = done.trouble
         assert trouble == (
-            f"nobody here can tell which copy lives: domain 1 stands still here as {AWAY}, "
-            "sample may run on there; look at both, then say `xenqemu recover --moved sample` "
+            f"nobody here can tell which copy lives: domain 1 is suspended here as {AWAY}, "
+            "sample may run on there; look at both, then run `xenqemu recover --moved sample` "
             "or `--stayed sample`"
         )
         assert names(source) == [AWAY]
@@ -270,7 +270,11 @@ def test_recover_in_doubt_does_nothing_and_says_what_to_say():
 def test_recover_of_a_guest_that_moved():
     source = in_doubt()
     (done,) = recover(source.host, NAME, moved=True)
-    assert (done.whole, done.finished, done.meaning) == (True, True, "the guest is on there now")
+    assert (done.complete, done.committed, done.meaning) == (
+        True,
+        True,
+        "the guest is on there now",
+    )
     assert source.guests == {}
 
 
@@ -290,7 +294,7 @@ def test_recover_is_told_by_the_disks_that_a_guest_has_moved():
         recover(source.host, NAME, moved=False)
     assert source.running() == []
     (done,) = recover(source.host)
-    assert (done.whole, done.finished, done.doubtful) == (True, True, False)
+    assert (done.complete, done.committed, done.in_doubt) == (True, True, False)
     assert source.guests == {}
     assert lease.held(source.image).owner.host == "there"
 
@@ -299,9 +303,9 @@ def test_recover_is_told_by_the_disks_that_a_guest_has_moved():
 def test_recover_is_not_told_by_disks_that_both_have_a_part_in(acts):
     source = on_its_way(*acts)
     (done,) = recover(source.host)
-    assert done.doubtful
+    assert done.in_doubt
     (done,) = recover(source.host, NAME, moved=False)
-    assert (done.whole, done.finished) == (True, False)
+    assert (done.complete, done.committed) == (True, False)
     assert source.running() == [1]
     found = lease.held(source.image)
     assert (found.owner.host, found.next_owner) == (str(source.folder), None)
@@ -310,7 +314,7 @@ def test_recover_is_not_told_by_disks_that_both_have_a_part_in(acts):
 def test_recover_of_a_guest_that_stayed():
     source = in_doubt()
     (done,) = recover(source.host, NAME, moved=False)
-    assert (done.whole, done.finished, done.trouble) == (True, False, ())
+    assert (done.complete, done.committed, done.trouble) == (True, False, ())
     assert names(source) == [NAME]
     assert source.running() == [1]
 
@@ -336,5 +340,5 @@ def test_moved_and_stayed_change_nothing_where_there_is_no_doubt(tmp_path):
     job.log.unfinished = True
     job.log.close()
     (done,) = recover(world.host, NAME, moved=True)
-    assert (done.whole, done.finished) == (True, False)
+    assert (done.complete, done.committed) == (True, False)
     assert world.running() == [1]

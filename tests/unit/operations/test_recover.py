@@ -71,13 +71,13 @@ def test_interrupted_save_is_taken_back(world, tmp_path):
     assert [entry.suffix for entry in tmp_path.iterdir()] != []
     events = []
     (done,) = recover(world.host, observe=events.append)
-    assert (done.phase, done.finished, done.meaning, done.trouble) == ("save", False, "", ())
+    assert (done.phase, done.committed, done.meaning, done.trouble) == ("save", False, "", ())
     assert str(done.about) == f"save of domain 1 (sample) to {tmp_path}/record"
     assert done.state == "hypervisor: running; name in xenstore: sample; device model: running"
     assert [event.text for event in events if event.kind is Kind.DONE] == [
-        "restart the device model",
+        "continue the device model",
         "resume the guest",
-        *[event.text for event in events if event.text.startswith("clear .record")][:1],
+        *[event.text for event in events if event.text.startswith("remove .record")][:1],
     ]
     assert list(tmp_path.iterdir()) == []
     assert world.running() == [1]
@@ -86,8 +86,8 @@ def test_interrupted_save_is_taken_back(world, tmp_path):
 def test_save_that_had_passed_its_point_of_no_return_is_finished(world, tmp_path):
     killed(world, tmp_path / "record", Phase.RELEASE)
     (done,) = recover(world.host)
-    assert done.finished
-    assert done.meaning == f"the record {tmp_path}/record is the guest now"
+    assert done.committed
+    assert done.meaning == f"the save file {tmp_path}/record is the guest now"
     assert done.state == "hypervisor: no such domain; name in xenstore: none"
     assert world.guests == {}
     assert world.running() == [] != [restore(world.host, tmp_path / "record").domid]
@@ -98,8 +98,8 @@ def test_guest_that_somebody_has_let_go_on_is_not_destroyed(world, tmp_path):
     world.guests[1].suspended = False
     world.guests[1].devices_run = True
     (done,) = recover(world.host)
-    assert done.trouble == ("could not destroy domain 1: domain 1 runs: somebody has let it go on",)
-    assert done.whole
+    assert done.trouble == ("could not destroy domain 1: domain 1 runs: somebody has resumed it",)
+    assert done.complete
     assert world.running() == [1]
     assert Journals(world.host.journals).found() == []
 
@@ -110,10 +110,10 @@ def test_guest_that_is_gone_is_not_missed(world, tmp_path):
     (done,) = recover(world.host)
     gone = "domain 1 is gone: it was destroyed, or ended, meanwhile"
     assert done.trouble == (
-        f"could not restart the device model: {gone}",
+        f"could not continue the device model: {gone}",
         f"could not resume the guest: {gone}",
     )
-    assert done.whole
+    assert done.complete
     assert list(tmp_path.iterdir()) == []
 
 
@@ -138,9 +138,9 @@ def test_what_cannot_be_done_stays_to_be_done(world, tmp_path, monkeypatch):
         patch.setattr(world.host.hypervisor, "resume", refuse)
         (done,) = recover(world.host)
     assert done.trouble == ("could not resume the guest: Xen refuses",)
-    assert not done.whole
+    assert not done.complete
     (done,) = recover(world.host)
-    assert done.whole
+    assert done.complete
     assert world.running() == [1]
 
 
@@ -156,7 +156,7 @@ def test_only_what_is_asked_for(world, tmp_path):
     assert [each.about.domid for each in unfinished(world.host, "sample")] == [1]
     assert unfinished(world.host, "2") == []
     (done,) = recover(world.host, "1")
-    assert done.whole
+    assert done.complete
 
 
 def test_what_goes_on_is_left_alone(world):
@@ -170,11 +170,11 @@ def test_what_goes_on_is_left_alone(world):
 def test_what_was_left_waits_for_what_goes_on_with_the_same_guest(world):
     about = About("save", 1, "sample", UUID, "/record")
     job = Operation.begin(world.host, about)
-    job.undo(steps.Settle(1, UUID))
+    job.undo(steps.WithdrawSuspend(1, UUID))
     job.log.unfinished = True
     job.log.close()
     with Operation.begin(world.host, about):  # takes it over
-        assert [found.busy for found in Journals(world.host.journals).found()] == [True]
+        assert [found.running for found in Journals(world.host.journals).found()] == [True]
         assert recover(world.host) == []
 
 
@@ -187,7 +187,7 @@ def test_recovery_that_is_killed_is_recovered(world, tmp_path):
 
     assert world.outlive(lambda: recover(world.host, observe=observe))
     (done,) = recover(world.host)
-    assert done.whole
+    assert done.complete
     assert world.running() == [1]
     assert world.guests[1].tick == 41
     assert device_state(41)

@@ -55,7 +55,7 @@ def test_guest_runs_again_as_it_was(world, saved):
     assert world.running() == [done.domid] == [2]
     again = world.guests[2]
     assert (again.config, again.pages, again.tick) == (guest.config, guest.pages, guest.tick)
-    assert done.record.config == guest.config
+    assert done.contents.config == guest.config
     assert path.read_bytes() == data
     assert world.broken == []
 
@@ -183,5 +183,5 @@ def test_given_config_takes_the_place_of_the_records_but_for_what_is_ours(world,
     seen = []
     world.host.admit = seen.append
     given = config(vcpus=2).with_name("other")
-    own = restore(world.host, saved[0], RestoreOptions(config=given)).record.config
+    own = restore(world.host, saved[0], RestoreOptions(config=given)).contents.config
     assert [needs.config for needs in seen] == [given.with_extra(own.extra)]

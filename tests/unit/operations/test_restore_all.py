@@ -9,9 +9,9 @@ from tests.doubles.in_memory.everyone import Doorkeeper, Everyone
 from tests.doubles.in_memory.faults import Fault, How
 from tests.doubles.in_memory.world import World
 from xenqemu.errors import HostError
-from xenqemu.operations.outcome import Outcome, nothing_around
+from xenqemu.operations.outcome import Outcome, no_hooks
 from xenqemu.operations.restore_all import restore_all
-from xenqemu.operations.saved_guests import saved, spent
+from xenqemu.operations.saved_guests import already_run, saved
 from xenqemu.settings.xenqemu_conf import RestoreAll
 
 PLAN = RestoreAll(proof=0.01)
@@ -25,9 +25,9 @@ class Boot:
         self.world = World(guests={})
         self.told: list[Outcome] = []
 
-    def restore(self, around=nothing_around, **plan: object) -> dict[str, str]:
+    def restore(self, hooks=no_hooks, **plan: object) -> dict[str, str]:
         chosen = replace(PLAN, **plan)
-        restore_all(lambda: self.world.host, self.folder, chosen, self.told.append, around=around)
+        restore_all(lambda: self.world.host, self.folder, chosen, self.told.append, hooks=hooks)
         assert self.world.broken == []
         return {outcome.name: outcome.how.value for outcome in self.told}
 
@@ -56,12 +56,12 @@ def test_all_come_back_and_their_records_go(folder):
 
 def test_what_may_not_come_back_keeps_its_record(folder):
     boot = Boot(folder)
-    around = Doorkeeper("mail")
-    assert boot.restore(around) == {"mail": "forbidden", "web": "restored"}
-    assert boot.text("mail") == f"the backup runs; its record is {folder}/mail"
+    hooks = Doorkeeper("mail")
+    assert boot.restore(hooks) == {"mail": "forbidden", "web": "restored"}
+    assert boot.text("mail") == f"the backup runs; its save file is {folder}/mail"
     assert boot.running() == ["web"]
     assert [path.name for path in folder.iterdir()] == ["mail"]
-    assert around.seen == [("restore", {"file": f"{folder}/{name}"}) for name in ("mail", "web")]
+    assert hooks.seen == [("restore", {"file": f"{folder}/{name}"}) for name in ("mail", "web")]
 
 
 def test_in_the_order_that_is_chosen(folder):
@@ -81,10 +81,10 @@ def test_a_damaged_record_is_told_and_kept_and_the_others_come_back(folder):
     boot = Boot(folder)
     assert boot.restore() == {"mail": "failed", "not a record": "failed", "web": "restored"}
     assert boot.running() == ["web"]
-    assert boot.text("mail").endswith(f"; its record is {folder}/mail")
+    assert boot.text("mail").endswith(f"; its save file is {folder}/mail")
     assert (folder / "mail").read_bytes() == record[:-100]
     assert [kept.name for kept in saved(folder)] == ["mail", "not a record"]
-    assert spent(folder) == []
+    assert already_run(folder) == []
 
 
 def test_a_guest_that_does_not_run_on_keeps_its_record(folder):
@@ -97,8 +97,8 @@ def test_a_guest_that_does_not_run_on_keeps_its_record(folder):
 
     boot.world.host.hypervisor.unpause = crash
     assert boot.restore() == {"mail": "failed", "web": "restored"}
-    assert boot.text("mail").endswith(f"; its record is {folder}/.mail.ran")
-    assert ([kept.name for kept in saved(folder)], [kept.name for kept in spent(folder)]) == (
+    assert boot.text("mail").endswith(f"; its save file is {folder}/.mail.ran")
+    assert ([kept.name for kept in saved(folder)], [kept.name for kept in already_run(folder)]) == (
         [],
         ["mail"],
     )
@@ -117,7 +117,7 @@ def test_a_guest_that_crashes_while_it_is_watched(folder):
 
     really_build, boot.world.host.build = boot.world.host.build, build
     assert boot.restore() == {"mail": "failed", "web": "restored"}
-    why = "it was let run, and does not run on after 0.01 s (hypervisor: crashed; "
+    why = "it was unpaused, and does not run after 0.01 s (hypervisor: crashed; "
     assert boot.text("mail").startswith(why)
 
 
@@ -133,7 +133,7 @@ def test_a_guest_that_hangs_has_not_run(folder):
     boot.world.host.hypervisor.info = hangs
     assert boot.restore() == {"mail": "failed", "web": "failed"}
     assert boot.running() == ["mail", "web"]
-    assert [kept.name for kept in spent(folder)] == ["mail", "web"]
+    assert [kept.name for kept in already_run(folder)] == ["mail", "web"]
 
 
 def test_a_guest_is_not_brought_back_a_second_time(folder):
@@ -142,8 +142,8 @@ def test_a_guest_is_not_brought_back_a_second_time(folder):
     boot = Boot(folder)
     assert boot.restore() == {"mail": "restored", "web": "failed"}
     assert boot.running() == ["mail"]
-    why = "it was brought back, and nobody saw it run on (there is no domain 'web' on this host)"
-    assert boot.text("web") == f"{why}; its record is {folder}/.web.ran"
+    why = "it was restored, and was not seen to run (there is no domain 'web' on this host)"
+    assert boot.text("web") == f"{why}; its save file is {folder}/.web.ran"
     assert (folder / ".web.ran").exists()
 
 
@@ -167,7 +167,7 @@ def test_a_guest_that_is_there_already_keeps_its_record(folder):
 
     boot.world.host.admit = refuse
     assert boot.restore() == {"mail": "restored", "web": "failed"}
-    assert boot.text("web") == f"domain 1 is named web already; its record is {folder}/web"
+    assert boot.text("web") == f"domain 1 is named web already; its save file is {folder}/web"
     assert [kept.name for kept in saved(folder)] == ["web"]
 
 
@@ -198,7 +198,7 @@ def test_a_record_that_cannot_get_its_name_back(folder, monkeypatch):
     boot.world.host.hypervisor.unpause = refuse
     monkeypatch.setattr(Path, "rename", once)
     assert boot.restore() == {"mail": "failed", "web": "failed"}
-    why = f"its record is {folder}/.web.ran, which cannot get its name back: Read-only file system"
+    why = f"its save file is {folder}/.web.ran, which cannot be renamed back: Read-only file system"
     assert boot.text("web").endswith(why)
     assert boot.world.guests == {}
 
@@ -215,7 +215,7 @@ def test_a_record_that_cannot_be_removed(folder, monkeypatch):
     monkeypatch.setattr(Path, "unlink", refuse)
     assert boot.restore() == {"mail": "failed", "web": "failed"}
     assert boot.running() == ["mail", "web"]
-    why = f"it runs, and its record {folder}/.web.ran cannot be removed: Read-only file system"
+    why = f"it runs, and its save file {folder}/.web.ran cannot be removed: Read-only file system"
     assert boot.text("web") == why
 
 
@@ -240,7 +240,7 @@ def test_whatever_fails_once_costs_one_guest_at_most_and_never_a_record(tmp_path
         assert [*became.values()].count("restored") >= 1, words
         for name in "ab":
             record = [kept for kept in saved(boot.folder) if kept.name == name]
-            ran = [kept for kept in spent(boot.folder) if kept.name == name]
+            ran = [kept for kept in already_run(boot.folder) if kept.name == name]
             if became[name] == "restored":
                 assert (record, ran) == ([], []), words
                 assert name in boot.running(), words

@@ -194,7 +194,7 @@ def test_first_error_stays_the_one_shown(world, tmp_path):
     with pytest.raises(RolledBack) as caught:
         save_domain(world.host, world.domain(), tmp_path / "record", observe=watch)
     assert isinstance(caught.value.__cause__, BadRecord)
-    assert caught.value.__cause__.__notes__ == ["could not tell of it: nobody reads"]
+    assert caught.value.__cause__.__notes__ == ["could not report it: nobody reads"]
     assert world.guests[1].runs
 
 
@@ -274,11 +274,11 @@ def test_guest_that_may_suspend_yet_is_kept_in_mind(world, tmp_path, monkeypatch
             save(world, tmp_path / "record")
         assert caught.value.__cause__.__notes__ == ["it may suspend yet"]
         (left,) = Journals(world.host.journals).found()
-        assert not left.busy
+        assert not left.running
     world.guests[1].suspended = True  # now it does
     with pytest.raises(HostError, match="was left unfinished .*: xenqemu recover sample"):
         save(world, tmp_path / "record")
-    assert recover(world.host)[0].whole
+    assert recover(world.host)[0].complete
     assert save(world, tmp_path / "record").size
 
 
@@ -289,14 +289,14 @@ def test_guest_that_suspended_later_is_recovered(world, tmp_path, monkeypatch):
             save(world, tmp_path / "record")
     world.guests[1].suspended = True
     (done,) = recover(world.host)
-    assert (done.trouble, done.whole) == ((), True)
+    assert (done.trouble, done.complete) == ((), True)
     assert world.running() == [1]
     assert Journals(world.host.journals).found() == []
 
 
 def test_guest_in_the_hands_of_another(world, tmp_path):
     world.others = ["process 77 (xl save sample /tmp/x)"]
-    match = "domain 1 is in the hands of process 77 .xl save sample /tmp/x."
+    match = "domain 1 is in use by process 77 .xl save sample /tmp/x."
     refused(world, tmp_path / "record", HostError, match)
 
 
@@ -319,7 +319,7 @@ def test_record_that_is_not_to_be_read_back(world, tmp_path):
 
 
 def test_all_of_it_has_a_deadline(world, tmp_path):
-    with pytest.raises(HostTimeout, match="all of it was to take 1e-09 s at most"):
+    with pytest.raises(HostTimeout, match="the deadline of 1e-09 s for all of it has passed"):
         save_domain(world.host, world.domain(), tmp_path / "record", SaveOptions(timeout=1e-9))
     assert world.acts() == []
 
@@ -335,5 +335,7 @@ def test_second_save_is_told_of_the_first(world, tmp_path):
 
     save_domain(world.host, world.domain(), tmp_path / "first", observe=observe)
     (words,) = told
-    assert words.startswith(f"the save of domain 1 (sample) to {tmp_path}/first goes on (process ")
+    assert words.startswith(
+        f"the save of domain 1 (sample) to {tmp_path}/first is running (process "
+    )
     assert not (tmp_path / "second").exists()

@@ -90,12 +90,12 @@ def test_a_paused_guest_is_told(folder):
 
 def test_whose_save_is_forbidden_is_left_alone(folder):
     everyone = Everyone(folder, a={}, b={})
-    around = Doorkeeper("a")
-    assert everyone.save(around=around) == {"a": "forbidden", "b": "saved"}
+    hooks = Doorkeeper("a")
+    assert everyone.save(hooks=hooks) == {"a": "forbidden", "b": "saved"}
     assert everyone.text("a") == "the backup runs; it is left alone"
     assert [guest.runs for guest in everyone.world.guests.values()] == [True]
     assert [path.name for path in folder.iterdir()] == ["b"]
-    assert around.seen == [
+    assert hooks.seen == [
         ("save", {"domid": domid, "name": name, "file": f"{folder}/{name}"})
         for domid, name in ((1, "a"), (2, "b"))
     ]
@@ -103,23 +103,26 @@ def test_whose_save_is_forbidden_is_left_alone(folder):
 
 def test_nothing_is_around_what_is_not_saved(folder):
     everyone = Everyone(folder, a={}, b={})
-    around = Doorkeeper()
-    everyone.save(leave=("a",), shut_down=("b",), around=around)
-    Everyone(folder, c={}).save(deadline=1e-9, around=around)
-    assert around.seen == []
+    hooks = Doorkeeper()
+    everyone.save(leave=("a",), shut_down=("b",), hooks=hooks)
+    Everyone(folder, c={}).save(deadline=1e-9, hooks=hooks)
+    assert hooks.seen == []
 
 
 def test_what_is_around_a_save_sees_it_fail(folder):
     everyone = Everyone(folder, a={})
     everyone.world.blockers = ["nvme"]
-    assert everyone.save(around=Doorkeeper()) == {"a": "shut down"}
+    assert everyone.save(hooks=Doorkeeper()) == {"a": "shut down"}
     assert everyone.text("a").endswith("; told")
 
 
 def test_time_for_all_of_them(folder):
     everyone = Everyone(folder, a={}, b={}, c={})
     assert everyone.save(deadline=1e-9) == {"a": "shut down", "b": "shut down", "c": "shut down"}
-    assert everyone.text("c") == "it could not be saved: all of them were to take 1e-09 s at most"
+    assert (
+        everyone.text("c")
+        == "it could not be saved: the deadline of 1e-09 s for all domains has passed"
+    )
     assert not folder.exists()
 
 

@@ -14,13 +14,13 @@ from xenqemu.errors import BadRecord, Truncated
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream import libxc, libxl, xl
 from xenqemu.formats.stream.source import Source
-from xenqemu.operations.save_file import read_record, standing, write_record
+from xenqemu.operations.save_file import read_save_file, suspended_image, write_save_file
 
 
 def written(guest: Guest, state: bytes | None) -> bytes:
     out = io.BytesIO()
     memory = Memory(World(), guest)
-    write_record(out, guest.config, standing(memory, state, lambda done, total: None))
+    write_save_file(out, guest.config, suspended_image(memory, state, lambda done, total: None))
     return out.getvalue()
 
 
@@ -32,7 +32,7 @@ def read(source: Source):
         guests.append(Guest(what, {}))
         return Memory(World(), guests[0])
 
-    parts = read_record(source, memory_for, lambda done, total: None)
+    parts = read_save_file(source, memory_for, lambda done, total: None)
     return parts, *guests
 
 
@@ -86,7 +86,7 @@ def test_memory_is_made_for_the_config_before_the_image_is_read():
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        read_record(Source.of(record()[:-5000]), memory_for, lambda done, total: None)
+        read_save_file(Source.of(record()[:-5000]), memory_for, lambda done, total: None)
 
 
 def test_image_that_ends_early_is_told():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from xenqemu.operations.saved_guests import Kept, saved, spent
+from xenqemu.operations.saved_guests import SavedGuest, already_run, saved
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from xenqemu.operations.saved_guests import Kept, saved, spent
     ],
 )
 def test_a_record_has_its_guests_name(tmp_path, name, file):
-    kept = Kept.of(tmp_path, name)
+    kept = SavedGuest.of(tmp_path, name)
     assert (kept.file, kept.name) == (file, name)
     kept.path.touch()
     assert saved(tmp_path) == [kept]
@@ -43,18 +43,18 @@ def test_the_order_is_as_chosen_then_by_name(tmp_path):
 def test_only_files_count(tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / ".web.xenqemu-0123").touch()
-    assert (saved(tmp_path), spent(tmp_path)) == ([], [])
-    assert (saved(tmp_path / "none"), spent(tmp_path / "none")) == ([], [])
+    assert (saved(tmp_path), already_run(tmp_path)) == ([], [])
+    assert (saved(tmp_path / "none"), already_run(tmp_path / "none")) == ([], [])
 
 
 def test_a_record_is_spent_and_taken_back(tmp_path):
-    kept = Kept.of(tmp_path, ".x/y")
+    kept = SavedGuest.of(tmp_path, ".x/y")
     kept.path.write_text("record")
     kept.roll_back()
-    kept.spend()
-    assert (saved(tmp_path), spent(tmp_path)) == ([], [kept])
+    kept.mark_as_run()
+    assert (saved(tmp_path), already_run(tmp_path)) == ([], [kept])
     assert kept.ran.read_text() == "record"
     kept.roll_back()
     kept.roll_back()
-    assert (saved(tmp_path), spent(tmp_path)) == ([kept], [])
+    assert (saved(tmp_path), already_run(tmp_path)) == ([kept], [])
     assert kept.path.read_text() == "record"

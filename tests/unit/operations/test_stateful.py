@@ -23,7 +23,7 @@ from xenqemu.operations.recover import recover
 from xenqemu.operations.restore import restore
 from xenqemu.operations.save import save
 
-WORDS = ("as it was", "it is undone", "left to do", "is the guest now")
+WORDS = ("as it was", "it is rolled back", "left to do", "is the guest now")
 """What an error says where something was begun: where the guest is, or what to do."""
 
 FAULTS = st.one_of(
@@ -118,7 +118,7 @@ class Host(RuleBasedStateMachine):
     @rule()
     def recover(self):
         for done in recover(self.world.host):
-            assert done.whole, done
+            assert done.complete, done
         assert Journals(self.world.host.journals).found() == []
         stands = [guest for guest in self.world.guests.values() if not guest.runs]
         for guest in stands:  # left paused, as somebody wanted it

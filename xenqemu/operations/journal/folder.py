@@ -1,15 +1,15 @@
-"""The folder of all journals of a host, so that what a killed operation began can be ended.
+"""The folder of all journals of a host, so that what a killed operation left can be recovered.
 
 ::
 
     FOLDER/lock           locked while an operation claims its guest
     FOLDER/NUMBER.op      the log of one operation
-    FOLDER/NUMBER.cancel  somebody wants the operation of this `since` cancelled
-    FOLDER/TOKEN.meet     the streams of one move meet here (module `rendezvous`)
+    FOLDER/NUMBER.cancel  a request to cancel the operation of this `since`
+    FOLDER/TOKEN.meet     the rendezvous of the streams of one migration
 
-A log is locked as long as its operation goes on, and a lock ends with its process: an unlocked one
-is what a process left that was killed, or that could not put all in order.  It is removed by the
-operation that ends well.
+A log is locked as long as its operation is running, and a lock ends with its process: an unlocked
+one was left by a process that was killed, or that could not roll back.  An operation that ends well
+removes its log.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from xenqemu.system.private_folder import locked, require_own
 from xenqemu.system.process import Process
 
 ADOPT_TIMEOUT = 1.0
-"""Seconds to wait for others who only look at an operation that was left."""
+"""Seconds to wait for others that only look at an unfinished operation."""
 
 
 class Journals:
@@ -40,9 +40,9 @@ class Journals:
     def begin(self, about: About, harmless: Callable[[Found], bool]) -> Log:
         """Claim a guest and return the new operation's log.
 
-        Raises `HostError` with the other one's name if an operation on the same guest goes on, or
-        was left unfinished, unless it is `harmless`, and where nothing can be written; what a
-        harmless one left is taken over.
+        Raises `HostError`, which names the other one, if an operation on the same guest is running
+        or was left unfinished, unless it is `harmless`, and where nothing can be written; what a
+        harmless one left is removed.
         """
         me = Process.of(os.getpid())
         mine = replace(about, pid=os.getpid(), started=me.started if me else 0, since=time.time())
@@ -54,22 +54,22 @@ class Journals:
             raise HostError(f"cannot keep a journal in {self._folder}: {error.strerror}") from error
 
     def found(self) -> list[Found]:
-        """Return the operations that go on or were left, oldest first."""
+        """Return the operations that are running or unfinished, oldest first."""
         return [found for path in self._paths() if (found := _look(path)) is not None]
 
     def adopt(self, found: Found) -> Log:
-        """Take over an operation that was left; raise `HostError` if somebody else has."""
+        """Take over an unfinished operation; raise `HostError` if another process has."""
         state = found.state()
         try:
             require_own(self._folder)
             descriptor = os.open(found.path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
         except FileNotFoundError as error:
-            raise HostError(f"the {found.about} was ended by somebody else") from error
+            raise HostError(f"the {found.about} was recovered by another process") from error
         try:
             if not locked_within(ADOPT_TIMEOUT, descriptor):
-                raise HostError(f"the {found.about} is being seen to by somebody else")
-            if content(found.path, descriptor, busy=found.busy) != found:
-                raise HostError(f"the {found.about} was seen to by somebody else meanwhile")
+                raise HostError(f"the {found.about} is being recovered by another process")
+            if content(found.path, descriptor, running=found.running) != found:
+                raise HostError(f"the {found.about} was changed by another process meanwhile")
             os.ftruncate(descriptor, found.size)
         except BaseException:
             os.close(descriptor)
@@ -77,17 +77,17 @@ class Journals:
         return Log(found.path, descriptor, found.about, state)
 
     def cancel(self, found: Found) -> None:
-        """Ask an operation that goes on to end."""
+        """Ask a running operation to end."""
         cancel_file(found.path).write_text(str(found.about.since))
 
     def _take_over(self, mine: About, harmless: Callable[[Found], bool]) -> None:
-        """Remove what was left of the same guest, or raise if that must not be."""
+        """Remove what harmless operations left of the same guest; raise for any other."""
         others = [other for other in self.found() if other.about.concerns(mine)]
         for other in others:
             if not harmless(other):
                 raise _conflict(other)
         for other in others:
-            if not other.busy:
+            if not other.running:
                 self.adopt(other).close()
 
     def _paths(self) -> list[Path]:
@@ -95,7 +95,7 @@ class Journals:
         return sorted(numbered, key=lambda path: int(path.stem))
 
     def _new(self, about: About) -> Log:
-        """Make a file that is never seen without its first line, nor unlocked."""
+        """Make a file that others only ever see locked and with its first line."""
         number = 1 + max((int(path.stem) for path in self._paths()), default=0)
         path = self._folder / f"{number}.op"
         draft = self._folder / "new"
@@ -113,8 +113,8 @@ class Journals:
 
 
 def _conflict(other: Found) -> HostError:
-    if other.busy:
-        return HostError(f"the {other.about} goes on ({other.about.who})")
+    if other.running:
+        return HostError(f"the {other.about} is running ({other.about.who})")
     guest = other.about.name or other.about.domid
     return HostError(
         f"the {other.about} was left unfinished ({other.about.who}): xenqemu recover {guest}"
@@ -125,8 +125,8 @@ def _look(path: Path) -> Found | None:
     """Return what a file says; None if its operation has ended meanwhile."""
     try:
         with path.open("rb") as file:
-            busy = not locked_within(0, file.fileno(), fcntl.LOCK_SH)
-            return content(path, file.fileno(), busy=busy)
+            running = not locked_within(0, file.fileno(), fcntl.LOCK_SH)
+            return content(path, file.fileno(), running=running)
     except FileNotFoundError:
         return None
     except OSError as error:

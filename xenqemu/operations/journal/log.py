@@ -3,17 +3,18 @@
 ::
 
     {"verb": "save", "domid": 1, …}                        what the operation is (`About`)
-    {"phase": "quiesce"}                                   it begins
+    {"phase": "quiesce"}                                   this phase begins
     {"undo": {"Resume": {…}}}                              step 1, before the act that it undoes
-    {"leaving": {"Clear": {…}}}                            step 2
-    {"done": 1}                                            performed, or of no more use
+    {"cleanup": {"RemoveDraft": {…}}}                      step 2
+    {"done": 1}                                            performed, or no longer needed
     {"commit": {"question": {…}, "meaning": "…", …}}       before the point of no return
-    {"committed": true}                                    behind it
-    {"doubt": "…"}                                         from now on nobody here can tell
+    {"committed": true}                                    it was passed
+    {"doubt": "…"}                                         in doubt from now on
     {"doubt": ""}                                          it was not passed
 
-Each line is synced before what it tells of, so a last one that is cut off tells of what had not
-begun.  The same lines make the state of a running operation and, read again, of a killed one.
+Each line is synced before the act it announces, so a last line that is cut off is of an act that
+had not begun.  The same lines make the state of a running operation and, replayed, of a killed
+one.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from typing import Any
 from xenqemu.errors import HostError
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.formats.typed_json import typed
-from xenqemu.operations.journal.steps import Commit, KeepDisks, Settle, Step
+from xenqemu.operations.journal.steps import Commit, KeepDisks, Step, WithdrawSuspend
 
 Line = Mapping[str, Any]
 
@@ -38,12 +39,12 @@ LIMIT = 1 << 20
 """Bytes of one file at most; an operation writes a few hundred."""
 
 LATEST = 253402300799
-"""Unix time at the end of the year 9999: what is later is no time that an operation began."""
+"""Unix time at the end of the year 9999; no operation began later."""
 
 
 @dataclass(frozen=True)
 class About:
-    """What an operation is; `domid` is 0 where it has yet to be made, `since` is in Unix time."""
+    """What an operation is; `domid` is 0 if it is not known yet, `since` is in Unix time."""
 
     verb: str
     domid: int
@@ -56,12 +57,12 @@ class About:
 
     @property
     def title(self) -> str:
-        """What is done to which guest, in the words of errors."""
+        """What is done to which guest, for errors."""
         guest = f"domain {self.domid} ({self.name})" if self.domid else self.file
         return f"{self.verb} of {guest}"
 
     def __str__(self) -> str:
-        """Say all of it in words."""
+        """Return all of it in words."""
         return f"{self.title} to {self.file}" if self.domid else self.title
 
     def concerns(self, other: About) -> bool:
@@ -73,7 +74,7 @@ class About:
 
     @property
     def who(self) -> str:
-        """Whose it is and since when, for people."""
+        """Its process and since when it runs, for people."""
         return f"process {self.pid}, since {time.strftime('%F %T', time.localtime(self.since))}"
 
 
@@ -81,12 +82,12 @@ class About:
 class LogState:
     """How far an operation has come, and the steps that are left, by their numbers.
 
-    `undos` are performed before the commit, `following` behind it, `leavings` at any end.
+    `undos` are performed before the commit, `following` after it, `cleanups` in both cases.
     """
 
     phase: str = ""
     undos: dict[int, Step] = field(default_factory=dict)
-    leavings: dict[int, Step] = field(default_factory=dict)
+    cleanups: dict[int, Step] = field(default_factory=dict)
     following: dict[int, Step] = field(default_factory=dict)
     registered: int = 0
     touched: bool = False
@@ -95,17 +96,17 @@ class LogState:
     doubt: str = ""
 
     def take(self, line: Line) -> None:
-        """Go on by one line; raise `ValueError` or `TypeError` for what no operation writes."""
+        """Apply one line; raise `ValueError` or `TypeError` for what no operation writes."""
         match line:
             case {"phase": str(phase)}:
                 self.phase = phase
             case {"undo": step}:
                 self._register(self.undos, typed(Step, step))
                 self.touched = True
-            case {"leaving": step}:
-                self._register(self.leavings, typed(Step, step))
+            case {"cleanup": step}:
+                self._register(self.cleanups, typed(Step, step))
             case {"done": int(number)} if 0 < number <= self.registered:
-                for steps in (self.undos, self.leavings, self.following):
+                for steps in (self.undos, self.cleanups, self.following):
                     steps.pop(number, None)  # twice, where Ctrl-C came right after the first
             case {"commit": commit}:
                 self.commit = typed(Commit, commit)
@@ -123,7 +124,7 @@ class LogState:
     @property
     def steps(self) -> Mapping[int, Step]:
         """All that are left."""
-        return self.undos | self.leavings | self.following
+        return self.undos | self.cleanups | self.following
 
     @property
     def meaning(self) -> str:
@@ -132,18 +133,20 @@ class LogState:
 
     @property
     def undone(self) -> bool:
-        """Whether nothing is left to be undone of what was done, nor ever was to be kept."""
+        """Whether nothing is left to undo, and the operation neither committed nor is in doubt."""
         return not (self.committed or self.doubt or self.undos)
 
     @property
-    def only_settles(self) -> bool:
-        """Whether nothing is left but to look out for a guest that suspends late."""
-        late = [isinstance(each, Settle) and not each.withdrawn for each in self.undos.values()]
+    def only_withdraws(self) -> bool:
+        """Whether nothing is left but to withdraw a suspend request."""
+        late = [
+            isinstance(each, WithdrawSuspend) and not each.withdrawn for each in self.undos.values()
+        ]
         return bool(late) and all(late)
 
     @property
     def images(self) -> list[str]:
-        """The images that the guest has to have for itself here, should it stay."""
+        """The images whose leases this host keeps if the guest stays."""
         steps = [step for step in self.undos.values() if isinstance(step, KeepDisks)]
         return [path for step in steps for path in step.images]
 
@@ -154,13 +157,13 @@ class LogState:
 
 @dataclass(frozen=True)
 class Found:
-    """An operation as its file has it, in whole lines of `size` bytes; `busy` while it goes on."""
+    """An operation as its file describes it, in whole lines of `size` bytes."""
 
     path: Path
     about: About
     lines: tuple[Line, ...]
     size: int
-    busy: bool
+    running: bool
 
     def state(self) -> LogState:
         """Return what its lines replay to; raise `HostError` for what no operation writes."""
@@ -175,7 +178,7 @@ class Found:
 
 @dataclass(eq=False)
 class Log:
-    """One operation's file, open and locked by us; it stays at the end only if `unfinished`."""
+    """One operation's file, open and locked by us; `close` keeps it only if `unfinished`."""
 
     path: Path
     descriptor: int
@@ -184,7 +187,7 @@ class Log:
     unfinished: bool = False
 
     def write(self, line: Line) -> None:
-        """Note what is about to be done: on the disk, then here; `HostError` as `append`."""
+        """Write a line to the disk, then apply it; raise `HostError` as `append` does."""
         self.append(line)
         self.state.take(line)
 
@@ -202,12 +205,12 @@ class Log:
 
     @property
     def cancelled(self) -> bool:
-        """Whether somebody wants the operation cancelled."""
+        """Whether somebody asked for the operation to be cancelled."""
         file = cancel_file(self.path)
         return file.exists() and file.read_text() == str(self.about.since)
 
     def close(self) -> None:
-        """Close the file, and remove it unless something is left to be done; repeatable."""
+        """Close the file, and remove it unless something is left to do; repeatable."""
         try:
             cancel_file(self.path).unlink(missing_ok=True)
             if not self.unfinished:
@@ -218,10 +221,10 @@ class Log:
             self.descriptor = -1
 
 
-def content(path: Path, descriptor: int, *, busy: bool) -> Found | None:
-    """Return what an open file says, None if it has lost its name; `HostError` if it is damaged.
+def content(path: Path, descriptor: int, *, running: bool) -> Found | None:
+    """Return what an open file says, None if it was removed; `HostError` if it is damaged.
 
-    Of one that nobody works on, it must be locked: what is read is then the last that was written.
+    That of an unfinished operation must be locked, so that nobody writes to it meanwhile.
     """
     text = os.pread(descriptor, LIMIT + 1, 0)
     if not os.fstat(descriptor).st_nlink:
@@ -234,11 +237,11 @@ def content(path: Path, descriptor: int, *, busy: bool) -> Found | None:
         about: About = typed(About, first)
         if not 0 <= about.since <= LATEST:
             raise ValueError(f"it began at {about.since}, expected 0 to {LATEST}")
-        return Found(path, about, tuple(rest), len(text) - len(cut_off), busy)
+        return Found(path, about, tuple(rest), len(text) - len(cut_off), running)
     except (ValueError, RecursionError) as error:
         raise HostError(f"{path} is damaged: {error}") from error
 
 
 def cancel_file(path: Path) -> Path:
-    """Return the file that says that the operation of the file `path` is to end."""
+    """Return the file whose presence cancels the operation of the file `path`."""
     return path.with_suffix(".cancel")

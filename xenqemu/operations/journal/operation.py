@@ -1,13 +1,13 @@
 """One operation on one guest, from its claim to its end.
 
 An undo is registered before its act; they run in reverse if the operation fails.  After the commit
-nothing is undone, and what is to follow is done all the same.  Where another host commits, it is in
-doubt here for a while: nothing is done until somebody can tell.  All of it is in the log first, so
-that `recover` does the same for a process that was killed.
+nothing is undone, and the steps that follow it are performed.  Where another host commits, the
+operation is in doubt for a while: nothing is done until its outcome is known.  All of it is logged
+first, so that `recover` does the same for a process that was killed.
 
 How much could be undone decides the error: `RolledBack` if all of it, `Stranded` if not,
-`PastReturn` behind the point of no return, `OutcomeUnknown` in doubt.  An error met before the
-first undo was registered passes through as it is, since nothing had been touched.
+`PastReturn` after the point of no return, `OutcomeUnknown` in doubt.  An error before the first
+undo was registered is raised as it is, since nothing had been touched.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ from xenqemu.system.cancellation import Attention, attended
 from xenqemu.system.deadline import Deadline
 
 MOVING = {"migration", "reception"}
-"""Two operations that a guest which moves within one host is in at once, as two domains."""
+"""Two operations that run at once on a guest that is migrated to its own host."""
 
 
 class Operation:
-    """The course of one operation; use as a context manager around all of it.
+    """One operation; a context manager around all of it.
 
-    `timeout` is how many seconds all of it may take, up to the point of no return.
+    `timeout` is its deadline in seconds, up to the point of no return.
     """
 
     def __init__(
@@ -66,14 +66,14 @@ class Operation:
     ) -> Self:
         """Claim a guest for a new operation.
 
-        Raises `HostError` if another one on that guest goes on, or was left unfinished.  One that
-        only looks out for a late guest need not be finished first, if there is nothing to see.
+        Raises `HostError` if another one on that guest is running or unfinished.  One that only has
+        to withdraw a suspend request may stay unfinished, if the guest is not suspended.
         """
 
         def harmless(other: Found) -> bool:
-            if other.busy:
+            if other.running:
                 return {about.verb, other.about.verb} == MOVING
-            if not other.state().only_settles:
+            if not other.state().only_withdraws:
                 return False
             info = host.hypervisor.info(other.about.domid)
             return info is None or info.run_state is not RunState.SUSPENDED
@@ -90,7 +90,7 @@ class Operation:
         if error is None:
             return
         notes = self._end(error)
-        self._attempt(self.log.close, "forget of it", error)
+        self._attempt(self.log.close, "remove its journal", error)
         if not self.state.touched:
             raise error
         outcome = self._outcome(error, notes)
@@ -99,11 +99,11 @@ class Operation:
         if isinstance(error, Exception):
             raise outcome from error
         error.add_note(str(outcome))
-        raise error  # Ctrl-C goes on as what it is, and says what it left
+        raise error  # Ctrl-C stays what it is, with the outcome as a note
 
     @contextmanager
     def phase(self, phase: Phase) -> Iterator[None]:
-        """Run the body as `phase`, told to the observer."""
+        """Run the body as `phase`, and report that to the observer."""
         self._phase = phase
         self.log.write({"phase": phase.value})
         self._observe(Event(phase, Kind.STARTED))
@@ -111,13 +111,13 @@ class Operation:
         try:
             yield
         except BaseException as error:
-            self._tell(Event(phase, Kind.FAILED, text=_in_words(error)), error)
+            self._notify(Event(phase, Kind.FAILED, text=_in_words(error)), error)
             raise
         self._observe(Event(phase, Kind.DONE))
 
     @contextmanager
-    def amid(self, phase: Phase) -> Iterator[None]:
-        """Run the body as `phase` in the midst of another one, which goes on after it."""
+    def subphase(self, phase: Phase) -> Iterator[None]:
+        """Run the body as `phase` within another one, which continues after it."""
         outer = self._phase
         with self.phase(phase):
             yield
@@ -125,18 +125,18 @@ class Operation:
         self.log.write({"phase": outer.value})
 
     def progress(self, done: int, total: int) -> None:
-        """Tell how many bytes of the present phase are done; raise if the operation is to end."""
+        """Report how many bytes of this phase are done; raise if cancelled or too late."""
         self._heard = f": {done} of {total} bytes were done"
         self._observe(Event(self._phase, Kind.PROGRESS, done, total))
         self._check()
 
     def iteration(self, done: Iteration) -> None:
-        """Tell that an iteration of a live save is over; raise if the operation is to end."""
+        """Report an iteration of a live save; raise if cancelled or too late."""
         self._observe(Event(self._phase, Kind.ITERATION, iteration=done))
         self._check()
 
     def note(self, text: str) -> None:
-        """Tell people something that they may want to know."""
+        """Report a note for people."""
         self._observe(Event(self._phase, Kind.NOTE, text=text))
 
     def undo(self, step: Step) -> int:
@@ -144,75 +144,75 @@ class Operation:
         self.log.write({"undo": plain(step)})
         return self.state.registered
 
-    def leaving(self, step: Step) -> int:
-        """Register what clears away what is left if it fails; return its number."""
-        self.log.write({"leaving": plain(step)})
+    def cleanup(self, step: Step) -> int:
+        """Register what removes leftovers if the operation fails; return its number."""
+        self.log.write({"cleanup": plain(step)})
         return self.state.registered
 
     def perform(self, number: int) -> None:
-        """Do a step now, because the operation is meant to; it stays registered if it fails."""
+        """Perform a step as part of the operation; it stays registered if it fails."""
         self.state.steps[number].perform(self._host)
         self.drop(number)
 
     def drop(self, number: int) -> None:
-        """Forget a step: there is no need for it any more."""
+        """Remove a step: it is no longer needed."""
         self.log.write({"done": number})
 
-    def foresee(self, commit: Commit) -> None:
-        """Note a point that a killed process may have passed; in this one, nothing changes."""
+    def prepare_commit(self, commit: Commit) -> None:
+        """Log a commit that a killed process may have passed; nothing else changes."""
         self.log.write({"commit": plain(commit)})
 
     def commit(self, act: Callable[[], None], commit: Commit) -> None:
-        """Pass the point of no return by `act`; if that raises, it is asked whether it was passed.
+        """Pass the point of no return by `act`; if that raises, ask whether it was passed.
 
         A rename whose answer was lost, or that Ctrl-C came right after, has been done.
         """
-        self.foresee(commit)
+        self.prepare_commit(commit)
         try:
             act()
         except BaseException as error:
-            self._see_whether_passed(commit, error)
+            self._ask_whether_passed(commit, error)
             raise
         self.resolve(passed=True)
 
     def doubt(self, commit: Commit, what: str) -> None:
-        """Begin an act of which nobody here can tell whether it passes the point of no return.
+        """Enter doubt: the next act passes the point of no return on another host, or not.
 
-        `what` tells people where both copies are.  It lasts until `resolve` says how it ended.
+        `what` tells people where both copies are.  `resolve` ends the doubt.
         """
-        self.foresee(commit)
+        self.prepare_commit(commit)
         self.log.write({"doubt": what})
 
     def resolve(self, *, passed: bool) -> None:
-        """Note for certain that the point of no return was passed, or that it was not."""
+        """Log whether the point of no return was passed."""
         line = {"committed": True} if passed else {"doubt": ""}
-        self.state.take(line)  # it is so, whether or not it can be written
+        self.state.take(line)  # true whether or not it can be written
         self.log.append(line)
         if passed:
             self._attention.close()  # it cannot be cancelled any more
 
     def finish(self) -> None:
-        """Do what follows the point of no return."""
+        """Perform the steps that follow the point of no return."""
         for number in list(self.state.following):
             self.perform(number)
 
     def recover(self, cause: HostError, *, moved: bool | None = None) -> list[str]:
         """Do for a process that was killed what it would have done on an error.
 
-        A guest that has not suspended by now is not waited for once more.  `moved` ends a doubt:
-        the guest is the other copy, or not.  Returns what could not be done to the guest; what
-        changes nothing for it is noted at `cause`.
+        A suspend request that was not withdrawn is not waited for again.  `moved` ends a doubt: the
+        guest is the other copy, or not.  Returns what could not be done to the guest; other
+        failures are notes of `cause`.
         """
         state = self.state
         if state.doubt and moved is not None:
             self.resolve(passed=moved)
         if state.commit and not (state.committed or state.doubt):
-            self._see_whether_passed(state.commit, cause)
+            self._ask_whether_passed(state.commit, cause)
         notes = self._end(cause, waited=True)
         return [state.doubt] if state.doubt else notes
 
     def _end(self, cause: BaseException, *, waited: bool = False) -> list[str]:
-        """Undo all that is left, last first, or finish, and clear away what is left of drafts.
+        """Roll back, last step first, or finish, and do the cleanups.
 
         Returns as `recover`.  In doubt, nothing is done.
         """
@@ -224,48 +224,50 @@ class Operation:
         notes = [note for number in steps if (note := self._ended(number, cause))]
         if waited:
             self.log.unfinished &= bool(notes)
-        for number in list(reversed(state.leavings)):
+        for number in list(reversed(state.cleanups)):
             if note := self._ended(number, cause):
-                cause.add_note(note)  # it stays to be done
+                cause.add_note(note)  # it stays registered
         return notes
 
     def _ended(self, number: int, cause: BaseException) -> str:
-        """Do a step because the operation failed; return what to say if it could not be done."""
+        """Perform a step because the operation failed; return what to report if that failed."""
         step = self.state.steps[number]
-        self._tell(Event(Phase.UNDO, Kind.STARTED, text=step.text), cause)
+        self._notify(Event(Phase.UNDO, Kind.STARTED, text=step.text), cause)
         error = _raised(lambda: step.perform(self._host))
         if error is None:
-            self._tell(Event(Phase.UNDO, Kind.DONE, text=step.text), cause)
-            self._attempt(lambda: self.drop(number), "note it", cause)
+            self._notify(Event(Phase.UNDO, Kind.DONE, text=step.text), cause)
+            self._attempt(lambda: self.drop(number), "log it", cause)
             return ""
-        self._tell(Event(Phase.UNDO, Kind.FAILED, text=_in_words(error)), cause)
+        self._notify(Event(Phase.UNDO, Kind.FAILED, text=_in_words(error)), cause)
         self.log.unfinished |= not isinstance(error, Overtaken)
         if isinstance(error, MaySuspendYet):
             cause.add_note(_in_words(error))
             return ""
         return f"could not {step.text}: {_in_words(error)}"
 
-    def _see_whether_passed(self, commit: Commit, cause: BaseException) -> None:
-        """Ask whether the point of no return was passed; who cannot be told puts the guest back.
+    def _ask_whether_passed(self, commit: Commit, cause: BaseException) -> None:
+        """Ask whether the point of no return was passed; if that fails, it was not.
 
-        It is noted: when somebody asks again, the record may have been moved away.
+        The answer is logged: later the save file may have been moved away.
         """
         passed = False
         try:
             passed = commit.question is not None and commit.question.passed(self._host)
-        except BaseException as error:  # noqa: BLE001  the guest is put back in any case
-            cause.add_note(f"could not see how far it came: {_in_words(error)}")
+        except BaseException as error:  # noqa: BLE001  roll back in any case
+            cause.add_note(f"could not see whether it was committed: {_in_words(error)}")
         if passed:
-            self._attempt(lambda: self.resolve(passed=True), "note it", cause)
+            self._attempt(lambda: self.resolve(passed=True), "log it", cause)
 
     def _check(self) -> None:
-        """Raise if somebody wants the operation cancelled, or its time is over."""
+        """Raise if the operation was cancelled, or its deadline has passed."""
         if self.state.committed or self.state.doubt:
             return
         if self.log.cancelled:
             raise Cancelled(f"cancelled{self._heard}")
         if self._deadline.passed:
-            raise HostTimeout(f"all of it was to take {self._timeout:g} s at most{self._heard}")
+            raise HostTimeout(
+                f"the deadline of {self._timeout:g} s for all of it has passed{self._heard}"
+            )
 
     def _outcome(self, error: BaseException, notes: list[str]) -> OperationError:
         phase = self._phase.value
@@ -276,37 +278,37 @@ class Operation:
         if self.state.committed:
             rest = f"; left to do: {left}" if notes else ""
             return PastReturn(f"{why}; {self.state.meaning}{rest}", phase)
-        before = "the guest is{} as it was" if self.log.about.domid else "it is{} undone"
+        before = "the guest is{} as it was" if self.log.about.domid else "it is{} rolled back"
         if notes:
             return Stranded(f"{why}; {before.format(' not')}, left to do: {left}", phase)
         return RolledBack(f"{why}; {before.format('')}", phase)
 
     @staticmethod
     def _attempt(act: Callable[[], None], what: str, cause: BaseException) -> bool:
-        """Do what may fail without harm to the guest, which is then noted at `cause`."""
+        """Do what may fail without harm to the guest; a failure is added to `cause` as a note."""
         error = _raised(act)
         if error is not None:
             cause.add_note(f"could not {what}: {_in_words(error)}")
         return error is None
 
-    def _tell(self, event: Event, cause: BaseException) -> None:
-        """Tell the observer of a failure; its own is noted at `cause`, and keeps no undo away.
+    def _notify(self, event: Event, cause: BaseException) -> None:
+        """Report to the observer after a failure; if that fails too, `cause` gets a note.
 
-        Who watches is often gone by then: a terminal that hung up, a pipe that nobody reads.
+        An observer is often gone by then: a terminal that hung up, a pipe that nobody reads.
         """
-        if not self._attempt(lambda: self._observe(event), "tell of it", cause):
+        if not self._attempt(lambda: self._observe(event), "report it", cause):
             self._observe = unobserved
 
 
 def _raised(act: Callable[[], None]) -> BaseException | None:
-    """Do `act` and return what it raised: what comes after it must be done in any case."""
+    """Do `act` and return what it raised."""
     try:
         act()
-    except BaseException as error:  # noqa: BLE001  Ctrl-C must not keep the other undos away
+    except BaseException as error:  # noqa: BLE001  the other undos follow Ctrl-C too
         return error
     return None
 
 
 def _in_words(error: BaseException) -> str:
-    """Return what an error says, its kind if it says nothing."""
+    """Return the message of an error, or its class if it has none."""
     return str(error) or type(error).__name__

@@ -1,8 +1,8 @@
-"""What may have to be done by somebody else: steps, and questions about the point of no return.
+"""What another process may have to do: steps, and questions about the point of no return.
 
-Both are written to the log before they can become needed, so they are values of words and numbers
-that know how to perform themselves.  A step may be performed again, or although what it undoes
-never happened, and looks first whether the domain of that id is still the one that is meant.
+Both are logged before they can be needed, so they are plain values that can be written as JSON.  A
+step may be performed twice, or although the act it undoes never happened; it first checks that the
+domain of that id is still the same guest.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from xenqemu.system.staged_file import Identity, Traces
 
 
 class Overtaken(HostError):
-    """Somebody has ended the domain meanwhile, or let it go on: nothing is left to do to it."""
+    """The domain has ended meanwhile, or was resumed by somebody: nothing is left to do to it."""
 
 
 class Step(Tagged, ABC):
-    """An act that undoes, clears away or finishes.
+    """An act that undoes, cleans up or finishes.
 
-    Its `words` complete the sentence "could not …", and name its fields in braces.
+    `words` complete the sentence "could not …", with its fields in braces.
     """
 
     _words: ClassVar[str]
@@ -42,7 +42,7 @@ class Step(Tagged, ABC):
 
     @abstractmethod
     def perform(self, host: Host) -> None:
-        """Do it; raise what the act raises, `Overtaken` if there is no sense in it any more."""
+        """Do it; raise what the act raises, `Overtaken` if it is no longer needed."""
 
 
 class Question(Tagged, ABC):
@@ -50,14 +50,14 @@ class Question(Tagged, ABC):
 
     @abstractmethod
     def passed(self, host: Host) -> bool:
-        """Return what can be seen of it; raise what gets in the way."""
+        """Return whether it was; raise if that cannot be seen."""
 
 
 @dataclass(frozen=True)
 class Commit:
     """A point of no return: `question` tells whether it was passed, `then` is done after it.
 
-    `meaning` says what is the guest from then on.  Without a question nobody here can tell.
+    `meaning` says what is the guest from then on.  Without a question only the other host knows.
     """
 
     question: Question | None
@@ -66,7 +66,7 @@ class Commit:
 
 
 class OnGuest(Step):
-    """A step on a domain, as long as it is the guest of this uuid."""
+    """A step on a domain, if it still is the guest of this uuid."""
 
     domid: int
     uuid: str
@@ -81,16 +81,16 @@ class OnGuest(Step):
 
 
 class Resume(OnGuest, words="resume the guest"):
-    """Let a suspended guest go on."""
+    """Resume a suspended guest."""
 
     def _act(self, host: Host) -> None:
         host.hypervisor.resume(self.domid)
 
 
-class Settle(OnGuest, words="see whether the guest suspends yet"):
+class WithdrawSuspend(OnGuest, words="withdraw the suspend request"):
     """Withdraw a suspend request, and resume a guest that suspends all the same.
 
-    If it was `withdrawn` in time, the guest hardly does any more: not to see it is no trouble.
+    If it was `withdrawn` in time, the guest hardly suspends any more: not to see it is no failure.
     """
 
     withdrawn: bool = False
@@ -104,29 +104,29 @@ class Settle(OnGuest, words="see whether the guest suspends yet"):
                 raise
 
 
-class Restart(OnGuest, words="restart the device model"):
-    """Let the device model go on."""
+class ContinueDeviceModel(OnGuest, words="continue the device model"):
+    """Continue the device model."""
 
     def _act(self, host: Host) -> None:
         cont(host, self.domid)
 
 
-class StopDirtyLog(OnGuest, words="stop noting which pages change"):
-    """Have nobody note any more which pages of the guest change."""
+class StopDirtyLog(OnGuest, words="stop the dirty log"):
+    """Stop the dirty logs of Xen and QEMU."""
 
     def _act(self, host: Host) -> None:
         host.hypervisor.stop_dirty_log(self.domid)
 
 
 class Unpause(OnGuest, words="unpause the guest"):
-    """Release the guest."""
+    """Unpause the guest."""
 
     def _act(self, host: Host) -> None:
         host.hypervisor.unpause(self.domid)
 
 
-class Rename(OnGuest, words="call domain {domid} {new} again"):
-    """Give a domain its name back."""
+class Rename(OnGuest, words="rename domain {domid} back to {new}"):
+    """Rename a domain back."""
 
     old: str
     new: str
@@ -136,7 +136,7 @@ class Rename(OnGuest, words="call domain {domid} {new} again"):
 
 
 class Destroy(Step, words="destroy domain {domid}"):
-    """End a domain that was saved or handed over and stands still, and what is left of it."""
+    """Destroy a suspended domain that was saved or migrated, and what is left of it."""
 
     domid: int
     uuid: str
@@ -148,12 +148,12 @@ class Destroy(Step, words="destroy domain {domid}"):
             if info.uuid.lower() != self.uuid.lower():
                 return
             if info.run_state is RunState.RUNNING:
-                raise Overtaken(f"domain {self.domid} runs: somebody has let it go on")
+                raise Overtaken(f"domain {self.domid} runs: somebody has resumed it")
         host.destroy(self.domid)
 
 
-class Sweep(Step, words="destroy what was built of {name}"):
-    """End what was built, or was being built, under this name, if it has not run."""
+class DestroyIncomplete(Step, words="destroy what was built of {name}"):
+    """Destroy what was built, or was being built, under this name, if it has not run."""
 
     name: str
     uuid: str
@@ -164,8 +164,8 @@ class Sweep(Step, words="destroy what was built of {name}"):
             Destroy(domid, self.uuid).perform(host)
 
 
-class KeepDisks(Step, words="note that the guest's disks are for this host"):
-    """Note that the guest is here for good, and may write its images."""
+class KeepDisks(Step, words="keep the leases of the guest's disks"):
+    """Note in the leases that the guest is here for good, and may write its images."""
 
     uuid: str
     images: tuple[str, ...]
@@ -175,7 +175,7 @@ class KeepDisks(Step, words="note that the guest's disks are for this host"):
         guest_leases.keep(host, self.uuid, self.images)
 
 
-class Clear(Step, words="clear {traces.temporary} away"):
+class RemoveDraft(Step, words="remove {traces.temporary}"):
     """Remove what a draft left in its folder."""
 
     traces: Traces
@@ -197,7 +197,7 @@ class Published(Question):
 
 
 class HasRun(Question):
-    """Whether a domain that was to be let run cannot be said to stand still."""
+    """Whether a domain that was to be unpaused may have run."""
 
     domid: int
     uuid: str
@@ -210,7 +210,7 @@ class HasRun(Question):
         return bool(now.trouble) or now.info.run_state not in (RunState.PAUSED, RunState.SUSPENDED)
 
 
-class Called(Question):
+class HasName(Question):
     """Whether a domain has a name."""
 
     domid: int
@@ -224,7 +224,7 @@ class Called(Question):
 
 
 def cont(host: Host, domid: int) -> None:
-    """Let the device model of a domain go on; nothing if it has none."""
+    """Continue the device model of a domain; do nothing if it has none."""
     device_model = host.device_model(domid)
     if device_model is not None:
         with device_model:

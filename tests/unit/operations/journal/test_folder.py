@@ -99,7 +99,7 @@ def test_operation_is_found_while_it_goes_on_and_gone_when_it_ends_well(journals
     for line in LINES:
         log.write(line)
     (found,) = journals.found()
-    assert (found.about, list(found.lines), found.busy) == (log.about, LINES, True)
+    assert (found.about, list(found.lines), found.running) == (log.about, LINES, True)
     assert found.path == folder / "1.op"
     assert found.size == found.path.stat().st_size
     log.close()
@@ -110,7 +110,7 @@ def test_operation_is_found_while_it_goes_on_and_gone_when_it_ends_well(journals
 
 def test_unfinished_operation_stays(journals):
     found = left(journals, ABOUT, *LINES)
-    assert (list(found.lines), found.busy) == (LINES, False)
+    assert (list(found.lines), found.running) == (LINES, False)
 
 
 def test_about_says_who_and_when(journals):
@@ -175,7 +175,7 @@ def test_same_guest_is_claimed_once(journals, other):
     log = begin(journals)
     with pytest.raises(HostError) as caught:
         begin(journals, other)
-    assert str(caught.value) == f"the {ABOUT} goes on ({log.about.who})"
+    assert str(caught.value) == f"the {ABOUT} is running ({log.about.who})"
     log.close()
     begin(journals, other).close()
 
@@ -225,7 +225,7 @@ def test_nothing_is_taken_over_unless_all_is_harmless(journals):
 
 def test_operation_that_goes_on_and_is_harmless_is_let_be(journals):
     first = begin(journals)
-    second = journals.begin(ABOUT, lambda found: found.about == first.about and found.busy)
+    second = journals.begin(ABOUT, lambda found: found.about == first.about and found.running)
     assert [found.about for found in journals.found()] == [first.about, second.about]
     for log in (first, second):
         log.close()
@@ -235,7 +235,7 @@ def test_harmless_operation_that_somebody_recovers_is_not_taken_over(journals, m
     monkeypatch.setattr(folder_module, "ADOPT_TIMEOUT", 0.05)
     found = left(journals)
     adopted = []
-    with pytest.raises(HostError, match="is being seen to by somebody else"):
+    with pytest.raises(HostError, match="is being recovered by another process"):
         journals.begin(ABOUT, lambda other: bool(adopted.append(journals.adopt(other))) or True)
     assert [other.about for other in journals.found()] == [found.about]
     adopted[0].close()
@@ -278,7 +278,7 @@ def test_who_looks_sees_operations_that_go_on_or_none(journals):
     with child(work) as pid:
         while len(seen) < 300:
             seen += journals.found()
-    assert {(found.about.pid, found.busy) for found in seen} == {(pid, True)}
+    assert {(found.about.pid, found.running) for found in seen} == {(pid, True)}
 
 
 def test_process_that_is_killed_at_any_call_of_begin_leaves_no_half_file(journals, folder):
@@ -290,7 +290,7 @@ def test_process_that_is_killed_at_any_call_of_begin_leaves_no_half_file(journal
             os._exit(0)
         _, status = os.waitpid(pid, 0)
         found = journals.found()
-        assert all(not each.busy for each in found)
+        assert all(not each.running for each in found)
         for each in found:
             journals.adopt(each).close()
         if not os.WIFSIGNALED(status):
@@ -418,13 +418,13 @@ def test_process_that_lives_is_busy_and_one_that_was_killed_is_not(journals):
 
     with child(work) as pid:
         (found,) = journals.found()
-        assert found.busy
+        assert found.running
         assert found.about.pid == pid
-        with pytest.raises(HostError, match=rf"goes on \(process {pid}, since "):
+        with pytest.raises(HostError, match=rf"is running \(process {pid}, since "):
             begin(journals)
         kill(pid)
         (found,) = journals.found()
-        assert (found.busy, list(found.lines)) == (False, LINES[:1])
+        assert (found.running, list(found.lines)) == (False, LINES[:1])
         with pytest.raises(HostError, match=rf"was left unfinished \(process {pid}, since "):
             begin(journals)
     journals.adopt(found).close()
@@ -433,7 +433,7 @@ def test_process_that_lives_is_busy_and_one_that_was_killed_is_not(journals):
 
 def test_operation_of_another_thread_or_handle_is_busy_too(journals, folder):
     log = begin(journals)
-    assert Journals(folder).found()[0].busy
+    assert Journals(folder).found()[0].running
     log.close()
 
 
@@ -504,7 +504,7 @@ def test_adopted_operation_is_busy_and_goes_on_where_it_was(journals):
     assert log.about == found.about
     log.write(LINES[2])
     (now,) = journals.found()
-    assert (now.busy, list(now.lines)) == (True, [LINES[0], LINES[2]])
+    assert (now.running, list(now.lines)) == (True, [LINES[0], LINES[2]])
     log.close()
     assert journals.found() == []
 
@@ -515,9 +515,9 @@ def test_only_one_adopts(journals, monkeypatch):
     log = journals.adopt(found)
     with pytest.raises(HostError) as caught:
         journals.adopt(found)
-    assert str(caught.value) == f"the {ABOUT} is being seen to by somebody else"
+    assert str(caught.value) == f"the {ABOUT} is being recovered by another process"
     log.close()
-    with pytest.raises(HostError, match="was ended by somebody else"):
+    with pytest.raises(HostError, match="was recovered by another process"):
         journals.adopt(found)
 
 
@@ -547,7 +547,7 @@ def test_operation_that_ends_while_one_waits_for_it_is_not_adopted(journals, mon
         return True
 
     monkeypatch.setattr(folder_module, "locked_within", end_meanwhile)
-    with pytest.raises(HostError, match="seen to by somebody else meanwhile"):
+    with pytest.raises(HostError, match="was changed by another process meanwhile"):
         journals.adopt(found)
     assert [each.about for each in journals.found()] == [each.about for each in new]
     for each in new:
@@ -561,7 +561,7 @@ def test_operation_that_somebody_else_has_worked_on_is_not_adopted(journals):
     log.write(LINES[1])
     log.unfinished = True
     log.close()
-    with pytest.raises(HostError, match="was seen to by somebody else meanwhile"):
+    with pytest.raises(HostError, match="was changed by another process meanwhile"):
         journals.adopt(found)
     (now,) = journals.found()
     assert list(now.lines) == LINES[:2]

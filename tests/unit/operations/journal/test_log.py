@@ -19,12 +19,18 @@ from xenqemu.system.staged_file import Traces
 
 UUID = "c52dca42-e6df-11f1-a061-0df29b9903a9"
 PATH = Path("/run/xenqemu/7.op")
-RESUME, SETTLE, RESTART, UNPAUSE, DESTROY = (
+RESUME, WITHDRAW, CONTINUE, UNPAUSE, DESTROY = (
     act(1, UUID)
-    for act in (steps.Resume, steps.Settle, steps.Restart, steps.Unpause, steps.Destroy)
+    for act in (
+        steps.Resume,
+        steps.WithdrawSuspend,
+        steps.ContinueDeviceModel,
+        steps.Unpause,
+        steps.Destroy,
+    )
 )
-WITHDRAWN = steps.Settle(1, UUID, withdrawn=True)
-CLEAR = steps.Clear(Traces("/record", ".record"))
+WITHDRAWN = steps.WithdrawSuspend(1, UUID, withdrawn=True)
+REMOVE_DRAFT = steps.RemoveDraft(Traces("/record", ".record"))
 QUESTION = steps.HasRun(1, UUID)
 COMMITTED = {"committed": True}
 CERTAIN = {"doubt": ""}
@@ -34,18 +40,18 @@ def undo(step):
     return {"undo": plain(step)}
 
 
-def leaving(step):
-    return {"leaving": plain(step)}
+def cleanup(step):
+    return {"cleanup": plain(step)}
 
 
-def commit(*then, question=QUESTION, meaning="the record is the guest now"):
+def commit(*then, question=QUESTION, meaning="the save file is the guest now"):
     return {"commit": plain(Commit(question, meaning, then))}
 
 
 def found(*lines):
     """Return lines as they come back from a file."""
     read = tuple(json.loads(json.dumps(lines)))
-    return Found(PATH, About("save", 1, "sample", UUID, "/record"), read, 0, busy=False)
+    return Found(PATH, About("save", 1, "sample", UUID, "/record"), read, 0, running=False)
 
 
 def told(*lines):
@@ -113,10 +119,16 @@ def test_whatever_of_a_file_was_written_can_be_replayed(name, files, tmp_path):
 def test_every_step_and_point_comes_back_from_its_line(files, tmp_path):
     bringing_back(World(), tmp_path / "record")
     lines = [line for file in files() for line in file]
-    registered = [line[role] for line in lines for role in ("undo", "leaving") if role in line]
+    registered = [line[role] for line in lines for role in ("undo", "cleanup") if role in line]
     points = [line["commit"] for line in lines if "commit" in line]
     names = {name for step in registered for name in step}
-    assert names >= {"Clear", "Resume", "Settle", "Restart", "Sweep"}
+    assert names >= {
+        "RemoveDraft",
+        "Resume",
+        "WithdrawSuspend",
+        "ContinueDeviceModel",
+        "DestroyIncomplete",
+    }
     assert len(points) == 2
     for step in registered:
         assert plain(typed(Step, json.loads(json.dumps(step)))) == step
@@ -130,7 +142,12 @@ def test_every_step_and_point_comes_back_from_its_line(files, tmp_path):
 def test_nothing_yet():
     state = told()
     assert state == LogState()
-    assert (state.phase, state.touched, state.meaning, state.only_settles) == ("", False, "", False)
+    assert (state.phase, state.touched, state.meaning, state.only_withdraws) == (
+        "",
+        False,
+        "",
+        False,
+    )
 
 
 def test_phase_is_the_last_that_began():
@@ -138,11 +155,11 @@ def test_phase_is_the_last_that_began():
 
 
 def test_steps_are_numbered_as_they_come_and_what_is_done_comes_no_more():
-    lines = [leaving(CLEAR), undo(RESUME), undo(RESTART)]
+    lines = [cleanup(REMOVE_DRAFT), undo(RESUME), undo(CONTINUE)]
     state = told(*lines)
-    assert state.undos == {2: RESUME, 3: RESTART}
-    assert state.leavings == {1: CLEAR}
-    assert state.steps == {1: CLEAR, 2: RESUME, 3: RESTART}
+    assert state.undos == {2: RESUME, 3: CONTINUE}
+    assert state.cleanups == {1: REMOVE_DRAFT}
+    assert state.steps == {1: REMOVE_DRAFT, 2: RESUME, 3: CONTINUE}
     assert told(*lines, {"done": 3}).undos == {2: RESUME}
     assert told(*lines, {"done": 3}, undo(UNPAUSE)).undos == {2: RESUME, 4: UNPAUSE}
 
@@ -153,20 +170,20 @@ def test_step_that_is_done_twice():
 
 
 def test_guest_is_touched_by_what_has_to_be_undone():
-    assert not told(leaving(CLEAR)).touched
+    assert not told(cleanup(REMOVE_DRAFT)).touched
     assert told(undo(RESUME)).touched
     assert told(undo(RESUME), {"done": 1}).touched  # it was
 
 
 def test_point_of_no_return():
-    before = [leaving(CLEAR), undo(RESUME), commit(DESTROY, UNPAUSE)]
+    before = [cleanup(REMOVE_DRAFT), undo(RESUME), commit(DESTROY, UNPAUSE)]
     state = told(*before)
     assert (state.committed, state.undos, state.following) == (False, {2: RESUME}, {})
-    assert state.commit == Commit(QUESTION, "the record is the guest now", (DESTROY, UNPAUSE))
-    assert state.meaning == "the record is the guest now"
+    assert state.commit == Commit(QUESTION, "the save file is the guest now", (DESTROY, UNPAUSE))
+    assert state.meaning == "the save file is the guest now"
     state = told(*before, COMMITTED)
     assert state.committed
-    assert (state.undos, state.leavings) == ({}, {1: CLEAR})
+    assert (state.undos, state.cleanups) == ({}, {1: REMOVE_DRAFT})
     assert list(state.following.items()) == [(3, DESTROY), (4, UNPAUSE)]  # in the order to do them
     assert told(*before, COMMITTED, {"done": 3}).following == {4: UNPAUSE}
 
@@ -177,7 +194,7 @@ def test_point_of_no_return_that_nothing_follows():
 
 
 def test_point_that_nobody_here_can_ask_about():
-    assert told(commit(question=None)).commit == Commit(None, "the record is the guest now")
+    assert told(commit(question=None)).commit == Commit(None, "the save file is the guest now")
 
 
 def test_doubt_lasts_until_it_is_resolved():
@@ -191,19 +208,19 @@ def test_doubt_lasts_until_it_is_resolved():
     ("lines", "settles"),
     [
         ([], False),
-        ([undo(SETTLE)], True),
-        ([undo(RESUME), undo(SETTLE)], False),
-        ([undo(RESUME), undo(SETTLE), {"done": 1}], True),
-        ([undo(SETTLE), leaving(CLEAR)], True),
-        ([undo(SETTLE), undo(SETTLE)], True),
-        ([undo(SETTLE), {"done": 1}], False),
+        ([undo(WITHDRAW)], True),
+        ([undo(RESUME), undo(WITHDRAW)], False),
+        ([undo(RESUME), undo(WITHDRAW), {"done": 1}], True),
+        ([undo(WITHDRAW), cleanup(REMOVE_DRAFT)], True),
+        ([undo(WITHDRAW), undo(WITHDRAW)], True),
+        ([undo(WITHDRAW), {"done": 1}], False),
         ([undo(WITHDRAWN)], False),
-        ([leaving(CLEAR)], False),
-        ([commit(SETTLE), COMMITTED], False),
+        ([cleanup(REMOVE_DRAFT)], False),
+        ([commit(WITHDRAW), COMMITTED], False),
     ],
 )
 def test_operation_that_only_looks_out_for_a_late_guest(lines, settles):
-    assert told(*lines).only_settles is settles
+    assert told(*lines).only_withdraws is settles
 
 
 def test_images_are_those_of_all_steps_that_keep_disks():
@@ -222,13 +239,13 @@ def test_images_are_those_of_all_steps_that_keep_disks():
         *({"done": 0}, {"done": -1}),
         *({"undo": step} for step in ({}, [], "Resume", None, ["Resume"], {"Fly": {}})),
         {"undo": plain(QUESTION)},
-        {"leaving": {"OnGuest": {"domid": 1, "uuid": UUID}}},
+        {"cleanup": {"OnGuest": {"domid": 1, "uuid": UUID}}},
         *({"undo": {"Resume": values}} for values in ({}, [], "domid", None, {"domid": 1})),
         {"undo": {"Resume": {"domid": 1, "uuid": UUID, "more": 1}}},
         {"undo": {"Resume": {"domid": "1", "uuid": UUID}}},
         {"undo": {"Resume": {"domid": True, "uuid": UUID}}},
         {"undo": {"KeepDisks": {"uuid": UUID, "images": [1]}}},
-        {"undo": {"Clear": {"traces": "/record"}}},
+        {"undo": {"RemoveDraft": {"traces": "/record"}}},
         *({"commit": point} for point in ({}, [], "point", None)),
         {"commit": {"question": plain(QUESTION), "meaning": ""}},
         {"commit": {"question": plain(QUESTION), "meaning": "", "then": 5}},

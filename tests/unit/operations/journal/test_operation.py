@@ -25,14 +25,14 @@ from xenqemu.operations.journal.operation import Operation
 from xenqemu.operations.journal.steps import Commit, Overtaken
 from xenqemu.operations.recover import recover
 
-COMMIT = Commit(Passed(), "the record is the guest now", (Do("destroy domain 1"),))
+COMMIT = Commit(Passed(), "the save file is the guest now", (Do("destroy domain 1"),))
 
 
 def run(host, *, error=None, commit=None):
     with working(host) as job:
         with job.phase(Phase.QUIESCE):
             job.undo(Do("resume the guest"))
-            job.undo(Do("restart the device model"))
+            job.undo(Do("continue the device model"))
         if commit:
             job.commit(commit, COMMIT)
         with job.phase(Phase.SAVE):
@@ -50,7 +50,7 @@ def test_error_before_anything_was_touched_passes_as_it_is(host, acts):
     error = HostError("no such domain")
     with pytest.raises(HostError) as caught, working(host) as job:
         with job.phase(Phase.CHECK):
-            job.leaving(Do("clear"))
+            job.cleanup(Do("clear"))
             raise error
     assert caught.value is error
     assert left(host) == []
@@ -60,7 +60,7 @@ def test_undos_run_in_reverse_and_the_first_error_is_the_cause(host, acts):
     error = HostError("disk full")
     with pytest.raises(RolledBack) as caught:
         run(host, error=error)
-    assert acts == ["restart the device model", "resume the guest"]
+    assert acts == ["continue the device model", "resume the guest"]
     assert caught.value.__cause__ is error
     assert caught.value.phase == "save"
     assert str(caught.value) == (
@@ -70,11 +70,11 @@ def test_undos_run_in_reverse_and_the_first_error_is_the_cause(host, acts):
 
 
 def test_failed_undo_strands_but_the_others_still_run(host, acts):
-    acts.refuse["restart the device model"] = HostError("refused")
+    acts.refuse["continue the device model"] = HostError("refused")
     with pytest.raises(Stranded) as caught:
         run(host, error=HostError("disk full"))
-    assert acts == ["restart the device model", "resume the guest"]
-    note = "could not restart the device model: refused"
+    assert acts == ["continue the device model", "resume the guest"]
+    note = "could not continue the device model: refused"
     assert f"left to do: 1. {note}" in str(caught.value)
     assert caught.value.__notes__ == [note]
     assert left(host) == ["save"]
@@ -100,7 +100,7 @@ def test_after_commit_nothing_is_undone_and_what_follows_is_done(host, acts):
     with pytest.raises(PastReturn) as caught:
         run(host, error=HostError("nobody reads"), commit=lambda: acts.append("rename"))
     assert acts == ["rename", "destroy domain 1"]
-    assert str(caught.value).endswith("nobody reads; the record is the guest now")
+    assert str(caught.value).endswith("nobody reads; the save file is the guest now")
     assert left(host) == []
 
 
@@ -119,7 +119,7 @@ def test_commit_that_fails_is_asked_whether_it_was_passed(host, acts, passed):
 
     with pytest.raises(PastReturn if passed else RolledBack):
         run(host, commit=lost)
-    undos = ["restart the device model", "resume the guest"]
+    undos = ["continue the device model", "resume the guest"]
     assert acts == (["destroy domain 1"] if passed else undos)
 
 
@@ -130,7 +130,7 @@ def test_commit_that_nobody_can_tell_of_puts_the_guest_back(host, acts):
     acts.refuse["passed"] = OSError("no stat")
     with pytest.raises(RolledBack) as caught:
         run(host, commit=lost)
-    assert "could not see how far it came: no stat" in text(caught.value.__cause__)
+    assert "could not see whether it was committed: no stat" in text(caught.value.__cause__)
 
 
 def test_point_that_was_passed_after_all_is_noted(host, acts):
@@ -146,26 +146,26 @@ def test_point_that_was_passed_after_all_is_noted(host, acts):
     acts.passed = False
     acts.clear()
     (done,) = recover(host)
-    assert done.finished
+    assert done.committed
     assert acts == ["destroy domain 1"]
-    assert not done.whole
+    assert not done.complete
     acts.refuse.clear()
     (done,) = recover(host)
-    assert (acts, done.whole) == (["destroy domain 1"] * 2, True)
+    assert (acts, done.complete) == (["destroy domain 1"] * 2, True)
 
 
 def test_point_that_recovery_finds_passed_is_noted(host, acts):
     job = Operation.begin(host, ABOUT)
     job.undo(Do("resume the guest"))
-    job.foresee(COMMIT)
+    job.prepare_commit(COMMIT)
     job.log.unfinished = True  # its process was killed behind the point of no return
     job.log.close()
     acts.passed = True
     acts.refuse["destroy domain 1"] = HostError("xl destroy failed")
-    assert not recover(host)[0].whole
+    assert not recover(host)[0].complete
     acts.passed = False
     acts.refuse.clear()
-    assert recover(host)[0].whole
+    assert recover(host)[0].complete
     assert acts == ["destroy domain 1"] * 2
 
 
@@ -181,7 +181,7 @@ def test_point_that_cannot_be_noted_was_passed_all_the_same(host, acts, monkeypa
     with pytest.raises(PastReturn) as caught:
         run(host, commit=lost)
     assert acts == ["destroy domain 1"]
-    assert "could not note it" in text(caught.value.__cause__)
+    assert "could not log it" in text(caught.value.__cause__)
     assert left(host) == []
 
 
@@ -204,7 +204,7 @@ def test_interrupt_between_the_note_of_a_step_and_its_end(host, acts, monkeypatc
     (found,) = Journals(host.journals).found()
     assert [line for line in found.lines if "done" in line] == [{"done": number}] * 2
     acts.refuse.clear()
-    assert recover(host)[0].whole
+    assert recover(host)[0].complete
     assert acts == ["cont", "cont", "resume", "resume"]
 
 
@@ -247,7 +247,7 @@ def test_operation_is_undone_once_nothing_of_it_is_left(host, acts):
 def test_interrupt_undoes_and_goes_on_as_what_it_is(host, acts):
     with pytest.raises(KeyboardInterrupt) as caught:
         run(host, error=KeyboardInterrupt())
-    assert acts == ["restart the device model", "resume the guest"]
+    assert acts == ["continue the device model", "resume the guest"]
     assert caught.value.__notes__ == [
         "save of domain 1 (sample) failed (save): KeyboardInterrupt; the guest is as it was"
     ]
@@ -292,7 +292,9 @@ def test_cancel_comes_too_late_behind_the_point_of_no_return(host, acts):
 
 
 def test_all_of_it_has_a_deadline(host, acts):
-    with pytest.raises(RolledBack, match="all of it was to take 0.01 s at most") as caught:
+    with pytest.raises(
+        RolledBack, match="the deadline of 0.01 s for all of it has passed"
+    ) as caught:
         with working(host, timeout=0.01) as job, job.phase(Phase.SAVE):
             job.undo(Do("resume"))
             time.sleep(0.02)

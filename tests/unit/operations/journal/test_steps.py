@@ -21,9 +21,9 @@ ELSEWHERE = Owner("elsewhere", "boot", UUID)
 OTHER = "11111111-e6df-11f1-a061-0df29b9903a9"
 ON_A_GUEST = {
     "resume": steps.Resume,
-    "settle": steps.Settle,
-    "settle, withdrawn": partial(steps.Settle, withdrawn=True),
-    "restart": steps.Restart,
+    "settle": steps.WithdrawSuspend,
+    "settle, withdrawn": partial(steps.WithdrawSuspend, withdrawn=True),
+    "restart": steps.ContinueDeviceModel,
     "stop dirty log": steps.StopDirtyLog,
     "unpause": steps.Unpause,
     "rename": lambda domid, uuid: steps.Rename(domid, uuid, "sample--new", "sample"),
@@ -113,7 +113,7 @@ def test_resume(world, guest):
 
 def test_restart(world, guest):
     for _again in range(2):
-        perform(world, steps.Restart(1, UUID))
+        perform(world, steps.ContinueDeviceModel(1, UUID))
         assert guest.devices_run
     assert guest.suspended
     assert world.broken == []
@@ -121,7 +121,7 @@ def test_restart(world, guest):
 
 def test_restart_of_a_guest_without_a_device_model(world, guest):
     world.has_device_model = False
-    perform(world, steps.Restart(1, UUID))
+    perform(world, steps.ContinueDeviceModel(1, UUID))
     assert acts(world) == []
 
 
@@ -153,7 +153,9 @@ def suspends_late(world, monkeypatch, *, suspends=True):
     monkeypatch.setattr(world.host.hypervisor, "settle", settle)
 
 
-@pytest.mark.parametrize("step", [steps.Settle, partial(steps.Settle, withdrawn=True)])
+@pytest.mark.parametrize(
+    "step", [steps.WithdrawSuspend, partial(steps.WithdrawSuspend, withdrawn=True)]
+)
 def test_guest_that_suspends_late_goes_on(world, monkeypatch, step):
     suspends_late(world, monkeypatch)
     for _again in range(2):
@@ -165,8 +167,10 @@ def test_guest_that_suspends_late_goes_on(world, monkeypatch, step):
 def test_guest_that_does_not_suspend_yet(world, monkeypatch):
     suspends_late(world, monkeypatch, suspends=False)
     with pytest.raises(MaySuspendYet):
-        perform(world, steps.Settle(1, UUID))
-    perform(world, steps.Settle(1, UUID, withdrawn=True))  # that is what was to be expected
+        perform(world, steps.WithdrawSuspend(1, UUID))
+    perform(
+        world, steps.WithdrawSuspend(1, UUID, withdrawn=True)
+    )  # that is what was to be expected
     assert acts(world) == ["hypervisor.settle"] * 2
     assert world.running() == [1]
 
@@ -188,7 +192,7 @@ def test_destroy_what_stands_still_in_any_way(world, state):
 
 
 def test_destroy_spares_what_runs(world):
-    with pytest.raises(Overtaken, match="^domain 1 runs: somebody has let it go on$"):
+    with pytest.raises(Overtaken, match="^domain 1 runs: somebody has resumed it$"):
         perform(world, steps.Destroy(1, UUID))
     assert world.running() == [1]
 
@@ -203,20 +207,20 @@ def test_sweep(world):
     for _built in range(2):
         world.add(Guest(Guest.running().config, {}, held=True))
     for _again in range(2):
-        perform(world, steps.Sweep("sample", UUID))
+        perform(world, steps.DestroyIncomplete("sample", UUID))
         assert list(world.guests) == [1]
 
 
 def test_sweep_spares_what_runs(world):
     with pytest.raises(Overtaken, match="domain 1 runs"):
-        perform(world, steps.Sweep("sample", UUID))
+        perform(world, steps.DestroyIncomplete("sample", UUID))
     assert world.running() == [1]
 
 
 def test_sweep_of_what_is_half_made(world, monkeypatch):
     """xenstore knows of it, the hypervisor does not: any more, or yet."""
     monkeypatch.setattr(world.host.hypervisor, "info", lambda domid: None)
-    perform(world, steps.Sweep("sample", UUID))
+    perform(world, steps.DestroyIncomplete("sample", UUID))
     assert world.guests == {}
 
 
@@ -224,7 +228,7 @@ def test_clear(world, tmp_path):
     (tmp_path / ".draft").write_bytes(b"")
     (tmp_path / "record").write_bytes(b"")
     for _again in range(2):
-        perform(world, steps.Clear(Traces(str(tmp_path / "record"), ".draft")))
+        perform(world, steps.RemoveDraft(Traces(str(tmp_path / "record"), ".draft")))
         assert [path.name for path in tmp_path.iterdir()] == ["record"]
     assert world.calls == []
 
@@ -280,10 +284,10 @@ def test_where_a_party_cannot_tell_it_may_have_run(world, monkeypatch, domid):
 
 
 def test_called(world):
-    assert passed(world, steps.Called(1, UUID, "sample")) is True
-    assert passed(world, steps.Called(1, UUID, "other")) is False
+    assert passed(world, steps.HasName(1, UUID, "sample")) is True
+    assert passed(world, steps.HasName(1, UUID, "other")) is False
     with pytest.raises(Overtaken):
-        passed(world, steps.Called(1, OTHER, "sample"))
+        passed(world, steps.HasName(1, OTHER, "sample"))
 
 
 # Disks.
@@ -326,15 +330,15 @@ def test_disks_that_another_host_has_are_left_alone(world, shared):
     ("step", "text"),
     [
         (steps.Resume(1, UUID), "resume the guest"),
-        (steps.Settle(1, UUID), "see whether the guest suspends yet"),
-        (steps.Restart(1, UUID), "restart the device model"),
-        (steps.StopDirtyLog(1, UUID), "stop noting which pages change"),
+        (steps.WithdrawSuspend(1, UUID), "withdraw the suspend request"),
+        (steps.ContinueDeviceModel(1, UUID), "continue the device model"),
+        (steps.StopDirtyLog(1, UUID), "stop the dirty log"),
         (steps.Unpause(1, UUID), "unpause the guest"),
-        (steps.Rename(1, UUID, "{old}", "{new}"), "call domain 1 {new} again"),
+        (steps.Rename(1, UUID, "{old}", "{new}"), "rename domain 1 back to {new}"),
         (steps.Destroy(1, UUID), "destroy domain 1"),
-        (steps.Sweep("sample", UUID), "destroy what was built of sample"),
-        (steps.KeepDisks(UUID, ()), "note that the guest's disks are for this host"),
-        (steps.Clear(Traces("/record", ".draft")), "clear .draft away"),
+        (steps.DestroyIncomplete("sample", UUID), "destroy what was built of sample"),
+        (steps.KeepDisks(UUID, ()), "keep the leases of the guest's disks"),
+        (steps.RemoveDraft(Traces("/record", ".draft")), "remove .draft"),
     ],
 )
 def test_text_says_what_could_not_be_done(step, text):

@@ -1,4 +1,4 @@
-"""The file that a command looks into: by its name, or the standard input."""
+"""The file that a command reads: by its name, or the standard input."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 
-def takes_record(verb: argparse.ArgumentParser) -> None:
-    """Have a command take a file to read."""
-    verb.add_argument("file", metavar="FILE", type=Path, help='"-" is the standard input')
+def add_input_file(parser: argparse.ArgumentParser) -> None:
+    """Add the argument for a file to read."""
+    parser.add_argument("file", metavar="FILE", type=Path, help='"-" is the standard input')
 
 
 @contextmanager
