@@ -36,7 +36,8 @@ from xenqemu.formats.stream.source import Source
 from xenqemu.host import domain_state
 from xenqemu.host.domain_state import DomainState
 from xenqemu.host.peer.peer import sender_at_standard_streams
-from xenqemu.host.precopy import Iteration, PrecopyOptions
+from xenqemu.host.precopy import Iteration
+from xenqemu.host.precopy_options import PrecopyOptions
 from xenqemu.host.protocol import Host
 from xenqemu.operations import cancel as canceling
 from xenqemu.operations import inspect as inspecting

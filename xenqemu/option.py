@@ -7,7 +7,8 @@ made of them, and their docstrings too, so that all say the same.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, field, fields
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 if TYPE_CHECKING:
@@ -16,11 +17,13 @@ if TYPE_CHECKING:
 MANY = 999_999_999
 """The highest count where no other is given."""
 
+MAX_SECONDS = 86400.0
+"""The longest time that is taken."""
+
 _KEY = "option"
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, kw_only=True)
 class Option:
     """How one field is spelled; `text` says what it does where it is given.
 
@@ -29,18 +32,29 @@ class Option:
     they do.  With the flag of `nested`, options of that class may be given.
     """
 
-    text: str
-    flag: str = ""
-    metavar: str = ""
-    least: int = 0
-    most: int = MANY
-    choices: Mapping[str, tuple[Any, str]] = field(default_factory=dict)
-    nested: type[DataclassInstance] | None = None
+    def __init__(
+        self,
+        text: str,
+        *,
+        flag: str = "",
+        metavar: str = "",
+        least: int = 0,
+        most: int = MANY,
+        choices: Mapping[str, tuple[Any, str]] = MappingProxyType({}),
+        nested: type[DataclassInstance] | None = None,
+    ) -> None:
+        self.text = text
+        self.flag = flag
+        self.metavar = metavar
+        self.least = least
+        self.most = most
+        self.choices = choices
+        self.nested = nested
 
 
 def option(default: T, text: str, **spelled: Any) -> T:
     """Return a field for a dataclass, spelled as `Option` says."""
-    return field(default=default, metadata={_KEY: Option(text=text, **spelled)})
+    return field(default=default, metadata={_KEY: Option(text, **spelled)})
 
 
 def option_of(each: Field[Any]) -> Option:

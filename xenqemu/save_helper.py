@@ -27,7 +27,7 @@ from xenqemu.formats.helper.dialects import DEBUG, LIVE, SAVE, Call, Dialect, pa
 from xenqemu.formats.helper.messages import ANSWER, ERROR, INFO, NO_ERRNO, HelperMessage
 from xenqemu.formats.stream.libxc_records import PAGE_SIZE
 from xenqemu.formats.stream.sink import Sink
-from xenqemu.host.precopy import PrecopyOptions
+from xenqemu.host.precopy_options import PrecopyOptions
 from xenqemu.host.protocol import GuestMemory, Live, Progress
 from xenqemu.host.xen.control import Control
 from xenqemu.host.xen.library import Xen, running_version

@@ -27,7 +27,7 @@ from tests.fuzz.records import stream_changed
 from tests.fuzz.targets import certain, either_way
 from tests.fuzz.texts import CFG, LINES
 from xenqemu.cli import inspect_command
-from xenqemu.cli.show import printable
+from xenqemu.cli.terminal import printable
 from xenqemu.errors import FormatError, HostError, UsageError
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.helper.dialects import DIALECTS

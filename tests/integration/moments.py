@@ -7,7 +7,7 @@ operation is told names the moment ("save progress"), ACT is Python, the WORDs a
 PROGRAM = """
 import os, signal, subprocess, sys, time
 from xenqemu.cli.main import main
-from xenqemu.cli import show
+from xenqemu.cli import progress
 moment, act, *words = sys.argv[1:]
 def observer(**_options):
     def observe(event):
@@ -16,7 +16,7 @@ def observer(**_options):
             now, act = act, ""
             exec(now, globals())
     return observe
-show.observer = observer
+progress.observer = observer
 sys.exit(main(words))
 """
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 from xenqemu.errors import UsageError
-from xenqemu.settings.toml_values import MAX_SECONDS
+from xenqemu.option import MAX_SECONDS
 
 
 class Parser(argparse.ArgumentParser):

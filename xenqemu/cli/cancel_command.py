@@ -5,11 +5,8 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 
-from xenqemu.choose_host import open_host
-from xenqemu.cli import show
 from xenqemu.cli.arguments import add_domain, add_json_and_run, seconds
-from xenqemu.operations.cancel import PATIENCE, cancel
-from xenqemu.settings.xenqemu_conf import read_settings
+from xenqemu.operations.cancel import PATIENCE
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,10 +24,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(chosen: argparse.Namespace) -> None:
     """Cancel the operations on the domain, and print them."""
+    from xenqemu.choose_host import open_host
+    from xenqemu.cli import terminal
+    from xenqemu.operations.cancel import cancel
+    from xenqemu.settings.xenqemu_conf import read_settings
+
     with open_host(chosen.host, settings=read_settings(chosen.conf)) as host:
         ended = cancel(host, chosen.domain, chosen.timeout)
     if chosen.json:
-        show.as_json([asdict(each.about) for each in ended])
+        terminal.as_json([asdict(each.about) for each in ended])
     else:
         for each in ended:
-            show.line(f"the {each.about} has ended")
+            terminal.line(f"the {each.about} has ended")

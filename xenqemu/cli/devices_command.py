@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
-from xenqemu.choose_host import open_host
-from xenqemu.cli import report, show
 from xenqemu.cli.arguments import Parser, add_domain, add_json_and_run
-from xenqemu.host import domain_state
-from xenqemu.operations.save_devices import save_devices
-from xenqemu.settings.xenqemu_conf import read_settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,11 +19,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(chosen: argparse.Namespace) -> None:
     """Save the state of the domain's devices, and print a summary."""
+    from xenqemu.choose_host import open_host
+    from xenqemu.cli import report, terminal
+    from xenqemu.host import domain_state
+    from xenqemu.operations.save_devices import save_devices
+    from xenqemu.settings.xenqemu_conf import read_settings
+
     with open_host(chosen.host, settings=read_settings(chosen.conf)) as host:
         domain = domain_state.find(host, chosen.domain)
         found = save_devices(host, domain, chosen.file)
     if chosen.json:
         fields = {"saved": str(chosen.file), "domid": domain.domid, "size": found.size}
-        show.line(json.dumps(fields))
+        terminal.as_json(fields, indent=None)
     else:
-        show.line(f"saved the devices of {chosen.domain} to {chosen.file}: {report.summary(found)}")
+        terminal.line(
+            f"saved the devices of {chosen.domain} to {chosen.file}: {report.summary(found)}"
+        )

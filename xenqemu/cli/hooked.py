@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from xenqemu.cli.show import printable
+from xenqemu.cli.terminal import printable
 from xenqemu.settings.hooks import Act, Hooks
 
 

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from xenqemu.cli import report, show
 from xenqemu.cli.arguments import add_json_and_run
 from xenqemu.cli.input_file import add_input_file, opened
-from xenqemu.formats.stream.source import Source
-from xenqemu.operations.inspect import read_contents
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,9 +16,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(chosen: argparse.Namespace) -> None:
     """Show what the file holds."""
+    from xenqemu.cli import report, terminal
+    from xenqemu.formats.stream.source import Source
+    from xenqemu.operations.inspect import read_contents
+
     with opened(chosen.file) as file:
         found = read_contents(Source(file))
     if chosen.json:
-        show.as_json(report.fields(found))
+        terminal.as_json(report.fields(found))
     else:
         report.tree(found)

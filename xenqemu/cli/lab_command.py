@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from xenqemu.choose_host import open_host
-from xenqemu.cli import show
+from xenqemu.cli import terminal
 from xenqemu.cli.arguments import Parser, add_json_and_run
 from xenqemu.cli.domain_fields import state_fields
 from xenqemu.errors import HostError, UsageError
@@ -56,19 +56,21 @@ def up(lab: Lab, chosen: argparse.Namespace) -> None:
     """`xenqemu lab up [DIR]`."""
     lab.up()
     if chosen.json:
-        show.as_json({"folder": str(lab.folder), "xenstored": str(lab.folder / "xenstored.socket")})
+        terminal.as_json(
+            {"folder": str(lab.folder), "xenstored": str(lab.folder / "xenstored.socket")}
+        )
     else:
-        show.line(f"the lab host is up: --host lab:{lab.folder}")
+        terminal.line(f"the lab host is up: --host lab:{lab.folder}")
 
 
 def down(lab: Lab, chosen: argparse.Namespace) -> None:
     """`xenqemu lab down [DIR]`."""
     ended = lab.down()
     if chosen.json:
-        show.as_json({"folder": str(lab.folder), "ended": ended})
+        terminal.as_json({"folder": str(lab.folder), "ended": ended})
     else:
         guests = f"; ended: {', '.join(ended)}" if ended else ""
-        show.line(f"the lab host {lab.folder} is down{guests}")
+        terminal.line(f"the lab host {lab.folder} is down{guests}")
 
 
 def create(lab: Lab, chosen: argparse.Namespace) -> None:
@@ -83,24 +85,24 @@ def create(lab: Lab, chosen: argparse.Namespace) -> None:
     if not chosen.paused:
         lab.hypervisor.unpause(domid)
     if chosen.json:
-        show.as_json(state_fields(domain_state.state(lab, domid)))
+        terminal.as_json(state_fields(domain_state.state(lab, domid)))
     else:
         ignored = f"; ignored: {', '.join(guest.unknown)}" if guest.unknown else ""
-        show.line(f"created {config.name}: domain {domid}{ignored}")
+        terminal.line(f"created {config.name}: domain {domid}{ignored}")
 
 
 def list_domains(lab: Lab, chosen: argparse.Namespace) -> None:
     """`xenqemu lab list`."""
     found = lab.domains()
     if chosen.json:
-        show.as_json([state_fields(now) for now in found])
+        terminal.as_json([state_fields(now) for now in found])
         return
-    show.line(f"{'NAME':<32} {'ID':>5} {'MEM':>7} {'VCPUS':>5}  STATE")
+    terminal.line(f"{'NAME':<32} {'ID':>5} {'MEM':>7} {'VCPUS':>5}  STATE")
     for now in found:
-        memory = now.info.memory // show.MIB if now.info else 0
+        memory = now.info.memory // terminal.MIB if now.info else 0
         vcpus = now.info.vcpus if now.info else 0
         state = now.info.run_state.value if now.info else str(now)
-        show.line(f"{now.name:<32} {now.domid:>5} {memory:>7} {vcpus:>5}  {state}")
+        terminal.line(f"{now.name:<32} {now.domid:>5} {memory:>7} {vcpus:>5}  {state}")
 
 
 def pause(lab: Lab, chosen: argparse.Namespace) -> None:

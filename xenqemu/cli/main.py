@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from xenqemu.cli.parser import parser
-from xenqemu.cli.show import complain
+from xenqemu.cli.terminal import complain
 from xenqemu.errors import XenqemuError
 
 INTERRUPTED = 130

@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import replace
 
-from xenqemu.choose_host import open_host
-from xenqemu.cli import show
 from xenqemu.cli.arguments import add_domain, add_json_and_run, add_step_timeout
-from xenqemu.cli.hooked import hooked
 from xenqemu.cli.option_arguments import add_options, options_of
-from xenqemu.host import domain_state
-from xenqemu.operations.migrate import migrate
 from xenqemu.operations.options import MigrateOptions
-from xenqemu.settings.guest_config import read_config
-from xenqemu.settings.xenqemu_conf import read_settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,17 +21,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(chosen: argparse.Namespace) -> None:
     """Migrate the domain, and print that."""
+    from xenqemu.choose_host import open_host
+    from xenqemu.cli import progress, terminal
+    from xenqemu.cli.hooked import hooked
+    from xenqemu.host import domain_state
+    from xenqemu.operations.migrate import migrate
+    from xenqemu.settings.guest_config import read_config
+    from xenqemu.settings.xenqemu_conf import read_settings
+
     options = options_of(chosen, MigrateOptions)
     settings = read_settings(chosen.conf)
     to = chosen.destination
-    observe = show.observer(as_lines_of_json=chosen.json)
+    observe = progress.observer(as_lines_of_json=chosen.json)
     with open_host(chosen.host, step_timeout=chosen.step_timeout, settings=settings) as host:
         domain = domain_state.find(host, chosen.domain)
         options = replace(options, config=read_config(getattr(chosen, "config", None)))
         about = {"domid": domain.domid, "name": domain.name, "host": to}
         with hooked(settings.hooks, "migrate", **about):
-            migrate(host, domain, to, options, observe=observe, listener=show.aside)
+            migrate(host, domain, to, options, observe=observe, listener=terminal.aside)
     if chosen.json:
-        show.line(json.dumps({"migrated": chosen.domain, "to": to}))
+        terminal.as_json({"migrated": chosen.domain, "to": to}, indent=None)
     else:
-        show.line(f"migrated {chosen.domain} to {to}")
+        terminal.line(f"migrated {chosen.domain} to {to}")

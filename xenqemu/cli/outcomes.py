@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from contextlib import suppress
 
-from xenqemu.cli import show
+from xenqemu.cli import terminal
 from xenqemu.errors import HostError
 from xenqemu.operations.outcome import How, Outcome
 
@@ -25,9 +24,9 @@ class Outcomes:
             self._failed.append(name)
         with suppress(OSError):  # nobody reads our output any more; the domains come first
             if self._as_json:
-                show.line(json.dumps({"name": name, "outcome": how.value, "text": text}))
+                terminal.as_json({"name": name, "outcome": how.value, "text": text}, indent=None)
             else:
-                show.line(f"{name}: {how.value}{f' ({text})' if text else ''}")
+                terminal.line(f"{name}: {how.value}{f' ({text})' if text else ''}")
             sys.stdout.flush()
 
     def raise_if_failed(self) -> None:

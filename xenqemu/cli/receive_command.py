@@ -10,22 +10,17 @@ import re
 import signal
 import sys
 from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
 
-from xenqemu.choose_host import open_host
-from xenqemu.cli import show
 from xenqemu.cli.arguments import add_json_and_run, number
 from xenqemu.cli.option_arguments import add_options, options_of
 from xenqemu.errors import UsageError
-from xenqemu.formats.migration import wrapping
-from xenqemu.formats.migration.preflight_messages import MAX_JSON, PreflightQuestion
-from xenqemu.formats.migration.stream_chunks import MOST, READY
-from xenqemu.host.peer.peer import sender_at_standard_streams
-from xenqemu.host.peer.rendezvous import DIGITS, Rendezvous, joined, rendezvous
-from xenqemu.host.protocol import Host
+from xenqemu.formats.migration.stream_chunks import MOST
 from xenqemu.operations.options import ReceiveOptions
-from xenqemu.operations.preflight import answer
-from xenqemu.operations.receive import receive
-from xenqemu.settings.xenqemu_conf import read_settings
+
+if TYPE_CHECKING:
+    from xenqemu.host.peer.rendezvous import Rendezvous
+    from xenqemu.host.protocol import Host
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,6 +60,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(chosen: argparse.Namespace) -> None:
     """Receive the domain, or answer its preflight, or be an extra stream."""
+    from xenqemu.choose_host import open_host
+    from xenqemu.formats.migration.preflight_messages import MAX_JSON, PreflightQuestion
+    from xenqemu.formats.migration.stream_chunks import READY
+    from xenqemu.host.peer.rendezvous import joined
+    from xenqemu.operations.preflight import answer
+    from xenqemu.settings.xenqemu_conf import read_settings
+
     if bool(chosen.token) != bool(chosen.streams or chosen.stream):
         raise UsageError("--token goes with --streams or --stream, and only with them")
     with open_host(chosen.host, settings=read_settings(chosen.conf)) as host:
@@ -80,17 +82,23 @@ def run(chosen: argparse.Namespace) -> None:
 
 
 def _receive(host: Host, chosen: argparse.Namespace) -> None:
+    from xenqemu.cli import terminal
+    from xenqemu.host.peer.peer import sender_at_standard_streams
+    from xenqemu.operations.receive import receive
+
     options = options_of(chosen, ReceiveOptions)
     _ignore_signals()
     with _rendezvous(chosen, host) as streams, sender_at_standard_streams(host.deadlines) as peer:
         domid = receive(host, peer, options, features=chosen.features, rendezvous=streams)
-    show.aside(f"received domain {domid}")
+    terminal.aside(f"received domain {domid}")
 
 
 def _rendezvous(
     chosen: argparse.Namespace, host: Host
 ) -> AbstractContextManager[Rendezvous | None]:
     """Return the rendezvous of all streams of the save file, if it comes over several."""
+    from xenqemu.host.peer.rendezvous import rendezvous
+
     if chosen.streams:
         return rendezvous(host.journals, chosen.token, chosen.streams, host.deadlines)
     return nullcontext()
@@ -98,6 +106,8 @@ def _rendezvous(
 
 def _features(text: str) -> frozenset[str]:
     """Return the features that `--with` names; raise `UsageError` for unknown ones."""
+    from xenqemu.formats.migration import wrapping
+
     named = frozenset(text.split(","))
     strange = named.difference(wrapping.known())
     if strange:
@@ -107,6 +117,8 @@ def _features(text: str) -> frozenset[str]:
 
 def _token(text: str) -> str:
     """Return the token of a migration's streams; raise `UsageError` if it is malformed."""
+    from xenqemu.host.peer.rendezvous import DIGITS
+
     if not re.fullmatch(f"[0-9a-f]{{{DIGITS}}}", text):
         raise UsageError(f"--token {text}: expected {DIGITS} hexadecimal digits")
     return text

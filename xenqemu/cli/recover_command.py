@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
-from xenqemu.choose_host import open_host
-from xenqemu.cli import show
 from xenqemu.cli.arguments import add_json_and_run
 from xenqemu.errors import Stranded, UsageError
-from xenqemu.operations.recover import Recovered, recover
-from xenqemu.settings.xenqemu_conf import read_settings
+
+if TYPE_CHECKING:
+    from xenqemu.operations.recover import Recovered
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,14 +33,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(chosen: argparse.Namespace) -> None:
     """Recover unfinished operations, and print how."""
+    from xenqemu.choose_host import open_host
+    from xenqemu.cli import terminal
+    from xenqemu.operations.recover import recover
+    from xenqemu.settings.xenqemu_conf import read_settings
+
     if chosen.moved is not None and not chosen.domain:
         raise UsageError("--moved and --stayed are about one domain: name it")
     with open_host(chosen.host, settings=read_settings(chosen.conf)) as host:
         ended = recover(host, chosen.domain or "", moved=chosen.moved)
     if chosen.json:
-        show.as_json([asdict(each) for each in ended])
+        terminal.as_json([asdict(each) for each in ended])
     elif not ended:
-        show.line("nothing was left unfinished")
+        terminal.line("nothing was left unfinished")
     else:
         for each in ended:
             _print(each)
@@ -49,11 +54,13 @@ def run(chosen: argparse.Namespace) -> None:
 
 
 def _print(ended: Recovered) -> None:
+    from xenqemu.cli import terminal
+
     how = f"finished: {ended.meaning}" if ended.committed else "rolled back"
     if ended.in_doubt:
         how = "in doubt: left as it is"
-    show.line(f"the {ended.about}, interrupted in its {ended.phase or 'beginning'}, is {how}")
+    terminal.line(f"the {ended.about}, interrupted in its {ended.phase or 'beginning'}, is {how}")
     for trouble in ended.trouble:
-        show.line(f"  {trouble}")
+        terminal.line(f"  {trouble}")
     if ended.state:
-        show.line(f"  domain {ended.about.domid}: {ended.state}")
+        terminal.line(f"  domain {ended.about.domid}: {ended.state}")

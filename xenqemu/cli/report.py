@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from xenqemu.cli.show import MIB, line
+from xenqemu.cli.terminal import MIB, line
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.device_state.device_stream import DeviceState
 from xenqemu.formats.stream.libxc_records import PAGE_SIZE

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 from functools import partial
+from typing import TYPE_CHECKING
 
-from xenqemu.choose_host import open_host, with_xendomains
 from xenqemu.cli.arguments import add_json_and_run
-from xenqemu.cli.hooked import hooked
-from xenqemu.cli.outcomes import Outcomes
-from xenqemu.operations.restore_all import restore_all
-from xenqemu.settings.xenqemu_conf import Settings
+
+if TYPE_CHECKING:
+    from xenqemu.cli.outcomes import Outcomes
+    from xenqemu.settings.xenqemu_conf import Settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,6 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(chosen: argparse.Namespace) -> None:
     """Restore each domain, if the settings say so, and print its outcome."""
+    from xenqemu.choose_host import with_xendomains
+    from xenqemu.cli.outcomes import Outcomes
+
     settings = with_xendomains(chosen.conf)
     outcomes = Outcomes(as_json=chosen.json)
     if settings.restore_all.restore:
@@ -28,6 +31,10 @@ def run(chosen: argparse.Namespace) -> None:
 
 
 def _restore_all(host: str | None, settings: Settings, outcomes: Outcomes) -> None:
+    from xenqemu.choose_host import open_host
+    from xenqemu.cli.hooked import hooked
+    from xenqemu.operations.restore_all import restore_all
+
     restore_all(
         partial(open_host, host, settings=settings),
         settings.save_all.folder,

@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import replace
 from pathlib import Path
 
-from xenqemu.choose_host import open_host
-from xenqemu.cli import show
 from xenqemu.cli.arguments import OneOrTwo, add_json_and_run
-from xenqemu.cli.hooked import hooked
 from xenqemu.cli.option_arguments import add_options, options_of
 from xenqemu.operations.options import RestoreOptions
-from xenqemu.operations.restore import restore
-from xenqemu.settings.guest_config import read_config
-from xenqemu.settings.xenqemu_conf import read_settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,11 +20,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(chosen: argparse.Namespace) -> None:
     """Restore the domain, and print its id."""
+    from xenqemu.choose_host import open_host
+    from xenqemu.cli import progress, terminal
+    from xenqemu.cli.hooked import hooked
+    from xenqemu.operations.restore import restore
+    from xenqemu.settings.guest_config import read_config
+    from xenqemu.settings.xenqemu_conf import read_settings
+
     *configs, file = chosen.files
     config = read_config(configs[0]) if configs else None
     options = replace(options_of(chosen, RestoreOptions), config=config)
     settings = read_settings(chosen.conf)
-    observe = show.observer(as_lines_of_json=chosen.json)
+    observe = progress.observer(as_lines_of_json=chosen.json)
     with (
         hooked(settings.hooks, "restore", file=str(file)),
         open_host(chosen.host, settings=settings) as host,
@@ -40,7 +40,7 @@ def run(chosen: argparse.Namespace) -> None:
     used = config or done.contents.config
     name = used.name if used else ""
     if chosen.json:
-        show.line(json.dumps({"restored": str(file), "domid": done.domid, "name": name}))
+        terminal.as_json({"restored": str(file), "domid": done.domid, "name": name}, indent=None)
     else:
         state = "paused" if options.paused else "running"
-        show.line(f"restored {name} from {file}: domain {done.domid}, {state}")
+        terminal.line(f"restored {name} from {file}: domain {done.domid}, {state}")

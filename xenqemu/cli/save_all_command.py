@@ -5,13 +5,7 @@ from __future__ import annotations
 import argparse
 from functools import partial
 
-from xenqemu.choose_host import open_host, with_xendomains
-from xenqemu.cli import show
 from xenqemu.cli.arguments import add_json_and_run
-from xenqemu.cli.hooked import hooked
-from xenqemu.cli.outcomes import Outcomes
-from xenqemu.operations.save_all import save_all
-from xenqemu.settings.guest_choices import own_choices
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,10 +15,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(chosen: argparse.Namespace) -> None:
     """Do with each domain as the settings say, and print its outcome."""
+    from xenqemu.choose_host import open_host, with_xendomains
+    from xenqemu.cli import terminal
+    from xenqemu.cli.hooked import hooked
+    from xenqemu.cli.outcomes import Outcomes
+    from xenqemu.operations.save_all import save_all
+    from xenqemu.settings.guest_choices import own_choices
+
     settings = with_xendomains(chosen.conf)
     own, complaints = own_choices(settings.save_all.configs)
     for complaint in complaints:
-        show.complain(complaint)
+        terminal.complain(complaint)
     outcomes = Outcomes(as_json=chosen.json)
     save_all(
         partial(open_host, chosen.host, settings=settings),

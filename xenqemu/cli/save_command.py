@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import replace
 from pathlib import Path
 
-from xenqemu.choose_host import open_host
-from xenqemu.cli import report, show
 from xenqemu.cli.arguments import add_domain, add_json_and_run, add_step_timeout
-from xenqemu.cli.hooked import hooked
 from xenqemu.cli.option_arguments import add_options, options_of
 from xenqemu.errors import UsageError
-from xenqemu.host import domain_state
 from xenqemu.operations.options import After, SaveOptions
-from xenqemu.operations.save import save
-from xenqemu.settings.guest_config import read_config
-from xenqemu.settings.xenqemu_conf import read_settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,12 +26,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(chosen: argparse.Namespace) -> None:
     """Save the domain, and print what its save file holds."""
+    from xenqemu.choose_host import open_host
+    from xenqemu.cli import progress, report, terminal
+    from xenqemu.cli.hooked import hooked
+    from xenqemu.host import domain_state
+    from xenqemu.operations.save import save
+    from xenqemu.settings.guest_config import read_config
+    from xenqemu.settings.xenqemu_conf import read_settings
+
     options = options_of(chosen, SaveOptions)
     if options.compact and not options.precopy:
         raise UsageError("--compact goes with --live")
     settings = read_settings(chosen.conf)
     verify = settings.save.verify and options.verify
-    watch = show.Stopwatch(show.observer(as_lines_of_json=chosen.json))
+    watch = progress.Stopwatch(progress.observer(as_lines_of_json=chosen.json))
     with open_host(chosen.host, step_timeout=chosen.step_timeout, settings=settings) as host:
         domain = domain_state.find(host, chosen.domain)
         options = replace(options, config=read_config(chosen.config), verify=verify)
@@ -51,7 +51,7 @@ def run(chosen: argparse.Namespace) -> None:
         fields = {"saved": str(chosen.file), "domid": domain.domid, "size": found.size}
         if downtime is not None:
             fields["downtime"] = downtime
-        show.line(json.dumps(fields))
+        terminal.as_json(fields, indent=None)
     else:
         rest = "" if downtime is None else f"; downtime {downtime:.3g} s"
-        show.line(f"saved {chosen.domain} to {chosen.file}: {report.summary(found)}{rest}")
+        terminal.line(f"saved {chosen.domain} to {chosen.file}: {report.summary(found)}{rest}")

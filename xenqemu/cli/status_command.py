@@ -5,13 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 
-from xenqemu.choose_host import open_host
-from xenqemu.cli import show
 from xenqemu.cli.arguments import add_domain, add_json_and_run
-from xenqemu.cli.domain_fields import state_fields
-from xenqemu.host import domain_state
-from xenqemu.operations.recover import unfinished
-from xenqemu.settings.xenqemu_conf import read_settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,15 +16,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(chosen: argparse.Namespace) -> None:
     """Print what all parties say of the domain, and the operations on it."""
+    from xenqemu.choose_host import open_host
+    from xenqemu.cli import terminal
+    from xenqemu.cli.domain_fields import state_fields
+    from xenqemu.host import domain_state
+    from xenqemu.operations.recover import unfinished
+    from xenqemu.settings.xenqemu_conf import read_settings
+
     with open_host(chosen.host, settings=read_settings(chosen.conf)) as host:
         domain = domain_state.find(host, chosen.domain)
         now = domain_state.state(host, domain.domid)
         operations = unfinished(host, str(domain.domid), domain.name)
     if chosen.json:
         fields = [{**asdict(each.about), "running": each.running} for each in operations]
-        show.as_json({**state_fields(now), "operations": fields})
+        terminal.as_json({**state_fields(now), "operations": fields})
         return
-    show.line(f"domain {now.domid} ({now.name}): {now}")
+    terminal.line(f"domain {now.domid} ({now.name}): {now}")
     for each in operations:
         how = "is running" if each.running else f"was left unfinished: xenqemu recover {now.name}"
-        show.line(f"the {each.about} {how} ({each.about.who})")
+        terminal.line(f"the {each.about} {how} ({each.about.who})")

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from xenqemu.cli import report, show
 from xenqemu.cli.arguments import add_json_and_run
 from xenqemu.cli.input_file import add_input_file, opened
-from xenqemu.operations.verify import verify
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,9 +16,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(chosen: argparse.Namespace) -> None:
     """Check that the file is complete and sound, and print that."""
+    from xenqemu.cli import report, terminal
+    from xenqemu.operations.verify import verify
+
     with opened(chosen.file) as file:
         found = verify(file)
     if chosen.json:
-        show.as_json({"sound": True, **report.fields(found)})
+        terminal.as_json({"sound": True, **report.fields(found)})
     else:
-        show.line(f"{chosen.file}: sound; {report.summary(found)}")
+        terminal.line(f"{chosen.file}: sound; {report.summary(found)}")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from xenqemu.option import documented, option
+from xenqemu.host.precopy_options import PrecopyOptions
 
 
 class Decision(Enum):
@@ -47,31 +47,6 @@ class Iteration:
         """Seconds to find what changed once more and to write it as fast as this iteration's."""
         a_page = self.seconds / self.pages if self.pages else 0.0
         return self.look + self.changed * a_page
-
-
-@documented
-@dataclass(frozen=True, kw_only=True)
-class PrecopyOptions:
-    """When a guest that runs while its memory is written is suspended for the rest."""
-
-    max_downtime: float | None = option(
-        None,
-        "The longest downtime, as 300ms or 2s: suspend it when no longer one is expected.",
-        flag="--max-downtime",
-        metavar="TIME",
-    )
-    iterations: int = option(5, "At most so many iterations.", flag="--iterations", metavar="N")
-    threshold: int = option(
-        50, "Suspend it when no more are left to be written.", flag="--threshold", metavar="PAGES"
-    )
-    bandwidth: int | None = option(
-        None, "Bytes a second while it runs, as 100M.", flag="--bandwidth", metavar="SIZE"
-    )
-    give_up: bool = option(
-        False,
-        "Leave it alone if it changes too fast, rather than suspend it for longer.",
-        flag="--give-up",
-    )
 
 
 def decide(options: PrecopyOptions, iterations: Sequence[Iteration]) -> Decision:

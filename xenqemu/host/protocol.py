@@ -21,7 +21,8 @@ from xenqemu.formats.stream.sink import Sink
 from xenqemu.formats.stream.source import Source
 from xenqemu.host.disk.lease import Owner
 from xenqemu.host.party_deadlines import Deadlines
-from xenqemu.host.precopy import Iteration, PrecopyOptions
+from xenqemu.host.precopy import Iteration
+from xenqemu.host.precopy_options import PrecopyOptions
 from xenqemu.host.xenstore.store import Store
 
 if TYPE_CHECKING:

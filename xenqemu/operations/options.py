@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.migration.stream_chunks import MOST
-from xenqemu.host.precopy import PrecopyOptions
-from xenqemu.host.protocol import Host
+from xenqemu.host.precopy_options import PrecopyOptions
 from xenqemu.option import documented, option
+
+if TYPE_CHECKING:
+    from xenqemu.formats.config.domain_config import DomainConfig
+    from xenqemu.host.protocol import Host
 
 KEEP_DOMID = "Preserve the domain id."
 _TIMEOUT = "Deadline for all of it, up to the point of no return."

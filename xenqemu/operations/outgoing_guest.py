@@ -14,7 +14,8 @@ from xenqemu.errors import HostError
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream.sink import Outlet, Sink
 from xenqemu.host.domain_state import conversation
-from xenqemu.host.precopy import Iteration, PrecopyOptions
+from xenqemu.host.precopy import Iteration
+from xenqemu.host.precopy_options import PrecopyOptions
 from xenqemu.host.protocol import Domain, GuestMemory, Host, Live, MaySuspendYet
 from xenqemu.operations.events import Phase
 from xenqemu.operations.journal import steps

@@ -13,7 +13,8 @@ from pathlib import Path
 from xenqemu.errors import HostError
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream.detect import Layer
-from xenqemu.host.precopy import Iteration, PrecopyOptions
+from xenqemu.host.precopy import Iteration
+from xenqemu.host.precopy_options import PrecopyOptions
 from xenqemu.host.protocol import Domain, Host
 from xenqemu.operations.compact import compact
 from xenqemu.operations.events import Observer, Phase, unobserved

@@ -24,12 +24,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, get_type_hints
 
 from xenqemu.errors import UsageError
+from xenqemu.option import MAX_SECONDS
 
 MAX_TEXT = 1 << 16
 """Bytes of a settings file at most."""
 
 MAX_COUNT = 1000
-MAX_SECONDS = 86400.0
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

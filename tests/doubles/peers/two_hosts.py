@@ -28,7 +28,7 @@ from xenqemu.host.disk import lease
 from xenqemu.host.party_deadlines import Deadlines
 from xenqemu.host.peer.peer import Peer
 from xenqemu.host.peer.wire import Wire
-from xenqemu.host.precopy import PrecopyOptions
+from xenqemu.host.precopy_options import PrecopyOptions
 from xenqemu.operations import migrate as migrating
 from xenqemu.operations.options import MigrateOptions, ReceiveOptions
 from xenqemu.operations.preflight import Agreement

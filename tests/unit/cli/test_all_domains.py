@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from xenqemu.cli import save_all_command, show
+from xenqemu.cli import terminal
 from xenqemu.operations.outcome import How, Outcome
 
 OUTCOMES = [
@@ -63,7 +63,7 @@ def outcomes(monkeypatch):
         for outcome in OUTCOMES:
             tell(outcome)
 
-    monkeypatch.setattr(save_all_command, "save_all", save_all)
+    monkeypatch.setattr("xenqemu.operations.save_all.save_all", save_all)
 
 
 def test_each_outcome_is_a_line(all_on, outcomes):
@@ -89,7 +89,7 @@ def test_nobody_has_to_hear_it(all_on, outcomes, monkeypatch):
     def full(_text=""):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(show, "line", full)
+    monkeypatch.setattr(terminal, "line", full)
     assert all_on("save-all") == (3, "", "xenqemu: failed or forbidden, see above: old\\x1b\n")
 
 

@@ -13,7 +13,6 @@ import pytest
 from tests.doubles.qemu.lab_guest import config
 from tests.doubles.system.commands import PROGRAM, spawn
 from tests.golden import records
-from xenqemu.cli import migrate_command
 from xenqemu.formats.migration.handshake import WORDS, Message
 from xenqemu.formats.migration.preflight_messages import PreflightAnswer, PreflightQuestion
 from xenqemu.formats.migration.stream_chunks import READY
@@ -38,7 +37,7 @@ def asked(monkeypatch: pytest.MonkeyPatch):
         seen.append((domain, to, options))
         listener("said \x1b there")
 
-    monkeypatch.setattr(migrate_command, "migrate", migrate)
+    monkeypatch.setattr("xenqemu.operations.migrate.migrate", migrate)
     monkeypatch.setattr(domain_state, "find", lambda _host, who: {"web": WEB}[who])
     return seen
 

@@ -12,7 +12,7 @@ from xenqemu.cli.option_arguments import options_of
 from xenqemu.cli.parser import COMMANDS as NAMED
 from xenqemu.cli.parser import parser
 from xenqemu.errors import UsageError
-from xenqemu.host.precopy import PrecopyOptions
+from xenqemu.host.precopy_options import PrecopyOptions
 from xenqemu.operations.options import (
     After,
     MigrateOptions,

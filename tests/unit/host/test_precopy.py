@@ -2,7 +2,8 @@
 
 import pytest
 
-from xenqemu.host.precopy import Decision, Iteration, PrecopyOptions, decide
+from xenqemu.host.precopy import Decision, Iteration, decide
+from xenqemu.host.precopy_options import PrecopyOptions
 
 CONTINUE, SUSPEND, GIVE_UP = Decision.CONTINUE, Decision.SUSPEND, Decision.GIVE_UP
 PAGE = 4096

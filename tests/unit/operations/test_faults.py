@@ -21,7 +21,7 @@ from tests.doubles.in_memory.guest import Guest
 from tests.doubles.in_memory.records import device_state
 from tests.doubles.in_memory.world import World, loaded
 from xenqemu.errors import HostError, PastReturn, RolledBack, Stranded
-from xenqemu.host.precopy import PrecopyOptions
+from xenqemu.host.precopy_options import PrecopyOptions
 from xenqemu.operations.journal.folder import Journals
 from xenqemu.operations.options import After, RestoreOptions, SaveOptions
 from xenqemu.operations.recover import recover

@@ -24,7 +24,7 @@ from xenqemu.formats.migration.wrapping import DIGEST, ZSTD
 from xenqemu.host.disk import lease
 from xenqemu.host.disk.lease import Owner
 from xenqemu.host.peer.peer import Peer
-from xenqemu.host.precopy import PrecopyOptions
+from xenqemu.host.precopy_options import PrecopyOptions
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.folder import Journals
 from xenqemu.operations.journal.log import About

@@ -6,7 +6,8 @@ import pytest
 
 from tests.doubles.in_memory.world import World, loaded
 from xenqemu.errors import Cancelled, HostError, HostTimeout, NotConverged, RolledBack
-from xenqemu.host.precopy import Iteration, PrecopyOptions
+from xenqemu.host.precopy import Iteration
+from xenqemu.host.precopy_options import PrecopyOptions
 from xenqemu.operations.cancel import cancel
 from xenqemu.operations.events import Event, Kind, Phase
 from xenqemu.operations.options import After, SaveOptions

@@ -12,7 +12,8 @@ from typing import Protocol
 
 from xenqemu.errors import NotConverged
 from xenqemu.formats.stream.sink import Sink
-from xenqemu.host.precopy import Decision, Iteration, PrecopyOptions, decide
+from xenqemu.host.precopy import Decision, Iteration, decide
+from xenqemu.host.precopy_options import PrecopyOptions
 from xenqemu.host.protocol import Live, Progress
 from xenqemu.system.cancellation import patiently
 from xenqemu.system.deadline import Deadline

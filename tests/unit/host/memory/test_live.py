@@ -8,7 +8,7 @@ import pytest
 from xenqemu.errors import Cancelled, NotConverged
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.host.memory.live import Pace, write_live
-from xenqemu.host.precopy import PrecopyOptions
+from xenqemu.host.precopy_options import PrecopyOptions
 from xenqemu.host.protocol import Live
 from xenqemu.system.cancellation import Attention, attended
 

@@ -17,7 +17,7 @@ from tests.doubles.xen.xl_peer import write_xl
 from tests.property.strategies import CONTEXT
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.host.domain_state import find, require_running, state
-from xenqemu.host.precopy import PrecopyOptions
+from xenqemu.host.precopy_options import PrecopyOptions
 from xenqemu.host.xen import xen_host as host_module
 from xenqemu.host.xen.library import Xen
 from xenqemu.host.xen.places import XenPlaces

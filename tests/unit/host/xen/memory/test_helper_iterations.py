@@ -13,7 +13,8 @@ from xenqemu.errors import HypervisorError, NotConverged
 from xenqemu.formats.helper.dialects import DIALECTS
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.host.memory import live
-from xenqemu.host.precopy import Iteration, PrecopyOptions
+from xenqemu.host.precopy import Iteration
+from xenqemu.host.precopy_options import PrecopyOptions
 from xenqemu.host.protocol import Live
 from xenqemu.host.xen.memory.helper_memory import HelperMemory
 

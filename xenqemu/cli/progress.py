@@ -1,45 +1,17 @@
-"""How answers and progress look: lines for people, JSON for programs."""
+"""How progress looks: lines for people, JSON for programs."""
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from dataclasses import asdict
 from typing import Any
 
+from xenqemu.cli.terminal import MIB, as_json
 from xenqemu.host.precopy import Iteration
 from xenqemu.operations.events import Event, Kind, Observer, Phase
 
-MIB = 1 << 20
 _REDRAW = 0.1
-
-
-def line(text: str = "") -> None:
-    """Print a line, without what would control the terminal: its text may be from files."""
-    sys.stdout.write(f"{printable(text)}\n")
-
-
-def complain(text: str) -> None:
-    """Print an error on the standard error."""
-    shown = "\n".join(printable(line) for line in text.split("\n"))
-    print(f"xenqemu: {shown}", file=sys.stderr)  # noqa: T201  this is the program's voice
-
-
-def aside(text: str) -> None:
-    """Print for people on the standard error, at once: the output may be the wire."""
-    print(printable(text), file=sys.stderr, flush=True)  # noqa: T201  not for the output
-
-
-def printable(text: str) -> str:
-    """Return `text` with everything that is no visible character written as in Python."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
-
-
-def as_json(answer: object) -> None:
-    """Print one JSON value."""
-    json.dump(answer, sys.stdout, indent=2)
-    line()
 
 
 def observer(*, as_lines_of_json: bool) -> Observer:
@@ -66,7 +38,7 @@ def _json_line(event: Event) -> None:
         }
     if event.text:
         fields["text"] = event.text
-    line(json.dumps(fields))
+    as_json(fields, indent=None)
     sys.stdout.flush()
 
 

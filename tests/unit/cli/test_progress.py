@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from xenqemu.cli import show
+from xenqemu.cli import progress, terminal
 from xenqemu.host.precopy import Iteration
 from xenqemu.operations.events import Event, Kind, Phase
 
@@ -37,13 +37,13 @@ class Terminal(io.StringIO):
     ],
 )
 def test_lines_show_what_is_there(capsys, text, shown):
-    assert show.printable(text) == shown
-    show.line(text)
+    assert terminal.printable(text) == shown
+    terminal.line(text)
     assert capsys.readouterr().out == f"{shown}\n"
 
 
 def test_json(capsys):
-    show.as_json({"name": "a\x1b\udcff", "n": [1, None]})
+    terminal.as_json({"name": "a\x1b\udcff", "n": [1, None]})
     out = capsys.readouterr().out
     assert out.isascii()
     assert out.endswith("}\n")
@@ -51,7 +51,7 @@ def test_json(capsys):
 
 
 def test_progress_as_lines_of_json(capsys):
-    observe = show.observer(as_lines_of_json=True)
+    observe = progress.observer(as_lines_of_json=True)
     for event in EVENTS:
         observe(event)
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [
@@ -63,7 +63,7 @@ def test_progress_as_lines_of_json(capsys):
 
 
 def test_only_notes_are_shown_without_a_terminal(capsys):
-    observe = show.observer(as_lines_of_json=False)
+    observe = progress.observer(as_lines_of_json=False)
     for event in (*EVENTS, Event(Phase.CHECK, Kind.NOTE, text="by the way")):
         observe(event)
     assert tuple(capsys.readouterr()) == ("", "xenqemu: by the way\n")
@@ -73,7 +73,7 @@ ITERATION = Event(Phase.SAVE, Kind.ITERATION, iteration=Iteration(2, 256, 1 << 2
 
 
 def test_iterations_as_lines_of_json(capsys):
-    show.observer(as_lines_of_json=True)(ITERATION)
+    progress.observer(as_lines_of_json=True)(ITERATION)
     assert json.loads(capsys.readouterr().out) == {
         "phase": "save",
         "event": "iteration",
@@ -91,7 +91,7 @@ def test_iterations_as_lines_of_json(capsys):
 def test_iterations_on_a_terminal_stay(monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    show.observer(as_lines_of_json=False)(ITERATION)
+    progress.observer(as_lines_of_json=False)(ITERATION)
     assert terminal.getvalue() == (
         "\r\x1b[Kiteration 2: 1.0 MiB at 2 MiB/s, 100 pages changed, downtime of 0.45 s expected\n"
     )
@@ -99,9 +99,9 @@ def test_iterations_on_a_terminal_stay(monkeypatch):
 
 def test_the_time_that_a_guest_stands_still(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(show.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     seen = []
-    watch = show.Stopwatch(seen.append)
+    watch = progress.Stopwatch(seen.append)
     story = [
         (10.0, Event(Phase.SAVE, Kind.STARTED)),
         (12.0, Event(Phase.QUIESCE, Kind.STARTED)),
@@ -120,8 +120,8 @@ def test_progress_on_a_terminal(monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     now = [100.0]
-    monkeypatch.setattr(show.time, "monotonic", lambda: now[0])
-    observe = show.observer(as_lines_of_json=False)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    observe = progress.observer(as_lines_of_json=False)
     observe(EVENTS[0])
     now[0] = 102.0
     observe(EVENTS[1])
