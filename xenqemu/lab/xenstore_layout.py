@@ -26,7 +26,7 @@ class Running:
 
 
 def introduce_host(store: Store) -> None:
-    """Write what stands in xenstore of a host without guests."""
+    """Write the nodes of a host without guests."""
     for path, value in (
         ("/local/domain/0/name", "Domain-0"),
         ("/local/domain/0/domid", "0"),
