@@ -1,4 +1,4 @@
-"""Ethernet frames by which a host or a guest says where it is now.
+"""Ethernet frames that announce the present port of a host or a guest.
 
 ::
 
@@ -32,7 +32,7 @@ _OVERRIDE = 1 << 29
 
 
 def announcement(mac: bytes, address: IPv4Address | IPv6Address) -> bytes:
-    """Return the frame that tells all neighbours that `address` is at `mac` (6 bytes)."""
+    """Return the frame that announces to all neighbours that `address` is at `mac` (6 bytes)."""
     if isinstance(address, IPv4Address):
         return gratuitous_arp(mac, address)
     return unsolicited_advertisement(mac, address)

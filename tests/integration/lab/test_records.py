@@ -210,7 +210,7 @@ DAMAGES = {
     "page count": (put("libxc PAGE_DATA", 8, b"\xff\xff\xff"), "PAGE_DATA"),
     "no RAM there": (put("libxc PAGE_DATA", 19, b"\x7f"), "pages of 16777216 bytes of RAM"),
     "emulator": (put("libxl EMULATOR_CONTEXT", 4, b"\xff\xff\xff\x7f"), "libxl"),
-    "device state": (put("libxl EMULATOR_CONTEXT", 16, b"NONE"), "QEVM"),
+    "device state": (put("libxl EMULATOR_CONTEXT", 16, b"NONE"), "device state"),
 }
 
 

@@ -185,7 +185,7 @@ def test_damage_inside_device_state_is_told_by_its_place_in_the_file():
     state[4:8] = (4).to_bytes(4, "big")
     data = record(after=(libxl.EmulatorContext(2, 0, bytes(state)), *END))
     at = data.index(b"QEVM") + 4
-    refused(data, Unsupported("QEVM header", at, f"version {device_stream.VERSION}", "4"))
+    refused(data, Unsupported("device state header", at, f"version {device_stream.VERSION}", "4"))
 
 
 def test_damage_inside_xens_state_is_told_by_its_place_in_the_file():

@@ -39,7 +39,7 @@ _NAMES = (
     *("VIRIDIAN_VCPU", "VMCE_VCPU", "TSC_ADJUST", "CPU_MSR"),
 )
 NAMES = dict(enumerate(_NAMES))
-"""What the typecodes are called (HVM_SAVE_CODE)."""
+"""The names of the typecodes (HVM_SAVE_CODE)."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class SaveHeader:
 
 @dataclass(frozen=True)
 class Cpu:
-    """Where a vcpu stands: instruction pointer, page table root, EFER."""
+    """Registers of a vcpu: instruction pointer, page table root, EFER."""
 
     rip: int
     cr3: int

@@ -14,7 +14,7 @@ from xenqemu.formats.config.xl_cfg import (
     Disk,
     GuestConfig,
     Nic,
-    Settings,
+    XlCfgSettings,
     long_value,
     parse_disk,
     parse_nic,
@@ -84,36 +84,36 @@ REFUSED = [
 
 @pytest.mark.parametrize(("text", "values"), READ)
 def test_a_text_reads_as_its_values(text, values):
-    assert Settings(text).plain() == values
-    assert Settings(text.encode()).plain() == values
+    assert XlCfgSettings(text).plain() == values
+    assert XlCfgSettings(text.encode()).plain() == values
 
 
 @pytest.mark.parametrize(("text", "line", "offset"), REFUSED)
 def test_what_xl_refuses_is_refused_with_its_place(text, line, offset):
     with pytest.raises(BadRecord) as caught:
-        Settings(text)
+        XlCfgSettings(text)
     assert (caught.value.record, caught.value.offset) == (f"xl.cfg line {line}", offset)
 
 
 def test_text_is_utf8_of_a_bounded_size():
     with pytest.raises(BadRecord, match="offset 0x3: expected UTF-8"):
-        Settings(b"a='\xff'")
+        XlCfgSettings(b"a='\xff'")
     with pytest.raises(BadRecord, match="offset 0x3: expected UTF-8"):
-        Settings("a='\ud800'")
-    assert Settings("#" * (MAX_TEXT - 1) + "\n").plain() == {}
+        XlCfgSettings("a='\ud800'")
+    assert XlCfgSettings("#" * (MAX_TEXT - 1) + "\n").plain() == {}
     with pytest.raises(TooBig):
-        Settings("#" * MAX_TEXT + "\n")
+        XlCfgSettings("#" * MAX_TEXT + "\n")
 
 
 def test_lists_nest_to_a_bounded_depth():
-    assert Settings("a=" + "[" * 16 + "]" * 16).plain()["a"] == eval("[" * 16 + "]" * 16)
+    assert XlCfgSettings("a=" + "[" * 16 + "]" * 16).plain()["a"] == eval("[" * 16 + "]" * 16)
     with pytest.raises(TooBig) as caught:
-        Settings("a=" + "[" * 100_000)
+        XlCfgSettings("a=" + "[" * 100_000)
     assert caught.value.offset == len("a=") + 16
 
 
 def test_long_texts_are_read_in_linear_time():
-    values = Settings("a+=[1]\n" * 100_000 + "b+='x'\n" * 40_000).plain()
+    values = XlCfgSettings("a+=[1]\n" * 100_000 + "b+='x'\n" * 40_000).plain()
     assert values == {"a": [1] * 100_000, "b": "x" * 40_000}
 
 
@@ -150,12 +150,12 @@ def texts_with_values(draw):
 @given(texts_with_values())
 def test_any_spelling_of_values_reads_as_those_values(case):
     text, values = case
-    assert Settings(text).plain() == values
+    assert XlCfgSettings(text).plain() == values
 
 
 @given(st.text() | st.text("ab=+'\"\\[],;#\n 01x") | st.binary())
 def test_any_text_reads_or_is_refused(text):
-    values = outcome(lambda: Settings(text).plain())
+    values = outcome(lambda: XlCfgSettings(text).plain())
     if isinstance(values, FormatError):
         assert values.record.startswith("xl.cfg")
         assert 0 <= values.offset <= 4 * len(text)

@@ -28,12 +28,12 @@ BYTES = [
     (BACK, b"domain is yours, you are cleared to unpause\0", 44),
 ]
 
-MOVED = (BANNER, READY, GO, REPORT, STARTED)
+MIGRATED = (BANNER, READY, GO, REPORT, STARTED)
 RETURNED = (BANNER, READY, GO, REPORT, FAILED, BACK)
 GIVEN_UP = (BANNER, READY, REPORT, FAILED, BACK)
-TALKS = {"moved": MOVED, "returned": RETURNED, "given up": GIVEN_UP}
+TALKS = {"migrated": MIGRATED, "returned": RETURNED, "given up": GIVEN_UP}
 ENDS = {
-    MOVED: HandshakeState.MOVED,
+    MIGRATED: HandshakeState.MIGRATED,
     RETURNED: HandshakeState.RETURNED,
     GIVEN_UP: HandshakeState.RETURNED,
 }
@@ -216,7 +216,7 @@ MISUNDERSTOOD = {
     ),
     "more than all": (
         Role.SENDER,
-        MOVED,
+        MIGRATED,
         b"!",
         f"{BEGIN} 128{SAYS} nothing, got '!'",
     ),

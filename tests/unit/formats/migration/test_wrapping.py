@@ -117,7 +117,7 @@ def test_no_flipped_bit_changes_the_record(features):
 def test_a_wrong_digest_is_shown():
     data = wrapped(RECORD, SETS[1])[:-1] + b"x"
     with pytest.raises(
-        BadRecord, match="wrapped record at offset 0x320: expected the digest .*78$"
+        BadRecord, match="wrapped save file at offset 0x320: expected the digest .*78$"
     ):
         unwrapped(data, len(RECORD), SETS[1])
 
@@ -140,7 +140,7 @@ BAD_BLOCKS = {
 
 @pytest.mark.parametrize(("data", "error"), BAD_BLOCKS.values(), ids=BAD_BLOCKS.keys())
 def test_bad_blocks_are_refused(data, error):
-    with pytest.raises(error, match="wrapped record at offset"):
+    with pytest.raises(error, match="wrapped save file at offset"):
         unwrapped(data, 1, frozenset({ZSTD}))
 
 
