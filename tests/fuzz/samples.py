@@ -12,9 +12,9 @@ import re
 from dataclasses import asdict
 from functools import cache
 
-from tests.doubles.in_memory import records as sample
+from tests.doubles.in_memory import save_files as sample
 from tests.fuzz import layouts
-from tests.golden import records as golden
+from tests.golden import save_files as golden
 from tests.property import strategies as made
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.device_state import device_stream
@@ -44,7 +44,7 @@ MACHINE = "pc-i440fx-7.2"
 @cache
 def records() -> tuple[bytes, ...]:
     """Xen's own records shrunk, and made ones of each kind of guest and stream."""
-    real = tuple(shrunk(golden.record(name)) for name in golden.RECORDS)
+    real = tuple(shrunk(golden.unpacked(name)) for name in golden.SAVE_FILES)
     xenstore = (made.XENSTORE, *sample.DEVICES)
     pv = (sample.config("pv"), made.PV_STEPS, sample.DEVICES[1:], made.PV_DOMAIN)
     mixed = (
@@ -56,9 +56,9 @@ def records() -> tuple[bytes, ...]:
     )
     return (
         *real,
-        sample.record(),
-        sample.record(steps=mixed, after=xenstore) + b"behind",
-        sample.record(*pv),
+        sample.save_file(),
+        sample.save_file(steps=mixed, after=xenstore) + b"behind",
+        sample.save_file(*pv),
         lab_record(),
         sample.checkpointed(2),
         made.checkpointed(2, colo=True).replace(_record(made.EMULATOR), _record(sample.DEVICES[0])),
@@ -110,8 +110,8 @@ def without_big(stream: bytes) -> bytes:
 @cache
 def device_states() -> tuple[bytes, ...]:
     """Device state alone: QEMU's own, and one device of each kind that the layouts know."""
-    plain = [golden.record(f"{name}.qevm") for name in ("hvm", "vga", "hvm-qemu10")]
-    footed = [golden.record(f"{name}-with-footers.qevm") for name in FOOTED]
+    plain = [golden.unpacked(f"{name}.qevm") for name in ("hvm", "vga", "hvm-qemu10")]
+    footed = [golden.unpacked(f"{name}-with-footers.qevm") for name in FOOTED]
     made_up = (stream for stream in layouts.streams() if len(stream) < MOST_MADE_UP)
     return (*map(without_big, [*plain, *footed]), *made_up)
 
@@ -138,20 +138,20 @@ def contexts() -> tuple[bytes, ...]:
 
 def lab_record() -> bytes:
     """A guest of the lab: no HVM_CONTEXT, its vcpus are among the devices."""
-    stream = without_big(golden.record("virtio-with-footers.qevm"))
+    stream = without_big(golden.unpacked("virtio-with-footers.qevm"))
     cpus = sum(section.idstr == "cpu" for section in device_stream.read(stream).sections)
     config = sample.config(vcpus=cpus, host="lab", machine=MACHINE, accel="tcg")
     hvm = {"vga": {"kind": "std"}, "serial_list": ["pty", "null"]}
     disks = [{"pdev_path": "/dev/null", "vdev": "hda", "format": "raw", "readwrite": 1}]
     tree = {**config.tree, "b_info": {**config.tree["b_info"], "type.hvm": hvm}, "disks": disks}
     device = libxl.EmulatorContext(2, 0, stream)
-    return sample.record(DomainConfig(tree), made.LAB_STEPS, (device, libxl.End()))
+    return sample.save_file(DomainConfig(tree), made.LAB_STEPS, (device, libxl.End()))
 
 
 @cache
 def big_records() -> tuple[bytes, ...]:
     """One record as it came from Xen, all its pages in it."""
-    return (golden.record("hvm.save"),)
+    return (golden.unpacked("hvm.save"),)
 
 
 @cache

@@ -4,15 +4,15 @@ import io
 
 import pytest
 
-from tests.doubles.in_memory.records import (
+from tests.doubles.in_memory.save_files import (
     DEVICES,
     STEPS,
     checkpointed,
     config,
     device_state,
-    record,
+    save_file,
 )
-from tests.golden import records
+from tests.golden import save_files
 from tests.property import strategies as made
 from xenqemu.errors import Truncated, Unsupported
 from xenqemu.formats.device_state import device_stream
@@ -35,7 +35,7 @@ def places(found):
 
 
 def test_all_of_a_record():
-    data = record(after=(made.XENSTORE, *DEVICES)) + b"behind"
+    data = save_file(after=(made.XENSTORE, *DEVICES)) + b"behind"
     found = outlined(data)
     names = [(entry.layer, entry.name, entry.text) for entry in found.entries]
     assert names == [
@@ -73,7 +73,7 @@ def test_all_of_a_record():
 
 
 def test_pv_guest():
-    found = outlined(record(config("pv"), made.PV_STEPS, DEVICES[1:], made.PV_DOMAIN))
+    found = outlined(save_file(config("pv"), made.PV_STEPS, DEVICES[1:], made.PV_DOMAIN))
     assert found.entries[4].text == "x86 PV, Xen 4.17"
     assert (found.context, found.params, found.devices) == (None, {}, None)
     assert not found.has_device_state
@@ -161,7 +161,7 @@ def test_device_state_alone(behind):
 
 
 def test_device_state_of_another_emulator_is_not_looked_into():
-    found = outlined(record(after=(libxl.EmulatorContext(1, 0, b"\0" * 4), libxl.End())))
+    found = outlined(save_file(after=(libxl.EmulatorContext(1, 0, b"\0" * 4), libxl.End())))
     assert found.has_device_state
     assert found.devices is None
 
@@ -188,7 +188,7 @@ GOLDEN = {
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_what_stock_xl_wrote_is_outlined(name):
-    found = outlined(records.record(name))
+    found = outlined(save_files.unpacked(name))
     (pages,) = (entry for entry in found.entries if entry.name == "PAGE_DATA")
     counts = (found.pages.data, found.pages.other, pages.count, len(found.devices.sections))
     assert (found.size, found.trailing, *counts) == GOLDEN[name]

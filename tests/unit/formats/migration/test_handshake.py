@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.golden import records
+from tests.golden import save_files
 from xenqemu.errors import ProtocolError
 from xenqemu.formats.migration.handshake import (
     TRANSITIONS,
@@ -78,7 +78,7 @@ def test_messages_are_xls(message, data, size):
 
 
 def test_stock_xl_said_go_behind_its_record():
-    assert records.record(records.MIGRATION).endswith(bytes(8) + WORDS[GO][1])
+    assert save_files.unpacked(save_files.MIGRATION).endswith(bytes(8) + WORDS[GO][1])
 
 
 def test_every_state_is_reached_by_the_talks_that_are_tested():

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.doubles.peers.wrapped import NAMES, SETS, Out
-from tests.golden import records
+from tests.golden import save_files
 from tests.property.strategies import Dribble
 from xenqemu.errors import BadRecord, FormatError, TooBig, Truncated
 from xenqemu.formats.migration import stream_chunks
@@ -123,7 +123,7 @@ def test_any_bytes_are_a_record_or_a_format_error(data, size):
 
 @pytest.mark.parametrize("features", SETS, ids=NAMES)
 def test_a_real_record_in_whatever_is_around_it(features):
-    record = records.record("hvm.save")
+    record = save_files.unpacked("hvm.save")
     outs = [Out(), Out(), Out()]
     wrapper = Wrapper(outs[0], features, outs[1:])
     Sink(wrapper).write(record)

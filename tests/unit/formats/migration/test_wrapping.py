@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.doubles.peers.wrapped import NAMES, SETS, Out, wrapped
-from tests.golden import records
+from tests.golden import save_files
 from tests.property.strategies import Dribble
 from xenqemu.errors import BadRecord, FormatError, TooBig, Truncated
 from xenqemu.formats.migration import wrapping
@@ -64,7 +64,7 @@ def test_pages_of_a_guest_that_runs_change_while_they_are_sent(features):
 
 @pytest.mark.parametrize("features", SETS, ids=NAMES)
 def test_a_real_record(features):
-    record = records.record("hvm.save")
+    record = save_files.unpacked("hvm.save")
     data = wrapped(record, features, pieces=1 << 22)
     assert unwrapped(data, len(record), features) == (record, b"")
     if ZSTD in features:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.doubles.xen.stream_oracle import oracle
-from tests.golden import records as golden
+from tests.golden import save_files as golden
 from tests.property import strategies as made
 from xenqemu.errors import BadRecord, FormatError, Truncated, Unsupported
 from xenqemu.formats.stream import libxc, libxl, xl
@@ -140,7 +140,7 @@ GOLDEN = [
 
 @pytest.mark.parametrize(("name", "records", "trailing", "memory"), GOLDEN)
 def test_what_xen_wrote_reads_and_is_written_again(name, records, trailing, memory):
-    data = golden.record(name)
+    data = golden.unpacked(name)
     found = list(Walk(Source.of(data)))
     assert len(found) == records
     assert found[0].value.json()["b_info"]["target_memkb"] == memory << 10
@@ -156,7 +156,7 @@ def test_what_xen_wrote_reads_and_is_written_again(name, records, trailing, memo
 
 
 def test_what_xen_wrote_cut_anywhere_is_truncated():
-    data = memoryview(golden.record("hvm.save"))
+    data = memoryview(golden.unpacked("hvm.save"))
     cuts = [*range(0, 5000, 37), *random.Random(1).sample(range(len(data)), 100)]
     for size in [*cuts, *range(len(data) - 8, len(data))]:
         with pytest.raises(Truncated) as caught:

@@ -1,4 +1,4 @@
-"""Records in tests/golden, compressed, as stock xl wrote them of guests under TCG.
+"""The save files in tests/golden, compressed, as stock xl wrote them of guests under TCG.
 
 ::
 
@@ -18,10 +18,10 @@ FOLDER = Path(__file__).parent
 
 SAVES = ("hvm.save", "hvm-cfg.save", "hvm-xen4.20.save", "vga.save")
 MIGRATION = "hvm-migrate.stream"
-RECORDS = (*SAVES, MIGRATION)
+SAVE_FILES = (*SAVES, MIGRATION)
 
 
 @lru_cache(maxsize=1)
-def record(name: str) -> bytes:
-    """Return the unpacked bytes of a record."""
+def unpacked(name: str) -> bytes:
+    """Return the bytes of a save file, or of another compressed file there."""
     return zstandard.decompress((FOLDER / f"{name}.zst").read_bytes())
