@@ -40,7 +40,7 @@ def test_a_guest_has_the_lease_as_long_as_it_is_there(lab, image):
     assert [entry.name for entry in image.parent.glob("disk*")] == ["disk.qcow2"]
 
 
-def test_a_host_that_goes_down_lets_go(lab, image):
+def test_a_host_that_goes_down_releases_the_lease(lab, image):
     with DomainBuilder(lab) as builder:
         builder.prepare(with_disk(image))
     assert lab.down() == ["small"]
@@ -106,7 +106,7 @@ def test_two_hosts(lab, image, place):
 
 
 @pytest.mark.parametrize("claimed", [True, False])
-def test_a_move(lab, image, place, claimed):
+def test_a_migration(lab, image, place, claimed):
     """By ours or by xl, which claims nothing: the name says that the guest is coming."""
     other = Lab(place / "other")
     other.up()

@@ -63,7 +63,7 @@ def test_ids_are_not_used_again(lab):
     assert_nothing_left(lab)
 
 
-def test_no_room_for_the_memory(lab):
+def test_no_space_for_the_memory(lab):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (8 << 20, hard))
     try:
@@ -108,7 +108,7 @@ def test_a_folder_that_is_in_the_way_is_left_alone(lab):
     assert (lab.guests / "1" / "mine").exists()
 
 
-def test_a_record_without_memory(lab):
+def test_a_save_file_without_memory(lab):
     with (
         pytest.raises(HostError, match="a save file without memory"),
         DomainBuilder(lab) as builder,
@@ -153,7 +153,7 @@ def test_no_qemu_at_all(lab, place, monkeypatch):
     assert_nothing_left(lab)
 
 
-def test_what_cannot_be_cleared_away_is_told_beside_the_first_error(lab):
+def test_what_cannot_be_removed_is_a_note_on_the_first_error(lab):
     with pytest.raises(ZeroDivisionError) as caught, DomainBuilder(lab) as builder:
         builder.prepare(config())
         (lab.guests / "1" / "machine.json").write_text("{")

@@ -111,8 +111,8 @@ def test_a_folder_of_somebody_else_is_refused(place, monkeypatch):
 
 @pytest.mark.parametrize("length", [107, 108])
 def test_a_path_too_long_for_sockets(place, length):
-    room = length - len(f"{place}//run/qmp-libxenstat-99999")
-    folder = place / ("x" * room)
+    left = length - len(f"{place}//run/qmp-libxenstat-99999")
+    folder = place / ("x" * left)
     if length == 107:
         assert Lab(folder).folder == folder
     else:
@@ -218,7 +218,7 @@ def test_xenstored_that_is_never_ready(place):
     lab.down()
 
 
-def test_what_ended_domains_left_is_cleared_away(lab):
+def test_what_ended_domains_left_is_removed(lab):
     leave_behind(lab, 5, ended())
     leave_behind(lab, 6)  # its maker died before QEMU started
     assert find(lab, "small").domid in (5, 6)
@@ -262,7 +262,7 @@ def test_a_domain_that_is_whole_by_now_is_left_alone(lab, monkeypatch):
         child.wait()
 
 
-def test_nothing_is_cleared_away_while_an_id_is_being_claimed(lab):
+def test_nothing_is_removed_while_an_id_is_being_claimed(lab):
     leave_behind(lab)
     began = threading.Event()
 

@@ -69,7 +69,7 @@ class ModelMachine:
             self.vm_start()
 
     def inactivate(self) -> None:
-        """Give the disk images to another QEMU; twice is a failed assertion in block.c."""
+        """Leave the disk images to another QEMU; twice is a failed assertion in block.c."""
         if self._given_away and self._disks:
             raise Died("bdrv_inactivate_recurse: Assertion `!(bs->open_flags & BDRV_O_INACTIVE)'")
         self._given_away = True

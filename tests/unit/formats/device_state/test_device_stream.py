@@ -58,7 +58,7 @@ class TestRealStreams:
         assert (state.ambiguities, state.footers, state.trailing) == ((), False, b"")
 
     @pytest.mark.parametrize("name", SAVES)
-    def test_so_are_those_in_records(self, name: str) -> None:
+    def test_so_are_those_in_save_files(self, name: str) -> None:
         twin = {"vga.save": "vga.qevm", "hvm-xen4.20.save": "hvm-qemu10.qevm"}.get(name, "hvm.qevm")
         expected = json.loads((FOLDER / f"{twin}.json").read_text())
         if name == "vga.save":  # its firmware has asked the drive for its 512 bytes of identity

@@ -77,7 +77,7 @@ def test_messages_are_xls(message, data, size):
     assert len(data) == size
 
 
-def test_stock_xl_said_go_behind_its_record():
+def test_stock_xl_sent_go_after_its_save_file():
     assert save_files.unpacked(save_files.MIGRATION).endswith(bytes(8) + WORDS[GO][1])
 
 
@@ -118,7 +118,7 @@ def test_only_what_is_in_the_table_is_said(place, role, message):
 @pytest.mark.parametrize("place", PLACES, ids=lambda place: place[-1].name if place else "NONE")
 @pytest.mark.parametrize("role", Role)
 @pytest.mark.parametrize("message", Message)
-def test_only_what_is_in_the_table_is_heard(place, role, message):
+def test_only_what_is_in_the_table_is_accepted(place, role, message):
     side = at(role, *place)
     before = side.state
     may = {WORDS[next_][1]: next_ for next_ in PLACES[place] if WORDS[next_][0] is OTHER[role]}

@@ -1,4 +1,4 @@
-"""Whole records: what they are, real ones read and written again, damage, memory, the oracle."""
+"""Save files: detected, real ones read and written again, damaged, memory, the oracle."""
 
 import hashlib
 import io
@@ -195,7 +195,7 @@ def test_any_flipped_bits(bits):
 
 @settings(deadline=None)
 @given(made.hvm_steps(), made.devices)
-def test_any_record_is_written_again(steps, after):
+def test_any_save_file_is_written_again(steps, after):
     data = made.save(steps, after)
     assert copied(data) == data
 
@@ -243,7 +243,7 @@ ORACLE = [
 
 @pytest.mark.parametrize(("layer", "data"), ORACLE)
 def test_xens_own_verifier_accepts_what_is_written(layer, data, tmp_path):
-    path = tmp_path / "record"
+    path = tmp_path / "save-file"
     path.write_bytes(data)
     verifier = oracle()
     environment = {"PYTHONPATH": str(verifier.parent.parent / "lib" / "python")}
