@@ -21,7 +21,7 @@ MEMORY, MEMORY_A_BYTE = 64 << 20, 64
 """Both grow with the input, and not faster."""
 
 LONGEST_TEXT = 1000
-"""Characters that a `FormatError` may say: it goes to a terminal."""
+"""Characters that a `FormatError` may have: it is shown on a terminal."""
 
 VALUE = "a value"
 PACKAGE = str(Path(xenqemu.__file__).parent)

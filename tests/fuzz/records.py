@@ -1,4 +1,4 @@
-"""Save records in pieces: each record is one, and some have pieces themselves.
+"""Save files in pieces: each record is one, and some have pieces themselves.
 
 ::
 

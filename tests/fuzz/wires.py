@@ -132,7 +132,7 @@ def cut(data: bytes, header: int, length: slice, kind: str) -> Pieces:
 
 
 def packets(data: bytes) -> Pieces:
-    """Cut what goes one way over xenstore's socket into its packets."""
+    """Cut what is sent one way over xenstore's socket into packets."""
     return cut(data, HEADER.size, slice(12, 16), "packet")
 
 

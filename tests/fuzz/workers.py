@@ -32,7 +32,7 @@ _FORK = multiprocessing.get_context("fork")
 
 @dataclass
 class Work:
-    """What is to be done and was done for one target: `seeds` are those that nobody has yet."""
+    """The work of one target: `seeds` are those that no child has yet."""
 
     target: Target
     seeds: range

@@ -6,7 +6,7 @@
     hvm-cfg.save         the same guest, xl save -c DOMAIN FILE CFG
     hvm-xen4.20.save     the same by Xen 4.20, QEMU 10.0
     vga.save             2 vcpus (one is up), 32 MiB, std vga, usb tablet, e1000, IDE disk, serial
-    hvm-migrate.stream   all that xl migrate sent: live, and its last message behind END
+    hvm-migrate.stream   all that xl migrate sent: live, and its last message after END
 """
 
 from functools import lru_cache

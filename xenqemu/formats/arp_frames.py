@@ -39,14 +39,14 @@ def announcement(mac: bytes, address: IPv4Address | IPv6Address) -> bytes:
 
 
 def gratuitous_arp(mac: bytes, address: IPv4Address) -> bytes:
-    """Return an ARP request for one's own address, which nobody should answer."""
+    """Return an ARP request for one's own address, which should not be answered."""
     ours = address.packed
     everyone = b"\xff" * 6
     return _ARP.pack(everyone, mac, 0x0806, 1, 0x0800, 6, 4, 1, mac, ours, bytes(6), ours)
 
 
 def unsolicited_advertisement(mac: bytes, address: IPv6Address) -> bytes:
-    """Return a neighbour advertisement that nobody asked for, to all nodes."""
+    """Return an unsolicited neighbour advertisement, to all nodes."""
     ours = address.packed
     size = _ADVERTISEMENT.size
     pseudo = struct.pack(">16s16sII", ours, _ALL_NODES, size, 58)

@@ -46,7 +46,7 @@ class Written(NamedTuple):
 
     @classmethod
     def of(cls, chunk: memoryview) -> Written:
-        """Return the digests of a chunk that nobody changes."""
+        """Return the digests of a chunk that does not change meanwhile."""
         return cls(digest(chunk), _page_digests(chunk))
 
     def changed(self, now: bytes) -> list[int]:
@@ -107,7 +107,7 @@ class ChangingRam:
         return list(found)
 
     def _gaps(self) -> Iterator[Extent]:
-        """Yield what lies between the chunks that were written."""
+        """Yield the extents between the chunks that were written."""
         after = 0
         for start, end in sorted(self._written):
             if after < start:
@@ -149,7 +149,7 @@ class ChangingRam:
 
 
 def copied(memory: memoryview, buffer: memoryview) -> memoryview:
-    """Copy memory to the start of `buffer` and return the copy, which nobody changes."""
+    """Copy memory to the start of `buffer` and return the copy, which does not change."""
     copy = buffer[: len(memory)]
     copy[:] = memory
     return copy

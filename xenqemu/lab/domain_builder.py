@@ -1,6 +1,6 @@
 """The making of one domain: either all of it is there in the end, or nothing.
 
-The domain's folder is locked while it is being made, so that nobody takes it for what is left of
+The domain's folder is locked while it is being made, so that it is not taken for what is left of
 an ended one.  The lock ends with the process that holds it.
 """
 

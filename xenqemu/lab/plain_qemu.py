@@ -134,7 +134,7 @@ class PlainQemu:
             monitor.stop()
 
     def settle(self, domid: int) -> None:
-        """Do nothing: a machine that is told to stop does it at once, or never."""
+        """Do nothing: `suspend` returns once the machine is stopped."""
 
     def resume(self, domid: int) -> None:
         """Run the machine, unless the domain is paused."""

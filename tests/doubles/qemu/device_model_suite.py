@@ -1,7 +1,7 @@
 """The behaviour of a device model and its client, for any device model.
 
 The same tests run against the reference device model (`test_device_model.py`) and real QEMU
-(`tests/integration/lab/test_device_model.py`): a class there inherits them and gives the `door`.
+(`tests/integration/lab/test_device_model.py`): a class there inherits them and has the `door`.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ class GuestConfig:
     def domain_config(self, extra: Mapping[str, Any] | None = None) -> DomainConfig:
         """Return the configuration that `xl create` makes of it, and `extra`.
 
-        `extra` (JSON's types only) stands under the key "xenqemu", which libxl ignores.
+        `extra` (JSON's types only) is under the key "xenqemu", which libxl ignores.
         """
         tree = {
             "c_info": {

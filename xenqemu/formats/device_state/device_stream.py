@@ -195,7 +195,7 @@ def _reason(found: Search, cut: Cut) -> str:
         return f"several lengths of {device} fit"
     if cut.node.extent.measured:
         return f"the state of {device} is not as in QEMU {', '.join(known_qemu())}"
-    return f"the length of {device} cannot be told"
+    return f"the length of {device} is unknown"
 
 
 def _check(section: Section, offset: int) -> None:

@@ -91,7 +91,7 @@ class Dialect:
     def _number(self, cls: type[HelperMessage]) -> int:
         if cls not in self.messages:
             since = "{}.{}".format(*self.since)
-            raise Unsupported(f"save helper of Xen {since}", 0, "a message it knows", cls.NAME)
+            raise Unsupported(f"save helper of Xen {since}", 0, "a message that it has", cls.NAME)
         return self.messages.index(cls) + 1
 
 
@@ -158,7 +158,7 @@ def dialect_of(version: Version) -> Dialect:
 def parse_arguments(arguments: Sequence[str], version: Version | None = None) -> Call:
     """Return the request in the helper's arguments, `arguments[0]` being the mode.
 
-    Their number tells the versions apart, but for 4.6 from 4.10; there the back channel does if
+    Their number distinguishes the versions, except 4.6 from 4.10; there the back channel does if
     it is -1, as it is for all but COLO, and else `version`.  Raises `BadRecord` for anything else.
     """
     mode = arguments[0] if arguments else ""

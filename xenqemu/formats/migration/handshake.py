@@ -113,7 +113,7 @@ class Handshake:
         """Return the bytes of a message of ours; raise `ValueError` if it may not be sent now."""
         speaker, words = WORDS[message]
         if speaker is not self.role or message not in self._next:
-            raise ValueError(f"no {message.value} can be said by the {self.role.value} now")
+            raise ValueError(f"no {message.value} can be sent by the {self.role.value} now")
         self.state = self._next[message]
         return words
 

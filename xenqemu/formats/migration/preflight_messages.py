@@ -10,11 +10,11 @@
                 "cpuid": "…" }                  body of X86_CPUID_POLICY in hexadecimal digits
 
     answer    { "xenqemu": "0.1.0",             who answers
-                "features": [ "zstd", … ],      what it knows beyond xl's protocol
+                "features": [ "zstd", … ],      what it can do beyond xl's protocol
                 "objections": [ "…", … ] }      why it cannot take that guest; none if it can
 
 What does not apply is left out; keys that are not known are ignored, so that either side may be
-the newer one.  Where the receiver is xl nobody is asked.
+the newer one.  A receiver that is xl is not asked.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What two xenqemu may put around a save file that is sent, if both said that they know it.
+"""What two xenqemu may put around a save file that is sent, if both can.
 
 ::
 

@@ -49,7 +49,7 @@ class XlHeader(Value):
 
     `config` is as in the file: a JSON object with its NUL if `JSON` is in `mandatory_flags`, else
     the text of a cfg file; b"" if its length is zero, None if there is no optional data
-    at all.  `tail` are the bytes behind it that xl passes over.
+    at all.  `tail` are the bytes after it that xl ignores.
     """
 
     NAME = "header"

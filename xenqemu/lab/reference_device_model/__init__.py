@@ -11,7 +11,7 @@ the machine that is stopped meanwhile, and the server around it.  What QEMU cann
       wire        objects and descriptors on it
       faults      what may go wrong with a command
       commands    what the commands do
-        model       what they share; which version knows which
+        model       what they share; which version has which
         dialect     how versions word the same refusal
         machine     run states
         fdsets      descriptors handed over

@@ -1,4 +1,4 @@
-"""QEVM streams: real ones, cut ones, hostile ones, and those of devices that nobody knows."""
+"""Device state: real, cut and hostile streams, and those of unknown devices."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def fake(section_id: int, idstr: str = "port92", data: bytes = b"\0", version_id
 
 
 def emulator_context(name: str) -> bytes:
-    """Return QEMU's part of a record: between its subheader and the END record."""
+    """Return the device state in a save file: between its subheader and the END record."""
     data = unpacked(name)
     start = data.rindex(START)
     length = int.from_bytes(data[start - 12 : start - 8], "little")
@@ -194,7 +194,7 @@ class TestPlantedHeaders:
             device_stream.write([TIMER, replace(STRANGER, data=planted), PORT92])
         )
         (ambiguity,) = state.ambiguities
-        assert ambiguity.reason == "the length of 0000:00:05.0/stranger version 1 cannot be told"
+        assert ambiguity.reason == "the length of 0000:00:05.0/stranger version 1 is unknown"
         assert [header.idstr for header in ambiguity.headers] == [
             *("0000:00:05.0/stranger", "port92", "port92"),
         ]
@@ -265,7 +265,7 @@ class TestUnknownDevices:
             device_stream.write([TIMER, Section(1, "cpu", 0, 12, state), PORT92])
         )
         (ambiguity,) = read.ambiguities
-        assert ambiguity.reason == "the length of cpu version 12 cannot be told"
+        assert ambiguity.reason == "the length of cpu version 12 is unknown"
         assert [header.id for header in ambiguity.headers] == [1, 2, 9]
         assert [s.idstr for s in read.sections if s.certain] == ["timer"]
 

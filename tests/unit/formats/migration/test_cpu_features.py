@@ -1,4 +1,4 @@
-"""Features that a guest was told of and another CPU lacks."""
+"""Features that a guest has seen and another CPU lacks."""
 
 import pytest
 

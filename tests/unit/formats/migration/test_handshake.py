@@ -110,7 +110,7 @@ def test_only_what_is_in_the_table_is_said(place, role, message):
         assert side.say(message) == WORDS[message][1]
         assert side.state is PLACES[place][message]
     else:
-        with pytest.raises(ValueError, match=f"no {message.value} can be said by the {role.value}"):
+        with pytest.raises(ValueError, match=f"no {message.value} can be sent by the {role.value}"):
             side.say(message)
         assert side.state is before
 
