@@ -72,7 +72,7 @@ a receiver that gave up is believed to have started the guest
 xenqemu/formats/migration/handshake.py | tests/unit/formats/migration/test_handshake.py
 -    HandshakeState.GIVEN_UP: {Message.FAILED: HandshakeState.FAILED},
 +    HandshakeState.GIVEN_UP: {
-+        Message.STARTED: HandshakeState.MOVED,
++        Message.STARTED: HandshakeState.MIGRATED,
 +        Message.FAILED: HandshakeState.FAILED,
 +    },
 

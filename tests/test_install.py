@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.as_root import as_root
-from tests.golden import records
+from tests.golden import save_files
 from xenqemu.errors import HostError
 from xenqemu.settings.hooks import Hooks
 from xenqemu.settings.xenqemu_conf import Settings
@@ -277,7 +277,7 @@ def libvirt(installed, tmp_path):
 
 def test_libvirt_starts_no_guest_beside_its_record(libvirt, tmp_path):
     record = tmp_path / "web"
-    record.write_bytes(records.record("vga.save"))
+    record.write_bytes(save_files.unpacked("vga.save"))
     done = libvirt("web", "prepare", "begin", "-")
     assert done.returncode == 1
     first, second = done.stderr.decode().splitlines()

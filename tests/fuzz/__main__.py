@@ -31,12 +31,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tests.fuzz.engine import VALUE, Failure, Target
-from tests.fuzz.moves import MOVES
+from tests.fuzz.migration import MIGRATION
 from tests.fuzz.operations import OPERATIONS
 from tests.fuzz.targets import FORMATS
 from tests.fuzz.workers import Work, run
 
-TARGETS = {target.name: target for target in (*FORMATS, *MOVES, *OPERATIONS)}
+TARGETS = {target.name: target for target in (*FORMATS, *MIGRATION, *OPERATIONS)}
 SECONDS = 60.0
 WITHOUT_END = 1 << 40
 

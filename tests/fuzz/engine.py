@@ -21,7 +21,7 @@ MEMORY, MEMORY_A_BYTE = 64 << 20, 64
 """Both grow with the input, and not faster."""
 
 LONGEST_TEXT = 1000
-"""Characters that a `FormatError` may say: it goes to a terminal."""
+"""Characters that a `FormatError` may have: it is shown on a terminal."""
 
 VALUE = "a value"
 PACKAGE = str(Path(xenqemu.__file__).parent)
@@ -29,7 +29,7 @@ PACKAGE = str(Path(xenqemu.__file__).parent)
 
 @dataclass(frozen=True)
 class Target:
-    """A reader: `run` takes an input, and gives a value or raises one of `errors`.
+    """A reader: `run` takes an input, and returns a value or raises one of `errors`.
 
     `samples` are sound inputs, or nearly; each of `mutators` is as likely as the others.
     `most` bounds an input, `memory` what may be taken for one, both in bytes.
@@ -64,7 +64,7 @@ class Failure:
 
 
 def outcome(target: Target, data: bytes) -> str:
-    """Return what came of an input, in words that are the same for inputs of a kind.
+    """Return the outcome of an input, in words that are the same for inputs of a kind.
 
     Whatever else than a value or a legal error comes of it is raised.
     """
@@ -82,7 +82,7 @@ def outcome(target: Target, data: bytes) -> str:
 
 
 def judge(target: Target, seed: int) -> str | Failure:
-    """Make the input of that number, and return what came of it."""
+    """Make the input of that number, and return its outcome."""
     try:
         return outcome(target, target.input(seed))
     except (Exception, TooSlow) as error:  # noqa: BLE001  whatever it is, it is a finding

@@ -37,7 +37,7 @@ def limited(seconds: float, memory: int) -> Iterator[None]:
 
 
 def limit_memory(more: int) -> None:
-    """Let this process have so many bytes more than it has."""
+    """Limit this process to so many bytes more than it has."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     _, most = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + more, most))

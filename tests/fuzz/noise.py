@@ -1,4 +1,4 @@
-"""Changes of bytes, and of sequences of anything, that know nothing of what they change.
+"""Changes of bytes, and of sequences of anything, whatever their meaning.
 
 Each is a pure function of chance and of what it changes; that may be empty.
 """

@@ -1,4 +1,4 @@
-"""What is done with whole records, and the two sides of xenstore and of the save helper's talk.
+"""Operations on whole save files, and the two sides of xenstore and of the save helper's messages.
 
 As in `targets`, but some of these also raise what their own documents say: that a host cannot do
 something (`HostError`), or that a request makes no sense there (`UsageError`).
@@ -60,10 +60,10 @@ RAM, BELOW = 5 << 30, 4 << 30
 IN_MEMORY = "/dev/shm"
 MACHINES = {samples.MACHINE: "pc", "none": ""}
 DEVICES = {"rtl8139", "ide-hd", "ide-cd"}
-"""What a QEMU says that it has, here without one."""
+"""The machines and devices of a QEMU, without one."""
 
 PATIENCE, SILENCE = 5.0, 0.05
-"""Seconds that our client waits for an answer, and after which one comes without a request."""
+"""Seconds that our client waits for an answer, and after which one is sent without a request."""
 
 
 @contextlib.contextmanager
@@ -80,7 +80,7 @@ verified = either_way(verify)
 
 
 def inspected(data: bytes) -> None:
-    """What is shown can be encoded, steers no terminal, and as JSON is JSON."""
+    """The output can be encoded, has no control characters, and as JSON is JSON."""
     with file_of(data) as path:
         text = _shown(path, as_json=False)
         assert all(line == printable(line) for line in text.split("\n"))
@@ -95,11 +95,11 @@ def _shown(path: Path, *, as_json: bool) -> str:
 
 
 class Admitted(HostError):
-    """The checks are over; here nothing is built."""
+    """The checks are done; nothing is built here."""
 
 
-class Doors:
-    """The hosts that a record may come to: each Xen, and the lab; they go no extra."""
+class CheckingHost:
+    """The checks of all hosts: of each Xen, and of the lab; no domain is built."""
 
     kind = "none"
     deadlines = Deadlines()
@@ -121,7 +121,7 @@ def _devices(_program: str) -> set[str]:
 
 
 def _checks(needs: Needs) -> Iterator[Callable[[], None]]:
-    """Yield what each host asks of a guest; how much room there is is made up."""
+    """Yield the checks of each host; the free space is made up."""
     config, xen, lab = needs.config, xen_admission, lab_admission
     yield from (partial(xen.check, needs, version) for version in XENS)
     yield from (partial(check, config) for check in (xen.check_disks, xen.check_bridges))
@@ -135,11 +135,11 @@ def _checks(needs: Needs) -> Iterator[Callable[[], None]]:
 def restored(data: bytes) -> None:
     config = DomainConfig.parse(samples.configs()[0]) if crc32(data) % 4 == 0 else None
     with file_of(data) as path, tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder:
-        restore(Doors(folder), path, RestoreOptions(config=config))
+        restore(CheckingHost(folder), path, RestoreOptions(config=config))
 
 
 def loaded(data: bytes) -> None:
-    """Read a record into the memory of a guest of the lab."""
+    """Read a save file into the memory of a guest of the lab."""
     with file_of(b"") as ram:
         os.truncate(ram, RAM)
         memory = RamFile(ram, RAM, BELOW)
@@ -148,7 +148,7 @@ def loaded(data: bytes) -> None:
 
 
 def left_over(data: bytes) -> None:
-    """Read what a killed operation left; what it was to do is not done here."""
+    """Read the journal of a killed operation; nothing is done."""
     with tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder:
         (Path(folder) / "1.op").write_bytes(data)
         for found in Journals(Path(folder)).found():
@@ -167,7 +167,7 @@ def configured_for_xendomains(data: bytes) -> None:
     assert all("\n" not in value for value in chosen.values())
 
 
-# The save helper's talk.
+# The save helper's messages.
 
 
 def heard(data: bytes) -> None:
@@ -181,7 +181,7 @@ def heard(data: bytes) -> None:
 
 
 def served(data: bytes) -> None:
-    """Whatever is asked, what is answered is packets."""
+    """All answers are packets, whatever the requests."""
     daemon, client = Daemon(), Client()
     daemon.clients.append(client)
     inbox = bytearray(data)
@@ -193,7 +193,7 @@ def served(data: bytes) -> None:
 
 
 def answered(data: bytes) -> None:
-    """Our client asks as operations do; the input is all that it is answered."""
+    """Our client asks as operations do; the input is all answers."""
     listener = socket.socket(socket.AF_UNIX)
     listener.bind("")  # the system finds a name that is no file
     listener.listen()
@@ -219,7 +219,7 @@ def _asked(store: Store) -> None:
 
 
 def _answer(listener: socket.socket, data: bytes) -> None:
-    """Send a packet for each request, or where none comes; then hang up, for ever."""
+    """Send a packet for each request, or where none comes; then hang up."""
     with listener:
         connection, _ = listener.accept()
     with connection, contextlib.suppress(OSError):  # the client may be gone at any time
@@ -232,7 +232,7 @@ def _answer(listener: socket.socket, data: bytes) -> None:
 
 
 def _request(connection: socket.socket) -> None:
-    """Take a request, or what comes of one before silence or the end."""
+    """Read a request, or a part of one before silence or the end."""
     inbox = bytearray()
     with contextlib.suppress(TimeoutError):
         while xs_wire.take(inbox) is None and (piece := connection.recv(1 << 16)):
@@ -250,7 +250,7 @@ OPERATIONS = (
     Target("inspect", samples.streams, _STREAMS, inspected),
     Target("restore", samples.save_files, _STREAMS, restored, (FormatError, HostError)),
     Target("load", samples.save_files, _STREAMS, loaded),
-    Target("big-record", samples.big_records, (_ANY,), verified, most=1 << 25),
+    Target("big-save-file", samples.big_save_files, (_ANY,), verified, most=1 << 25),
     Target(
         "journal", samples.journals, (LINES.changed, LINES.changed, _ANY), left_over, (HostError,)
     ),

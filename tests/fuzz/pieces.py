@@ -18,7 +18,7 @@ MOST = 1 << 18
 
 
 class Piece(NamedTuple):
-    """Some bytes of a stream, and what they are in it."""
+    """Some bytes of a stream, and their kind."""
 
     kind: str
     data: bytes
@@ -76,7 +76,7 @@ def _fitting(pieces: Pieces) -> int:
 def pool(
     samples: Callable[[], Iterable[bytes]], split: Callable[[bytes], Pieces]
 ) -> Callable[[], Pieces]:
-    """Return what gives the pieces of all samples, cut when they are first wanted."""
+    """Return a function that returns the pieces of all samples, cut at its first call."""
     return cache(lambda: tuple(piece for sample in samples() for piece in split(sample)))
 
 

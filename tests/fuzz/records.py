@@ -1,11 +1,11 @@
-"""Save records in pieces: each record is one, and some have pieces themselves.
+"""Save files in pieces: each record is one, and some have pieces themselves.
 
 ::
 
     record      header │ record │ record │ …        by the bounds that the readers tell
     xl header   its fields, and a config            (texts)
     HVM_CONTEXT     descriptor and data │ …
-    EMULATOR_CONTEXT    subheader, QEVM: header │ section │ … │ end and trailing
+    EMULATOR_CONTEXT    subheader, device state: header │ section │ … │ end and trailing
 
 Most edits of a record leave its framing right, so that they reach the reader of its body.
 """
@@ -35,7 +35,7 @@ from xenqemu.formats.stream.page_data import COUNT, PageData
 from xenqemu.formats.stream.source import Source
 
 MOST_PAGES = 16
-"""Pages that an edit of PAGE_DATA brings along at most."""
+"""Pages that an edit of PAGE_DATA adds at most."""
 
 
 @lru_cache(256)
@@ -64,7 +64,7 @@ def framed(edit: Mutator, *, before: int = 0) -> Mutator:
 
 
 def xl_header(chance: Random, data: bytes) -> bytes:
-    """Edit the config in an xl header and mend the lengths before it."""
+    """Edit the config in an xl header and correct the lengths before it."""
     start = xl.HEADER.size + xl.CONFIG_LEN.size
     if len(data) < start:
         return noise.changed(chance, data)
@@ -123,7 +123,7 @@ def _hvm_bytes(each: hvm_context.SaveRecord) -> bytes:
 
 
 def hvm_record(chance: Random, data: bytes) -> bytes:
-    """Edit the data behind a descriptor, and mend its length."""
+    """Edit the data after a descriptor, and correct its length."""
     size = hvm_context.DESCRIPTOR.size
     if len(data) < size:
         return data
@@ -144,11 +144,11 @@ HVM = Language(
 )
 
 
-# QEVM.
+# Device state.
 
 
 @lru_cache(64)
-def qevm_split(data: bytes) -> Pieces:
+def device_state_split(data: bytes) -> Pieces:
     """Cut a stream of device state into its header, its sections and the rest."""
     state = device_stream.read(data)
     places = [section.offset for section in state.sections]
@@ -166,7 +166,7 @@ def section(*, footer: bool) -> Mutator:
         header = header_at(data, 0)
         if header is None:
             return noise.changed(chance, data)
-        state = data[header.start : len(data) - FOOTER_SIZE * footer]
+        state = data[header.start : len(data) - (FOOTER_SIZE if footer else 0)]
         numbers = [header.id, header.instance_id, header.version_id]
         if chance.random() < 0.3:
             at = chance.randrange(len(numbers))
@@ -179,17 +179,17 @@ def section(*, footer: bool) -> Mutator:
     return one_of(edited, edited, noise.head)
 
 
-QEVM = Language(
-    qevm_split,
+DEVICE_STATE = Language(
+    device_state_split,
     {
         "section": section(footer=False),
         "section with footer": section(footer=True),
     },
-    pool(samples.device_states, qevm_split),
+    pool(samples.device_states, device_state_split),
 )
 
 
-# The whole record.
+# The whole save file.
 
 _ANY = framed(noise.changed)
 
@@ -204,12 +204,12 @@ RECORDS = Language(
         "libxc HVM_PARAMS": framed(one_of(table(8, 16), noise.changed)),
         "libxc X86_CPUID_POLICY": framed(one_of(table(0, 24), noise.changed)),
         "libxc X86_MSR_POLICY": framed(one_of(table(0, 16), noise.changed)),
-        "libxl EMULATOR_CONTEXT": framed(QEVM.changed, before=EMULATOR.size),
+        "libxl EMULATOR_CONTEXT": framed(DEVICE_STATE.changed, before=EMULATOR.size),
     },
-    pool(samples.records, split),
+    pool(samples.guest_streams, split),
 )
 
 
 def stream_changed(chance: Random, data: bytes) -> bytes:
-    """Edit a record, or device state that stands alone."""
-    return (QEVM if data.startswith(device_stream.MAGIC) else RECORDS).changed(chance, data)
+    """Edit a save file, or a stream or device state alone."""
+    return (DEVICE_STATE if data.startswith(device_stream.MAGIC) else RECORDS).changed(chance, data)

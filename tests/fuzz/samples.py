@@ -1,7 +1,7 @@
 """The sound inputs that are damaged: small, so that damage hits structure and not guest pages.
 
-What stock Xen and QEMU wrote (tests/golden) is kept but for its pages, of which one keeps its
-bytes and those that HVM_PARAMS name stay populated, and for device states of many kilobytes.
+What stock Xen and QEMU wrote (tests/golden) is used without its pages, of which one keeps its
+bytes and those that HVM_PARAMS name stay populated, and without device states of many kilobytes.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import re
 from dataclasses import asdict
 from functools import cache
 
-from tests.doubles.in_memory import records as sample
+from tests.doubles.in_memory import save_files as sample
 from tests.fuzz import layouts
-from tests.golden import records as golden
+from tests.golden import save_files as golden
 from tests.property import strategies as made
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.device_state import device_stream
@@ -42,9 +42,9 @@ MACHINE = "pc-i440fx-7.2"
 
 
 @cache
-def records() -> tuple[bytes, ...]:
-    """Xen's own records shrunk, and made ones of each kind of guest and stream."""
-    real = tuple(shrunk(golden.record(name)) for name in golden.RECORDS)
+def guest_streams() -> tuple[bytes, ...]:
+    """Xen's own save files shrunk, and made ones of each kind of guest and stream."""
+    real = tuple(shrunk(golden.unpacked(name)) for name in golden.SAVE_FILES)
     xenstore = (made.XENSTORE, *sample.DEVICES)
     pv = (sample.config("pv"), made.PV_STEPS, sample.DEVICES[1:], made.PV_DOMAIN)
     mixed = (
@@ -56,10 +56,10 @@ def records() -> tuple[bytes, ...]:
     )
     return (
         *real,
-        sample.record(),
-        sample.record(steps=mixed, after=xenstore) + b"behind",
-        sample.record(*pv),
-        lab_record(),
+        sample.save_file(),
+        sample.save_file(steps=mixed, after=xenstore) + b"behind",
+        sample.save_file(*pv),
+        lab_save_file(),
         sample.checkpointed(2),
         made.checkpointed(2, colo=True).replace(_record(made.EMULATOR), _record(sample.DEVICES[0])),
         made.stream(sample.STEPS, xenstore),
@@ -69,7 +69,7 @@ def records() -> tuple[bytes, ...]:
 
 
 def shrunk(data: bytes) -> bytes:
-    """Return a record without its pages: one PAGE_DATA stands for all of them."""
+    """Return a save file without its pages: one PAGE_DATA instead of all of them."""
     steps = list(Walk(Source.of(data)))
     params = next(step.value.params for step in steps if isinstance(step.value, libxc.HvmParams))
     special = sorted(pfn for pfn in set(params.values()) if 0xFE000 <= pfn < 1 << 20)
@@ -102,69 +102,69 @@ def _page_record(pages: PageData, data: bytes) -> bytes:
 
 
 def without_big(stream: bytes) -> bytes:
-    """Return device state without the devices that have much of it."""
+    """Return device state without the devices whose state is big."""
     state = device_stream.read(stream)
     return device_stream.write([s for s in state.sections if s.length < MOST_STATE], state.footers)
 
 
 @cache
 def device_states() -> tuple[bytes, ...]:
-    """Device state alone: QEMU's own, and one device of each kind that the layouts know."""
-    plain = [golden.record(f"{name}.qevm") for name in ("hvm", "vga", "hvm-qemu10")]
-    footed = [golden.record(f"{name}-with-footers.qevm") for name in FOOTED]
+    """Device state alone: QEMU's own, and one device of each kind in the table of layouts."""
+    plain = [golden.unpacked(f"{name}.qevm") for name in ("hvm", "vga", "hvm-qemu10")]
+    footed = [golden.unpacked(f"{name}-with-footers.qevm") for name in FOOTED]
     made_up = (stream for stream in layouts.streams() if len(stream) < MOST_MADE_UP)
     return (*map(without_big, [*plain, *footed]), *made_up)
 
 
 @cache
 def save_files() -> tuple[bytes, ...]:
-    """Those with all their layers."""
-    return tuple(data for data in records() if data.startswith(xl.MAGIC))
+    """The save files: all layers."""
+    return tuple(data for data in guest_streams() if data.startswith(xl.MAGIC))
 
 
 @cache
 def streams() -> tuple[bytes, ...]:
-    """All that `verify` and `inspect` take."""
-    return (*records(), *device_states()[: 3 + len(FOOTED)])
+    """All that `verify` and `inspect` read."""
+    return (*guest_streams(), *device_states()[: 3 + len(FOOTED)])
 
 
 @cache
 def contexts() -> tuple[bytes, ...]:
     """Bodies of HVM_CONTEXT."""
-    steps = (step.value for data in records() for step in Walk(Source.of(data)))
+    steps = (step.value for data in guest_streams() for step in Walk(Source.of(data)))
     found = (step.data for step in steps if isinstance(step, libxc.HvmContext))
     return tuple(dict.fromkeys(found))
 
 
-def lab_record() -> bytes:
+def lab_save_file() -> bytes:
     """A guest of the lab: no HVM_CONTEXT, its vcpus are among the devices."""
-    stream = without_big(golden.record("virtio-with-footers.qevm"))
+    stream = without_big(golden.unpacked("virtio-with-footers.qevm"))
     cpus = sum(section.idstr == "cpu" for section in device_stream.read(stream).sections)
     config = sample.config(vcpus=cpus, host="lab", machine=MACHINE, accel="tcg")
     hvm = {"vga": {"kind": "std"}, "serial_list": ["pty", "null"]}
     disks = [{"pdev_path": "/dev/null", "vdev": "hda", "format": "raw", "readwrite": 1}]
     tree = {**config.tree, "b_info": {**config.tree["b_info"], "type.hvm": hvm}, "disks": disks}
     device = libxl.EmulatorContext(2, 0, stream)
-    return sample.record(DomainConfig(tree), made.LAB_STEPS, (device, libxl.End()))
+    return sample.save_file(DomainConfig(tree), made.LAB_STEPS, (device, libxl.End()))
 
 
 @cache
-def big_records() -> tuple[bytes, ...]:
-    """One record as it came from Xen, all its pages in it."""
-    return (golden.record("hvm.save"),)
+def big_save_files() -> tuple[bytes, ...]:
+    """One save file as Xen wrote it, with all its pages."""
+    return (golden.unpacked("hvm.save"),)
 
 
 @cache
 def libxl_streams() -> tuple[bytes, ...]:
-    """The libxl streams of all records."""
+    """The libxl streams of all save files."""
     whole = tuple(data[len(_header(data)) :] for data in save_files())
-    return (*whole, *(data for data in records() if data.startswith(Layer.LIBXL.value)))
+    return (*whole, *(data for data in guest_streams() if data.startswith(Layer.LIBXL.value)))
 
 
 @cache
 def libxc_images() -> tuple[bytes, ...]:
-    """The libxc images of all records, with what follows them there."""
-    return tuple(data[data.index(Layer.LIBXC.value) :] for data in records())
+    """The libxc images of all streams, with what follows them there."""
+    return tuple(data[data.index(Layer.LIBXC.value) :] for data in guest_streams())
 
 
 def _header(data: bytes) -> bytes:
@@ -173,7 +173,7 @@ def _header(data: bytes) -> bytes:
 
 @cache
 def headers() -> tuple[bytes, ...]:
-    """The xl headers of all records, and those of older xl."""
+    """The xl headers of all save files, and one of an older xl."""
     return (
         *map(_header, save_files()),
         xl.XlHeader(xl.STREAM_V2, b'name = "old"\n', b"tail").pack(),

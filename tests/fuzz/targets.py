@@ -1,4 +1,4 @@
-"""Everything in `xenqemu.formats` that reads bytes from outside, each with its damage."""
+"""Each reader of `xenqemu.formats`, with the mutators of its input."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ from zlib import crc32
 
 from tests.fuzz import noise, samples, wires
 from tests.fuzz.engine import Target
-from tests.fuzz.records import HVM, QEVM, RECORDS, framed, page_entries, xl_fields, xl_header
+from tests.fuzz.records import (
+    DEVICE_STATE,
+    HVM,
+    RECORDS,
+    framed,
+    page_entries,
+    xl_fields,
+    xl_header,
+)
 from tests.fuzz.texts import CFG, cfg_set, json_changed, spec_changed
 from tests.property.strategies import Dribble, outcome
 from xenqemu.errors import FormatError
@@ -28,10 +36,10 @@ from xenqemu.formats.stream.value import Value
 T = TypeVar("T")
 
 
-def either_way(read: Callable[[BinaryIO], T], held: int = 0) -> Callable[[bytes], T]:
-    """Return what reads bytes as a file and as a pipe, which must come to the same.
+def either_way(read: Callable[[BinaryIO], T], packed: int = 0) -> Callable[[bytes], T]:
+    """Return a function that reads bytes as a file and as a pipe, with the same result.
 
-    Where bytes are packed, `held` is how many are in them: offsets may be of those.
+    Where bytes are packed, `packed` is how many they are unpacked: offsets may be of those.
     """
 
     def run(data: bytes) -> T:
@@ -41,14 +49,14 @@ def either_way(read: Callable[[BinaryIO], T], held: int = 0) -> Callable[[bytes]
             assert filed == piped, f"a pipe gives {piped!r:.200}"
             return filed
         assert repr(filed) == repr(piped), f"a pipe gives {piped!r:.200}, a file {filed!r:.200}"
-        assert 0 <= filed.offset <= max(len(data), held), f"an offset outside: {filed}"
+        assert 0 <= filed.offset <= max(len(data), packed), f"an offset outside: {filed}"
         raise filed
 
     return run
 
 
 def certain(act: Callable[..., T], *arguments: Any, **named: Any) -> T:
-    """Do what must work on what a reader has let pass."""
+    """Do what must work on what a reader has accepted."""
     try:
         return act(*arguments, **named)
     except FormatError as error:
@@ -65,7 +73,7 @@ def take(pages: PageData, source: Source) -> None:
 
 
 def steps(found: Iterator[Record]) -> list[Record]:
-    """Return all records; what each says can be written again."""
+    """Return all records; the contents of each can be written again."""
     steps = list(found)
     for step in steps:
         if isinstance(step.value, Value):
@@ -179,14 +187,17 @@ def arguments_read(data: bytes) -> None:
 _ANY = noise.changed
 
 FORMATS = (
-    Target("walk", samples.records, (RECORDS.changed, RECORDS.changed, _ANY), walk),
+    Target("walk", samples.guest_streams, (RECORDS.changed, RECORDS.changed, _ANY), walk),
     Target("xl", samples.headers, (xl_header, xl_fields, _ANY), xl_header_read),
     Target("libxl", samples.libxl_streams, (RECORDS.changed, _ANY), libxl_read),
     Target("libxc", samples.libxc_images, (RECORDS.changed, _ANY), libxc_read),
     Target("page-data", samples.page_records, (framed(page_entries), _ANY), pages_read),
     Target("hvm", samples.contexts, (HVM.changed, HVM.changed, _ANY), hvm_read),
     Target(
-        "qevm", samples.device_states, (QEVM.changed, QEVM.changed, _ANY), device_state_and_back
+        "device-state",
+        samples.device_states,
+        (DEVICE_STATE.changed, DEVICE_STATE.changed, _ANY),
+        device_state_and_back,
     ),
     Target("json", samples.configs, (json_changed, json_changed, _ANY), json_read),
     Target("config", samples.configs, (json_changed, json_changed, _ANY), config_read),

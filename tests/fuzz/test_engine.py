@@ -1,4 +1,4 @@
-"""What counts as a failure, and what it is told as."""
+"""What is a failure, and how it is reported."""
 
 import resource
 import signal

@@ -16,7 +16,7 @@ from tests.fuzz.engine import VALUE, outcome
 from tests.fuzz.workers import Work
 
 CORPUS = sorted((Path(__file__).parent / "corpus").iterdir())
-INPUTS = {"big-record": 2, "qevm": 100, "store": 100, "inspect": 100}
+INPUTS = {"big-save-file": 2, "device-state": 100, "store": 100, "inspect": 100}
 """For the slow ones; the others get `OTHERS`."""
 OTHERS = 200
 
@@ -24,7 +24,7 @@ ONLY_ERRORS = {"restore"}
 """These have no outcome that is a value: restore stops before anything is built."""
 
 ONLY_VALUES = {"xl-tables"}
-"""These pass over what they do not understand."""
+"""These ignore what they do not understand."""
 
 
 def test_damaged_samples_give_values_or_errors_that_say_what_is_wrong(capsys):
@@ -75,7 +75,7 @@ PRINT_INPUTS = """
 from hashlib import sha256
 from tests.fuzz.__main__ import TARGETS
 for target in TARGETS.values():
-    if target.name != "big-record":
+    if target.name != "big-save-file":
         print(target.name, *(sha256(target.input(seed)).hexdigest() for seed in range(20)))
 """
 

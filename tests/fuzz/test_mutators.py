@@ -54,7 +54,7 @@ def test_numbers_come_to_the_bounds_of_their_range():
 
 def test_every_mutator_takes_every_sample_and_bytes_that_are_none():
     for target in TARGETS.values():
-        for sample in () if target.name == "big-record" else target.samples()[:3]:
+        for sample in () if target.name == "big-save-file" else target.samples()[:3]:
             for mutator in target.mutators:
                 assert isinstance(mutator(Random(1), sample), bytes)
     for mutator in MUTATORS:
@@ -63,9 +63,9 @@ def test_every_mutator_takes_every_sample_and_bytes_that_are_none():
 
 
 CUTS = [
-    (records.split, samples.records),
+    (records.split, samples.guest_streams),
     (records.hvm_split, samples.contexts),
-    (records.qevm_split, samples.device_states),
+    (records.device_state_split, samples.device_states),
     (texts.cfg_split, samples.cfgs),
     (wires.packets, wires.requests),
     (wires.messages, wires.talks),
@@ -81,7 +81,9 @@ def test_pieces_are_all_of_a_sample(split, found):
 
 
 def test_a_record_that_is_edited_keeps_its_framing_more_often_than_not():
-    (piece,) = (p for p in records.split(samples.records()[0]) if p.kind == "libxc HVM_PARAMS")
+    (piece,) = (
+        p for p in records.split(samples.guest_streams()[0]) if p.kind == "libxc HVM_PARAMS"
+    )
     whole = 0
     for seed in SEEDS:
         data = records.framed(noise.changed)(Random(seed), piece.data)

@@ -1,4 +1,4 @@
-"""Children at work: what they find, what is told of those that die or hang, and the command."""
+"""Children: what they find, what is reported of those that die or hang, and the command."""
 
 import os
 import signal

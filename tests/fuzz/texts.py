@@ -137,7 +137,7 @@ def _cfg_kind(word: bytes) -> str:
 
 
 def spec_changed(chance: Random, data: bytes) -> bytes:
-    """Change what stands between the quotes, by its parts."""
+    """Change what is between the quotes, by its parts."""
     parts = tuple(data[1:-1].split(b","))
     others = tuple(spec.strip("'\"").encode() for spec in SPECS)
     parts = chance.choice((noise.rearranged(chance, parts), noise.spliced(chance, parts, others)))

@@ -1,4 +1,4 @@
-"""What goes over wires: xenstore's packets, the save helper's messages and arguments."""
+"""The protocols: xenstore's packets, the save helper's messages and arguments."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from xenqemu.lab.xenstored import xs_wire
 
 @cache
 def talks() -> tuple[bytes, ...]:
-    """What a save helper says, in every dialect."""
+    """The messages of a save helper, in every dialect."""
     return (STREAM, *map(_said, DIALECTS))
 
 
 @cache
 def saves() -> tuple[bytes, ...]:
-    """What the newest save helper says in the course of a save."""
+    """The messages of the newest save helper in the course of a save."""
     said = (Log, Progress, Suspend, SwitchQemuLogdirty, Log, Complete)
     return (b"".join(DIALECTS[-1].pack(_message(cls)) for cls in said),)
 
@@ -91,7 +91,7 @@ def requests() -> tuple[bytes, ...]:
 
 @cache
 def replies() -> tuple[bytes, ...]:
-    """What xenstored answers to the requests of `operations.answered`, in their order."""
+    """The replies of xenstored to the requests of `operations.answered`, in their order."""
     answers = [
         (Op.DIRECTORY, 0, b"name\0"),
         (Op.READ, 0, b"guest"),
@@ -132,7 +132,7 @@ def cut(data: bytes, header: int, length: slice, kind: str) -> Pieces:
 
 
 def packets(data: bytes) -> Pieces:
-    """Cut what goes one way over xenstore's socket into its packets."""
+    """Cut what is sent one way over xenstore's socket into packets."""
     return cut(data, HEADER.size, slice(12, 16), "packet")
 
 
@@ -142,7 +142,7 @@ def messages(data: bytes) -> Pieces:
 
 
 def packet(edit: Mutator) -> Mutator:
-    """Return a mutator of a packet that edits its payload and mends its length."""
+    """Return a mutator of a packet that edits its payload and corrects its length."""
 
     def edited(chance: Random, data: bytes) -> bytes:
         if len(data) < HEADER.size:
@@ -170,7 +170,7 @@ PACKETS = Language(
 
 
 def message(chance: Random, data: bytes) -> bytes:
-    """Edit the arguments of a message and mend its length."""
+    """Edit the arguments of a message and correct its length."""
     start = LENGTH.size + NUMBER.size
     body = data[LENGTH.size : start] + noise.changed(chance, data[start:])
     return LENGTH.pack(min(len(body), 0xFFFF)) + body

@@ -18,7 +18,7 @@ from tests.fuzz.engine import Failure, Target, judge
 from tests.fuzz.limits import limit_memory
 
 STUCK = 60.0
-"""Seconds after which a child that is still at the same seed is killed."""
+"""Seconds after which a child that is at one seed is killed."""
 
 MOST_MEMORY = 2 << 30
 """Bytes that a child may have more than we."""
@@ -32,7 +32,7 @@ _FORK = multiprocessing.get_context("fork")
 
 @dataclass
 class Work:
-    """What is to be done and was done for one target: `seeds` are those that nobody has yet."""
+    """The work of one target: `seeds` are those that no child has yet."""
 
     target: Target
     seeds: range
@@ -102,7 +102,7 @@ class Child:
         return rest
 
     def _died(self) -> range:
-        """Note the seed that it was at; what those before gave went with it."""
+        """Add the seed that it was at; the outcomes of those before are lost with it."""
         self._process.join()
         seed = self._seed.value
         what = f"the process ended with status {self._process.exitcode}"

@@ -69,7 +69,7 @@ PV_STEPS_V2 = (PV_INFO, *PV_MEMORY, TSC, SHARED, *VCPU, libxc.End())
 
 
 def outcome(read, data):
-    """Return what `read` makes of `data`, or the `FormatError` it raises."""
+    """Return the result of `read` of `data`, or the `FormatError` it raises."""
     try:
         return read(data)
     except FormatError as error:
@@ -131,7 +131,7 @@ def checkpointed(count, *, colo=False) -> bytes:
 
 
 class Dribble(io.RawIOBase):
-    """A pipe that gives at most `most` bytes a read."""
+    """A pipe that returns at most `most` bytes a read."""
 
     def __init__(self, data: bytes, most: int = 1) -> None:
         self._left = memoryview(data)

@@ -17,7 +17,7 @@ import pytest
 
 import xenqemu
 from tests.doubles.in_memory.guest import Guest
-from tests.doubles.in_memory.records import device_state, record
+from tests.doubles.in_memory.save_files import device_state, save_file
 from tests.doubles.in_memory.world import World
 from xenqemu import api, errors
 from xenqemu.errors import FormatError, HostError, RolledBack
@@ -83,7 +83,7 @@ def test_save_and_restore(world: World, tmp_path: Path, who: str | int) -> None:
     options = xenqemu.RestoreOptions(paused=True)
     done = xenqemu.restore(str(file), options, host=world.host)
     assert done.domid == 2
-    assert world.guests[2].held
+    assert world.guests[2].paused
     assert world.events
 
 
@@ -109,7 +109,7 @@ def test_a_verdict_on_a_pipe() -> None:
 
     def write() -> None:
         with open(writing, "wb") as out:
-            out.write(record())
+            out.write(save_file())
 
     writer = threading.Thread(target=write)
     writer.start()
@@ -155,7 +155,7 @@ def test_save_devices(world: World, tmp_path: Path) -> None:
 
 def test_status_and_domains(world: World) -> None:
     world.guests[4] = Guest.running(what=world.guests[1].config.with_name("other"))
-    world.guests[4].held = True
+    world.guests[4].paused = True
     now = xenqemu.status("sample", host=world.host)
     assert (now.domid, now.running) == (1, True)
     assert [(each.domid, each.running) for each in xenqemu.domains(host=world.host)] == [

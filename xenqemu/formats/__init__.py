@@ -1,1 +1,1 @@
-"""FLOOR 0: bytes to values and back; no policy, no domid."""
+"""FLOOR 0: bytes to values and back; nothing here decides, nothing knows a domid."""

@@ -1,4 +1,4 @@
-"""Ethernet frames by which a host or a guest says where it is now.
+"""Ethernet frames that announce the present port of a host or a guest.
 
 ::
 
@@ -32,21 +32,21 @@ _OVERRIDE = 1 << 29
 
 
 def announcement(mac: bytes, address: IPv4Address | IPv6Address) -> bytes:
-    """Return the frame that tells all neighbours that `address` is at `mac` (6 bytes)."""
+    """Return the frame that announces to all neighbours that `address` is at `mac` (6 bytes)."""
     if isinstance(address, IPv4Address):
         return gratuitous_arp(mac, address)
     return unsolicited_advertisement(mac, address)
 
 
 def gratuitous_arp(mac: bytes, address: IPv4Address) -> bytes:
-    """Return an ARP request for one's own address, which nobody should answer."""
+    """Return an ARP request for one's own address, which should not be answered."""
     ours = address.packed
     everyone = b"\xff" * 6
     return _ARP.pack(everyone, mac, 0x0806, 1, 0x0800, 6, 4, 1, mac, ours, bytes(6), ours)
 
 
 def unsolicited_advertisement(mac: bytes, address: IPv6Address) -> bytes:
-    """Return a neighbour advertisement that nobody asked for, to all nodes."""
+    """Return an unsolicited neighbour advertisement, to all nodes."""
     ours = address.packed
     size = _ADVERTISEMENT.size
     pseudo = struct.pack(">16s16sII", ours, _ALL_NODES, size, 58)

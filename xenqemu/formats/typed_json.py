@@ -13,7 +13,7 @@ from typing import Any, ClassVar, dataclass_transform, get_args, get_origin, get
 
 @dataclass_transform(frozen_default=True)
 class Tagged:
-    """A frozen dataclass, without a decorator, that is told from its family by its name."""
+    """A frozen dataclass, without a decorator; its name says which of its family it is."""
 
     _known: ClassVar[dict[str, type[Tagged]]] = {}
 
@@ -30,7 +30,7 @@ class Tagged:
 
 
 def plain(value: Any) -> Any:
-    """Return what JSON has for a value: of a dataclass an object, of a tuple a list."""
+    """Return a value for JSON: of a dataclass an object, of a tuple a list."""
     if isinstance(value, tuple):
         return [plain(each) for each in value]
     if not is_dataclass(value):
@@ -40,7 +40,7 @@ def plain(value: Any) -> Any:
 
 
 def typed(kind: Any, value: Any) -> Any:
-    """Return the value of type `kind` that JSON has as `value`; raise `ValueError` if it is none.
+    """Return the value of type `kind` that `value` of JSON is; raise `ValueError` if it is none.
 
     `kind` is a dataclass, a family, `tuple[T, ...]`, `T | None`, or what JSON itself has; numbers
     are not taken for one another, nor True for one.  Each field has to be there, and no other.

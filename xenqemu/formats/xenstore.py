@@ -14,7 +14,7 @@ from enum import IntEnum
 HEADER = struct.Struct("<IIII")
 
 PAYLOAD_MAX = 4096
-"""XENSTORE_PAYLOAD_MAX, in bytes, both ways; xenstored cuts off a client that exceeds it."""
+"""XENSTORE_PAYLOAD_MAX, in bytes, both ways; xenstored disconnects a client that exceeds it."""
 
 
 class Op(IntEnum):

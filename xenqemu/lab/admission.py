@@ -18,7 +18,7 @@ MEMORY_UNIT = 8
 """KiB; QEMU rounds RAM up to that, and then finds the file of it too small."""
 
 NOWHERE = Place(0, Path(), Path())
-"""The place of a guest that is only asked about."""
+"""The place of a guest that is only checked."""
 
 
 def check(config: DomainConfig) -> None:
@@ -31,7 +31,7 @@ def check(config: DomainConfig) -> None:
         expected = f"memory in multiples of {MEMORY_UNIT} KiB"
         raise Unsupported("domain config", 0, expected, f"{config.max_memkb} KiB")
     hardware = Hardware.of(config)
-    command(config, hardware, NOWHERE, incoming=False)  # raises for what QEMU has no words for
+    command(config, hardware, NOWHERE, incoming=False)  # raises for what QEMU has no option for
     if hardware.machine not in emulator.machines(QEMU):
         raise HostError(f"{QEMU} here has no machine {hardware.machine}, which {config.name} needs")
     for path in _files(config):
@@ -72,7 +72,7 @@ def check_free(config: DomainConfig, guests: Path, itself: int = 0) -> None:
 
 
 def default_machine() -> str:
-    """Return the versioned name of what QEMU calls "pc" today."""
+    """Return the versioned name of the machine type that "pc" means to this QEMU."""
     for name, alias in emulator.machines(QEMU).items():
         if alias == "pc":
             return name

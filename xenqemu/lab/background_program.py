@@ -13,14 +13,14 @@ from xenqemu.system.child import Child
 from xenqemu.system.deadline import Deadline
 from xenqemu.system.program_words import tail
 
-WORDS = 2000
-"""Bytes of a program's last words that an error repeats."""
+OUTPUT_END = 2000
+"""Bytes of the end of a program's output that an error repeats."""
 
 _AGAIN = 0.02
 
 
 class Program:
-    """A program that was just started; what it says goes to `log`."""
+    """A program that was just started; its output goes to `log`."""
 
     def __init__(self, process: Child, name: str, log: Path) -> None:
         self._process = process
@@ -33,25 +33,25 @@ class Program:
         return self._process.pid
 
     @property
-    def last_words(self) -> str:
-        """The end of what it said, in one line."""
-        text = tail(self._log)[-WORDS:].decode(errors="replace")
+    def output_end(self) -> str:
+        """The end of its output, in one line."""
+        text = tail(self._log)[-OUTPUT_END:].decode(errors="replace")
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         return f"{self._name} said: {'; '.join(lines)}" if lines else f"{self._name} said nothing"
 
     def wait(self, ready: Callable[[], bool], timeout: float) -> None:
         """Wait until it is ready.
 
-        Raises `HostError` if it ends before that, `HostTimeout` after `timeout` seconds, with its
-        last words.
+        Raises `HostError` if it ends before that, `HostTimeout` after `timeout` seconds, both with
+        the end of its output.
         """
         deadline = Deadline.after(timeout)
         while not ready():
             if self._process.wait(_AGAIN):
                 status = self._process.status
-                raise HostError(f"{self._name} ended with status {status}; {self.last_words}")
+                raise HostError(f"{self._name} ended with status {status}; {self.output_end}")
             if deadline.passed:
-                raise HostTimeout(f"not ready after {timeout:g} s; {self.last_words}")
+                raise HostTimeout(f"not ready after {timeout:g} s; {self.output_end}")
             attend()
 
 
@@ -59,19 +59,19 @@ class Program:
 def started(
     command: Sequence[str | Path], log: Path, descriptors: Collection[int] = ()
 ) -> Iterator[Program]:
-    """Start a program in a session of its own; it lives on unless the body fails.
+    """Start a program in a session of its own; it is killed if the block fails.
 
     It gets our `descriptors` under the same numbers.
     Raises `HostError` if it cannot be started.
     """
     name = Path(command[0]).name
     with (
-        log.open("ab") as words,
+        log.open("ab") as output,
         child.started(
             name,
             command,
-            output=words.fileno(),
-            errors=words.fileno(),
+            output=output.fileno(),
+            errors=output.fileno(),
             descriptors=descriptors,
             apart=True,
             refusal=lambda error: f"cannot start {name}: {error.strerror}",

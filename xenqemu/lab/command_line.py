@@ -1,8 +1,8 @@
 """A guest's configuration as a command line of plain QEMU, laid out as libxl lays out its own.
 
 The three `migration` globals are what QEMU sets by itself under Xen (accel/xen/xen-all.c); with
-them its device state is, byte for byte, of the kind that a Xen host writes.  The PCI hole is put at
-3 GiB by name, so that guest-physical addresses do not hang on QEMU's defaults.
+them its device state has the format that it has on a Xen host.  The PCI hole is put at 3 GiB by an
+option, so that guest-physical addresses do not depend on QEMU's defaults.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ class Place:
 
     @property
     def log(self) -> Path:
-        """What QEMU says to people."""
+        """QEMU's standard output and error."""
         return self.folder / "qemu.log"
 
     @property
     def console(self) -> Path:
-        """What the guest says on its first serial port."""
+        """The output of the guest's first serial port."""
         return self.folder / "console.log"
 
     def socket(self, name: str) -> Path:
@@ -58,7 +58,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Hardware:
-    """What a lab guest must find again besides its configuration, kept in that.
+    """What a lab guest must find again on restore; kept in its configuration.
 
     `machine` is QEMU's versioned machine type, since "pc" means another one in each release.
     """
@@ -89,7 +89,7 @@ def command(
 ) -> list[str]:
     """Return QEMU's command line; the machine starts stopped, `incoming` waits for a state.
 
-    `taps` holds the descriptors of the taps of network cards, by their place in the list.
+    `taps` has the descriptors of the taps of network cards, by the index of the card.
     """
     memory = config.max_memkb << 10
     arguments = [
@@ -184,7 +184,7 @@ def _place(vdev: str) -> tuple[str, str]:
 
 
 def mac_of(config: DomainConfig, index: int) -> str:
-    """Return the address of a network card; one that has none gets it by the guest's uuid.
+    """Return the MAC address of a network card; one that has none gets it from the guest's uuid.
 
     QEMU would give the first card of every guest the same.
     """

@@ -1,13 +1,13 @@
-"""Which pages of a RAM file changed since they were written: told by digests, for lack of a log.
+"""Which pages of a RAM file changed since they were written: found by digests, for lack of a log.
 
-Nobody notes what a plain QEMU and its guest write to a shared file.  So the file stays mapped for
-the whole of a save, and each look at it digests all chunks that hold data.  A chunk whose digest
-is not that of what was written has changed; its pages are told apart by digests of their own.
+There is no log of what a plain QEMU and its guest write to a shared file.  So the file stays
+mapped for the whole of a save, and each iteration digests all chunks that have data.  A chunk whose
+digest is not that of what was written has changed; each of its pages has a digest of its own.
 
 A guest that runs may write a value at any time, and soon the old one again.  So what is written
 out is a copy, and the digests are of that copy, never of the memory it was made from: where they
 agree, the image has what the guest has.  They are XXH3's of 64 bits.  Two pages have the same one
-by chance in 1 of 10 ** 19 cases; a guest that makes such pages on purpose fools itself alone.
+by chance in 1 of 10 ** 19 cases; a guest that makes such pages on purpose damages only itself.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ TASK = 64
 """Chunks that a thread takes at once."""
 
 THREADS = min(4, os.cpu_count() or 1)
-"""Threads that look; a few are as fast as the memory is."""
+"""Threads that compute digests; a few are as fast as the memory is."""
 
 
 class Written(NamedTuple):
@@ -46,11 +46,11 @@ class Written(NamedTuple):
 
     @classmethod
     def of(cls, chunk: memoryview) -> Written:
-        """Return that of a chunk which nobody changes."""
+        """Return the digests of a chunk that does not change meanwhile."""
         return cls(digest(chunk), _page_digests(chunk))
 
     def changed(self, now: bytes) -> list[int]:
-        """Return the indices of the pages whose digests are other ones `now`."""
+        """Return the indices of the pages whose digests are different `now`."""
         pairs = zip(memoryview(self.pages).cast("Q"), memoryview(now).cast("Q"), strict=True)
         return [index for index, (before, after) in enumerate(pairs) if before != after]
 
@@ -64,7 +64,7 @@ class ChangingRam:
         self._memory = memoryview(mapped)
         self._layout = layout
         self._writer = writer
-        self._room = memoryview(bytearray(WINDOW))
+        self._buffer = memoryview(bytearray(WINDOW))
         self._written: dict[Extent, Written] = {}
         self._next = self._new()
 
@@ -73,13 +73,13 @@ class ChangingRam:
         pages = done = 0
         total = _size(self._next)
         for chunks in _groups(self._next, WINDOW // CHUNK):
-            pages += self._record(chunks)
+            pages += self._write_record(chunks)
             done += _size(chunks)
             progress(done, total)
         return pages
 
     def find_changed(self, *, suspended: bool) -> int:  # noqa: ARG002 - ChangingPages'
-        """Look at all that was written, and for data where there was none; it misses nothing."""
+        """Digest all that was written, and look for new data; this finds every change."""
         tasks = _groups(sorted(self._written), TASK)
         with ThreadPoolExecutor(THREADS) as pool:
             changed = dict(chain.from_iterable(pool.map(self._changed, tasks)))
@@ -88,7 +88,7 @@ class ChangingRam:
         return sum(changed.values()) + _size(new) // PAGE
 
     def _changed(self, chunks: Sequence[Extent]) -> list[tuple[Extent, int]]:
-        """Return those chunks that are not as written, each with the number of its such pages."""
+        """Return the chunks that changed, each with the number of its changed pages."""
         found = []
         for chunk in chunks:
             memory, written = self._memory[slice(*chunk)], self._written[chunk]
@@ -97,7 +97,7 @@ class ChangingRam:
         return found
 
     def _new(self) -> list[Extent]:
-        """Return the chunks that hold data and were never written, having mapped them."""
+        """Return the chunks that have data and were never written, having mapped them."""
         found: dict[Extent, None] = {}
         for gap in self._gaps():
             for extent in extents(self._fd, *gap):
@@ -107,7 +107,7 @@ class ChangingRam:
         return list(found)
 
     def _gaps(self) -> Iterator[Extent]:
-        """Yield what lies between the chunks that were written."""
+        """Yield the extents between the chunks that were written."""
         after = 0
         for start, end in sorted(self._written):
             if after < start:
@@ -116,26 +116,26 @@ class ChangingRam:
         if after < self._layout.size:
             yield after, self._layout.size
 
-    def _record(self, chunks: Sequence[Extent]) -> int:
-        """Write a record of what changed of some chunks; return the number of its pages."""
+    def _write_record(self, chunks: Sequence[Extent]) -> int:
+        """Write a PAGE_DATA record of the changed pages of some chunks; return their number."""
         entries = array("Q")
         pieces: list[memoryview] = []
-        room = self._room
+        free = self._buffer
         for chunk in chunks:
-            copy = copied(self._memory[slice(*chunk)], room)
-            room = room[len(copy) :]
-            said, left_out = self._said(chunk, copy)
-            entries.extend(said)
+            copy = copied(self._memory[slice(*chunk)], free)
+            free = free[len(copy) :]
+            found, left_out = self._entries(chunk, copy)
+            entries.extend(found)
             pieces.extend(stretches(copy, left_out))
         if entries:
             self._writer.pages(PageData.of(entries), pieces)
         return len(entries)
 
-    def _said(self, chunk: Extent, copy: memoryview) -> tuple[array[int], list[int]]:
+    def _entries(self, chunk: Extent, copy: memoryview) -> tuple[array[int], list[int]]:
         """Return the entries for a chunk, and the indices of its pages that are not in the record.
 
-        A page of zeros is XALLOC only in what is written first: that says nothing of contents, so
-        it would not take the place of a page that came before.
+        A page of zeros is XALLOC only when it is written first: XALLOC has no contents, so it would
+        not supersede a page that was written before.
         """
         now, before = Written.of(copy), self._written.get(chunk)
         self._written[chunk] = now
@@ -148,9 +148,9 @@ class ChangingRam:
         return array("Q", [pfn + index for index in changed]), same
 
 
-def copied(memory: memoryview, room: memoryview) -> memoryview:
-    """Copy memory to the begin of `room` and return the copy, which nobody changes."""
-    copy = room[: len(memory)]
+def copied(memory: memoryview, buffer: memoryview) -> memoryview:
+    """Copy memory to the start of `buffer` and return the copy, which does not change."""
+    copy = buffer[: len(memory)]
     copy[:] = memory
     return copy
 

@@ -38,8 +38,8 @@ def require_free(config: DomainConfig, others: Iterable[Domain]) -> None:
 def take(config: DomainConfig, who: Owner, deadlines: Deadlines = PATIENCE) -> None:
     """Take the leases of all images that the guest writes; raise `InUse` if another host has one.
 
-    A guest that is on its way here becomes the next owner.  What was taken until then is for
-    `release`.
+    A guest that is migrating to this host becomes the next owner.  If a lease cannot be taken,
+    `release` those that were.
     """
     incoming = config.name.endswith(INCOMING)
     for image in lease.images(config):
@@ -47,7 +47,7 @@ def take(config: DomainConfig, who: Owner, deadlines: Deadlines = PATIENCE) -> N
 
 
 def release(config: DomainConfig, who: Owner, deadlines: Deadlines = PATIENCE) -> None:
-    """Let go of all leases of a guest; may be repeated, and where images are gone."""
+    """Release all leases of a guest; may be repeated, and where images are gone."""
     for image in lease.images(config):
         if lease.held(image) is not None:
             lease.release(image, who, deadlines)

@@ -1,7 +1,7 @@
 """The making of one domain: either all of it is there in the end, or nothing.
 
-The domain's folder is locked while it is being made, so that nobody takes it for what is left of
-an ended one.  The lock goes with the process that holds it.
+The domain's folder is locked while it is being made, so that it is not taken for what is left of
+an ended one.  The lock ends with the process that holds it.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from xenqemu.host.xenstore.store import Store
 from xenqemu.lab import admission, background_program, disks, xenstore_layout
 from xenqemu.lab import taps as network
 from xenqemu.lab.command_line import BELOW, Hardware, Place, command
-from xenqemu.lab.plain_qemu import Machine, PlainQemu
+from xenqemu.lab.plain_qemu import PAUSED, Machine, PlainQemu
 from xenqemu.lab.ram_file import RamFile
 from xenqemu.system import lock_file
 from xenqemu.system.flock import locked_within
 from xenqemu.system.process import Process
 
 LOCK = "lock"
-"""The lock in a host's folder that is held while its domains are counted or cleared away."""
+"""The lock in a host's folder that is held while its domains are counted or removed."""
 
 
-class Ground(Protocol):
-    """What a site needs of its host."""
+class BuilderHost(Protocol):
+    """What a `DomainBuilder` needs of its host."""
 
     folder: Path
     run: Path
@@ -44,19 +44,19 @@ class Ground(Protocol):
     deadlines: Deadlines
 
     def owner(self, uuid: str) -> Owner:
-        """Return who a guest is to other hosts."""
+        """Return what the leases of a guest name as their owner."""
 
     def store(self) -> AbstractContextManager[Store]:
         """Return a session with xenstore for a block."""
 
     def destroy(self, domid: int) -> None:
-        """Remove all that is a domain's."""
+        """Remove all that the host has of a domain."""
 
 
-class Site:
+class DomainBuilder:
     """Makes one domain, `prepare` first and then `start`; use in a `with`."""
 
-    def __init__(self, host: Ground) -> None:
+    def __init__(self, host: BuilderHost) -> None:
         self._host = host
         self._config: DomainConfig | None = None
         self._lock = -1
@@ -73,7 +73,7 @@ class Site:
     ) -> None:
         try:
             if error is not None and self.domid:
-                self._clear_away(error)
+                self._remove(error)
         finally:
             if self._lock >= 0:
                 os.close(self._lock)
@@ -94,11 +94,11 @@ class Site:
         """Claim an id, the name and the uuid; return the domain's memory, which is empty."""
         try:
             self._claim(config)
-            (self._place.folder / "held").touch()
+            (self._place.folder / PAUSED).touch()
             disks.take(config, self._host.owner(config.uuid), self._host.deadlines)
             return _empty_memory(self._place, config)
         except OSError as error:
-            raise HostError(f"cannot make room for {config.name}: {error}") from error
+            raise HostError(f"cannot create the files of {config.name}: {error}") from error
 
     def _claim(self, config: DomainConfig) -> None:
         with lock_file.held(self._host.folder / LOCK, self._host.deadlines.lab_lock):
@@ -113,10 +113,10 @@ class Site:
         self._config = config
 
     def start(self, device_state: bytes | None) -> None:
-        """Start QEMU, give it its state if it has one, and lay the domain out in xenstore."""
+        """Start QEMU, load the device state if there is one, and write the domain to xenstore."""
         config = self._config
         if config is None:
-            raise HostError("a record without memory cannot be started")
+            raise HostError("a save file without memory cannot be started")
         place, deadlines = self._place, self._host.deadlines
         incoming = device_state is not None
         with (
@@ -130,19 +130,19 @@ class Site:
             self._note(process.pid, config)
             process.wait(lambda: _greets(place, deadlines), deadlines.qemu_start)
             try:
-                ttys = _settle(place, deadlines, device_state)
+                ttys = _load_state(place, deadlines, device_state)
             except HostError as error:
-                raise HostError(f"{error}; {process.last_words}") from error
+                raise HostError(f"{error}; {process.output_end}") from error
             started = time.strftime("%s.00")
             running = xenstore_layout.Running(self.domid, process.pid, ttys, started)
             with self._host.store() as store:
                 xenstore_layout.introduce(store, config, running)
 
-    def _clear_away(self, error: BaseException) -> None:
+    def _remove(self, error: BaseException) -> None:
         try:
             self._host.destroy(self.domid)
         except HostError as second:
-            error.add_note(f"could not clear domain {self.domid} away: {second}")
+            error.add_note(f"could not remove domain {self.domid}: {second}")
 
     @property
     def _place(self) -> Place:
@@ -180,7 +180,7 @@ def _greets(place: Place, deadlines: Deadlines) -> bool:
     return False
 
 
-def _settle(place: Place, deadlines: Deadlines, device_state: bytes | None) -> tuple[str, ...]:
+def _load_state(place: Place, deadlines: Deadlines, device_state: bytes | None) -> tuple[str, ...]:
     """Load the state if there is one; return the ttys of the serial ports."""
     with DeviceModel(place.socket("libxl"), deadlines) as device_model:
         if device_state is not None:
@@ -196,12 +196,12 @@ def _settle(place: Place, deadlines: Deadlines, device_state: bytes | None) -> t
 
 
 def _next_domid(file: Path) -> int:
-    """Return the next id, noting it in `file`, which is whole at any time."""
+    """Return the next id, having written it to `file`, which is whole at any time."""
     last = b"0\n"
     with suppress(FileNotFoundError):
         last = file.read_bytes()
     if not re.fullmatch(rb"\d{1,9}\n", last):
-        raise HostError(f"{file} is damaged: {last[:20]!r} is not the last id given")
+        raise HostError(f"{file} is damaged: {last[:20]!r} is not a domain id")
     domid = int(last) + 1
     draft = file.with_suffix(".new")
     draft.write_text(f"{domid}\n")

@@ -5,8 +5,8 @@
     DIR/xenstored.socket, .pid, .state, .log
     DIR/run/qmp-libxl-N       the device models' sockets, named as libxl names them
     DIR/guests/N/             a domain's own files (module `plain_qemu`)
-    DIR/operations/           those that go on, or that were left (operations.journal)
-    DIR/domid                 the last id given; ids are not used again, as under Xen
+    DIR/operations/           journals of operations (operations.journal)
+    DIR/domid                 the last domain id in use; ids are not used again, as under Xen
     DIR/lock                  held while an id, a name and a uuid are claimed
 
 Two folders are two hosts.  No root is needed, but for guests on a bridge.
@@ -36,7 +36,7 @@ from xenqemu.host.xenstore import names as naming
 from xenqemu.host.xenstore.sessions import Sessions
 from xenqemu.host.xenstore.store import Store
 from xenqemu.lab import admission, background_program, disks, taps, xenstore_layout
-from xenqemu.lab.domain_builder import LOCK, Site, keep
+from xenqemu.lab.domain_builder import LOCK, DomainBuilder, keep
 from xenqemu.lab.plain_qemu import PlainQemu
 from xenqemu.lab.ram_file import IMAGE_VERSION
 from xenqemu.operations.save_file import read_save_file
@@ -50,7 +50,7 @@ _CREDENTIALS = struct.Struct("iii")
 """Of the other end of a Unix socket: process, user, group (unix(7), SO_PEERCRED)."""
 
 _TIME = struct.Struct("ll")
-"""How long to wait for room in a listen queue: seconds and microseconds (SO_SNDTIMEO)."""
+"""How long to wait for a place in a listen queue: seconds and microseconds (SO_SNDTIMEO)."""
 
 
 class Lab:
@@ -73,7 +73,7 @@ class Lab:
 
     @property
     def identity(self) -> str:
-        """What tells this host from all others."""
+        """What distinguishes this host from all others."""
         return f"lab:{boot_id()}:{self.folder}"
 
     def store(self) -> AbstractContextManager[Store]:
@@ -102,11 +102,11 @@ class Lab:
         return [int(domid) for domid, config in found if (config.name, config.uuid) == (name, uuid)]
 
     def concurrent_toolstacks(self, _domain: Domain) -> list[str]:
-        """Return nobody: all that works on a domain of the lab is in its journals."""
+        """Return an empty list: each operation on a domain of the lab has a journal here."""
         return []
 
     def owner(self, uuid: str) -> Owner:
-        """Return who a guest of this host is to other hosts, some of which are in other folders."""
+        """Return what the leases of a guest of this host name as their owner."""
         return Owner.here(uuid, str(self.folder))
 
     def up(self) -> None:
@@ -129,10 +129,10 @@ class Lab:
         """End all domains, then the host; return the names of the domains."""
         names = []
         for domid in self.hypervisor.domids():
-            names.append(self._called(domid))
+            names.append(self._name(domid))
             self.hypervisor.end(domid)
             try:
-                self._let_go(domid)
+                self._release(domid)
             finally:
                 self.hypervisor.destroy(domid)
         self.close()
@@ -144,7 +144,7 @@ class Lab:
         return names
 
     def domains(self) -> list[DomainState]:
-        """Return the state of every domain; what is left of ended ones is cleared away."""
+        """Return the state of every domain; remove what is left of ended ones."""
         self._require_up()
         found = []
         for domid in self.hypervisor.domids():
@@ -156,12 +156,12 @@ class Lab:
         return found
 
     def needs(self, _domid: int, config: DomainConfig) -> Needs:
-        """Return what a record of a domain will ask of its next host."""
+        """Return what a save file of a domain needs of the host that restores it."""
         return Needs(config, IMAGE_VERSION)
 
     def admit(self, needs: Needs) -> None:
         """Raise the reason why this host cannot take such a guest."""
-        self.domains()  # what ended guests left must not stand in the way
+        self.domains()  # removes what is left of ended guests
         admission.check(needs.config)
         admission.check_free(needs.config, self.guests)
 
@@ -178,26 +178,26 @@ class Lab:
     def objections_elsewhere(
         self, needs: Needs, _info: str, _domains: str
     ) -> Iterator[XenqemuError]:
-        """Yield the reason against a host that is known by xl: no such one can run our guests."""
+        """Yield the reason against a host that has only xl: none can run guests of the lab."""
         yield HostError(f"{needs.config.name} is a guest of the lab: its CPU state is QEMU's")
 
     def create(self, config: DomainConfig) -> int:
-        """Make a paused domain that is yet to boot and return its id, or leave nothing."""
-        with Site(self) as site:
-            site.prepare(config)
-            site.start(None)
-            return site.domid
+        """Make a paused domain that has not booted and return its id, or leave nothing."""
+        with DomainBuilder(self) as builder:
+            builder.prepare(config)
+            builder.start(None)
+            return builder.domid
 
-    def build(self, record: Source, progress: Progress, options: BuildOptions) -> int:
+    def build(self, save_file: Source, progress: Progress, options: BuildOptions) -> int:
         """Make a paused domain of a checked save file and return its id, or leave nothing."""
-        with Site(self) as site:
+        with DomainBuilder(self) as builder:
             given = options.config
-            parts = read_save_file(record, lambda own: site.prepare(given or own), progress)
-            site.start(parts.device_state)
-            return site.domid
+            parts = read_save_file(save_file, lambda own: builder.prepare(given or own), progress)
+            builder.start(parts.device_state)
+            return builder.domid
 
     def rename(self, domid: int, old: str, new: str) -> None:
-        """Call a domain `new` that is called `old`, or is called so already."""
+        """Rename a domain from `old` to `new`; nothing if it has the new name already."""
         with lock_file.held(self.folder / LOCK, self.deadlines.lab_lock):
             config = self.config(domid).with_name(new)
             admission.check_free(config, self.guests, domid)
@@ -206,22 +206,22 @@ class Lab:
             keep(config, self.hypervisor.folder(domid))
 
     def shut_down(self, domid: int) -> None:
-        """Ask a guest to shut down by itself, as with a button, and do not wait for it."""
+        """Press the guest's power button, and do not wait for its shutdown."""
         with self.device_model(domid) as device_model:
             device_model.execute("system_powerdown")
 
     def destroy(self, domid: int) -> None:
-        """End a domain and remove all that is its on this host; may be repeated."""
+        """End a domain and remove all that this host has of it; may be repeated."""
         self.hypervisor.end(domid)
         try:
-            self._let_go(domid)
+            self._release(domid)
         finally:
             self.hypervisor.destroy(domid)
             with self.store() as store:
                 xenstore_layout.remove(store, domid)
 
     def close(self) -> None:
-        """Give the sessions with xenstored back, if there are any."""
+        """Close the sessions with xenstored, if there are any."""
         self._sessions.close()
 
     def __enter__(self) -> Self:
@@ -231,7 +231,7 @@ class Lab:
         self.close()
 
     def _forget_ended(self, store: Store) -> None:
-        """Remove the nodes of domains that had ended since xenstored kept its state last."""
+        """Remove the nodes of domains that ended after xenstored last saved its state."""
         known = {0, *self.hypervisor.domids()}
         for name in store.list("/local/domain") or ():
             if name.isdecimal() and int(name) not in known:
@@ -240,13 +240,13 @@ class Lab:
     def _clear_away(self, domid: int) -> None:
         """Remove what an ended domain left; nothing if it is being made, or was meanwhile."""
         with lock_file.held(self.folder / LOCK, self.deadlines.lab_lock):
-            if not Site.busy(self.hypervisor.folder(domid)) and _ended(state(self, domid)):
+            if not DomainBuilder.busy(self.hypervisor.folder(domid)) and _ended(state(self, domid)):
                 self.destroy(domid)
 
-    def _let_go(self, domid: int) -> None:
-        """Let go of an ended domain's disks and ports, as long as its folder still stands for it.
+    def _release(self, domid: int) -> None:
+        """Release an ended domain's disks and ports; its folder must still be there.
 
-        Until that is gone, no other guest here takes them.
+        As long as it is, no other guest here takes them.
         """
         config = self._known(domid)
         if config:
@@ -261,12 +261,12 @@ class Lab:
         if self._xenstored() is None:
             raise HostError(f"no lab host is up in {self.folder}: xenqemu lab up {self.folder}")
 
-    def _called(self, domid: int) -> str:
+    def _name(self, domid: int) -> str:
         config = self._known(domid)
         return config.name if config else str(domid)
 
     def _known(self, domid: int) -> DomainConfig | None:
-        """Return what a domain was made from, None if it was not yet named when its maker died."""
+        """Return what a domain was made from, None if its maker died before that was written."""
         try:
             return self.config(domid)
         except XenqemuError:
@@ -286,7 +286,7 @@ class Lab:
             except (FileNotFoundError, ConnectionRefusedError):
                 return None
             except BlockingIOError as error:
-                raise HostTimeout(f"{self._socket}: too many wait there: it hangs") from error
+                raise HostTimeout(f"{self._socket}: xenstored hangs: its queue is full") from error
             peer = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         return Process.of(_CREDENTIALS.unpack(peer)[0])
 
@@ -296,7 +296,7 @@ def _ended(now: DomainState) -> bool:
 
 
 def _make_private(folder: Path) -> None:
-    """Make sure that a folder is there, ours, and closed to others: it holds guests' memory."""
+    """Make a folder unless it exists; it has guests' memory: it must be ours, closed to others."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = folder.stat()
     if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:

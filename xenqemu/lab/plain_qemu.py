@@ -1,9 +1,9 @@
-"""Plain QEMU in the place of Xen: one process is machine, hypervisor and device model at once.
+"""Plain QEMU instead of Xen: one process is machine, hypervisor and device model at once.
 
 Each domain has a folder ``<guests>/<domid>`` with the file of its RAM and ``machine.json``,
 which names the process.  A process is taken for the domain's only if it also started when that
-file says, since process ids are used again.  The file ``held`` beside it is the domain's pause: it
-outlives each `resume`, as Xen's pause count does.
+file says, since process ids are used again.  The file ``paused`` beside it is there while the
+domain is paused: `resume` does not end that, as under Xen.
 
 Two QMP sockets are named as libxl names its own.  ``qmp-libxl-N`` is the device model's;
 ``qmp-libxenstat-N`` is used here, so that asking for the run state never waits behind a save.
@@ -25,8 +25,11 @@ from xenqemu.host.qemu.device_model import DeviceModel
 from xenqemu.lab.ram_file import RamFile
 from xenqemu.system.process import Process, commands
 
+PAUSED = "paused"
+"""The file in a domain's folder that says that the domain is paused."""
+
 _ENDING = 2.0
-"""Seconds that a process is waited for which has hung up: its sockets go before it does."""
+"""Seconds to wait for the end of a process that hung up: its sockets are closed first."""
 
 _STATES = {
     "running": RunState.RUNNING,
@@ -40,7 +43,7 @@ _STATES = {
 
 @dataclass(frozen=True)
 class Machine:
-    """What ``machine.json`` holds: the process, and how its RAM is laid out (bytes)."""
+    """The contents of ``machine.json``: the process, and how its RAM is laid out (bytes)."""
 
     domid: int
     uuid: str
@@ -82,11 +85,11 @@ class PlainDeviceModel(DeviceModel):
     """The device-model half of a process whose run state is the guest's own."""
 
     def cont(self) -> None:
-        """Do nothing: to start vcpus is the hypervisor's, who knows whether they are held."""
+        """Do nothing: the hypervisor half starts vcpus, unless the domain is paused."""
 
 
 class PlainQemu:
-    """The hypervisor half: `guests` holds a folder a domain, `run` the sockets."""
+    """The hypervisor half: `guests` has a folder for each domain, `run` the sockets."""
 
     def __init__(self, guests: Path, run: Path, deadlines: Deadlines = PATIENCE) -> None:
         self._guests = guests
@@ -120,33 +123,33 @@ class PlainQemu:
             if machine.process.ends_within(_ENDING):
                 return None
             raise
-        stopped = RunState.PAUSED if self._held(domid).exists() else RunState.SUSPENDED
+        stopped = RunState.PAUSED if self._paused(domid).exists() else RunState.SUSPENDED
         state = _STATES.get(status, stopped)
         worked = machine.process.worked
         return DomainInfo(domid, machine.uuid, state, machine.memory, machine.vcpus, worked)
 
     def suspend(self, domid: int) -> None:
-        """Stop the machine; a guest that knows no Xen need not be asked."""
+        """Stop the machine; the guest is not asked: it does not know of Xen."""
         with self._monitor(domid) as monitor:
             monitor.stop()
 
     def settle(self, domid: int) -> None:
-        """Do nothing: a machine that is told to stop does it at once, or never."""
+        """Do nothing: `suspend` returns once the machine is stopped."""
 
     def resume(self, domid: int) -> None:
-        """Let the machine go on, unless it is held."""
-        if not self._held(domid).exists():
+        """Run the machine, unless the domain is paused."""
+        if not self._paused(domid).exists():
             with self._monitor(domid) as monitor:
                 monitor.cont()
 
     def pause(self, domid: int) -> None:
-        """Hold the machine until `unpause`."""
-        self._held(domid).touch()
+        """Pause the domain until `unpause`."""
+        self._paused(domid).touch()
         self.suspend(domid)
 
     def unpause(self, domid: int) -> None:
-        """Release the hold and let the machine go on."""
-        self._held(domid).unlink(missing_ok=True)
+        """Unpause the domain and run the machine."""
+        self._paused(domid).unlink(missing_ok=True)
         self.resume(domid)
 
     def end(self, domid: int) -> None:
@@ -170,10 +173,10 @@ class PlainQemu:
         return RamFile(self.folder(domid) / "ram", machine.memory, machine.below)
 
     def stop_dirty_log(self, domid: int) -> None:
-        """Do nothing: here nobody notes changes, they are seen in the memory itself."""
+        """Do nothing: there is no log, changes are found in the memory itself."""
 
     def _processes(self, domid: int) -> list[Process]:
-        """Return the domain's process, also if its maker was killed before it could note it."""
+        """Return the domain's process, even if its maker was killed before it wrote the file."""
         machine = Machine.load(self.folder(domid))
         if machine is not None:
             return [machine.process]
@@ -181,8 +184,8 @@ class PlainQemu:
         pids = [pid for pid, words in commands() if any(memory in word for word in words)]
         return [process for pid in pids if (process := Process.of(pid)) is not None]
 
-    def _held(self, domid: int) -> Path:
-        return self.folder(domid) / "held"
+    def _paused(self, domid: int) -> Path:
+        return self.folder(domid) / PAUSED
 
     def _monitor(self, domid: int) -> DeviceModel:
         return DeviceModel(self._run / f"qmp-libxenstat-{domid}", self._deadlines)

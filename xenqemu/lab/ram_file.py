@@ -1,8 +1,8 @@
 """Guest memory that is a file: QEMU's `memory-backend-file,share=on`, packed as a libxc image.
 
 Pages never written are holes of the file and cost nothing; pages of zeros are written as XALLOC
-(populate, no data).  Pages go from the mapped file to the record in one writev, and from the
-record to the file through one buffer, so that memory stays small however large a guest.
+(populate, no data).  Pages go from the mapped file to the save file in one writev, and from the
+save file to the RAM file through one buffer, so that little memory is used however large a guest.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from xenqemu.host.protocol import Live, Progress
 from xenqemu.lab.ram_layout import Extent, RamLayout, extents
 
 XEN = (4, 17)
-"""The Xen whose format this is; the domain header wants one, though none was there."""
+"""The Xen whose format this is: the domain header has a field for it."""
 
 IMAGE_VERSION = 3
 """Of the libxc images written here."""
@@ -67,7 +67,7 @@ class RamFile:
         writer.write(End())
 
     def loggable(self) -> bool:
-        """Return True: changes are found by comparing."""
+        """Return True: changes are found by digests."""
         return True
 
     def save_live(self, out: Sink, progress: Progress, live: Live) -> None:
@@ -91,7 +91,7 @@ class RamFile:
     def _mapped(self) -> mmap.mmap:
         """The whole file, mapped for as long as this object is kept.
 
-        To unmap it takes a quarter of the time of looking at it: not while a guest stands still.
+        Unmapping it takes a quarter of the time of reading it: not while a guest is suspended.
         """
         with self._opened(os.O_RDONLY) as fd:
             return mmap.mmap(fd, self.layout.size, mmap.MAP_SHARED, mmap.PROT_READ)
@@ -159,14 +159,14 @@ class _Loader:
 
 
 def _begun(out: Sink) -> libxc.ImageWriter:
-    """Return the writer of an image that has all that comes before its pages."""
+    """Return the writer of an image, having written all that comes before its pages."""
     writer = libxc.ImageWriter(out, libxc.DomainHeader(X86_HVM, *XEN), IMAGE_VERSION)
     writer.write(StaticDataEnd())
     return writer
 
 
 def _windows(fd: int, layout: RamLayout) -> Iterator[list[Extent]]:
-    """Yield the extents that hold data, those of one aligned window at a time."""
+    """Yield the extents that have data, those of one aligned window at a time."""
     window: list[Extent] = []
     for extent in extents(fd, 0, layout.size):
         for piece in layout.cut(extent, WINDOW):

@@ -1,12 +1,11 @@
-"""How a file is the RAM of a guest: which offset is which page, and which parts hold data.
+"""How a file is the RAM of a guest: which offset is which page, and which parts have data.
 
-The file holds RAM without the gap that a PC leaves below 4 GiB for its devices::
+The file has RAM without the gap that a PC leaves below 4 GiB for its devices::
 
     file offset   0 ………… below │ below ………… size
     guest         0 ………… below │ 4 GiB ……… 4 GiB + size - below
 
-so that offsets below `below` are guest-physical addresses as they stand and the rest lies above
-the gap.
+so that offsets below `below` are guest-physical addresses, and the rest of RAM lies above the gap.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from xenqemu.errors import BadRecord, HypervisorError
 from xenqemu.formats.stream.libxc_records import PAGE_SIZE as PAGE
 
 ABOVE = 4 << 30
-"""Guest-physical address where RAM goes on after the PCI hole."""
+"""Guest-physical address where RAM continues above the PCI hole."""
 
 Extent = tuple[int, int]
 """Bytes from … up to …, as offsets in the RAM file, page-aligned."""
@@ -75,7 +74,7 @@ class RamLayout:
 
 
 def extents(fd: int, start: int, end: int) -> Iterator[Extent]:
-    """Yield the parts between two offsets of a file that hold data, whole pages each."""
+    """Yield the parts between two offsets of a file that have data, whole pages each."""
     while start < end:
         try:
             start = os.lseek(fd, start, os.SEEK_DATA)

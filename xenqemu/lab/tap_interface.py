@@ -33,7 +33,7 @@ def is_allowed() -> bool:
 
 @contextmanager
 def opened(name: str) -> Iterator[int]:
-    """Make an interface and give the descriptor that is its other end; it goes with the last one.
+    """Make an interface and yield the descriptor of its other end; it ends with the last one.
 
     Raises `InUse` if the name is taken, `HostError` if the system does not let us.
     """

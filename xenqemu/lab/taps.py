@@ -1,7 +1,7 @@
 """The taps of the lab's guests: `bridge=` in a `vif` puts one into a bridge, as under Xen.
 
 Without `bridge=` a card is on QEMU's own network, which needs no privilege.  A tap lives as long as
-its QEMU; all that is ever left of it is what Open vSwitch has written down.
+its QEMU; all that can be left of it is its port in Open vSwitch's database.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def check(config: DomainConfig) -> None:
     for nic in config.nics:
         if nic.bridge:
             if not tap_interface.is_allowed():
-                raise HostError(f"{config.name} is to be on {nic.bridge}: only root can do that")
+                raise HostError(f"cannot connect {config.name} to {nic.bridge}: that needs root")
             ports.bridge(nic.bridge, {})
 
 
@@ -52,9 +52,9 @@ def connected(config: DomainConfig, folder: Path, domid: int) -> Iterator[Mappin
 
 
 def disconnect(config: DomainConfig, folder: Path, domid: int) -> None:
-    """Take the taps of a guest that has ended out of what remembers them; may be repeated.
+    """Remove the ports of the taps of a guest that has ended; may be repeated.
 
-    One that is there by now is another guest's, since ours went with QEMU.
+    A tap that exists is another guest's, since ours ended with QEMU.
     """
     for name in _taps(config, folder, domid).values():
         if links.is_name(name) and links.find(name) is None:

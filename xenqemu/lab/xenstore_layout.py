@@ -12,7 +12,7 @@ from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.host.xenstore.store import Store, Transaction
 
 NO_PORT = 1
-"""The event channel that xenstored is told of; a lab guest has none, and zero is refused."""
+"""The event channel in INTRODUCE; a lab guest has none, and zero is refused."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Running:
 
 
 def introduce_host(store: Store) -> None:
-    """Write what stands in xenstore of a host without guests."""
+    """Write the nodes of a host without guests."""
     for path, value in (
         ("/local/domain/0/name", "Domain-0"),
         ("/local/domain/0/domid", "0"),

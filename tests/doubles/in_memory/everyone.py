@@ -1,4 +1,4 @@
-"""A world of many guests that are saved before a shutdown, and who stands at the door."""
+"""A world of many guests that are saved before a shutdown, and a hook around each of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests.doubles.in_memory.guest import Guest
-from tests.doubles.in_memory.records import config
+from tests.doubles.in_memory.save_files import config
 from tests.doubles.in_memory.world import World
 from xenqemu.errors import Forbidden, HostError
 from xenqemu.operations.outcome import Outcome, no_hooks
@@ -21,13 +21,13 @@ def guest(name: str, **state: object) -> Guest:
 
 
 class Everyone:
-    """A world of guests, and what becomes of them."""
+    """A world of guests, and the outcome of each."""
 
     def __init__(self, folder: Path, **guests: dict[str, object]) -> None:
         there = {n: guest(name, **state) for n, (name, state) in enumerate(guests.items(), 1)}
         self.world = World(guests=there)
         self.plan = SaveAll(folder=folder, parallel=1, shutdown_deadline=0.3)
-        self.told: list[Outcome] = []
+        self.reported: list[Outcome] = []
 
     def save(self, own=None, check=True, hooks=no_hooks, **plan: object) -> dict[str, str]:
         """Return what became of each, in a few words."""
@@ -36,20 +36,20 @@ class Everyone:
             lambda: self.world.host,
             chosen,
             own or {},
-            self.told.append,
+            self.reported.append,
             check=check,
             hooks=hooks,
         )
         assert self.world.broken == []
-        return {outcome.name: outcome.how.value for outcome in self.told}
+        return {outcome.name: outcome.how.value for outcome in self.reported}
 
     def text(self, name: str) -> str:
-        (text,) = [outcome.text for outcome in self.told if outcome.name == name]
+        (text,) = [outcome.text for outcome in self.reported if outcome.name == name]
         return text
 
 
-class Doorkeeper:
-    """What is around each act: notes it, and forbids it for the guests that it is told."""
+class FakeHooks:
+    """The hooks around each act: they remember it, and forbid it for some guests."""
 
     def __init__(self, *forbidden: str) -> None:
         self.forbidden = forbidden
@@ -63,5 +63,5 @@ class Doorkeeper:
         try:
             yield
         except HostError as error:
-            error.add_note("told")
+            error.add_note("reported")
             raise

@@ -1,4 +1,4 @@
-"""How a call to a party fails, what it raises then, and what an error says."""
+"""How a call to a party fails, what it raises then, and the text of an error."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class How(Enum):
 
     @property
     def kills(self) -> bool:
-        """Whether nobody is left to deal with it."""
+        """Whether the process ends by it."""
         return self in (How.KILLED, How.KILLED_AFTER)
 
 
@@ -57,7 +57,7 @@ def failure(party: str, name: str, how: How) -> BaseException:
 
 
 def text(error: BaseException | None) -> str:
-    """Return all that an error says: its own words, and the notes on it."""
+    """Return the whole text of an error: its message, and the notes on it."""
     if error is None:
         return ""
     return "\n".join([str(error), *getattr(error, "__notes__", [])])

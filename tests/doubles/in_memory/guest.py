@@ -1,11 +1,11 @@
-"""A domain in memory: its pages, its devices and its state."""
+"""A domain of the in-memory host: its pages, its devices and its state."""
 
 from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
 
-from tests.doubles.in_memory.records import config
+from tests.doubles.in_memory.save_files import config
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream.page_data import PAGE_SIZE
 from xenqemu.host.protocol import RunState
@@ -18,26 +18,26 @@ SPECIAL = (0xFEFFC, 0xFEFFF)
 class Guest:
     """A domain: `tick` counts on while it runs, in its memory and in its device state.
 
-    `noted` is whether somebody notes which of its pages change, `loggable` whether one can.
+    `logged` is whether a log of its dirty pages is kept, `loggable` whether there can be one.
     """
 
     config: DomainConfig
     pages: dict[int, bytes]
     tick: int = 0
     suspended: bool = False
-    held: bool = False
+    paused: bool = False
     devices_run: bool = True
     crashed: bool = False
     down: bool = False
     obeys: bool = True
     worked: float = 0.0
-    noted: bool = False
+    logged: bool = False
     loggable: bool = True
 
     @property
     def runs(self) -> bool:
-        stands = self.suspended or self.held or self.crashed or self.down
-        return self.devices_run and not stands
+        stopped = self.suspended or self.paused or self.crashed or self.down
+        return self.devices_run and not stopped
 
     @property
     def run_state(self) -> RunState:
@@ -47,7 +47,7 @@ class Guest:
             return RunState.SHUTDOWN
         if self.suspended:
             return RunState.SUSPENDED
-        return RunState.PAUSED if self.held else RunState.RUNNING
+        return RunState.PAUSED if self.paused else RunState.RUNNING
 
     @classmethod
     def running(cls, tick: int = 41, what: DomainConfig | None = None) -> Guest:
@@ -57,6 +57,6 @@ class Guest:
         return guest
 
     def count(self) -> None:
-        """Go on by a tick."""
+        """Run for a tick."""
         self.tick += 1
         self.pages[3] = struct.pack("<Q", self.tick).ljust(PAGE_SIZE, b"\0")

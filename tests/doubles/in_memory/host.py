@@ -1,4 +1,4 @@
-"""The host of a world: its toolstack, and the way to the other parties."""
+"""The host of a world: its toolstack, and access to the other parties."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Host:
-    """The toolstack, and the way to the other parties."""
+    """The toolstack, and access to the other parties."""
 
     kind = "fake"
     deadlines = Deadlines(peer_end=0.5)
@@ -37,7 +37,7 @@ class Host:
         self.journals = world.folder / "operations"
 
     def close(self) -> None:
-        """Hold nothing open."""
+        """Do nothing: nothing is open."""
 
     def __enter__(self) -> Self:
         return self
@@ -100,12 +100,12 @@ class Host:
 
         self._world.call("host.rename", change)
 
-    def build(self, record: Source, progress, options: BuildOptions | None = None) -> int:
-        """Make a paused domain or leave nothing: however it fails, as the protocol has it."""
+    def build(self, save_file: Source, progress, options: BuildOptions | None = None) -> int:
+        """Make a paused domain or leave nothing: however it fails, as the protocol demands."""
         before = set(self._world.guests)
         given = options.config if options else None
         try:
-            return self._world.call("host.build", lambda: self._built(record, progress, given))
+            return self._world.call("host.build", lambda: self._built(save_file, progress, given))
         except BaseException:
             for domid in set(self._world.guests) - before:
                 self._removed(domid)
@@ -114,15 +114,15 @@ class Host:
     def destroy(self, domid: int) -> None:
         self._world.call("host.destroy", lambda: self._removed(domid))
 
-    def _built(self, record: Source, progress, given: DomainConfig | None) -> int:
-        made_of: list[Guest] = []
+    def _built(self, save_file: Source, progress, given: DomainConfig | None) -> int:
+        built: list[Guest] = []
 
         def prepare(what: DomainConfig) -> Memory:
-            made_of.append(Guest(given or what, {}, held=True, devices_run=False))
-            return Memory(self._world, made_of[0])
+            built.append(Guest(given or what, {}, paused=True, devices_run=False))
+            return Memory(self._world, built[0])
 
-        parts = read_save_file(record, prepare, progress)
-        (guest,) = made_of
+        parts = read_save_file(save_file, prepare, progress)
+        (guest,) = built
         if parts.device_state is not None:
             (guest.tick,) = struct.unpack_from(
                 ">Q", device_stream.read(parts.device_state).sections[0].data
@@ -137,7 +137,7 @@ class Host:
             lease.take(image, self.owner(what.uuid), incoming=incoming)
 
     def _removed(self, domid: int) -> None:
-        """Remove a domain; it lets go of its disks as long as it is there."""
+        """Release a domain's disks, then remove it."""
         guest = self._world.guests.get(domid)
         for image in lease.images(guest.config) if guest else ():
             lease.release(image, self.owner(guest.config.uuid))

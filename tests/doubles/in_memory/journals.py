@@ -10,12 +10,12 @@ from xenqemu.operations.journal.folder import Journals
 from xenqemu.operations.journal.log import About
 from xenqemu.operations.journal.operation import Operation
 
-ABOUT = About("save", 1, "sample", "uuid", "/record")
+ABOUT = About("save", 1, "sample", "uuid", "/save-file")
 
 
 @contextmanager
 def working(host, observe=unobserved, timeout=math.inf):
-    """An operation in its log."""
+    """Yield an operation in its journal."""
     with Operation.begin(host, ABOUT, observe, timeout) as job:
         yield job
 

@@ -30,7 +30,7 @@ class Hypervisor:
             if guest is None:
                 return None
             uuid, vcpus = guest.config.uuid, guest.config.max_vcpus
-            guest.worked += 0.25 * guest.runs
+            guest.worked += 0.25 if guest.runs else 0
             memory = len(guest.pages) * PAGE_SIZE
             return DomainInfo(domid, uuid, guest.run_state, memory, vcpus, guest.worked)
 
@@ -46,10 +46,10 @@ class Hypervisor:
         self._set("resume", domid, suspended=False)
 
     def pause(self, domid: int) -> None:
-        self._set("pause", domid, held=True)
+        self._set("pause", domid, paused=True)
 
     def unpause(self, domid: int) -> None:
-        self._set("unpause", domid, held=False)
+        self._set("unpause", domid, paused=False)
 
     def destroy(self, domid: int) -> None:
         self._world.call("hypervisor.destroy", lambda: self._world.guests.pop(domid, None))
@@ -60,7 +60,7 @@ class Hypervisor:
         )
 
     def stop_dirty_log(self, domid: int) -> None:
-        self._set("stop_dirty_log", domid, noted=False)
+        self._set("stop_dirty_log", domid, logged=False)
 
     def _set(self, act: str, domid: int, **state: bool) -> None:
         def change() -> None:
@@ -72,7 +72,7 @@ class Hypervisor:
 
 
 class Memory:
-    """The view of one guest's pages, written as Xen's own records are."""
+    """The view of one guest's pages, written as Xen writes them."""
 
     def __init__(self, world: World, guest: Guest) -> None:
         self._world = world
@@ -91,33 +91,33 @@ class Memory:
         return self._world.call("memory.loggable", lambda: self._guest.loggable)
 
     def save_live(self, out, progress, live: Live) -> None:
-        """Write the guest in two iterations, in which it ticks on; then suspend it, or give up."""
-        self._world.call("memory.save_live", lambda: setattr(self._guest, "noted", True))
+        """Write the guest in two iterations, during which it runs; then suspend it, or give up."""
+        self._world.call("memory.save_live", lambda: setattr(self._guest, "logged", True))
         writer = self._begun(out)
         for number in (1, 2):
             self._write(writer, sorted(self._guest.pages), progress)
             self._guest.count()
             live.report(Iteration(number, 10, 40960, 0.5, 1))
         if live.precopy.give_up:
-            raise NotConverged("it never settles")
+            raise NotConverged("it never converges")
         live.suspend()
         self._world.call("memory.rest", lambda: self.rest(writer, progress))
         live.report(Iteration(3, 1, 4096, 0.1))
-        self._world.call("memory.stop", lambda: setattr(self._guest, "noted", False))
+        self._world.call("memory.stop", lambda: setattr(self._guest, "logged", False))
 
     def _save(self, out, progress) -> None:
         writer = self._begun(out)
-        self._require_still()
+        self._require_suspended()
         self._write(writer, sorted(self._guest.pages), progress)
         self._end(writer)
 
     def rest(self, writer: libxc.ImageWriter, progress) -> None:
-        """Write what has changed since, of a guest that stands still."""
-        self._require_still()
+        """Write what has changed since, of a suspended guest."""
+        self._require_suspended()
         self._write(writer, [3], progress)
         self._end(writer)
 
-    def _require_still(self) -> None:
+    def _require_suspended(self) -> None:
         if not self._guest.suspended or self._guest.devices_run:
             self._world.broken.append("memory saved while it may change")
 
@@ -138,7 +138,7 @@ class Memory:
     def _load(self, source: Source, progress) -> None:
         def take(pages: PageData, source: Source) -> None:
             for run in pages.runs():
-                for pfn in range(run.pfn, run.pfn + run.pages * run.has_data):
+                for pfn in range(run.pfn, run.pfn + (run.pages if run.has_data else 0)):
                     self._guest.pages[pfn] = source.exact(PAGE_SIZE, "a page")
             progress(len(self._guest.pages) * PAGE_SIZE, 0)
 

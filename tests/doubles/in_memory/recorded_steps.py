@@ -1,4 +1,4 @@
-"""Steps and a question that only record that they were performed, at the host that they are of."""
+"""Steps and a question that only record, at their host, that they were performed."""
 
 from xenqemu.operations.journal.steps import Question, Step
 
@@ -16,7 +16,7 @@ class Acts(list):
 
 
 class Do(Step, words="{name}"):
-    """Something that the host's `acts` record."""
+    """An act that the host's `acts` record."""
 
     name: str
 

@@ -1,10 +1,10 @@
 """A world in memory: guests, and a host whose parties are views of them and record each call.
 
 What is on disk is real, and so are the bytes: memory is written and read by the libxc writer and
-reader, device state is a QEVM stream.  Each call to a party (hypervisor, device model, xenstore,
-toolstack, observer), and each system call that makes a file a record, has a number; a `Fault`
-makes one of them fail.  What no operation may ever do (two running copies, memory read while it
-changes, two clients at one device model) is noted in `World.broken`.
+reader, device state is a stream of QEMU's.  Each call to a party (hypervisor, device model,
+xenstore, toolstack, observer), and each system call that makes a draft a save file, has a number; a
+`Fault` makes one of them fail.  What no operation may ever do (two running copies, memory read
+while it changes, two clients at one device model) is in `World.broken`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import pytest
 from tests.doubles.in_memory.faults import Fault, How, failure
 from tests.doubles.in_memory.guest import Guest
 from tests.doubles.in_memory.host import Host
-from tests.doubles.in_memory.records import config, device_state
+from tests.doubles.in_memory.save_files import config, device_state
 from xenqemu.formats.stream.source import Source
 from xenqemu.host.protocol import Domain
 
@@ -46,7 +46,7 @@ Left = tuple[dict[int, Guest], list[str], int]
 
 @dataclass
 class World:
-    """All there is; `host` is the view that operations get."""
+    """Guests, faults and calls; `host` is the view that operations get."""
 
     guests: dict[int, Guest] = field(default_factory=lambda: {1: Guest.running()})
     calls: list[str] = field(default_factory=list)
@@ -69,7 +69,7 @@ class World:
         self.host = Host(self)
 
     def call(self, name: str, act: Callable[[], object]) -> object:
-        """Do `act` for a party, unless it is to fail; `name` is "party.act"."""
+        """Do `act` for a party, unless a fault makes it fail; `name` is "party.act"."""
         number = len(self.calls)
         self.calls.append(name)
         party = name.partition(".")[0]
@@ -89,7 +89,7 @@ class World:
         raise failure(party, name, fault.how)
 
     def die(self) -> None:
-        """Leave behind what a killed process does: the guests, and what is on disk."""
+        """Leave what a killed process leaves: the guests, and what is on disk."""
         (self.folder / "guests").write_bytes(pickle.dumps(self.left()))
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -109,15 +109,15 @@ class World:
         return killed
 
     def left(self) -> Left:
-        """Return what another process has to know of the guests to go on with them."""
+        """Return what another process needs of the guests to continue with them."""
         return self.guests, self.broken, self.next_domid
 
     def inherit(self, left: Left) -> None:
-        """Go on with the guests of another process."""
+        """Continue with the guests of another process."""
         self.guests, self.broken, self.next_domid = left
 
     def heal(self) -> None:
-        """Let nothing fail any more."""
+        """Make all calls succeed from now on."""
         self.fault, self._dead = None, ""
 
     def acts(self) -> list[str]:
@@ -130,7 +130,7 @@ class World:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Have system calls recorded too, for the block; syncing is taken for done."""
+        """Record system calls too, for the block; fsync does nothing."""
         with pytest.MonkeyPatch.context() as patch:
             for name in SYSTEM_CALLS:
                 patch.setattr(os, name, self._recorded(name))
@@ -142,7 +142,7 @@ class World:
         return domid
 
     def domain(self, domid: int = 1) -> Domain:
-        """Return which domain that is, without asking a party."""
+        """Return that domain, without asking a party."""
         what = self.guests[domid].config if domid in self.guests else config()
         return Domain(domid, what.uuid, what.name, what.type)
 
@@ -172,7 +172,7 @@ class World:
 
 
 def loaded(path: Path) -> Guest:
-    """Return the guest that a record holds, as another host would build it."""
+    """Return the guest of a save file, as another host would build it."""
     other = World(guests={})
     with path.open("rb") as file:
         return other.guests[other.host.build(Source(file), lambda done, total: None)]

@@ -20,7 +20,7 @@ import pytest
 
 from tests.doubles.in_memory.faults import text
 from tests.doubles.in_memory.guest import Guest
-from tests.doubles.in_memory.records import UUID, config
+from tests.doubles.in_memory.save_files import UUID, config
 from tests.doubles.in_memory.world import World
 from xenqemu.errors import OutcomeUnknown, PastReturn, RolledBack, Stranded
 from xenqemu.formats.migration.handshake import Role

@@ -1,7 +1,7 @@
-"""What a device model and its client do together, whichever device model it is.
+"""The behaviour of a device model and its client, for any device model.
 
 The same tests run against the reference device model (`test_device_model.py`) and real QEMU
-(`tests/integration/lab/test_device_model.py`): a class there inherits them and gives the `door`.
+(`tests/integration/lab/test_device_model.py`): a class there inherits them and has the `door`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Peer(Protocol):
 
 
 class Door(Protocol):
-    """The way to a kind of device model; `version` is its QEMU's."""
+    """A factory of device models of one kind; `version` is its QEMU's."""
 
     version: tuple[int, int, int]
 
@@ -236,7 +236,7 @@ class Suite:
             assert reply == generic(
                 f"File descriptor named 'fdset-id:7, fd:{inner + 50}' not found"
             )
-            # While the machine stands still a set stays listed, however often it is removed.
+            # While the machine is stopped a set stays listed, however often it is removed.
             for _ in range(2):
                 assert client.ask(remove % inner)[1] == ok()
             assert len(client.ask('{"execute": "query-fdsets"}')[1]["return"]) == 2
@@ -324,7 +324,7 @@ class Suite:
         assert target.stat().st_size == first
         assert target.read_bytes().startswith(HEADER)
 
-    def test_a_full_disk_is_told_from_a_file_that_does_not_open(self, door: Door) -> None:
+    def test_a_full_disk_is_not_a_file_that_does_not_open(self, door: Door) -> None:
         with connected(door) as dm:
             with pytest.raises(WriteFailed) as full:
                 dm.save_state(Path("/dev/full"), live=False)
@@ -357,7 +357,7 @@ class Suite:
             with pytest.raises(OpenFileFailed, match=words):
                 dm.save_state(Path("/dev/fdset/3"), live=False)
 
-    def test_a_blocker_is_told_and_saving_in_spite_of_it_kills(self, door: Door) -> None:
+    def test_a_blocker_is_reported_and_saving_in_spite_of_it_kills(self, door: Door) -> None:
         with connected(door, nvme=True) as dm:
             (blocker,) = dm.blockers()
             assert "nvme" in blocker
@@ -444,13 +444,13 @@ class Suite:
             dm.cont()
             assert dm.status() == "running"
 
-    def test_a_state_is_loaded_from_where_the_descriptor_stands(
+    def test_a_state_is_loaded_from_the_offset_of_the_descriptor(
         self, door: Door, tmp_path: Path
     ) -> None:
         with connected(door) as dm:
             state = dm.save_state_bytes(live=True)
-        (tmp_path / "record").write_bytes(b"before" + state)
-        fd = os.open(tmp_path / "record", os.O_RDONLY)
+        (tmp_path / "state").write_bytes(b"before" + state)
+        fd = os.open(tmp_path / "state", os.O_RDONLY)
         os.lseek(fd, 6, os.SEEK_SET)
         with connected(door, incoming=True) as dm:
             dm.load_state(fd)

@@ -1,4 +1,4 @@
-"""What a stream of device state really holds, told without the reader that is tested.
+"""The sections of a stream of device state, found without the reader that is tested.
 
 The streams in tests/golden were written by stock QEMU, and a list of devices (JSON) lies beside
 those without footers::
@@ -15,7 +15,7 @@ from xenqemu.formats.device_state.section_header import header_at, pack_footer
 
 
 def cuts_by_footers(data: bytes) -> list[tuple[str, int, int, bytes]]:
-    """Split a stream with footers by these alone: (idstr, instance, version, state)."""
+    """Split a stream by its footers alone: (idstr, instance, version, state)."""
     cuts = []
     at = 8
     while data[at]:

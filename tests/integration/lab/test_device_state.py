@@ -177,7 +177,7 @@ def test_headers_that_a_guest_reads_into_a_drive_do_not_split_it(tmp_path: Path)
     )
     (ambiguity,) = unknown.ambiguities
     assert ambiguity.offset == ide.offset
-    assert ambiguity.reason == f"the length of {ide.idstr} version 99 cannot be told"
+    assert ambiguity.reason == f"the length of {ide.idstr} version 99 is unknown"
     real = {s.offset for s in state.sections if s.offset >= ide.offset}
     assert real < {header.offset for header in ambiguity.headers}
     assert [s for s in unknown.sections if s.certain] == [

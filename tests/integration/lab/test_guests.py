@@ -344,7 +344,7 @@ def test_a_host_without_room_for_the_memory(seed, folder):
             assert (done.code, done.out) == (3, "")
             assert done.err in {
                 "xenqemu: guest memory: No space left on device\n",
-                "xenqemu: cannot make room for web: [Errno 27] File too large\n",
+                "xenqemu: cannot create the files of web: [Errno 27] File too large\n",
             }
             assert host.empty()
         finally:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.golden import records
+from tests.golden import save_files
 from tests.integration.lab.guests import CFG, LINUX, PATIENCE, PROGRAM, ticks
 from tests.parts import shortened
 from xenqemu.formats.config.domain_config import DomainConfig
@@ -210,7 +210,7 @@ DAMAGES = {
     "page count": (put("libxc PAGE_DATA", 8, b"\xff\xff\xff"), "PAGE_DATA"),
     "no RAM there": (put("libxc PAGE_DATA", 19, b"\x7f"), "pages of 16777216 bytes of RAM"),
     "emulator": (put("libxl EMULATOR_CONTEXT", 4, b"\xff\xff\xff\x7f"), "libxl"),
-    "device state": (put("libxl EMULATOR_CONTEXT", 16, b"NONE"), "QEVM"),
+    "device state": (put("libxl EMULATOR_CONTEXT", 16, b"NONE"), "device state"),
 }
 
 
@@ -293,9 +293,9 @@ def test_a_state_that_qemu_does_not_take(one, folder, tiny):
 
 
 def test_a_record_of_xen_is_not_for_the_lab(one, folder):
-    for name in records.SAVES:
+    for name in save_files.SAVES:
         file = folder / name
-        file.write_bytes(records.record(name))
+        file.write_bytes(save_files.unpacked(name))
         done = one.run("restore", file)
         assert (done.code, done.out) == (3, "")
         assert "is a guest of Xen" in done.err

@@ -9,7 +9,7 @@ import re
 
 import pytest
 
-from tests.golden import records
+from tests.golden import save_files
 from tests.integration.xen.bed import Bed
 from tests.integration.xen.busy import goes_on_here_and_from_its_record
 from tests.integration.xen.devices import keeps_its_disk_and_its_network
@@ -43,7 +43,7 @@ def test_a_guest_keeps_its_disk_and_its_network(bed: Bed, disk: str) -> None:
 
 
 def test_older_host_refuses_records_of_a_newer_one(bed: Bed) -> None:
-    record = bed.put("newer.save", records.record("hvm-xen4.20.save"))
+    record = bed.put("newer.save", save_files.unpacked("hvm-xen4.20.save"))
     done = bed.run(f"{XENQEMU} restore {record}", timeout=60)
     assert done.rc == 2
     assert "HVM_CONTEXT LAPIC" in done.err

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests import soak
-from tests.golden import records
+from tests.golden import save_files
 from tests.integration.xen.bed import Bed
 from tests.integration.xen.hosts import (
     FILE,
@@ -169,7 +169,7 @@ def test_newer_host_takes_records_of_an_older_one(boot: Boots, tmp_path: Path) -
 
 @ON_417
 def test_what_libxl_and_qemu_say_of_a_failed_restore(bed: Bed) -> None:
-    data = bytearray(records.record("hvm.save"))
+    data = bytearray(save_files.unpacked("hvm.save"))
     at = data.rindex(b"\x03fdc") + 1  # a device that this machine does not have
     data[at : at + 3] = b"xyz"
     record = bed.put("damaged.save", bytes(data))

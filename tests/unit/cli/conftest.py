@@ -13,7 +13,7 @@ import pytest
 
 from tests.doubles.qemu.lab_guest import config
 from tests.doubles.system.commands import Done
-from tests.golden import records
+from tests.golden import save_files
 from xenqemu.cli.main import main
 from xenqemu.lab import xenstore_layout
 from xenqemu.lab.lab_host import Lab
@@ -44,7 +44,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A record that stock xl wrote."""
     file = tmp_path_factory.mktemp("golden") / "vga.save"
-    file.write_bytes(records.record("vga.save"))
+    file.write_bytes(save_files.unpacked("vga.save"))
     return file
 
 

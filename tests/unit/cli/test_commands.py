@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from tests.doubles.system.commands import spawn
-from tests.golden import records
+from tests.golden import save_files
 from tests.property import strategies as made
 from xenqemu.formats.stream import libxl
 from xenqemu.formats.stream.detect import Walk
@@ -48,7 +48,7 @@ VGA = "xl, 42455925 bytes; hvm guest vga; 8268 pages (32 MiB), 1036212 holes; 29
 
 def parts(name: str) -> dict[str, bytes]:
     """Return the layers of a record, each as a stream of its own."""
-    data = records.record(name)
+    data = save_files.unpacked(name)
     found = {record.name: record for record in Walk(Source.of(data))}
     begin = {record.name: record.offset for record in Walk(Source.of(data)) if record.offset}
     emulator = found["EMULATOR_CONTEXT"]
@@ -112,14 +112,14 @@ def test_verify(run, saved):
     assert found == run("inspect", "--json", saved).json
 
 
-@pytest.mark.parametrize("name", records.RECORDS)
+@pytest.mark.parametrize("name", save_files.SAVE_FILES)
 def test_every_real_record_is_sound(run, tmp_path, name):
     file = tmp_path / name
-    file.write_bytes(records.record(name))
+    file.write_bytes(save_files.unpacked(name))
     done = run("verify", file)
     assert done.code == 0
     assert re.fullmatch(rf"{file}: sound; xl, \d+ bytes; hvm guest \w+; .*\n", done.out)
-    assert ("44 bytes after END" in done.out) == (name == records.MIGRATION)
+    assert ("44 bytes after END" in done.out) == (name == save_files.MIGRATION)
 
 
 @pytest.mark.parametrize(

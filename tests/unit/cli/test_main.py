@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.doubles.in_memory.records import config, record
+from tests.doubles.in_memory.save_files import config, save_file
 from tests.doubles.system.commands import PROGRAM, spawn
 from xenqemu import errors
 from xenqemu.cli import verify_command
@@ -65,7 +65,7 @@ def test_errors_do_not_steer_the_terminal(run, tmp_path):
 
 def test_a_name_that_the_terminal_cannot_show(tmp_path):
     file = tmp_path / "file"
-    file.write_bytes(record(config().with_name("домен")))
+    file.write_bytes(save_file(config().with_name("домен")))
     done = spawn("verify", file, environment={"PYTHONIOENCODING": "ascii"})
     assert (done.returncode, done.stderr) == (0, b"")
     assert rb"guest \u0434\u043e\u043c\u0435\u043d;" in done.stdout

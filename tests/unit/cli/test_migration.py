@@ -12,7 +12,7 @@ import pytest
 
 from tests.doubles.qemu.lab_guest import config
 from tests.doubles.system.commands import PROGRAM, spawn
-from tests.golden import records
+from tests.golden import save_files
 from xenqemu.formats.migration.handshake import WORDS, Message
 from xenqemu.formats.migration.preflight_messages import PreflightAnswer, PreflightQuestion
 from xenqemu.formats.migration.stream_chunks import READY
@@ -130,8 +130,11 @@ def test_preflight_of_nothing(host, data):
 RECEIVED = {
     "nothing": (b"", 2, "xl header at offset 0x0: expected 48 bytes, got 0 and then the end"),
     "no record": (b"hello" * 99, 2, "xl header at offset 0x0: expected the magic"),
-    "a guest of Xen": (records.record("hvm.save"), 3, "is a guest of Xen: the lab cannot run it"),
-    "half a header": (records.record("hvm.save")[:60], 2, "xl optional data at offset 0x30"),
+    "a guest of Xen": (
+        *(save_files.unpacked("hvm.save"), 3),
+        "is a guest of Xen: the lab cannot run it",
+    ),
+    "half a header": (save_files.unpacked("hvm.save")[:60], 2, "xl optional data at offset 0x30"),
 }
 
 
@@ -157,7 +160,7 @@ def test_what_comes_by_two_streams(host):
     joining = [*PROGRAM, *on(host, "--stream", "1", "--token", TOKEN)]
     with subprocess.Popen(joining, stdin=pipe, stdout=pipe, stderr=pipe) as stream:
         assert stream.stdout.read(len(READY)) == READY
-        receiver.stdin.write(struct.pack("<I", 5) + records.record("hvm.save")[:5])
+        receiver.stdin.write(struct.pack("<I", 5) + save_files.unpacked("hvm.save")[:5])
         receiver.stdin.flush()
         stream.stdin.write(struct.pack("<I", 55) + b"not what follows" * 4)
         stream.stdin.flush()

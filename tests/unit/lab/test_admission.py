@@ -173,7 +173,7 @@ def test_devices_that_qemu_has(fake_qemu, text, why):
         admission.check_devices(config(text))
 
 
-def test_room_for_the_memory(tmp_path):
+def test_free_space_for_the_memory(tmp_path):
     admission.check_free_space(config(), tmp_path)
     with pytest.raises(HostError, match=f"small needs 1048576 MiB: {tmp_path} has .* MiB free"):
         admission.check_free_space(config("memory = 1048576"), tmp_path)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.doubles.system.processes import wait_ended
 from xenqemu.errors import HostError, HostTimeout
-from xenqemu.lab.background_program import WORDS, started
+from xenqemu.lab.background_program import OUTPUT_END, started
 from xenqemu.system.process import Process
 
 
@@ -65,16 +65,16 @@ def test_only_the_end_of_long_speech_is_repeated(log):
         sh("i=0; while [ $i -lt 999 ]; do i=$((i+1)); echo line $i; done; exit 1"), log
     ) as p:
         wait_ended(p.pid)
-        said = p.last_words
+        said = p.output_end
     assert said.endswith("line 998; line 999")
-    assert len(said) < WORDS + 999
+    assert len(said) < OUTPUT_END + 999
     assert "line 1;" not in said
 
 
 def test_words_that_are_no_text(log):
     with started(sh(r"printf '\377bad\n'"), log) as program:
         wait_ended(program.pid)
-        assert program.last_words == "sh said: \N{REPLACEMENT CHARACTER}bad"
+        assert program.output_end == "sh said: \N{REPLACEMENT CHARACTER}bad"
 
 
 @pytest.mark.parametrize(

@@ -216,8 +216,8 @@ def test_a_value_that_is_another_one_only_while_it_is_copied(memory, monkeypatch
             memory.write(1, taken)
         return found
 
-    def copying(pages, room):
-        copy = copied(pages, room)
+    def copying(pages, buffer):
+        copy = copied(pages, buffer)
         if runs:
             memory.write(1, free)
         return copy

@@ -11,7 +11,7 @@ from xenqemu.errors import HostError, InUse
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.host.disk import lease
 from xenqemu.lab import admission, disks
-from xenqemu.lab.domain_builder import Site
+from xenqemu.lab.domain_builder import DomainBuilder
 from xenqemu.lab.lab_host import Lab
 
 OTHER = 'name = "other"\nuuid = "00000000-0000-0000-0000-000000000002"\n'
@@ -29,8 +29,8 @@ def with_disk(image: Path, access: str = "w", text: str = "") -> DomainConfig:
 
 
 def test_a_guest_has_the_lease_as_long_as_it_is_there(lab, image):
-    with Site(lab) as made:
-        made.prepare(with_disk(image))
+    with DomainBuilder(lab) as builder:
+        builder.prepare(with_disk(image))
         found = lease.held(image)
         assert found.owner.host == lease.host_id(str(lab.folder))
         assert found.owner.vm == config().uuid
@@ -40,23 +40,23 @@ def test_a_guest_has_the_lease_as_long_as_it_is_there(lab, image):
     assert [entry.name for entry in image.parent.glob("disk*")] == ["disk.qcow2"]
 
 
-def test_a_host_that_goes_down_lets_go(lab, image):
-    with Site(lab) as made:
-        made.prepare(with_disk(image))
+def test_a_host_that_goes_down_releases_the_lease(lab, image):
+    with DomainBuilder(lab) as builder:
+        builder.prepare(with_disk(image))
     assert lab.down() == ["small"]
     assert lease.held(image) is None
 
 
 def test_what_cannot_be_made_has_no_lease(lab, image):
-    with pytest.raises(ZeroDivisionError), Site(lab) as made:
-        made.prepare(with_disk(image))
+    with pytest.raises(ZeroDivisionError), DomainBuilder(lab) as builder:
+        builder.prepare(with_disk(image))
         raise ZeroDivisionError
     assert lease.held(image) is None
 
 
 def test_what_is_only_read_has_no_lease(lab, image):
-    with Site(lab) as made:
-        made.prepare(with_disk(image, "r"))
+    with DomainBuilder(lab) as builder:
+        builder.prepare(with_disk(image, "r"))
         assert lease.held(image) is None
 
 
@@ -67,8 +67,8 @@ def test_what_is_only_read_has_no_lease(lab, image):
 def test_two_guests_of_one_host(lab, image, first, second, both):
     link = image.with_name("link")
     link.symlink_to(image)
-    with Site(lab) as made:
-        made.prepare(with_disk(image, first))
+    with DomainBuilder(lab) as builder:
+        builder.prepare(with_disk(image, first))
         wanted = with_disk(link, second, OTHER)
         if both:
             admission.check_free(wanted, lab.guests)
@@ -78,7 +78,7 @@ def test_two_guests_of_one_host(lab, image, first, second, both):
         with pytest.raises(InUse, match=why):
             admission.check_free(wanted, lab.guests)
         before = lease.held(image)
-        with pytest.raises(InUse, match=why), Site(lab) as beside:
+        with pytest.raises(InUse, match=why), DomainBuilder(lab) as beside:
             beside.prepare(wanted)
         assert lease.held(image) == before
         assert [entry.name for entry in lab.guests.iterdir()] == ["1"]
@@ -88,17 +88,17 @@ def test_two_hosts(lab, image, place):
     other = Lab(place / "other")
     other.up()
     try:
-        with Site(lab) as made:
-            made.prepare(with_disk(image))
+        with DomainBuilder(lab) as builder:
+            builder.prepare(with_disk(image))
         before = lease.held(image)
         for text in ("", OTHER):
             with pytest.raises(InUse, match=f"{image} is held by domain .*{lab.folder} since"):
-                with Site(other) as there:
+                with DomainBuilder(other) as there:
                     there.prepare(with_disk(image, text=text))
             assert list(other.guests.iterdir()) == []
             assert lease.held(image) == before
         lab.destroy(1)
-        with Site(other) as there:
+        with DomainBuilder(other) as there:
             there.prepare(with_disk(image))
             assert str(other.folder) in lease.held(image).owner.host
     finally:
@@ -106,19 +106,19 @@ def test_two_hosts(lab, image, place):
 
 
 @pytest.mark.parametrize("claimed", [True, False])
-def test_a_move(lab, image, place, claimed):
+def test_a_migration(lab, image, place, claimed):
     """By ours or by xl, which claims nothing: the name says that the guest is coming."""
     other = Lab(place / "other")
     other.up()
     try:
-        with Site(lab) as made:
-            made.prepare(with_disk(image))
-        with Site(other) as failing:
+        with DomainBuilder(lab) as builder:
+            builder.prepare(with_disk(image))
+        with DomainBuilder(other) as failing:
             failing.prepare(with_disk(image).with_name("small--incoming"))
         assert str(other.folder) in lease.held(image).next_owner.host
         other.destroy(failing.domid)
         assert lease.held(image).next_owner is None
-        with Site(other) as there:
+        with DomainBuilder(other) as there:
             there.prepare(with_disk(image).with_name("small--incoming"))
         if claimed:
             lease.claim(image, other.owner(config().uuid))
@@ -135,15 +135,15 @@ def test_all_leases_or_none(lab, image, place):
     lease.take(second, lease.Owner("elsewhere", "boot", "vm"))
     both = config(f'disk = ["{image},qcow2,hda,w", "{second},raw,hdb,w"]')
     with pytest.raises(InUse, match=r"second is held by domain vm on host elsewhere"):
-        with Site(lab) as made:
-            made.prepare(both)
+        with DomainBuilder(lab) as builder:
+            builder.prepare(both)
     assert lease.held(image) is None
     assert lease.held(second).owner.host == "elsewhere"
 
 
 def test_a_damaged_lease_does_not_keep_a_domain_here(lab, image):
-    with Site(lab) as made:
-        made.prepare(with_disk(image))
+    with DomainBuilder(lab) as builder:
+        builder.prepare(with_disk(image))
     image.with_name("disk.qcow2.xenqemu-lease").write_text("")
     with pytest.raises(HostError, match="is damaged"):
         lab.destroy(1)
@@ -151,8 +151,8 @@ def test_a_damaged_lease_does_not_keep_a_domain_here(lab, image):
 
 
 def test_an_image_that_is_gone(lab, image):
-    with Site(lab) as made:
-        made.prepare(with_disk(image))
+    with DomainBuilder(lab) as builder:
+        builder.prepare(with_disk(image))
         image.unlink()
         disks.require_free(config(OTHER), [("1", with_disk(image))])
     lab.destroy(1)

@@ -14,7 +14,7 @@ from tests.doubles.xen.xenstored import tool
 from xenqemu.errors import DeviceModelError, HostError, HostTimeout
 from xenqemu.host.party_deadlines import Deadlines
 from xenqemu.lab import admission
-from xenqemu.lab.domain_builder import LOCK, Site
+from xenqemu.lab.domain_builder import LOCK, DomainBuilder
 from xenqemu.lab.lab_host import Lab
 from xenqemu.lab.plain_qemu import Machine
 
@@ -30,24 +30,24 @@ def assert_nothing_left(lab):
 
 
 def test_an_id_and_empty_memory_are_claimed(lab):
-    with Site(lab) as made:
-        memory = made.prepare(config())
+    with DomainBuilder(lab) as builder:
+        memory = builder.prepare(config())
         folder = lab.guests / "1"
-        assert made.domid == 1
+        assert builder.domid == 1
         assert (memory.layout.size, memory.layout.below) == (8 << 20, 8 << 20)
         status = (folder / "ram").stat()
         assert (status.st_size, status.st_blocks, status.st_mode & 0o777) == (8 << 20, 0, 0o600)
-        assert (folder / "held").exists()
+        assert (folder / "paused").exists()
         assert lab.config(1) == config()
-        assert Site.busy(folder)
-    assert not Site.busy(folder)
-    assert not Site.busy(lab.guests / "2")
+        assert DomainBuilder.busy(folder)
+    assert not DomainBuilder.busy(folder)
+    assert not DomainBuilder.busy(lab.guests / "2")
     assert folder.stat().st_mode & 0o777 == 0o700
 
 
 def test_memory_above_the_pci_hole(lab):
-    with Site(lab) as made:
-        memory = made.prepare(config("memory = 5120"))
+    with DomainBuilder(lab) as builder:
+        memory = builder.prepare(config("memory = 5120"))
         assert (memory.layout.size, memory.layout.below) == (5 << 30, 3 << 30)
         assert memory.layout.pfn(3 << 30) == 1 << 20
         assert (lab.guests / "1" / "ram").stat().st_blocks == 0
@@ -55,21 +55,21 @@ def test_memory_above_the_pci_hole(lab):
 
 def test_ids_are_not_used_again(lab):
     for domid in (1, 2, 3):
-        with pytest.raises(ZeroDivisionError), Site(lab) as made:
-            made.prepare(config())
-            assert made.domid == domid
+        with pytest.raises(ZeroDivisionError), DomainBuilder(lab) as builder:
+            builder.prepare(config())
+            assert builder.domid == domid
             raise ZeroDivisionError
     assert (lab.folder / "domid").read_text() == "3\n"
     assert_nothing_left(lab)
 
 
-def test_no_room_for_the_memory(lab):
+def test_no_space_for_the_memory(lab):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (8 << 20, hard))
     try:
-        with pytest.raises(HostError, match="cannot make room for small: .*File too large"):
-            with Site(lab) as made:
-                made.prepare(config("memory = 16"))
+        with pytest.raises(HostError, match="cannot create the files of small: .*File too large"):
+            with DomainBuilder(lab) as builder:
+                builder.prepare(config("memory = 16"))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert_nothing_left(lab)
@@ -78,20 +78,23 @@ def test_no_room_for_the_memory(lab):
 @pytest.mark.parametrize("text", [b"", b"x", b"-4\n", b"3", b"1\n2\n", b"\xff\n", b"9" * 5000])
 def test_a_damaged_count_is_an_error(lab, text):
     (lab.folder / "domid").write_bytes(text)
-    with pytest.raises(HostError, match="domid is damaged: .* is not the last id given"):
-        with Site(lab) as made:
-            made.prepare(config())
+    with pytest.raises(HostError, match="domid is damaged: .* is not a domain id"):
+        with DomainBuilder(lab) as builder:
+            builder.prepare(config())
     assert (lab.folder / "domid").read_bytes() == text
     assert_nothing_left(lab)
 
 
 def test_two_of_a_name_are_not_made_at_once(lab):
-    with Site(lab) as first:
+    with DomainBuilder(lab) as first:
         first.prepare(config())
-        with pytest.raises(HostError, match="domain 1 is named small already"), Site(lab) as second:
+        with (
+            pytest.raises(HostError, match="domain 1 is named small already"),
+            DomainBuilder(lab) as second,
+        ):
             second.prepare(config())
         assert second.domid == 0
-        with Site(lab) as third:
+        with DomainBuilder(lab) as third:
             third.prepare(config(OTHER))
             assert third.domid == 2
 
@@ -99,15 +102,18 @@ def test_two_of_a_name_are_not_made_at_once(lab):
 def test_a_folder_that_is_in_the_way_is_left_alone(lab):
     (lab.guests / "1").mkdir()
     (lab.guests / "1" / "mine").touch()
-    with pytest.raises(HostError, match="cannot make room for small: .*File exists"):
-        with Site(lab) as made:
-            made.prepare(config())
+    with pytest.raises(HostError, match="cannot create the files of small: .*File exists"):
+        with DomainBuilder(lab) as builder:
+            builder.prepare(config())
     assert (lab.guests / "1" / "mine").exists()
 
 
-def test_a_record_without_memory(lab):
-    with pytest.raises(HostError, match="a record without memory"), Site(lab) as made:
-        made.start(b"")
+def test_a_save_file_without_memory(lab):
+    with (
+        pytest.raises(HostError, match="a save file without memory"),
+        DomainBuilder(lab) as builder,
+    ):
+        builder.start(b"")
     assert_nothing_left(lab)
 
 
@@ -120,9 +126,9 @@ def test_a_record_without_memory(lab):
 )
 def test_a_qemu_that_ends_leaves_nothing(lab, fake_qemu, script, why):
     fake_qemu(script)
-    with pytest.raises(HostError, match=why), Site(lab) as made:
-        made.prepare(config())
-        made.start(None)
+    with pytest.raises(HostError, match=why), DomainBuilder(lab) as builder:
+        builder.prepare(config())
+        builder.start(None)
     assert_nothing_left(lab)
 
 
@@ -130,9 +136,9 @@ def test_a_qemu_that_never_answers_is_ended(lab, fake_qemu):
     lab = Lab(lab.folder, deadlines=Deadlines(qemu_start=0.5))
     fake_qemu("echo $$ >&2; exec sleep 600")
     with pytest.raises(HostTimeout, match=r"not ready after 0.5 s; .* said: \d+$") as caught:
-        with Site(lab) as made:
-            made.prepare(config())
-            made.start(None)
+        with DomainBuilder(lab) as builder:
+            builder.prepare(config())
+            builder.start(None)
     assert not os.path.exists(f"/proc/{str(caught.value).split()[-1]}")  # noqa: PTH110
     assert_nothing_left(lab)
 
@@ -140,20 +146,20 @@ def test_a_qemu_that_never_answers_is_ended(lab, fake_qemu):
 def test_no_qemu_at_all(lab, place, monkeypatch):
     monkeypatch.setenv("PATH", str(place))
     with pytest.raises(HostError, match="cannot start qemu-system-x86_64: No such file"):
-        with Site(lab) as made:
-            made.prepare(config())
-            made.start(None)
+        with DomainBuilder(lab) as builder:
+            builder.prepare(config())
+            builder.start(None)
     monkeypatch.undo()
     assert_nothing_left(lab)
 
 
-def test_what_cannot_be_cleared_away_is_told_beside_the_first_error(lab):
-    with pytest.raises(ZeroDivisionError) as caught, Site(lab) as made:
-        made.prepare(config())
+def test_what_cannot_be_removed_is_a_note_on_the_first_error(lab):
+    with pytest.raises(ZeroDivisionError) as caught, DomainBuilder(lab) as builder:
+        builder.prepare(config())
         (lab.guests / "1" / "machine.json").write_text("{")
         raise ZeroDivisionError
     (note,) = caught.value.__notes__
-    assert note.startswith("could not clear domain 1 away: ")
+    assert note.startswith("could not remove domain 1: ")
     assert "machine.json is damaged" in note
     (lab.guests / "1" / "machine.json").unlink()
 
@@ -163,12 +169,12 @@ def test_the_lock_is_waited_for_and_not_for_ever(lab):
     fcntl.flock(holder, fcntl.LOCK_EX)
     impatient = Lab(lab.folder, deadlines=Deadlines(lab_lock=0.2))
     with pytest.raises(HostTimeout, match=r"lock is held by another process for 0\.2 s"):
-        with Site(impatient) as made:
-            made.prepare(config())
+        with DomainBuilder(impatient) as builder:
+            builder.prepare(config())
     os.close(holder)
     assert_nothing_left(lab)
-    with Site(impatient) as made:
-        made.prepare(config())
+    with DomainBuilder(impatient) as builder:
+        builder.prepare(config())
 
 
 MAKERS = """
@@ -177,13 +183,13 @@ from pathlib import Path
 from tests.doubles.qemu.lab_guest import config
 from xenqemu.lab.lab_host import Lab
 from xenqemu.lab.lab_host import Lab
-from xenqemu.lab.domain_builder import Site
+from xenqemu.lab.domain_builder import DomainBuilder
 lab = Lab(Path(sys.argv[1]))
 for n in range(5):
-    with Site(lab) as made:
+    with DomainBuilder(lab) as builder:
         uuid = f"00000000-0000-0000-{int(sys.argv[2]):04}-{n:012}"
-        made.prepare(config(f'name = "g{sys.argv[2]}.{n}"\\nuuid = "{uuid}"'))
-        print(made.domid)
+        builder.prepare(config(f'name = "g{sys.argv[2]}.{n}"\\nuuid = "{uuid}"'))
+        print(builder.domid)
 """
 
 
@@ -201,9 +207,9 @@ def test_ids_are_given_once_whoever_asks(lab):
 def test_a_whole_domain_and_its_end(lab):
     machine = admission.default_machine()
     before = time.time()
-    with Site(lab) as made:
-        made.prepare(config('serial = ["pty", "null", "pty"]', machine))
-        made.start(None)
+    with DomainBuilder(lab) as builder:
+        builder.prepare(config('serial = ["pty", "null", "pty"]', machine))
+        builder.start(None)
     found = Machine.load(lab.guests / "1")
     assert (found.domid, found.memory, found.below, found.vcpus) == (1, 8 << 20, 8 << 20, 1)
     assert found.process.alive
@@ -232,9 +238,9 @@ def test_a_whole_domain_and_its_end(lab):
     ],
 )
 def test_a_state_that_qemu_cannot_load_leaves_nothing(lab, state, why):
-    with pytest.raises(HostError, match=why) as caught, Site(lab) as made:
-        made.prepare(config(machine=admission.default_machine()))
-        made.start(state)
+    with pytest.raises(HostError, match=why) as caught, DomainBuilder(lab) as builder:
+        builder.prepare(config(machine=admission.default_machine()))
+        builder.start(state)
     assert not isinstance(caught.value, DeviceModelError)  # it has QEMU's last words added
     assert "qemu-system-x86_64 said" in str(caught.value)
     assert_nothing_left(lab)

@@ -16,7 +16,7 @@ from xenqemu.host.domain_state import find, state
 from xenqemu.host.party_deadlines import Deadlines
 from xenqemu.lab import lab_host as host_module
 from xenqemu.lab import xenstore_layout
-from xenqemu.lab.domain_builder import LOCK, Site
+from xenqemu.lab.domain_builder import LOCK, DomainBuilder
 from xenqemu.lab.lab_host import Lab
 from xenqemu.lab.plain_qemu import Machine
 from xenqemu.lab.xenstore_layout import Running
@@ -111,8 +111,8 @@ def test_a_folder_of_somebody_else_is_refused(place, monkeypatch):
 
 @pytest.mark.parametrize("length", [107, 108])
 def test_a_path_too_long_for_sockets(place, length):
-    room = length - len(f"{place}//run/qmp-libxenstat-99999")
-    folder = place / ("x" * room)
+    left = length - len(f"{place}//run/qmp-libxenstat-99999")
+    folder = place / ("x" * left)
     if length == 107:
         assert Lab(folder).folder == folder
     else:
@@ -187,7 +187,7 @@ def test_xenstored_hangs_with_a_full_queue(lab):
     os.kill(process.pid, signal.SIGSTOP)
     looked = 0
     try:
-        with pytest.raises(HostTimeout, match="too many wait there: it hangs"):
+        with pytest.raises(HostTimeout, match="xenstored hangs: its queue is full"):
             while looked < 200:
                 hasty.domids()  # looks whether somebody listens
                 looked += 1
@@ -218,7 +218,7 @@ def test_xenstored_that_is_never_ready(place):
     lab.down()
 
 
-def test_what_ended_domains_left_is_cleared_away(lab):
+def test_what_ended_domains_left_is_removed(lab):
     leave_behind(lab, 5, ended())
     leave_behind(lab, 6)  # its maker died before QEMU started
     assert find(lab, "small").domid in (5, 6)
@@ -231,7 +231,7 @@ def test_what_ended_domains_left_is_cleared_away(lab):
 
 
 def test_a_domain_that_is_being_made_is_left_alone(lab):
-    with Site(lab) as made:
+    with DomainBuilder(lab) as made:
         made.prepare(config())
         assert lab.domains() == []
         assert (lab.guests / "1" / "ram").exists()
@@ -262,7 +262,7 @@ def test_a_domain_that_is_whole_by_now_is_left_alone(lab, monkeypatch):
         child.wait()
 
 
-def test_nothing_is_cleared_away_while_an_id_is_being_claimed(lab):
+def test_nothing_is_removed_while_an_id_is_being_claimed(lab):
     leave_behind(lab)
     began = threading.Event()
 
@@ -357,7 +357,7 @@ def test_a_renaming_that_was_cut_short_is_finished(lab, monkeypatch):
 
 def test_a_name_that_is_another_domains_is_refused(lab):
     leave_behind(lab, 5)
-    with Site(lab) as other:
+    with DomainBuilder(lab) as other:
         other.prepare(config(f'name = "other"\nuuid = "{UUID[:-1]}e"'))
         with pytest.raises(HostError, match="domain 1 is named other already"):
             lab.rename(5, "small", "other")

@@ -61,7 +61,7 @@ def test_a_machine_that_hangs_up_while_it_ends_has_ended(guest):
     assert guest.qemu.info(7) is None
 
 
-def test_a_machine_that_hangs_up_and_goes_on_cannot_tell(guest):
+def test_a_machine_that_hangs_up_and_does_not_end(guest):
     guest.monitor.__exit__(None, None, None)
     with pytest.raises(DeviceModelError, match="qmp-libxenstat-7"):
         guest.qemu.info(7)
@@ -104,7 +104,7 @@ def test_domids_are_those_of_the_folders(tmp_path):
     assert qemu.domids() == [9, 10]
 
 
-def test_info_of_a_guest_that_is_not_held(guest):
+def test_info_of_a_guest_that_is_not_paused(guest):
     suspended = DomainInfo(7, UUID, RunState.SUSPENDED, MEMORY, 2)
     assert guest.qemu.info(7) == suspended
     guest.qemu.resume(7)
@@ -131,7 +131,7 @@ def test_what_qemus_words_mean(guest, status, state):
     assert guest.qemu.info(7).run_state is state
 
 
-def test_a_held_guest_stays_so_whatever_is_resumed(guest):
+def test_a_paused_guest_stays_paused_when_it_is_resumed(guest):
     guest.qemu.resume(7)
     guest.qemu.pause(7)
     assert guest.qemu.info(7).run_state is RunState.PAUSED

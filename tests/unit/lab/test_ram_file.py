@@ -127,7 +127,7 @@ def test_holes_are_left_out_and_zeros_have_no_data(tmp_path):
     assert after.read_bytes() == path.read_bytes()
 
 
-def test_room_is_that_of_what_was_touched(tmp_path):
+def test_the_space_is_that_of_what_was_touched(tmp_path):
     size = 200 * WINDOW
     path = fresh(tmp_path / "ram", size)
     ram = RamFile(path, size, size)

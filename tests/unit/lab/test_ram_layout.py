@@ -36,7 +36,7 @@ def test_pieces_are_whole_and_where_the_others_are(made):
     assert wide == [(a, b) for a, b in everywhere if a < extent[1] and b > extent[0]]
 
 
-def test_page_numbers_go_on_above_the_hole():
+def test_page_numbers_continue_above_the_hole():
     layout = RamLayout(3 * PAGE, 2 * PAGE)
     assert [layout.pfn(page * PAGE) for page in range(3)] == [0, 1, ABOVE // PAGE]
 

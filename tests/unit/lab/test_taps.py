@@ -96,7 +96,7 @@ def test_only_root_connects_guests_to_bridges():
         try:
             network.check(CARDS)
         except HostError as error:
-            os._exit(0 if str(error) == "small is to be on br0: only root can do that" else 2)
+            os._exit(0 if str(error) == "cannot connect small to br0: that needs root" else 2)
         os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 

@@ -4,8 +4,8 @@ import io
 
 import pytest
 
-from tests.doubles.in_memory.records import DEVICES, STEPS, record
-from tests.golden import records
+from tests.doubles.in_memory.save_files import DEVICES, STEPS, save_file
+from tests.golden import save_files
 from tests.property import strategies as made
 from xenqemu.formats.stream import libxc
 from xenqemu.formats.stream.detect import Walk
@@ -42,9 +42,9 @@ def test_pages_that_were_replaced_are_gone(compacted):
         (PageData.of([7]), [ONE]),
     ]
     less = [(PageData.of([5, 9]), [ONE * 2]), (PageData.of([6]), [TWO]), iterations[2]]
-    data = record(steps=(*head, *iterations, *tail))
+    data = save_file(steps=(*head, *iterations, *tail))
     smaller, told = compacted(data)
-    assert smaller == record(steps=(*head, *less, *tail))
+    assert smaller == save_file(steps=(*head, *less, *tail))
     assert told[-1] == (len(data), len(data))
     assert verify(io.BytesIO(smaller)).pages.data == 4
 
@@ -52,18 +52,18 @@ def test_pages_that_were_replaced_are_gone(compacted):
 def test_a_record_of_which_nothing_is_left(compacted):
     head, tail = STEPS[:3], STEPS[4:]
     again = (PageData.of([5, 6, 7]), [TWO * 3])
-    data = record(steps=(*head, (PageData.of([6]), [ONE]), again, *tail))
-    assert compacted(data)[0] == record(steps=(*head, again, *tail))
+    data = save_file(steps=(*head, (PageData.of([6]), [ONE]), again, *tail))
+    assert compacted(data)[0] == save_file(steps=(*head, again, *tail))
 
 
 @pytest.mark.parametrize("name", ["vga.save", "hvm.save"])
 def test_a_record_of_xls_that_holds_nothing_twice_stays_as_it_is(compacted, name):
-    data = records.record(name)
+    data = save_files.unpacked(name)
     assert compacted(data)[0] == data
 
 
 def test_what_xl_sent_of_a_running_guest(compacted):
-    data = records.record("hvm-migrate.stream")
+    data = save_files.unpacked("hvm-migrate.stream")
     smaller, _ = compacted(data)
     assert memory(smaller) == memory(data)
     found = verify(io.BytesIO(smaller)).pages
@@ -85,5 +85,5 @@ def memory(data):
 
 
 def test_a_lab_record(compacted):
-    data = record(steps=(*made.LAB_STEPS[:-1], libxc.End()), after=DEVICES)
+    data = save_file(steps=(*made.LAB_STEPS[:-1], libxc.End()), after=DEVICES)
     assert compacted(data)[0] == data

@@ -18,7 +18,7 @@ import pytest
 
 from tests.doubles.in_memory.faults import Fault, How, text
 from tests.doubles.in_memory.guest import Guest
-from tests.doubles.in_memory.records import device_state
+from tests.doubles.in_memory.save_files import device_state
 from tests.doubles.in_memory.world import World, loaded
 from xenqemu.errors import HostError, PastReturn, RolledBack, Stranded
 from xenqemu.host.precopy_options import PrecopyOptions
@@ -158,7 +158,7 @@ def suspending(after: After, older: bytes | None, **options: Any) -> Operation:
 
     def judge(run: Run) -> None:
         guest = run.world.guests.get(1)
-        assert guest is None or not guest.noted or run.stranded
+        assert guest is None or not guest.logged or run.stranded
         if run.error is None:
             assert run.holds(guest)
             assert (guest and guest.run_state.value) == ENDS[after]
@@ -327,7 +327,7 @@ def judge_recovered(operation: Operation, world: World, path: Path) -> None:
     assert world.broken == []
     left = Run(world, path, None)
     guests = list(world.guests.values())
-    assert not any(guest.noted for guest in guests)
+    assert not any(guest.logged for guest in guests)
     stands = [guest for guest in guests if not guest.runs]
     if stands:  # only where that was wanted
         assert [guest.run_state.value for guest in guests] == ["paused"]

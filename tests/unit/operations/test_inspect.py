@@ -4,15 +4,15 @@ import io
 
 import pytest
 
-from tests.doubles.in_memory.records import (
+from tests.doubles.in_memory.save_files import (
     DEVICES,
     STEPS,
     checkpointed,
     config,
     device_state,
-    record,
+    save_file,
 )
-from tests.golden import records
+from tests.golden import save_files
 from tests.property import strategies as made
 from xenqemu.errors import Truncated, Unsupported
 from xenqemu.formats.device_state import device_stream
@@ -35,7 +35,7 @@ def places(found):
 
 
 def test_all_of_a_record():
-    data = record(after=(made.XENSTORE, *DEVICES)) + b"behind"
+    data = save_file(after=(made.XENSTORE, *DEVICES)) + b"behind"
     found = read(data)
     names = [(run.layer, run.name, run.text) for run in found.records]
     assert names == [
@@ -73,7 +73,7 @@ def test_all_of_a_record():
 
 
 def test_pv_guest():
-    found = read(record(config("pv"), made.PV_STEPS, DEVICES[1:], made.PV_DOMAIN))
+    found = read(save_file(config("pv"), made.PV_STEPS, DEVICES[1:], made.PV_DOMAIN))
     assert found.records[4].text == "x86 PV, Xen 4.17"
     assert (found.context, found.params, found.devices) == (None, {}, None)
     assert not found.has_device_state
@@ -159,7 +159,7 @@ def test_device_state_alone(behind):
 
 
 def test_device_state_of_another_emulator_is_not_looked_into():
-    found = read(record(after=(libxl.EmulatorContext(1, 0, b"\0" * 4), libxl.End())))
+    found = read(save_file(after=(libxl.EmulatorContext(1, 0, b"\0" * 4), libxl.End())))
     assert found.has_device_state
     assert found.devices is None
 
@@ -186,7 +186,7 @@ GOLDEN = {
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_what_stock_xl_wrote_is_outlined(name):
-    found = read(records.record(name))
+    found = read(save_files.unpacked(name))
     (pages,) = (run for run in found.records if run.name == "PAGE_DATA")
     counts = (found.pages.data, found.pages.other, pages.count, len(found.devices.sections))
     assert (found.size, found.trailing, *counts) == GOLDEN[name]

@@ -14,7 +14,7 @@ import pytest
 
 from tests.doubles.in_memory.faults import Fault, How
 from tests.doubles.in_memory.guest import Guest
-from tests.doubles.in_memory.records import NAME, UUID
+from tests.doubles.in_memory.save_files import NAME, UUID
 from tests.doubles.in_memory.world import ACTS, World
 from tests.doubles.peers.two_hosts import End, Move
 from tests.parts import shortened
@@ -57,7 +57,7 @@ def whole(guest):
 
 
 def lives(guest, paused):
-    return guest.config.name == NAME and (guest.runs or (paused and guest.held))
+    return guest.config.name == NAME and (guest.runs or (paused and guest.paused))
 
 
 @pytest.mark.parametrize("options", MOVES.values(), ids=MOVES.keys())
@@ -156,7 +156,7 @@ def recovered(target: World, paused: bool, taken: End) -> bool:
         assert done.complete, done
     if taken.past_return:
         for guest in target.guests.values():
-            guest.held = paused
+            guest.paused = paused
     assert all(lives(guest, paused) for guest in target.guests.values())
     return bool(target.guests)
 

@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 
-from tests.doubles.in_memory.records import config
+from tests.doubles.in_memory.save_files import config
 from tests.doubles.in_memory.world import World
 from tests.doubles.xen.xl_prints import INFO, LIST
 from xenqemu.errors import HostError, HostTimeout, ProtocolError, UsageError

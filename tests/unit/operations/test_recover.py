@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.doubles.in_memory.records import device_state
+from tests.doubles.in_memory.save_files import device_state
 from tests.doubles.in_memory.world import World
 from xenqemu.errors import HostError
 from xenqemu.operations.events import Kind, Phase

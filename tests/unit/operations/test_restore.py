@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.doubles.in_memory.records import (
+from tests.doubles.in_memory.save_files import (
     DEVICES,
     STEPS,
     checkpointed,
     config,
     device_state,
-    record,
+    save_file,
 )
 from tests.doubles.in_memory.world import World
 from tests.property import strategies as made
@@ -106,8 +106,8 @@ STREAM = made.stream(STEPS, DEVICES)
         (device_state(), Unsupported, "a bare DEVICE_STATE stream"),
         (JSON.pack() + checkpointed(3), Unsupported, "expected an END, got 3 checkpoints"),
         (CFG.pack() + STREAM, Unsupported, "0x30: expected a config in JSON, got none"),
-        (record(steps=made.LAB_STEPS), BadRecord, "expected X86_TSC_INFO, got none"),
-        (record()[:-1], Truncated, "libxl record header"),
+        (save_file(steps=made.LAB_STEPS), BadRecord, "expected X86_TSC_INFO, got none"),
+        (save_file()[:-1], Truncated, "libxl record header"),
         (b"Libvirt", BadRecord, "one of XL, LIBXL"),
     ],
 )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.doubles.in_memory.everyone import Doorkeeper, Everyone
+from tests.doubles.in_memory.everyone import Everyone, FakeHooks
 from tests.doubles.in_memory.faults import Fault, How
 from tests.doubles.in_memory.world import World
 from xenqemu.errors import HostError
@@ -56,7 +56,7 @@ def test_all_come_back_and_their_records_go(folder):
 
 def test_what_may_not_come_back_keeps_its_record(folder):
     boot = Boot(folder)
-    hooks = Doorkeeper("mail")
+    hooks = FakeHooks("mail")
     assert boot.restore(hooks) == {"mail": "forbidden", "web": "restored"}
     assert boot.text("mail") == f"the backup runs; its save file is {folder}/mail"
     assert boot.running() == ["web"]

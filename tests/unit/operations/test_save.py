@@ -5,7 +5,7 @@ import stat
 import pytest
 
 from tests.doubles.in_memory.guest import Guest
-from tests.doubles.in_memory.records import NAME, config, device_state
+from tests.doubles.in_memory.save_files import NAME, config, device_state
 from tests.doubles.in_memory.world import World, loaded
 from xenqemu.errors import BadRecord, HostError, HostTimeout, RolledBack, UsageError
 from xenqemu.host.protocol import MaySuspendYet
@@ -120,7 +120,7 @@ def test_no_such_domain(tmp_path):
 @pytest.mark.parametrize(
     ("state", "match"),
     [
-        ({"held": True}, "domain 1 is not running .hypervisor: paused"),
+        ({"paused": True}, "domain 1 is not running .hypervisor: paused"),
         ({"crashed": True}, "hypervisor: crashed"),
         ({"suspended": True}, f"hypervisor: suspended; name in xenstore: {NAME}"),
         ({"devices_run": False}, "device model: paused"),

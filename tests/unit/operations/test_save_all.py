@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from tests.doubles.in_memory import host, parties
-from tests.doubles.in_memory.everyone import Doorkeeper, Everyone
+from tests.doubles.in_memory.everyone import Everyone, FakeHooks
 from tests.doubles.in_memory.faults import Fault, How
 from tests.doubles.in_memory.world import loaded
 from xenqemu.errors import HostError
@@ -81,16 +81,16 @@ def test_what_neither_can_be_saved_nor_listens_is_told(folder):
 
 
 def test_a_paused_guest_is_told(folder):
-    everyone = Everyone(folder, a={"held": True}, b={})
+    everyone = Everyone(folder, a={"paused": True}, b={})
     assert everyone.save() == {"a": "failed", "b": "saved"}
     assert "it could not be saved: domain 1 is not running" in everyone.text("a")
     assert "; it could not be shut down: it does not run (hypervisor: paused" in everyone.text("a")
-    assert everyone.world.guests[1].held
+    assert everyone.world.guests[1].paused
 
 
 def test_whose_save_is_forbidden_is_left_alone(folder):
     everyone = Everyone(folder, a={}, b={})
-    hooks = Doorkeeper("a")
+    hooks = FakeHooks("a")
     assert everyone.save(hooks=hooks) == {"a": "forbidden", "b": "saved"}
     assert everyone.text("a") == "the backup runs; it is left alone"
     assert [guest.runs for guest in everyone.world.guests.values()] == [True]
@@ -103,7 +103,7 @@ def test_whose_save_is_forbidden_is_left_alone(folder):
 
 def test_nothing_is_around_what_is_not_saved(folder):
     everyone = Everyone(folder, a={}, b={})
-    hooks = Doorkeeper()
+    hooks = FakeHooks()
     everyone.save(leave=("a",), shut_down=("b",), hooks=hooks)
     Everyone(folder, c={}).save(deadline=1e-9, hooks=hooks)
     assert hooks.seen == []
@@ -112,8 +112,8 @@ def test_nothing_is_around_what_is_not_saved(folder):
 def test_what_is_around_a_save_sees_it_fail(folder):
     everyone = Everyone(folder, a={})
     everyone.world.blockers = ["nvme"]
-    assert everyone.save(hooks=Doorkeeper()) == {"a": "shut down"}
-    assert everyone.text("a").endswith("; told")
+    assert everyone.save(hooks=FakeHooks()) == {"a": "shut down"}
+    assert everyone.text("a").endswith("; reported")
 
 
 def test_time_for_all_of_them(folder):
@@ -192,7 +192,7 @@ def test_an_interrupt_takes_back_what_goes_on(folder, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         everyone.save()
     thread.join(20)
-    assert everyone.told == []
+    assert everyone.reported == []
     assert [guest.runs for guest in everyone.world.guests.values()] == [True, True]
     assert list(folder.iterdir()) == []
     assert os.listdir(everyone.world.folder / "operations") == ["lock"]  # noqa: PTH208

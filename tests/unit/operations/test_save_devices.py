@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.doubles.in_memory.guest import Guest
-from tests.doubles.in_memory.records import device_state
+from tests.doubles.in_memory.save_files import device_state
 from tests.doubles.in_memory.world import World
 from xenqemu.errors import DeviceModelError, HostError, Truncated, UsageError
 from xenqemu.formats.device_state import device_stream
@@ -49,7 +49,7 @@ def refused(world, path, error, match):
 
 
 def test_guest_that_does_not_run(world, tmp_path):
-    world.guests[1].held = True
+    world.guests[1].paused = True
     refused(world, tmp_path / "state", HostError, "domain 1 is not running")
 
 

@@ -6,9 +6,9 @@ import pytest
 
 from tests.doubles.in_memory.guest import Guest
 from tests.doubles.in_memory.parties import Memory
-from tests.doubles.in_memory.records import DEVICES, STEPS, config, device_state, record
+from tests.doubles.in_memory.save_files import DEVICES, STEPS, config, device_state, save_file
 from tests.doubles.in_memory.world import World
-from tests.golden import records
+from tests.golden import save_files
 from tests.property import strategies as made
 from xenqemu.errors import BadRecord, Truncated
 from xenqemu.formats.config.domain_config import DomainConfig
@@ -66,7 +66,7 @@ def test_records_as_stock_xl_reads_them(guest):
 
 
 def test_golden_record():
-    parts, guest = read(Source.of(records.record("hvm.save")))
+    parts, guest = read(Source.of(save_files.unpacked("hvm.save")))
     assert parts.config.name == guest.config.name == "hvm"
     assert parts.device_state[:4] == b"QEVM"
     assert len(parts.device_state) == 6102
@@ -86,15 +86,15 @@ def test_memory_is_made_for_the_config_before_the_image_is_read():
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        read_save_file(Source.of(record()[:-5000]), memory_for, lambda done, total: None)
+        read_save_file(Source.of(save_file()[:-5000]), memory_for, lambda done, total: None)
 
 
 def test_image_that_ends_early_is_told():
     with pytest.raises(Truncated):
-        read(Source.of(record()[:-5000]))
+        read(Source.of(save_file()[:-5000]))
 
 
 def test_last_page_counts():
     steps = (*STEPS[:3], made.ONE, (libxc.PageData.of([5]), [b"\1" * 4096]), *STEPS[4:])
-    _, guest = read(Source.of(record(steps=steps)))
+    _, guest = read(Source.of(save_file(steps=steps)))
     assert guest.pages == {5: b"\1" * 4096}

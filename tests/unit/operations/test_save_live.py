@@ -107,7 +107,7 @@ def test_phases_and_iterations(world, tmp_path):
 
 
 def test_a_guest_that_never_settles_is_as_it_was(world, tmp_path):
-    with pytest.raises(RolledBack, match="it never settles; the guest is as it was") as caught:
+    with pytest.raises(RolledBack, match="it never converges; the guest is as it was") as caught:
         save(world, tmp_path / "record", precopy=PrecopyOptions(give_up=True))
     assert isinstance(caught.value.__cause__, NotConverged)
     assert world.acts() == ["memory.save_live", "hypervisor.stop_dirty_log"]
@@ -160,4 +160,4 @@ def test_a_save_that_is_cancelled_between_iterations(world, tmp_path):
             observe=observe,
         )
     assert isinstance(caught.value.__cause__, Cancelled)
-    assert not world.guests[1].noted
+    assert not world.guests[1].logged

@@ -123,7 +123,7 @@ class Host(RuleBasedStateMachine):
         stands = [guest for guest in self.world.guests.values() if not guest.runs]
         for guest in stands:  # left paused, as somebody wanted it
             assert guest.run_state.value == "paused"
-            guest.held, guest.devices_run = False, True
+            guest.paused, guest.devices_run = False, True
 
     @invariant()
     def there_is_never_a_second_copy(self):

@@ -5,15 +5,15 @@ import os
 
 import pytest
 
-from tests.doubles.in_memory.records import (
+from tests.doubles.in_memory.save_files import (
     DEVICES,
     STEPS,
     checkpointed,
     config,
     device_state,
-    record,
+    save_file,
 )
-from tests.golden import records
+from tests.golden import save_files
 from tests.property import strategies as made
 from xenqemu.errors import BadRecord, FormatError, Truncated, Unsupported
 from xenqemu.formats.device_state import device_stream
@@ -24,7 +24,7 @@ from xenqemu.operations.verify import SPECIAL_PAGES, XEN_HVM, is_lab, verify
 
 END = (libxl.End(),)
 LAB = config(vcpus=1, host="lab")
-LAB_DEVICES = (libxl.EmulatorContext(2, 0, records.record("hvm.qevm")), *END)
+LAB_DEVICES = (libxl.EmulatorContext(2, 0, save_files.unpacked("hvm.qevm")), *END)
 """The devices of a machine with one vcpu, which is a device of QEMU in the lab."""
 
 
@@ -48,22 +48,22 @@ def offset_of(data: bytes, what) -> int:
 
 
 SOUND = {
-    "hvm": record(),
-    "pvh": record(config("pvh"), after=END),
-    "pv": record(config("pv"), made.PV_STEPS, END, made.PV_DOMAIN),
-    "lab": record(LAB, made.LAB_STEPS, LAB_DEVICES),
+    "hvm": save_file(),
+    "pvh": save_file(config("pvh"), after=END),
+    "pv": save_file(config("pv"), made.PV_STEPS, END, made.PV_DOMAIN),
+    "lab": save_file(LAB, made.LAB_STEPS, LAB_DEVICES),
     "bare libxl": made.stream(STEPS, DEVICES),
     "bare libxl without devices": made.stream(STEPS, END),
     "bare libxc": made.image(STEPS),
     "bare libxc of a PV guest": made.image(made.PV_STEPS, made.PV_DOMAIN),
     "checkpointed": checkpointed(2),
     "device state": device_state(),
-    "qemu-traditional": record(after=(libxl.EmulatorContext(1, 0, b"anything"), *END)),
-    "no special page": record(steps=with_params({1: 0, 19: 1})),
-    "special page of zeros": record(
+    "qemu-traditional": save_file(after=(libxl.EmulatorContext(1, 0, b"anything"), *END)),
+    "no special page": save_file(steps=with_params({1: 0, 19: 1})),
+    "special page of zeros": save_file(
         steps=with_params({1: 7}, (PageData.of([5, XALLOC | 7]), [made.PAGE]))
     ),
-    "special page that came back": record(
+    "special page that came back": save_file(
         steps=(
             *(*STEPS[:3], (PageData.of([XTAB | 7]), []), (PageData.of([7]), [made.PAGE])),
             *(*STEPS[4:6], libxc.HvmParams({17: 7}), libxc.End()),
@@ -91,15 +91,15 @@ def test_cut_anywhere_is_refused(name):
             verified(data[:end])
 
 
-@pytest.mark.parametrize("name", records.RECORDS)
+@pytest.mark.parametrize("name", save_files.SAVE_FILES)
 def test_what_stock_xl_wrote_verifies(name):
-    found = verified(records.record(name))
+    found = verified(save_files.unpacked(name))
     vcpus = 2 if name == "vga.save" else 1
     assert found.kind is Layer.XL
     assert (found.config.type, found.config.max_vcpus, found.context.vcpus) == ("hvm", vcpus, vcpus)
     assert found.has_device_state
-    assert found.trailing == (44 if name == records.MIGRATION else 0)
-    assert found.size + found.trailing == len(records.record(name))
+    assert found.trailing == (44 if name == save_files.MIGRATION else 0)
+    assert found.size + found.trailing == len(save_files.unpacked(name))
     assert {name: hex(found.params[index]) for index, name in SPECIAL_PAGES.items()} == {
         "STORE_PFN": "0xfeffc",
         "IOREQ_PFN": "0xfeffd",
@@ -118,7 +118,7 @@ def refused(data: bytes, error: FormatError):
 @pytest.mark.parametrize("name", XEN_HVM)
 @pytest.mark.parametrize("whole", [True, False])
 def test_image_of_xen_without_what_xen_needs(name, whole):
-    data = record(steps=without(name)) if whole else made.image(without(name))
+    data = save_file(steps=without(name)) if whole else made.image(without(name))
     refused(data, BadRecord("libxc image", len(data), name, "none in an image of an HVM guest"))
 
 
@@ -130,18 +130,18 @@ def test_image_of_xen_without_what_xen_needs(name, whole):
 )
 def test_special_page_that_is_not_populated(index, name, pages):
     params = {index: 7}
-    data = record(steps=with_params(params, pages))
+    data = save_file(steps=with_params(params, pages))
     at = offset_of(data, libxc.HvmParams(params))
     refused(data, BadRecord("libxc HVM_PARAMS", at, f"{name} among the pages", "0x7"))
 
 
 def test_guest_of_the_lab_needs_nothing_of_xen_but_its_devices():
-    data = record(LAB, made.LAB_STEPS, END)
+    data = save_file(LAB, made.LAB_STEPS, END)
     refused(data, BadRecord("libxl stream", len(data), "an EMULATOR_CONTEXT for hvm", "none"))
 
 
 def test_guest_of_the_lab_has_its_vcpus_among_its_devices():
-    data = record(config(vcpus=3, host="lab"), made.LAB_STEPS, LAB_DEVICES)
+    data = save_file(config(vcpus=3, host="lab"), made.LAB_STEPS, LAB_DEVICES)
     offset = offset_of(data, LAB_DEVICES[0])
     expected = "3 vcpus as in the config"
     refused(data, BadRecord("libxl EMULATOR_CONTEXT", offset, expected, "1"))
@@ -156,7 +156,7 @@ def test_guest_of_the_lab_has_its_vcpus_among_its_devices():
     ],
 )
 def test_config_of_another_kind_of_guest(kind, steps, domain, image):
-    data = record(config(kind), steps, END, domain)
+    data = save_file(config(kind), steps, END, domain)
     refused(data, BadRecord("xl config", 0, f"a guest like its {image} image", kind))
 
 
@@ -169,13 +169,13 @@ def test_config_of_another_kind_of_guest(kind, steps, domain, image):
     ],
 )
 def test_device_state_missing_or_too_much(kind, parts, expected, got):
-    data = record(config(kind), *parts)
+    data = save_file(config(kind), *parts)
     refused(data, BadRecord("libxl stream", len(data), expected, got))
 
 
 @pytest.mark.parametrize("vcpus", [1, 3])
 def test_another_number_of_vcpus(vcpus):
-    data = record(config(vcpus=vcpus))
+    data = save_file(config(vcpus=vcpus))
     at = offset_of(data, made.CONTEXT)
     refused(data, BadRecord("libxc HVM_CONTEXT", at, f"{vcpus} vcpus as in the config", "2"))
 
@@ -183,16 +183,16 @@ def test_another_number_of_vcpus(vcpus):
 def test_damage_inside_device_state_is_told_by_its_place_in_the_file():
     state = bytearray(device_state())
     state[4:8] = (4).to_bytes(4, "big")
-    data = record(after=(libxl.EmulatorContext(2, 0, bytes(state)), *END))
+    data = save_file(after=(libxl.EmulatorContext(2, 0, bytes(state)), *END))
     at = data.index(b"QEVM") + 4
-    refused(data, Unsupported("QEVM header", at, f"version {device_stream.VERSION}", "4"))
+    refused(data, Unsupported("device state header", at, f"version {device_stream.VERSION}", "4"))
 
 
 def test_damage_inside_xens_state_is_told_by_its_place_in_the_file():
     blob = bytearray(made.CONTEXT.data)
     blob[8:12] = bytes(4)
     steps = tuple(libxc.HvmContext(bytes(blob)) if step is made.CONTEXT else step for step in STEPS)
-    data = record(steps=steps)
+    data = save_file(steps=steps)
     with pytest.raises(BadRecord, match="the magic 0x54381286") as caught:
         verified(data)
     assert caught.value.offset == data.index(bytes(blob)) + 8

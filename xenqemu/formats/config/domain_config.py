@@ -9,11 +9,11 @@ r"""The libxl_domain_config of a domain, as the JSON that libxl writes and reads
         "disks":  [ { "pdev_path", "vdev", "backend", "format", "readwrite", … }, … ],
         "nics":   [ { "devid", "model", "mac", "bridge", "nictype", … }, … ],
         "on_reboot": …,
-        "xenqemu": { … }                 ours; libxl looks keys up by name and never sees it
+        "xenqemu": { … }                 ours; libxl looks keys up by name and ignores it
     }
 
-Keys stand in the order of libxl_types.idl; what has its default value is left out.  The object
-is kept whole, so that a writer gives back what a reader took, byte for byte: yajl's beautified
+Keys are in the order of libxl_types.idl; what has its default value is left out.  The object
+is kept whole, so that a writer writes what a reader read, byte for byte: yajl's beautified
 form (libxl of Xen 4.20 and before), four spaces a level, an empty line in empty objects and
 arrays, \u001F for control characters, LF at the end.  Inside a save file a NUL follows, which
 xl counts; `DomainConfig.parse` takes the bytes with or without it, `dump` leaves it to xl's layer.
@@ -29,8 +29,8 @@ from typing import Any
 from xenqemu.formats.config.domain_devices import DISK, NIC, Disk, Nic, read
 from xenqemu.formats.config.libxl_json import (
     MAX_JSON,
-    RECORD,
     U32,
+    WHERE,
     JsonObject,
     check,
     dumped,
@@ -44,7 +44,7 @@ MAX_VCPUS = 8192
 """MAX_VIRT_CPUS of Xen's public headers."""
 
 DEFAULT_MIB = 32
-"""What libxl gives a guest whose configuration has neither memory nor maxmem."""
+"""Memory of a guest whose configuration has neither memory nor maxmem, as libxl has it."""
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
 OURS = "xenqemu"
@@ -75,7 +75,7 @@ class DomainConfig:
         Raises `TooBig` above 1 MiB or 32 levels, else `BadRecord`: bad UTF-8 or JSON, a key that
         occurs twice, NaN, no c_info or b_info, wrong types.
         """
-        return cls(JsonObject.of(RECORD, loaded(data.removesuffix(b"\0"))).fields)
+        return cls(JsonObject.of(WHERE, loaded(data.removesuffix(b"\0"))).fields)
 
     def dump(self) -> bytes:
         """Return the JSON as libxl's writer lays it out, with its LF and without a NUL."""
@@ -83,11 +83,11 @@ class DomainConfig:
 
     @property
     def _c_info(self) -> JsonObject:
-        return JsonObject.of(RECORD, self.tree).section("c_info")
+        return JsonObject.of(WHERE, self.tree).section("c_info")
 
     @property
     def _b_info(self) -> JsonObject:
-        return JsonObject.of(RECORD, self.tree).section("b_info")
+        return JsonObject.of(WHERE, self.tree).section("b_info")
 
     @property
     def _hvm(self) -> JsonObject:
@@ -108,7 +108,7 @@ class DomainConfig:
 
     @property
     def domid(self) -> int:
-        """The id that a restore asks for: 0 is any, and so is 0xffffffff in what xl lists."""
+        """The domid that a restore asks for: 0 is any, and so is 0xffffffff in xl's lists."""
         return self._c_info.number("domid", U32) or 0
 
     @property
@@ -164,23 +164,23 @@ class DomainConfig:
 
     @property
     def disks(self) -> tuple[Disk, ...]:
-        """The disks, in the order they stand in."""
-        sections = JsonObject.of(RECORD, self.tree).sections("disks")
+        """The disks, in the configuration's order."""
+        sections = JsonObject.of(WHERE, self.tree).sections("disks")
         return tuple(Disk(**read(DISK, section)) for section in sections)
 
     @property
     def nics(self) -> tuple[Nic, ...]:
-        """The network interfaces, in the order they stand in."""
-        sections = JsonObject.of(RECORD, self.tree).sections("nics")
+        """The network interfaces, in the configuration's order."""
+        sections = JsonObject.of(WHERE, self.tree).sections("nics")
         return tuple(Nic(**read(NIC, section)) for section in sections)
 
     @property
     def extra(self) -> Mapping[str, Any]:
         """What xenqemu keeps here for itself; empty in a configuration of libxl's alone."""
-        return JsonObject.of(f"{RECORD} {OURS}", self.tree.get(OURS, {})).fields
+        return JsonObject.of(f"{WHERE} {OURS}", self.tree.get(OURS, {})).fields
 
     def with_extra(self, extra: Mapping[str, Any]) -> DomainConfig:
-        """Return the same configuration with something else kept for xenqemu; nothing if empty."""
+        """Return the same configuration with other data of xenqemu's; with none if empty."""
         tree = {key: value for key, value in self.tree.items() if key != OURS}
         return DomainConfig({**tree, OURS: dict(extra)} if extra else tree)
 
@@ -189,7 +189,7 @@ class DomainConfig:
         return self._with_c_info({**self._c_info.fields, "name": name})
 
     def with_domid(self, domid: int) -> DomainConfig:
-        """Return the same configuration asking for `domid`; 0 asks for any, by saying nothing."""
+        """Return the same configuration asking for `domid`; with 0 it asks for none."""
         fields = [(key, value) for key, value in self._c_info.fields.items() if key != "domid"]
         if domid:
             after_name = [key for key, _ in fields].index("name") + 1

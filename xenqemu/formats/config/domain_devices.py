@@ -1,4 +1,4 @@
-"""Disks and nics, as libxl_device_disk and libxl_device_nic stand in JSON (libxl_types.idl)."""
+"""Disks and nics, as libxl_device_disk and libxl_device_nic are in JSON (libxl_types.idl)."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Nic:
 
 
 class Field(NamedTuple):
-    """How an attribute stands in JSON: `write` returns None for what is left out."""
+    """An attribute in JSON: `write` returns None for what is left out."""
 
     key: str
     attribute: str

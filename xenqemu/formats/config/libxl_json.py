@@ -20,7 +20,7 @@ MAX_JSON = 1 << 20
 MAX_DEPTH = 32
 """Objects and arrays in each other at most; libxl's own have six."""
 
-RECORD = "domain config"
+WHERE = "domain config"
 U31, U32, U64 = (1 << 31) - 1, (1 << 32) - 1, (1 << 64) - 1
 _ESCAPES = {code: f"\\u{code:04X}" for code in range(32)} | {
     ord(plain): "\\" + letter for plain, letter in zip('"\\\b\f\n\r\t', '"\\bfnrt', strict=True)
@@ -45,43 +45,43 @@ def _bracketed(brackets: str, items: list[str], indent: str) -> str:
     return f"{brackets[0]}\n{body}\n{indent}{brackets[1]}"
 
 
-def loaded(data: bytes, record: str = RECORD) -> Any:
-    """Return the value of JSON bytes in which each key of an object stands once.
+def loaded(data: bytes, where: str = WHERE) -> Any:
+    """Return the value of JSON bytes, no object of which has a key twice.
 
-    `record` is what errors call them.
+    `where` is what errors call them.
     """
     if len(data) > MAX_JSON:
-        raise TooBig(record, 0, f"at most {MAX_JSON} bytes", str(len(data)))
+        raise TooBig(where, 0, f"at most {MAX_JSON} bytes", str(len(data)))
     try:
         text = data.decode()
-        return json.loads(text, object_pairs_hook=partial(_object, record))
+        return json.loads(text, object_pairs_hook=partial(_object, where))
     except UnicodeDecodeError as error:
-        raise BadRecord(record, error.start, "UTF-8", error.reason) from error
+        raise BadRecord(where, error.start, "UTF-8", error.reason) from error
     except json.JSONDecodeError as error:
         offset = len(text[: error.pos].encode())
-        raise BadRecord(record, offset, "JSON", error.msg) from error
+        raise BadRecord(where, offset, "JSON", error.msg) from error
     except RecursionError as error:
-        raise _too_deep(record) from error
+        raise _too_deep(where) from error
     except ValueError as error:  # an integer of thousands of digits
-        raise BadRecord(record, 0, "numbers of 64 bits", str(error)) from error
+        raise BadRecord(where, 0, "numbers of 64 bits", str(error)) from error
 
 
-def _object(record: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _object(where: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
         [(twice, _)] = Counter(key for key, _ in pairs).most_common(1)
-        raise BadRecord(record, 0, "each key once", ascii(twice[:40]))
+        raise BadRecord(where, 0, "each key once", ascii(twice[:40]))
     return value
 
 
-def _too_deep(record: str) -> TooBig:
-    return TooBig(record, 0, f"at most {MAX_DEPTH} levels", "more")
+def _too_deep(where: str) -> TooBig:
+    return TooBig(where, 0, f"at most {MAX_DEPTH} levels", "more")
 
 
 def check(value: object, depth: int) -> None:
-    """Raise for what Python can hold but JSON, C strings, UTF-8 or our stack cannot."""
+    """Raise for what is a value of Python, but not of JSON, C strings, UTF-8, or too deep."""
     if depth > MAX_DEPTH:
-        raise _too_deep(RECORD)
+        raise _too_deep(WHERE)
     if isinstance(value, Mapping):
         check([*value.keys(), *value.values()], depth)
     elif isinstance(value, list | tuple):
@@ -89,14 +89,14 @@ def check(value: object, depth: int) -> None:
             check(item, depth + 1)
     elif isinstance(value, str):
         if any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value):
-            raise BadRecord(RECORD, 0, "text without NUL and surrogates", ascii(value[:40]))
+            raise BadRecord(WHERE, 0, "text without NUL and surrogates", ascii(value[:40]))
     elif not (value is None or (isinstance(value, int | float) and -U64 <= value <= U64)):
-        raise BadRecord(RECORD, 0, "text, or finite numbers of 64 bits", ascii(value)[:40])
+        raise BadRecord(WHERE, 0, "text, or finite numbers of 64 bits", ascii(value)[:40])
 
 
 @dataclass(frozen=True)
 class JsonObject:
-    """A JSON object being asked for fields by name; wrong types raise `BadRecord`."""
+    """The fields of a JSON object by name; wrong types raise `BadRecord`."""
 
     where: str
     fields: Mapping[str, Any]
@@ -159,14 +159,14 @@ class JsonObject:
         return value
 
     def choice(self, key: str, words: Mapping[Any, Any] | tuple[str, ...]) -> Any:
-        """Return one of `words`, or what they have for it."""
+        """Return one of `words`, or what they map it to."""
         value = self.fields.get(key)
         if isinstance(value, list | dict) or value not in words:
             raise self.wrong(key, "one of " + ", ".join(map(str, words)), value)
         return words[value] if isinstance(words, Mapping) else value
 
     def wrong(self, key: str, expected: str, got: object) -> BadRecord:
-        """Return the error for what stands under `key`."""
+        """Return the error for the value of `key`."""
         return BadRecord(f"{self.where} {key}", 0, expected, _name(got))
 
 

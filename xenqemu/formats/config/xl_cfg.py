@@ -55,7 +55,7 @@ _DEVICE_MODELS = {"qemu-xen": "qemu_xen", "qemu-xen-traditional": "qemu_xen_trad
 class GuestConfig:
     """What an xl.cfg asks for; enumerations are in libxl's words, None is left to libxl.
 
-    `memory` and `maxmem` are in MiB.  `unknown` holds what else the file sets: xl may know it,
+    `memory` and `maxmem` are in MiB.  `unknown` has what else the file sets: xl may know it,
     xenqemu does not, and the caller should warn.
     """
 
@@ -100,9 +100,9 @@ class GuestConfig:
         return cls(**fields, unknown=cfg.unasked())
 
     def domain_config(self, extra: Mapping[str, Any] | None = None) -> DomainConfig:
-        """Return what `xl create` would make of it, and `extra` beside that.
+        """Return the configuration that `xl create` makes of it, and `extra`.
 
-        `extra` (JSON's types only) stands under the key "xenqemu", which libxl ignores.
+        `extra` (JSON's types only) is under the key "xenqemu", which libxl ignores.
         """
         tree = {
             "c_info": {

@@ -68,14 +68,14 @@ class _DiskSpec:
         return Disk(**fields)
 
     def _parameter(self) -> int:
-        """Take the parameter that stands here and return where it ends."""
+        """Read the parameter at `at` and return where it ends."""
         spec, at = self._spec, self._at
         if prefix := _PREFIX.match(spec, at):
             self._deprecated(prefix)
             return prefix.end()
         if _UNKNOWN_PREFIX.match(spec, at):
             raise self._wrong("a prefix that xl knows", repr(spec[at : at + 40]))
-        if spec.startswith("target=", at):  # the target may hold commas
+        if spec.startswith("target=", at):  # the target may have commas
             self._text("target", spec[at:].removeprefix("target=").removesuffix(","))
             return len(spec)
         comma = spec.find(",", at)
@@ -183,7 +183,7 @@ _NIC_TEXTS = {
 _NICTYPES = {"ioemu": "vif_ioemu", "vif": "vif"}
 _MAC = re.compile(r"[0-9a-f]{1,2}(:[0-9a-f]{1,2}){5}", re.IGNORECASE | re.ASCII)
 _COUNT = re.compile(r"0*[0-9]{1,9}", re.ASCII)
-"""Its value stands in the last nine digits; Python takes no number of thousands of them."""
+"""The last nine digits have its value; Python refuses numbers of thousands of digits."""
 _RATE = re.compile(
     r"(?P<count>[1-9][0-9]{0,9})(?P<unit>[GMK]?)(?P<bits>[Bb])/s"
     r"(?:@(?P<time>[1-9][0-9]{0,9})(?P<scale>[mu]?)s?)?",

@@ -49,13 +49,13 @@ _BASES = {"hex": 16, "octal": 8, "decimal": 10}
 
 
 class _Number(str):
-    """A bare NUMBER: text, as in libxlu, until somebody asks for its value."""
+    """A bare NUMBER: text, as in libxlu, until its value is read."""
 
     __slots__ = ()
 
 
 def long_value(text: str) -> int | None:
-    """Return what C's strtol with base 0 makes of all of `text`, None where it does not."""
+    """Return the value of all of `text` by C's strtol with base 0, None if it has none."""
     match = _LONG.fullmatch(text)
     if match is None or match.lastgroup is None:
         return None
@@ -89,7 +89,7 @@ class _Tokens:
         self._next = match.end()
 
     def take(self, *kinds: str) -> str:
-        """Return the present word, which must be of one of `kinds`, and go on."""
+        """Return the present word, which must be of one of `kinds`, and go to the next."""
         word = self.word
         if self.kind not in kinds:
             raise self.wrong(" or ".join(kinds))
@@ -108,7 +108,7 @@ class _Tokens:
 
 @dataclass
 class _Setting:
-    """A name's value in the making: pieces of one string, or items of one list."""
+    """The value of a name so far: pieces of one string, or items of one list."""
 
     index: int
     many: bool
@@ -204,7 +204,7 @@ def _decoded(text: str | bytes) -> str:
 
 
 class XlCfgSettings:
-    """What a text sets, with xl's ways of asking; each way raises `BadRecord` for a wrong type.
+    """The settings of a text, with xl's getters; each raises `BadRecord` for a wrong type.
 
     A name that is not set is answered with None or an empty tuple.
     """
@@ -215,15 +215,15 @@ class XlCfgSettings:
         self._asked: set[str] = set()
 
     def plain(self) -> dict[str, Value]:
-        """Return all that is set: numbers that C can read as int, all else as it stands."""
+        """Return all that is set: numbers that C can read as int, all else unchanged."""
         return {name: _plain(setting.value) for name, setting in self._settings.items()}
 
     def unasked(self) -> dict[str, Value]:
-        """Return what is set and was never asked for."""
+        """Return what is set and was not read."""
         return {name: value for name, value in self.plain().items() if name not in self._asked}
 
     def get(self, name: str) -> Value | None:
-        """Return the value as libxlu holds it: a string or a list."""
+        """Return the value as libxlu has it: a string or a list."""
         self._asked.add(name)
         setting = self._settings.get(name)
         return None if setting is None else setting.value
@@ -246,12 +246,12 @@ class XlCfgSettings:
         return value
 
     def flag(self, name: str) -> bool | None:
-        """Return a number's truth."""
+        """Return whether a number is not zero."""
         value = self.number(name, -(1 << 63), (1 << 63) - 1)
         return None if value is None else bool(value)
 
     def choice(self, name: str, words: Mapping[str, T]) -> T | None:
-        """Return what `words` has for a string."""
+        """Return what `words` maps a string to."""
         text = self.string(name)
         if text is not None and text not in words:
             raise self.wrong(name, "one of " + ", ".join(words), repr(text[:40]))
@@ -267,7 +267,7 @@ class XlCfgSettings:
         return tuple(map(str, value))
 
     def item_or_items(self, name: str) -> tuple[str, ...]:
-        """Return a list of strings, or the one string that stands for a list of one."""
+        """Return a list of strings, or one string as a list of one."""
         value = self.get(name)
         return (str(value),) if isinstance(value, str) else self.items(name)
 

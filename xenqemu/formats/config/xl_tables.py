@@ -1,4 +1,4 @@
-r"""What `xl info` and `xl list -v` print, for hosts that are known by xl alone.
+r"""The output of `xl info` and `xl list -v`, for hosts that have only xl.
 
 ::
 
@@ -8,7 +8,7 @@ r"""What `xl info` and `xl list -v` print, for hosts that are known by xl alone.
     Name      ID   Mem VCPUs      State   Time(s)  UUID                                  …
     guest      1  2048     2     -b----    12.3    9233e52c-49ca-454f-96be-f53e22f3994d  …
 
-What is not understood is passed over: it is a help, not a format.
+What is not understood is ignored: the output is for people, and has no specified format.
 Sources: output_xeninfo in xl_info.c, list_domains in xl_list.c.
 """
 
@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 _NUMBER = re.compile(r"(\w+)\s+: ([0-9]{1,18})(?!\S)")
-_DOMAIN = re.compile(  # possessive where blanks come: lines of nothing else would take for ever
+_DOMAIN = re.compile(  # possessive where blanks come: lines of blanks would take too long
     r"(?P<name>\S++(?:\s++\S++)*?)\s++(?P<domid>[0-9]{1,5}+)\s++(?P<memory>[0-9]{1,12}+)\s++"
     r"[0-9]++\s++\S{6}\s++[0-9]++\.[0-9]\s++(?P<uuid>[0-9a-f-]{36})\b"
 )
@@ -35,12 +35,12 @@ class Listed(NamedTuple):
 
 
 def numbers(text: str) -> dict[str, int]:
-    """Return what `xl info` says in numbers."""
+    """Return the numbers in the output of `xl info`."""
     facts = filter(None, map(_NUMBER.match, text.splitlines()))
     return {fact[1]: int(fact[2]) for fact in facts}
 
 
 def domains(text: str) -> Iterator[Listed]:
-    """Yield what `xl list -v` lists."""
+    """Yield the domains in the output of `xl list -v`."""
     for found in filter(None, map(_DOMAIN.match, text.splitlines())):
         yield Listed(found["name"], int(found["domid"]), found["uuid"], int(found["memory"]))

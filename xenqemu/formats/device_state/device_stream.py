@@ -1,13 +1,13 @@
-"""QEVM: the state of QEMU's devices, as save_devices (today xen-save-devices-state) writes it.
+"""The state of QEMU's devices, as save_devices (today xen-save-devices-state) writes it.
 
 ::
 
     "QEVM", u32 version 3 (big-endian)
     sections                 see `section_header`: header, state, perhaps a footer
-    0x00                     the end; what follows is no part of the stream
+    0x00                     the end; what follows is not part of the stream
 
 A section does not say how long it is.  `read` finds out by the layouts of QEMU's devices
-(`layouts`) and by searching (`section_search`); what it cannot tell, it says.
+(`layouts`) and by searching (`section_search`), and says what is not certain.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ OTHER_SECTIONS = {
     0x07: "QEMU_VM_CONFIGURATION",
     0x08: "QEMU_VM_COMMAND",
 }
-"""What other commands of QEMU write into a stream, and save_devices never does."""
+"""Sections that other commands of QEMU write, and save_devices never does."""
 
 
 class Evidence(Enum):
-    """What says where the state of a section ends, given where it starts."""
+    """How it is known where the state of a section ends, given where it starts."""
 
     FOOTER = "footer"
     LAYOUT = "layout"
@@ -97,7 +97,7 @@ class Ambiguity:
 class DeviceState:
     """A stream: its sections in their order, and how far that is certain.
 
-    `footers` tells whether sections end with footers; `trailing` is what follows the end.
+    `footers` is whether sections end with footers; `trailing` is what follows the end.
     """
 
     sections: tuple[Section, ...]
@@ -112,7 +112,7 @@ def read(stream: bytes | Source) -> DeviceState:
     Raises `BadRecord`, `Truncated`, `TooBig` or `Unsupported`.
     """
     data = stream if isinstance(stream, bytes) else _rest(stream)
-    bounded(len(data), MAX_SIZE, "QEVM", 0, "a stream")
+    bounded(len(data), MAX_SIZE, "device state", 0, "a stream")
     _check_header(data)
     found = Search(data, HEADER.size)
     cuts, end = found.finest()
@@ -123,7 +123,7 @@ def read(stream: bytes | Source) -> DeviceState:
 def write(sections: Iterable[Section], footers: bool = False) -> bytes:
     """Return the stream of `sections`; with `footers`, each ends with one.
 
-    Raises `BadRecord` for what no stream can hold.
+    Raises `BadRecord` for what no stream can have.
     """
     stream = bytearray(HEADER.pack(MAGIC, VERSION))
     for count, section in enumerate(sections, 1):
@@ -139,22 +139,24 @@ def write(sections: Iterable[Section], footers: bool = False) -> bytes:
 def _rest(source: Source) -> bytes:
     pieces = bytearray()
     while not source.at_end():
-        pieces += source.exact(len(source.peek(CHUNK)), "QEVM")
-        bounded(len(pieces), MAX_SIZE, "QEVM", 0, "a stream")
+        pieces += source.exact(len(source.peek(CHUNK)), "device state")
+        bounded(len(pieces), MAX_SIZE, "device state", 0, "a stream")
     return bytes(pieces)
 
 
 def _check_header(data: bytes) -> None:
     if len(data) < HEADER.size:
-        raise Truncated("QEVM header", 0, f"{HEADER.size} bytes", f"{len(data)} and then the end")
+        raise Truncated(
+            "device state header", 0, f"{HEADER.size} bytes", f"{len(data)} and then the end"
+        )
     magic, version = HEADER.unpack_from(data)
     if magic != MAGIC:
-        raise BadRecord("QEVM header", 0, repr(MAGIC), repr(magic))
+        raise BadRecord("device state header", 0, repr(MAGIC), repr(magic))
     if version != VERSION:
-        raise Unsupported("QEVM header", 4, f"version {VERSION}", str(version))
+        raise Unsupported("device state header", 4, f"version {VERSION}", str(version))
     other = OTHER_SECTIONS.get(data[HEADER.size]) if len(data) > HEADER.size else None
     if other:
-        raise Unsupported("QEVM", HEADER.size, "a stream of xen-save-devices-state", other)
+        raise Unsupported("device state", HEADER.size, "a stream of xen-save-devices-state", other)
 
 
 def _section(data: bytes, cut: Cut, footers: bool) -> Section:
@@ -193,13 +195,15 @@ def _reason(found: Search, cut: Cut) -> str:
         return f"several lengths of {device} fit"
     if cut.node.extent.measured:
         return f"the state of {device} is not as in QEMU {', '.join(known_qemu())}"
-    return f"the length of {device} cannot be told"
+    return f"the length of {device} is unknown"
 
 
 def _check(section: Section, offset: int) -> None:
-    """Raise `BadRecord` if no stream can hold the section."""
+    """Raise `BadRecord` if no stream can have the section."""
     if not is_idstr(section.idstr):
-        raise BadRecord("QEVM section", offset, "1 to 255 ASCII letters", repr(section.idstr))
+        raise BadRecord(
+            "device state section", offset, "1 to 255 ASCII letters", repr(section.idstr)
+        )
     for name in ("id", "instance_id", "version_id"):
         value = getattr(section, name)
         if not 0 <= value < 1 << 32:

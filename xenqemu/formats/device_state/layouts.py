@@ -1,15 +1,15 @@
-"""How many bytes a QEMU device writes: what layouts.json says, applied to a stream.
+"""How many bytes a QEMU device writes: the patterns of layouts.json, applied to a stream.
 
-The table is made by scripts/make_vmstate_table.py.  It holds, for each device (the name of its
+The table is made by scripts/make_vmstate_table.py.  It has, for each device (the name of its
 VMStateDescription) and version, one or more patterns; a pattern is a list of items::
 
     17                          so many bytes
-    "serial"                    here the subsections of that structure may stand
+    "serial"                    here the subsections of that structure may be
     "@config"                   the configuration space of a PCI device
     "@msix"                     the MSI-X table and pending bits, if the device has MSI-X
-    "@zero1" "@zero4"           a list of what is under way, measurable only if empty
+    "@zero1" "@zero4"           a list of requests in flight, measurable only if empty
     "@bool"                     a byte that is 0 or 1
-    "@open"                     nobody can tell
+    "@open"                     of unknown length
     {"count": 4, "of": […]}     a number of 4 bytes, then so many times the pattern
     {"up_to": 30, "of": [4]}    0 to 30 times the pattern: the number is not in the stream
     {"any": [[…], […]]}         one of these patterns
@@ -19,8 +19,8 @@ A subsection is written as ::
 
     u8 0x05, u8 length, name, u32 version (big-endian), its fields, its subsections
 
-and taken for one where QEMU's loader does (vmstate_subsection_load of migration/vmstate.c): where
-0x05 and a name stand that begins with the name of the structure before it.
+and recognised where QEMU's loader does (vmstate_subsection_load of migration/vmstate.c): by 0x05
+and a name that begins with the name of the structure before it.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Extent:
 
     `ends` are the offsets that the patterns lead to.  `measured` is False where a pattern meets
     what cannot be measured, or where there is no pattern: the state may then end anywhere from
-    `least` on.  `cut` tells that a pattern asks for more bytes than there are.
+    `least` on.  `cut` is whether a pattern needs more bytes than there are.
     """
 
     ends: frozenset[int]
@@ -175,7 +175,7 @@ class _Walk:
         return places
 
     def _size(self, pattern: Pattern, place: _Place) -> int | None:
-        """Return how many bytes the pattern takes, None if that depends on what they hold."""
+        """Return how many bytes the pattern takes, None if that depends on their values."""
         sizes = []
         for item in pattern:
             if isinstance(item, dict) and "msix" in item:
@@ -224,7 +224,7 @@ class _Walk:
         return None
 
     def _subsections(self, parent: str, place: _Place) -> set[_Place]:
-        """Return the places after the subsections of `parent`, as many as stand here."""
+        """Return the places after the subsections of `parent`, as many as there are."""
         known = _table()["subsections"][parent]
         done: set[_Place] = set()
         places = {place}
@@ -240,7 +240,7 @@ class _Walk:
         return done
 
     def _subsection(self, parent: str, known: dict[str, Any], place: _Place) -> set[_Place] | None:
-        """Return the places after the one subsection that stands here, None if none does."""
+        """Return the places after the one subsection that is here, None if none is."""
         data, offset = self.data, place.offset
         if data[offset : offset + 1] != bytes([SUBSECTION]):
             return None

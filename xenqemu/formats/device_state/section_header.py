@@ -1,4 +1,4 @@
-"""The bytes before and after the state of a device in a QEVM stream.
+"""The bytes before and after the state of a device in QEMU's stream.
 
 ::
 
@@ -26,14 +26,14 @@ FOOTER_SIZE = 5
 NUMBERS = struct.Struct(">II")
 
 SHAPE = re.compile(rb"(?s)\x04(?=\x00\x00..[\x02-\xff][ -~]{2})")
-"""How a header looks where nobody says that one is there: id below 65536, two letters of name."""
+"""The shape of a header, to search for one: id below 65536, two letters of name."""
 MOST_TRIES = 1 << 16
-"""Places that are looked at more closely for the shape of a header."""
+"""Places of that shape that are examined at most."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """What stands at `offset`, before the state of a device that begins at `start`."""
+    """The header at `offset` of the device state that begins at `start`."""
 
     id: int
     idstr: str
@@ -61,12 +61,12 @@ def pack_header(section_id: int, idstr: str, instance_id: int, version_id: int) 
 
 
 def pack_footer(section_id: int) -> bytes:
-    """Return what ends a section in a stream with footers."""
+    """Return the end of a section in a stream with footers."""
     return bytes([SECTION_FOOTER]) + section_id.to_bytes(4, "big")
 
 
 def header_at(data: bytes, offset: int) -> Header | None:
-    """Return the header that stands at `offset`, None if none does."""
+    """Return the header at `offset`, None if there is none."""
     if offset + 6 > len(data) or data[offset] != SECTION_FULL:
         return None
     numbers = offset + 6 + data[offset + 5]

@@ -1,12 +1,12 @@
-"""Where the sections of a QEVM stream begin and end, though no length says so.
+"""Where the sections of QEMU's stream begin and end, though it has no lengths.
 
-Each place where the bytes of a header stand may start a section.  Which ones do is searched: from
-a header edges go to the places where the next one may be, and each way from the first header to
+Each place that has the bytes of a header may start a section.  Which ones do is searched: from a
+header edges lead to the places where the next one may be, and each path from the first header to
 the end of the stream is a reading of it.
 
-- Where the layout of the device is known and leads to a header or to the end, the edges go there
-  and nowhere else: QEMU itself would read on there, whatever a guest has put into its buffers.
-- Else (unknown device, another version, something under way) they go to all headers that are found
+- Where the layout of the device is known and leads to a header or to the end, the edges lead there
+  and nowhere else: QEMU itself continues there, whatever a guest has put into its buffers.
+- Else (unknown device, another version, requests in flight) they lead to all headers that are found
   by their shape, and to the end.  A guest can plant a header in a buffer of its own, so what is
   found by shape is not certain where there is a choice.
 
@@ -35,7 +35,7 @@ from xenqemu.formats.device_state.section_header import (
 MOST_SECTIONS = 2048
 """Headers visited in one stream; real machines have up to a few hundred."""
 MOST_SHAPES = 512
-"""Headers found by shape; where there are more, none is believed."""
+"""Headers found by shape; where there are more, none is used."""
 
 FIRST_IN_STREAM = frozenset(
     {
@@ -50,9 +50,10 @@ FIRST_IN_STREAM = frozenset(
 
 @dataclass
 class Candidate:
-    """A header that some reading may have, and the places to go on to, each with the state's end.
+    """A header that some reading may have, and the places that may follow it.
 
-    `fits` tells that the layout led there, `choice` that there were other places.  `onward` are
+    `edges` are those places, each with the end of the state before it.
+    `fits` is whether the layout led there, `choice` whether there were other places.  `onward` are
     the places from which the end of the stream can be reached.
     """
 
@@ -77,7 +78,7 @@ class Cut:
 class Search:
     """All readings of `data` from `offset` on, where its first section or its end is.
 
-    `footers` tells whether sections end with footers; `crowded`, that too much looked like a
+    `footers` is whether sections end with footers; `crowded`, whether too much looked like a
     header.  Raises a `FormatError` if there is no reading at all.
     """
 
@@ -99,7 +100,7 @@ class Search:
         """Return the reading with most sections, and the offset of its end."""
         cuts = []
         at = self.offset
-        sure = self._on_every_way()
+        sure = self._on_every_path()
         while at not in self.ends:
             node = self.nodes[at]
             after = node.onward[0]
@@ -141,7 +142,7 @@ class Search:
             if header is None:
                 continue
             if len(self.nodes) == MOST_SECTIONS:
-                raise TooBig("QEVM", at, f"at most {MOST_SECTIONS} sections", "more")
+                raise TooBig("device state", at, f"at most {MOST_SECTIONS} sections", "more")
             self.nodes[at] = self._node(header)
             for after in self.nodes[at].edges:
                 heapq.heappush(ahead, after)
@@ -230,7 +231,7 @@ class Search:
     def _reaches_end(self, at: int) -> bool:
         return at in self.ends or (at in self.nodes and bool(self.nodes[at].onward))
 
-    def _on_every_way(self) -> set[int]:
+    def _on_every_path(self) -> set[int]:
         """Return the places that no edge of any reading jumps over."""
         sure = set()
         furthest = self.offset
@@ -246,7 +247,7 @@ class Search:
         size = len(self.data)
         if not self.nodes:
             cut = is_cut_short(self.data, self.offset)
-            return self._no_section("QEVM", self.offset, cut)
+            return self._no_section("device state", self.offset, cut)
         header = self.nodes[max(self.nodes)].header
         reach = self.nodes[max(self.nodes)].extent
         state = f"the state of {header.device} version {header.version_id}"

@@ -1,4 +1,4 @@
-"""How libxl and its save helper speak in each version of Xen: argument lists, message numbers.
+"""The protocol of libxl and its save helper in each version of Xen: arguments, message numbers.
 
 ::
 
@@ -60,7 +60,7 @@ _MODES = {SAVE: "save", RESTORE: "restore"}
 
 @dataclass(frozen=True)
 class Dialect:
-    """The words of all versions from `since` to the next dialect."""
+    """The protocol of the versions from `since` to the next dialect."""
 
     since: Version
     messages: tuple[type[HelperMessage], ...]
@@ -68,11 +68,11 @@ class Dialect:
     restore: tuple[str, ...]
 
     def reader(self) -> Reader:
-        """Return a reader of what a helper of this dialect says."""
+        """Return a reader of the messages of a helper of this dialect."""
         return Reader(self.messages)
 
     def pack(self, message: HelperMessage) -> bytes:
-        """Return `message` as a helper of this dialect says it, its length before it."""
+        """Return the bytes of `message` from a helper of this dialect, with its length."""
         return helper_messages.pack(self._number(type(message)), message)
 
     def callbacks(self, *classes: type[HelperMessage]) -> int:
@@ -91,7 +91,7 @@ class Dialect:
     def _number(self, cls: type[HelperMessage]) -> int:
         if cls not in self.messages:
             since = "{}.{}".format(*self.since)
-            raise Unsupported(f"save helper of Xen {since}", 0, "a message it knows", cls.NAME)
+            raise Unsupported(f"save helper of Xen {since}", 0, "a message that it has", cls.NAME)
         return self.messages.index(cls) + 1
 
 
@@ -134,7 +134,7 @@ DIALECTS = (
 
 @dataclass(frozen=True)
 class Call:
-    """What libxl asks a helper for: `values` by the names of the dialect's arguments."""
+    """The request of libxl to a helper: `values` by the names of the dialect's arguments."""
 
     dialect: Dialect
     mode: str
@@ -156,9 +156,9 @@ def dialect_of(version: Version) -> Dialect:
 
 
 def parse_arguments(arguments: Sequence[str], version: Version | None = None) -> Call:
-    """Return what the helper's arguments say, `arguments[0]` being the mode.
+    """Return the request in the helper's arguments, `arguments[0]` being the mode.
 
-    Their number tells the versions apart, but for 4.6 from 4.10; there the back channel does if
+    Their number distinguishes the versions, except 4.6 from 4.10; there the back channel does if
     it is -1, as it is for all but COLO, and else `version`.  Raises `BadRecord` for anything else.
     """
     mode = arguments[0] if arguments else ""
@@ -175,7 +175,7 @@ def parse_arguments(arguments: Sequence[str], version: Version | None = None) ->
 
 
 def _fit(dialect: Dialect, mode: str, words: Sequence[str]) -> Call | None:
-    """Return the arguments as `dialect` names them, None if they cannot be its."""
+    """Return the arguments by their names in `dialect`, None if they cannot be its."""
     names = dialect.fields(mode)
     if len(words) != len(names) or not all(_NUMBER.fullmatch(word) for word in words):
         return None

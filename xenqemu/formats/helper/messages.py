@@ -35,7 +35,7 @@ NO_ERRNO = 0xFFFFFFFF
 """The `errnoval` of a log message that has none; 0 would be shown as "Success"."""
 
 MAX_ERRNO = 4095
-"""The highest number that Linux gives an error (include/linux/err.h)."""
+"""The highest error number of Linux (include/linux/err.h)."""
 
 DEBUG, INFO, ERROR = 1, 5, 8
 """Levels of log messages (xentoollog.h); libxl asserts that they are from 1 to 9."""
@@ -66,7 +66,7 @@ class Log(HelperMessage):
 
 @dataclass(frozen=True)
 class Progress(HelperMessage):
-    """How far something has come; both numbers are 0 for what is only announced."""
+    """Progress of a step; both numbers are 0 where one is only announced."""
 
     NAME = "progress"
     LAYOUT = "ssQQ"
@@ -86,7 +86,7 @@ class Suspend(HelperMessage):
 
 @dataclass(frozen=True)
 class Postcopy(HelperMessage):
-    """Let the guest go on after a checkpoint: answered by 1 or 0."""
+    """Resume the guest after a checkpoint: answered by 1 or 0."""
 
     NAME = "postcopy"
     ANSWERED = True
@@ -94,7 +94,7 @@ class Postcopy(HelperMessage):
 
 @dataclass(frozen=True)
 class Checkpoint(HelperMessage):
-    """A checkpoint is written: answered by 1 to go on, 0 to stop, 2 to fail over."""
+    """A checkpoint is written: answered by 1 to continue, 0 to stop, 2 to fail over."""
 
     NAME = "checkpoint"
     ANSWERED = True
@@ -110,7 +110,7 @@ class WaitCheckpoint(HelperMessage):
 
 @dataclass(frozen=True)
 class SwitchQemuLogdirty(HelperMessage):
-    """Have QEMU note what it writes to memory, or no longer: answered by 0, or -1."""
+    """Switch QEMU's log of dirty pages on or off: answered by 0, or -1."""
 
     NAME = "switch_qemu_logdirty"
     LAYOUT = "II"
@@ -153,19 +153,19 @@ class Complete(HelperMessage):
 def pack(number: int, message: HelperMessage) -> bytes:
     """Return the bytes of `message` as number `number`, its length before it.
 
-    Raises `TooBig` for what a u16 length cannot hold, `BadRecord` for what does not fit its place.
+    Raises `TooBig` for what is too long for a u16 length, `BadRecord` for what fits no field.
     """
-    record = f"save helper {message.NAME}"
+    where = f"save helper {message.NAME}"
     try:
         arguments = [
             _packed(letter, value)
             for letter, value in zip(message.LAYOUT, astuple(message), strict=True)
         ]
     except (struct.error, ValueError) as error:
-        raise BadRecord(record, 0, "arguments that fit their places", str(error)) from error
+        raise BadRecord(where, 0, "arguments that fit their places", str(error)) from error
     body = b"".join([NUMBER.pack(number), *arguments])
     if len(body) > MAX_LENGTH:
-        raise TooBig(record, 0, f"at most {MAX_LENGTH} bytes", str(len(body)))
+        raise TooBig(where, 0, f"at most {MAX_LENGTH} bytes", str(len(body)))
     return LENGTH.pack(len(body)) + body
 
 
@@ -179,7 +179,7 @@ def _packed(letter: str, value: int | str) -> bytes:
 
 
 class Reader:
-    """Takes the helper's output piece by piece and gives the messages that are whole.
+    """Reads messages from the helper's output, which comes in pieces of any size.
 
     `classes` are the messages by number, 1 first.  `offset` is where the message in hand starts.
     """

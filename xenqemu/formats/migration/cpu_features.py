@@ -1,7 +1,7 @@
-"""What a guest was told of its CPU that another CPU policy lacks.
+"""The CPU features that a guest has seen and another CPU policy lacks.
 
-A guest that was told of a feature goes on using it: on a host without it, it crashes, though Xen
-lets it be built.  The features stand in these words of the CPUID leaves, one a bit:
+A guest that has seen a feature continues to use it: on a host without it, it crashes, though Xen
+builds it.  The features are in these words of the CPUID leaves, one a bit:
 
 ::
 
@@ -46,9 +46,9 @@ SHARED = {(0x80000001, NO_SUBLEAF, "edx"): 0x0183F3FF}
 
 def lacking(guest: Iterable[CpuidLeaf], host: Iterable[CpuidLeaf]) -> Iterator[str]:
     """Yield each feature of the guest's that the host's policy lacks, as "7.0 ebx bit 16"."""
-    told, had = _words(guest), _words(host)
+    seen, there = _words(guest), _words(host)
     for word in WORDS:
-        gone = told.get(word, 0) & ~had.get(word, 0) & ~SHARED.get(word, 0)
+        gone = seen.get(word, 0) & ~there.get(word, 0) & ~SHARED.get(word, 0)
         leaf, subleaf, register = word
         place = f"{leaf:x}" if subleaf == NO_SUBLEAF else f"{leaf:x}.{subleaf:x}"
         yield from (f"{place} {register} bit {bit}" for bit in range(32) if gone >> bit & 1)

@@ -1,4 +1,4 @@
-r"""What two hosts say to each other while a guest moves: xl's migration protocol, without I/O.
+r"""What two hosts say to each other while a guest migrates: xl's migration protocol, without I/O.
 
 ::
 
@@ -7,12 +7,12 @@ r"""What two hosts say to each other while a guest moves: xl's migration protoco
     receiver   "domain received, ready to unpause\0"                        ready
     sender     "domain is yours, you are cleared to unpause\0"              go
     receiver   "my copy unpause results are as follows\0"                   report
-    receiver   u8 status: 0, the guest is there                             started
-                          else it cannot be, and nothing is left there:     failed
+    receiver   u8 status: 0, the guest runs there                           started
+                          else it failed, and nothing is left there:        failed
     receiver   "domain is yours, you are cleared to unpause\0"              back
 
-Once go is written the guest is the receiver's, unless back is said.  A receiver that gives up while
-it waits for go reports too, with a status that is not 0; the sender may have said go meanwhile.
+Once go is written the guest is the receiver's, unless back follows.  A receiver that gives up while
+it waits for go reports too, with a status that is not 0; the sender may have sent go meanwhile.
 
 The machine is the two tables below, the same for both sides.  What is not in them raises, and
 leaves the machine where it was.  Source: tools/xl/xl_migrate.c.
@@ -34,7 +34,7 @@ class Role(Enum):
 
 
 class Message(Enum):
-    """What is said; the values are xl's names for it."""
+    """The messages; the values are xl's names for them."""
 
     BANNER = "banner"
     READY = "ready message"
@@ -46,16 +46,16 @@ class Message(Enum):
 
 
 class HandshakeState(Enum):
-    """How far the two are."""
+    """How far the migration is."""
 
     OPENED = auto()
-    RECORD = auto()
+    SAVE_FILE = auto()
     RECEIVED = auto()
     CLEARED = auto()
     REPORTED = auto()
     GIVEN_UP = auto()
     FAILED = auto()
-    MOVED = auto()
+    MIGRATED = auto()
     RETURNED = auto()
 
 
@@ -70,36 +70,36 @@ WORDS: Mapping[Message, tuple[Role, bytes]] = {
     Message.FAILED: (Role.RECEIVER, b"\3"),
     Message.BACK: (Role.RECEIVER, _YOURS),
 }
-"""Who says each message, in which bytes; a failure is any byte but 0, libxl's ERROR_FAIL ours."""
+"""Who sends each message, in which bytes; a failure is any byte but 0, we send ERROR_FAIL."""
 
 TRANSITIONS: Mapping[HandshakeState, Mapping[Message, HandshakeState]] = {
-    HandshakeState.OPENED: {Message.BANNER: HandshakeState.RECORD},
-    HandshakeState.RECORD: {Message.READY: HandshakeState.RECEIVED},
+    HandshakeState.OPENED: {Message.BANNER: HandshakeState.SAVE_FILE},
+    HandshakeState.SAVE_FILE: {Message.READY: HandshakeState.RECEIVED},
     HandshakeState.RECEIVED: {
         Message.GO: HandshakeState.CLEARED,
         Message.REPORT: HandshakeState.GIVEN_UP,
     },
     HandshakeState.CLEARED: {Message.REPORT: HandshakeState.REPORTED},
     HandshakeState.REPORTED: {
-        Message.STARTED: HandshakeState.MOVED,
+        Message.STARTED: HandshakeState.MIGRATED,
         Message.FAILED: HandshakeState.FAILED,
     },
     HandshakeState.GIVEN_UP: {Message.FAILED: HandshakeState.FAILED},
     HandshakeState.FAILED: {Message.BACK: HandshakeState.RETURNED},
 }
-"""Which message may come next, and where it leads; in MOVED and RETURNED all has been said."""
+"""Which message may come next, and where it leads; MIGRATED and RETURNED are the ends."""
 
 SHOWN = 64
-"""Bytes that an error repeats of what came in place of a message."""
+"""Bytes that an error repeats of what was received instead of a message."""
 
 HINT = "; is there a login script over there that prints on standard output?"
 
 
 class Handshake:
-    """One side of one migration; `code` is the receiver's status once it was heard.
+    """One side of one migration; `code` is the receiver's status once it was received.
 
-    Bytes go in by `feed`, what they say comes out of `heard`; what is to be written comes out of
-    `say`.  The record is not fed: who sends or takes it does so in RECORD.
+    `feed` takes the bytes that are received, `heard` returns the messages in them, and `say` the
+    bytes to send.  The save file is not fed: it is sent and received in the state SAVE_FILE.
     """
 
     def __init__(self, role: Role) -> None:
@@ -110,21 +110,21 @@ class Handshake:
         self._offset = 0
 
     def say(self, message: Message) -> bytes:
-        """Return the bytes of a message of ours; raise `ValueError` where it is not to be said."""
+        """Return the bytes of a message of ours; raise `ValueError` if it may not be sent now."""
         speaker, words = WORDS[message]
         if speaker is not self.role or message not in self._next:
-            raise ValueError(f"no {message.value} can be said by the {self.role.value} now")
+            raise ValueError(f"no {message.value} can be sent by the {self.role.value} now")
         self.state = self._next[message]
         return words
 
     def feed(self, data: bytes) -> None:
-        """Take some of what the other side said, split anywhere."""
+        """Take some bytes from the other side, split anywhere."""
         self._unread += data
 
     def heard(self) -> Message | None:
         """Return the next message that is here whole, None if there is none.
 
-        Raises `ProtocolError` as soon as what is here cannot become a message that is to come.
+        Raises `ProtocolError` as soon as what is here cannot be the start of an allowed message.
         """
         if not self._unread:
             return None
@@ -141,7 +141,7 @@ class Handshake:
 
     @property
     def awaited(self) -> str:
-        """What the other side is to say next, in xl's words."""
+        """What the other side may send next, in xl's words."""
         names = [message.value for message in self._next if WORDS[message][0] is not self.role]
         return " or ".join(names) or "nothing"
 
@@ -150,7 +150,7 @@ class Handshake:
         return TRANSITIONS.get(self.state, {})
 
     def _begun(self) -> Message:
-        """Return the message that what is unread is, or begins to be."""
+        """Return the message that the unread bytes are, or begin."""
         for message in self._next:
             speaker, words = WORDS[message]
             begins = words.startswith(self._unread[: len(words)])

@@ -3,18 +3,18 @@
 ::
 
     question  { "xenqemu": "0.1.0",             who asks
-                "host": "xen:…",                which host that is, to tell a move within one
+                "host": "xen:…",                which host that is, maybe the same one
                 "config": { … },                the guest's libxl_domain_config
                 "image": 3,                     version of the libxc image that will be sent
                 "context": { "2": 1032, … },    longest record of each typecode in HVM_CONTEXT
                 "cpuid": "…" }                  body of X86_CPUID_POLICY in hexadecimal digits
 
     answer    { "xenqemu": "0.1.0",             who answers
-                "features": [ "zstd", … ],      what it knows beyond xl's protocol
+                "features": [ "zstd", … ],      what it can do beyond xl's protocol
                 "objections": [ "…", … ] }      why it cannot take that guest; none if it can
 
-What does not apply is left out; keys that are not known are passed over, so that either side may be
-the newer one.  Where the receiver is xl nobody is asked.
+What does not apply is left out; keys that are not known are ignored, so that either side may be
+the newer one.  A receiver that is xl is not asked.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class PreflightQuestion:
 
 @dataclass(frozen=True)
 class PreflightAnswer:
-    """Whether a guest could be taken: it could if there are no objections."""
+    """Whether a guest can be taken: it can if there are no objections."""
 
     features: tuple[str, ...] = ()
     objections: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-r"""A record that goes by several streams at once: cut into chunks, which are dealt out in turn.
+r"""A save file that is sent by several streams at once: cut into chunks, one to each in turn.
 
 ::
 
@@ -9,9 +9,9 @@ r"""A record that goes by several streams at once: cut into chunks, which are de
                  go
 
     chunk        u32 size    1 byte to 1 MiB        little-endian
-                 so many bytes of the record, in what is around it (module wrapping)
+                 so many bytes of the save file as it is wrapped (module wrapping)
 
-A record ends where libxl's END does, so the chunks need no end of their own; the next one would
+A save file ends where libxl's END does, so the chunks need no end of their own; the next one would
 come by the stream whose turn it is.  A stream says that it is ready once the receiver has it.
 """
 
@@ -28,7 +28,7 @@ from xenqemu.formats.stream.source import Inlet, Source, bounded
 STREAMS = "streams"
 
 MOST = 16
-"""Streams of a record at most."""
+"""Streams of a save file at most."""
 
 READY = b"xenqemu migration stream ready\n"
 
@@ -36,11 +36,11 @@ SIZE = struct.Struct("<I")
 CHUNK_MAX = 1 << 20
 
 CHUNK = 1 << 17
-"""Bytes of the chunks that we make: few enough for each stream's pipe to hold some."""
+"""Bytes of the chunks that we make: small enough for several to fit in each stream's pipe."""
 
 
 def spread(outlets: Sequence[Outlet]) -> Blocks:
-    """Return an outlet to all of `outlets`; it holds a chunk back until that is full or flushed."""
+    """Return an outlet to all of `outlets`; it buffers a chunk until that is full or flushed."""
     turns = cycle([Sink(outlet) for outlet in outlets])
 
     def put(chunk: bytearray) -> None:
@@ -50,7 +50,7 @@ def spread(outlets: Sequence[Outlet]) -> Blocks:
 
 
 class Gathered:
-    """Gives what comes spread over `inlets`; its end can only be seen in what comes."""
+    """An inlet of what comes by all of `inlets`; only the content says where it ends."""
 
     def __init__(self, inlets: Sequence[Inlet]) -> None:
         named = [(Source(inlet), f"stream {number}") for number, inlet in enumerate(inlets)]

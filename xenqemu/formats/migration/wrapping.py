@@ -1,15 +1,15 @@
-"""What two xenqemu may put around a record on its way, if both said that they know it.
+"""What two xenqemu may put around a save file that is sent, if both can.
 
 ::
 
-    "digest"    the record, then 32 bytes: BLAKE2b of all of it
-    "zstd"      what is above, or the record alone, in blocks, as many as it takes:
-                    u32 size          bytes that the frame holds, 1 MiB at most    little-endian
+    "digest"    the save file, then 32 bytes: BLAKE2b of all of it
+    "zstd"      what is above, or the save file alone, in blocks, as many as it takes:
+                    u32 size          bytes that are in the frame, 1 MiB at most   little-endian
                     u32 packed        bytes of the frame
                     a zstd frame that says its size and ends in a checksum
 
-A record ends where libxl's END does, so neither needs an end of its own.  All that may go by
-several streams then (module `stream_chunks`).  What goes to xl, or comes from it, is not wrapped.
+A save file ends where libxl's END does, so neither needs an end of its own.  The result may go by
+several streams (module `stream_chunks`).  What is sent to xl, or comes from it, is not wrapped.
 Where Python has no zstandard only the digest is known.
 """
 
@@ -33,7 +33,7 @@ DIGEST_SIZE = 32
 BLOCK = struct.Struct("<II")
 BLOCK_MAX = 1 << 20
 PACKED_MAX = BLOCK_MAX + (BLOCK_MAX >> 7)
-"""Bytes of a frame at most; what cannot be made smaller gets a little larger."""
+"""Bytes of a frame at most; what zstd cannot make smaller gets a little larger."""
 
 DIGESTED = 1 << 18
 """Bytes that are copied, digested and sent at a time."""
@@ -41,7 +41,7 @@ DIGESTED = 1 << 18
 LEVEL = 1
 """Of zstd: more costs more time than it saves on any network worth a migration."""
 
-WHERE = "wrapped record"
+WHERE = "wrapped save file"
 
 
 def known() -> tuple[str, ...]:
@@ -50,51 +50,51 @@ def known() -> tuple[str, ...]:
 
 
 class Wrapper:
-    """An outlet that wraps a record in `features`, on its way to `outlet`; `finish` it.
+    """An outlet that wraps a save file in `features` and sends it to `outlet`; `finish` it.
 
-    With `extra` outlets it is spread over all of them.
+    With `extra` outlets it is sent by all of them.
     """
 
     def __init__(
         self, outlet: Outlet, features: frozenset[str], extra: Sequence[Outlet] = ()
     ) -> None:
-        self._holding: list[Blocks] = []
+        self._blocks: list[Blocks] = []
         self._outlet = outlet
         self._digest = hashlib.blake2b(digest_size=DIGEST_SIZE) if DIGEST in features else None
         if extra:
-            self._hold(spread([outlet, *extra]))
+            self._add(spread([outlet, *extra]))
         if ZSTD in features:
-            self._hold(Blocks(BLOCK_MAX, _packing(self._outlet)))
-        self._behind = Sink(self._outlet)
+            self._add(Blocks(BLOCK_MAX, _packing(self._outlet)))
+        self._after = Sink(self._outlet)
         if self._digest:
-            self._hold(Blocks(DIGESTED, self._put))
+            self._add(Blocks(DIGESTED, self._put))
 
     def writev(self, buffers: Sequence[Buffer]) -> int:
         """Take some of `buffers`, in order, and return how many bytes that was."""
         return self._outlet.writev(buffers)
 
     def finish(self) -> None:
-        """Put behind the record what belongs there, and hold nothing back any more."""
-        holding = self._holding[::-1]
+        """Write what follows the save file, and all that is still in buffers."""
+        pending = self._blocks[::-1]
         if self._digest:
-            holding.pop(0).flush()
-            self._behind.write(self._digest.digest())
-        for blocks in holding:
+            pending.pop(0).flush()
+            self._after.write(self._digest.digest())
+        for blocks in pending:
             blocks.flush()
 
-    def _hold(self, blocks: Blocks) -> None:
-        self._holding.append(blocks)
+    def _add(self, blocks: Blocks) -> None:
+        self._blocks.append(blocks)
         self._outlet = blocks
 
     def _put(self, block: bytearray) -> None:
         """Digest and send what was copied: the pages of a guest that runs change meanwhile."""
         assert self._digest is not None  # else there are no such blocks
         self._digest.update(block)
-        self._behind.write(block)
+        self._after.write(block)
 
 
 def _packing(outlet: Outlet) -> Callable[[bytearray], None]:
-    """Return what packs a block and sends it to `outlet`."""
+    """Return a function that packs a block and sends it to `outlet`."""
     sink = Sink(outlet)
     zstd = import_module("zstandard").ZstdCompressor(level=LEVEL, write_checksum=True)
 
@@ -106,9 +106,9 @@ def _packing(outlet: Outlet) -> Callable[[bytearray], None]:
 
 
 class Unwrapper:
-    """Takes `features` off a record that comes from `inlet`; `source` gives the record.
+    """Removes `features` from a save file that comes from `inlet`; `source` is the save file.
 
-    With `extra` inlets it comes spread over all of them.
+    With `extra` inlets it comes by all of them.
     """
 
     def __init__(self, inlet: Inlet, features: frozenset[str], extra: Sequence[Inlet] = ()) -> None:
@@ -120,7 +120,7 @@ class Unwrapper:
         self.source = Source(self._hashing or inlet)
 
     def finish(self) -> None:
-        """Check what stands behind the record, at its end; raise `FormatError` if it is wrong."""
+        """Check what follows the save file; raise `FormatError` if it is wrong."""
         if self._hashing:
             expected = self._hashing.digest.digest()
             offset = self.source.offset
@@ -130,7 +130,7 @@ class Unwrapper:
 
 
 class _Hashing:
-    """Gives what comes from `inlet`, and the digest of what it gave."""
+    """An inlet that digests what is read from another."""
 
     def __init__(self, inlet: Inlet) -> None:
         self._inlet = inlet
@@ -143,7 +143,7 @@ class _Hashing:
 
 
 class _Unpacker:
-    """Gives what is in the blocks that come from `inlet`."""
+    """An inlet of what is packed in the blocks of another."""
 
     def __init__(self, inlet: Inlet) -> None:
         self._source = Source(inlet)
@@ -163,9 +163,9 @@ class _Unpacker:
         bounded(packed, PACKED_MAX, WHERE, offset + 4, "a frame")
         frame = self._source.exact(packed, WHERE)
         try:
-            held = self._zstandard.get_frame_parameters(frame).content_size
-            if held != size or not size:  # else the frame is not looked into
-                raise BadRecord(WHERE, offset, f"a frame of {size} bytes", str(held))
+            found = self._zstandard.get_frame_parameters(frame).content_size
+            if found != size or not size:  # before the frame is unpacked
+                raise BadRecord(WHERE, offset, f"a frame of {size} bytes", str(found))
             unpacking = self._zstandard.ZstdDecompressor().decompressobj()
             data: bytes = unpacking.decompress(frame)
         except self._zstandard.ZstdError as error:

@@ -1,4 +1,4 @@
-r"""What a stream is, by its first bytes, and the walk through all its layers.
+r"""Which stream it is, by its first bytes, and the walk through all its layers.
 
 ::
 
@@ -35,13 +35,13 @@ LONGEST = max(len(kind.value) for kind in Layer)
 
 @dataclass(frozen=True)
 class Trailing:
-    """How many bytes stand behind END, which no reader of a record looks at."""
+    """How many bytes follow END; no reader of a save file looks at them."""
 
     size: int
 
 
 def detect(source: Source) -> Layer:
-    """Return what begins here, without passing it; raise `BadRecord` or `Truncated`."""
+    """Return which layer begins here, without passing it; raise `BadRecord` or `Truncated`."""
     begin = source.peek(LONGEST)
     for kind in Layer:
         if begin.startswith(kind.value):
@@ -54,10 +54,10 @@ def detect(source: Source) -> Layer:
 
 
 class Walk:
-    """Reads a record from its outermost layer to its end; iterate over it once.
+    """Reads a save file, or a stream or image alone, to its end; iterate over it once.
 
-    `image` and `stream` tell, afterwards, what was in the libxc image (`present`), and of how
-    many whole `checkpoints` the libxl stream consists (`stream` is None for a bare image).
+    Afterwards `image` says what was in the libxc image (`present`), and `stream` how many whole
+    `checkpoints` the libxl stream has (it is None for an image alone).
     """
 
     def __init__(self, source: Source, on_pages: libxc.OnPages = page_data.skip) -> None:
@@ -74,7 +74,7 @@ class Walk:
         kind = detect(self._source)
         if kind is Layer.DEVICE_STATE:
             offset = self._source.offset
-            raise Unsupported("stream", offset, "a record of a guest", "device state alone")
+            raise Unsupported("stream", offset, "a save file", "device state alone")
         if kind is Layer.XL:
             yield self._xl_header()
         if kind is Layer.LIBXC:

@@ -41,9 +41,9 @@ class RecordHeader:
 
 @dataclass(frozen=True)
 class Record:
-    """What a reader came upon: `size` bytes at `offset`, header and padding included.
+    """What a reader found: `size` bytes at `offset`, header and padding included.
 
-    `layer` is "xl", "libxl" or "libxc", `name` the specification's own, `value` what it says.
+    `layer` is "xl", "libxl" or "libxc", `name` the specification's own, `value` its contents.
     """
 
     layer: str
@@ -69,7 +69,7 @@ class Order:
         self.state = state
 
     def accept(self, kind: int, offset: int) -> None:
-        """Step over a record of type `kind`; raise `BadRecord`, and stay, where it may not be."""
+        """Step over a record of type `kind`; raise `BadRecord`, and stay, where it is illegal."""
         row = self._table.get(self.state, {})
         if kind not in row:
             allowed = ", ".join(self._names[legal] for legal in row) or "no record"
@@ -91,7 +91,7 @@ def read_header(source: Source, layer: str) -> RecordHeader:
 
 
 def read_padding(source: Source, header: RecordHeader, record: str) -> None:
-    """Pass over the zeros after a body; raise `BadRecord` if they are not zeros."""
+    """Skip the zeros after a body; raise `BadRecord` if they are not zeros."""
     offset = source.offset
     zeros = source.exact(header.padding, f"{record} padding")
     if any(zeros):
@@ -99,5 +99,5 @@ def read_padding(source: Source, header: RecordHeader, record: str) -> None:
 
 
 def write_record(sink: Sink, kind: int, body: bytes) -> None:
-    """Write a record whose body is small enough to hold."""
+    """Write a record whose body is in memory."""
     sink.writev([HEADER.pack(kind, len(body)), body, bytes(padding(len(body)))])

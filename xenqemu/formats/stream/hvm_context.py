@@ -4,7 +4,7 @@
 
     { u16 typecode, u16 instance, u32 length, length bytes }...      no padding between
     first  HEADER  u32 magic 0x54381286  u32 version 1  u64 changeset  u32 cpuid  u32 gtsc_khz
-    last   END     no bytes, and none behind it
+    last   END     no bytes, and none after it
 
 Xen writes the codes in ascending order, instances (vcpus, chips) ascending inside a code.  A vcpu
 that is down has no CPU record.  Records grow from release to release, so their lengths are not
@@ -39,7 +39,7 @@ _NAMES = (
     *("VIRIDIAN_VCPU", "VMCE_VCPU", "TSC_ADJUST", "CPU_MSR"),
 )
 NAMES = dict(enumerate(_NAMES))
-"""What the typecodes are called (HVM_SAVE_CODE)."""
+"""The names of the typecodes (HVM_SAVE_CODE)."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class SaveHeader:
 
 @dataclass(frozen=True)
 class Cpu:
-    """Where a vcpu stands: instruction pointer, page table root, EFER."""
+    """Registers of a vcpu: instruction pointer, page table root, EFER."""
 
     rip: int
     cr3: int
@@ -91,7 +91,7 @@ class SavedContext(Value):
             records.append(found)
             bounded(len(records), MAX_RECORDS, body.record, body.offset + at, "a number of records")
         left = len(body.data) - at
-        body.require(left == 0, at, "nothing behind END", f"{left} bytes")
+        body.require(left == 0, at, "nothing after END", f"{left} bytes")
         return cls(tuple(records))
 
     def pack(self) -> bytes:

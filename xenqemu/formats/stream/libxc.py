@@ -11,8 +11,8 @@
     u32 0
     records (module record) up to END
 
-The image has no length of its own.  A checkpointed one (Remus, COLO) is left at each CHECKPOINT,
-libxl reads its own records, and then libxc's go on without new headers: `Image` remembers.
+The image has no length of its own.  A checkpointed one (Remus, COLO) is interrupted at each
+CHECKPOINT: libxl's own records follow, and then more of libxc's, without new headers.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ class Image:
         return Record(LAYER, what.NAME, header.offset, source.offset - header.offset, what)
 
     def body(self, source: Source, header: RecordHeader) -> Value | PageData:
-        """Return what a record says whose header was read; the order is not looked at."""
+        """Return the contents of a record whose header was read; the order is not checked."""
         if header.type != PageData.TYPE:
             cls = RECORDS.get(header.type, OptionalRecord)
             return value.read(source, header, LAYER, cls)
@@ -190,7 +190,7 @@ def read(source: Source, on_pages: OnPages = page_data.skip) -> Iterator[Record]
 
 
 class ImageWriter:
-    """Writes one image, held to the order and the checks of the reader.
+    """Writes one image, with the order and the checks of the reader.
 
     Making it writes the headers.  Each method raises `FormatError` before it writes anything.
     """

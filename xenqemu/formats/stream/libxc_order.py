@@ -1,4 +1,4 @@
-"""The order of records in a libxc image, as a table, and which may stand there only once.
+"""The order of records in a libxc image, as a table, and which may be there only once.
 
 ::
 
@@ -7,9 +7,9 @@
               X86_TSC_INFO  SHARED_INFO  X86_PV_VCPU_*...  END
 
 Version 2 has no policies and no STATIC_DATA_END.  Instead of END a checkpointed image has
-CHECKPOINT, and then pages again.  Optional records may stand anywhere.
+CHECKPOINT, and then pages again.  Optional records may be anywhere.
 
-That is what Xen writes; what converted legacy streams hold is legal too: X86_TSC_INFO among the
+That is what Xen writes; what converted legacy streams have is legal too: X86_TSC_INFO among the
 pages, HVM_PARAMS twice and before HVM_CONTEXT (as the specification wants it), SHARED_INFO after
 the vcpus.  END may follow the pages at once: whether an image must have HVM_CONTEXT and the like
 is for its user to say, a guest of the lab keeps all that in its device state.
@@ -62,7 +62,7 @@ ALL: tuple[type[Value], ...] = (
     *(Checkpoint, CheckpointDirtyPfnList, StaticDataEnd, *POLICIES),
 )
 RECORDS = {cls.TYPE: cls for cls in ALL}
-"""Every record whose body is held, by type."""
+"""Every record whose body is read into memory, by type."""
 
 NAMES = {PageData.TYPE: PageData.NAME} | {kind: cls.NAME for kind, cls in RECORDS.items()}
 
@@ -119,11 +119,11 @@ START = {
 }
 
 ONCE = (*POLICIES, *HVM_STATE, *PV_STATE, X86TscInfo)
-"""What stands at most once in an image or a checkpoint (of a vcpu, where it has one)."""
+"""What may be only once in an image or a checkpoint (for each vcpu, where it has one)."""
 
 
 class Check:
-    """What reader and writer both obey: the order of records, and which stand only once."""
+    """The check of reader and writer: the order of records, and which may be there only once."""
 
     def __init__(self, version: int, guest: int, *, converted: bool) -> None:
         self._order = Order(LAYER, ORDER, NAMES, START[version, guest])
@@ -136,7 +136,7 @@ class Check:
         return self._order.state is ImageState.DONE
 
     def order(self, kind: int, offset: int) -> None:
-        """Raise `BadRecord` or `Unsupported` if a record of this type may not stand here."""
+        """Raise `BadRecord` or `Unsupported` if a record of this type may not be here."""
         if kind not in NAMES and not kind & OPTIONAL:
             raise Unsupported(f"{LAYER} record", offset, "a type that is known", f"{kind:#x}")
         if kind in NAMES or self.done:

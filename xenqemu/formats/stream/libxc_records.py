@@ -12,7 +12,7 @@
     X86_MSR_POLICY          {u32 index, u32 flags = 0, u64 value}[]
     type | 0x80000000       optional: kept as bytes and passed on
 
-What only PV guests have is in module `libxc_pv_records`; PAGE_DATA, which is not held whole, in
+What only PV guests have is in module `libxc_pv_records`; PAGE_DATA, which is never read whole, in
 `page_data`.
 """
 
@@ -54,14 +54,14 @@ class Verify(Empty):
 
 
 class Checkpoint(Empty):
-    """All before is one consistent state; the stream goes back to libxl here."""
+    """All before is one consistent state; libxl's records follow."""
 
     TYPE = 0x0E
     NAME = "CHECKPOINT"
 
 
 class StaticDataEnd(Empty):
-    """All that the domain needs to be built has been said (version 3)."""
+    """All that is needed to build the domain precedes this (version 3)."""
 
     TYPE = 0x10
     NAME = "STATIC_DATA_END"
@@ -92,7 +92,7 @@ class X86TscInfo(Value):
 
 @dataclass(frozen=True)
 class Blob(Value):
-    """Base of the records that are bytes to this layer."""
+    """Base of the records whose bodies this layer does not interpret."""
 
     data: bytes
 
@@ -121,7 +121,7 @@ class HvmContext(Blob):
 
 
 class Toolstack(Blob):
-    """What early toolstacks hid in the image; no order of records admits it."""
+    """Data of early toolstacks; it is legal nowhere."""
 
     TYPE = 0x0B
     NAME = "TOOLSTACK"
@@ -162,7 +162,7 @@ class CheckpointDirtyPfnList(Value):
 
     @classmethod
     def parse(cls, body: Body) -> Self:
-        """Raise `BadRecord` unless it holds whole pfns."""
+        """Raise `BadRecord` unless it is whole pfns."""
         size = len(body.data)
         body.require(size % 8 == 0, 0, "a multiple of 8 bytes", size)
         return cls(body.data)
@@ -185,7 +185,7 @@ class CpuidLeaf(NamedTuple):
 
 @dataclass(frozen=True)
 class X86CpuidPolicy(Value):
-    """What CPUID tells the guest."""
+    """The CPUID leaves that the guest sees."""
 
     TYPE = 0x11
     NAME = "X86_CPUID_POLICY"
@@ -193,7 +193,7 @@ class X86CpuidPolicy(Value):
 
     @classmethod
     def parse(cls, body: Body) -> Self:
-        """Raise `BadRecord` unless it holds one leaf or more."""
+        """Raise `BadRecord` unless there is one leaf or more."""
         return cls(tuple(map(CpuidLeaf._make, _entries(LEAF, body))))
 
     def pack(self) -> bytes:
@@ -211,7 +211,7 @@ class MsrEntry(NamedTuple):
 
 @dataclass(frozen=True)
 class X86MsrPolicy(Value):
-    """What the guest finds in model specific registers."""
+    """The model specific registers that the guest sees."""
 
     TYPE = 0x12
     NAME = "X86_MSR_POLICY"
@@ -219,7 +219,7 @@ class X86MsrPolicy(Value):
 
     @classmethod
     def parse(cls, body: Body) -> Self:
-        """Raise `BadRecord` unless it holds one entry or more, all flags zero."""
+        """Raise `BadRecord` unless there is one entry or more, all flags zero."""
         msrs = tuple(map(MsrEntry._make, _entries(MSR, body)))
         for place, msr in enumerate(msrs):
             body.zero(place * MSR.size + 4, msr.flags)
@@ -232,7 +232,7 @@ class X86MsrPolicy(Value):
 
 @dataclass(frozen=True)
 class OptionalRecord(Value):
-    """A record that a reader may pass over; `number` is its type, bit 31 set."""
+    """A record that a reader may ignore; `number` is its type, bit 31 set."""
 
     NAME = "OPTIONAL"
     LIMIT = RECORD_LIMIT

@@ -108,19 +108,19 @@ with END, to CHECKPOINT where they close with CHECKPOINT.
 IMAGE_NEXT = frozenset({StreamState.IMAGE, StreamState.CHECKPOINTED, StreamState.NEXT})
 
 NEXT_IS_STATE = framing.HEADER.pack(CheckpointState.TYPE, STATE.size)
-"""How a CHECKPOINT_STATE begins: after a CHECKPOINT_END no libxc record begins like it."""
+"""The start of a CHECKPOINT_STATE: after a CHECKPOINT_END no libxc record starts so."""
 
 ReadImage = Callable[[Source], Iterator[Record]]
 """Reads the libxc image up to its END or CHECKPOINT; one that yields nothing read up to END.
 
-Called again, where the stream is checkpointed, to go on behind each checkpoint.
+Called again after each checkpoint, where the stream is checkpointed.
 """
 
 
 class Stream:
     """The walk through one stream; iterate over it once.
 
-    `image` takes the libxc image; by default it is read, its pages passed over.  `checkpoints`
+    `image` takes the libxc image; by default it is read, its pages skipped.  `checkpoints`
     counts the whole ones so far: above zero, the stream is a checkpointed one.
     """
 
@@ -190,7 +190,7 @@ def read(source: Source, image: ReadImage | None = None) -> Iterator[Record]:
 
 
 class StreamWriter:
-    """Writes one stream, held to the order and the checks of the reader.
+    """Writes one stream, with the order and the checks of the reader.
 
     Making it writes the header.  After `LibxcContext` the image goes to the same sink (`libxc`),
     then `image_written` is called.  Each method raises `FormatError` before it writes anything.
@@ -209,7 +209,7 @@ class StreamWriter:
         framing.write_record(self._sink, what.kind, body)
 
     def image_written(self, *, checkpoint: bool = False) -> None:
-        """Take the stream back from libxc: its image stands, up to END or to a CHECKPOINT."""
+        """Continue after the libxc image, which is written up to END or to a CHECKPOINT."""
         if self._order.state not in IMAGE_NEXT:
-            raise ValueError("no libxc image stands here")
+            raise ValueError("no libxc image belongs here")
         self._order.state = StreamState.CHECKPOINT if checkpoint else StreamState.PLAIN

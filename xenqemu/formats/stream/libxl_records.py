@@ -20,7 +20,7 @@ QEMU_TRADITIONAL = 1
 QEMU_UPSTREAM = 2
 STATE = struct.Struct("<II")
 MAX_DEVICE_STATE = 64 << 20
-"""Bytes of device state that are taken; QEMU's is some hundred KiB, with video memory 16 MiB."""
+"""Bytes of device state at most; QEMU's is some hundred KiB, with video memory 16 MiB."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class StreamHeader(Value):
 
     def pack(self) -> bytes:
         """Return the 16 bytes."""
-        return HEADER.pack(IDENT, VERSION, LEGACY * self.legacy)
+        return HEADER.pack(IDENT, VERSION, LEGACY if self.legacy else 0)
 
 
 class End(Empty):
@@ -63,7 +63,7 @@ class LibxcContext(Empty):
 
 @dataclass(frozen=True)
 class Emulator(Value):
-    """Base of what is said of one emulator: 0 unknown, 1 qemu-traditional, 2 qemu upstream."""
+    """Base of the records of one emulator: 0 unknown, 1 qemu-traditional, 2 qemu upstream."""
 
     emulator_id: int
     index: int
@@ -81,7 +81,7 @@ class Emulator(Value):
 class EmulatorXenstoreData(Emulator):
     """What QEMU must find in xenstore: keys below .../device-model/DOMID, and their values.
 
-    Bytes that are not UTF-8 stand in the strings as surrogate escapes.
+    Bytes that are not UTF-8 are surrogate escapes in the strings.
     """
 
     TYPE = 2
@@ -90,7 +90,7 @@ class EmulatorXenstoreData(Emulator):
 
     @classmethod
     def parse(cls, body: Body) -> Self:
-        """Raise `BadRecord` unless it holds pairs of strings, each key a relative path."""
+        """Raise `BadRecord` unless it is pairs of strings, each key a relative path."""
         emulator_id, index = cls.subheader(body)
         packed = body.data[EMULATOR.size :]
         body.require(packed[-1:] in {b"", b"\0"}, len(body.data) - 1, "a NUL", packed[-1:])
@@ -137,7 +137,7 @@ class CheckpointEnd(Empty):
 
 @dataclass(frozen=True)
 class CheckpointState(Value):
-    """What COLO's two sides tell each other; only NEW travels with the image."""
+    """A message between COLO's two sides; only NEW is sent with the image."""
 
     TYPE = 5
     NAME = "CHECKPOINT_STATE"

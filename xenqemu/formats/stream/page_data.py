@@ -1,4 +1,4 @@
-"""The PAGE_DATA record of libxc: guest pages, which are never held here.
+"""The PAGE_DATA record of libxc: guest pages, which are not kept here.
 
 ::
 
@@ -10,11 +10,11 @@
           1-4     L1-L4 page table (PV)              data
           9-C     the same, pinned                   data
           D       broken: not populated              -
-          E       populate, say nothing of contents  -
+          E       populate, without contents         -
           F       a hole                             -
           5-8     illegal
 
-Writers put at most 1024 entries in a record; readers know no bound but that of all records.
+Writers put at most 1024 entries in a record; readers have no bound but that of all records.
 """
 
 from __future__ import annotations
@@ -57,13 +57,13 @@ class Run(NamedTuple):
 
     @property
     def has_data(self) -> bool:
-        """Whether the pages of this run stand in the record."""
+        """Whether the pages of this run are in the record."""
         return self.type < BROKEN
 
 
 @dataclass(frozen=True)
 class PageData:
-    """Which pages a record holds: `table` are its entries, 8 bytes each, as in the record."""
+    """Which pages a record has: `table` are its entries, 8 bytes each, as in the record."""
 
     TYPE: ClassVar[int] = 0x01
     NAME: ClassVar[str] = "PAGE_DATA"
@@ -82,7 +82,7 @@ class PageData:
     @property
     def data_size(self) -> int:
         """Bytes of pages that follow the entries."""
-        # The type stands in the last byte of each entry; a loop over them would cost more
+        # The type is in the last byte of each entry; a loop over them would cost more
         # than copying the pages.
         return PAGE_SIZE * len(self.table[7::8].translate(None, WITHOUT_DATA))
 
@@ -153,12 +153,12 @@ def write(sink: Sink, pages: PageData, buffers: Sequence[bytes | bytearray | mem
 
 
 def skip(pages: PageData, source: Source) -> None:
-    """Pass over the pages, without reading them where the source is a file."""
+    """Skip the pages, without reading them where the source is a file."""
     source.skip(pages.data_size, WHERE)
 
 
 def _runs(table: bytes) -> Iterator[Run]:
-    """Yield the runs of one or more entries of one type; most often it is one, seen at a look."""
+    """Yield the runs of one or more entries of one type; most often it is one run."""
     (first,), (last,) = ENTRY.unpack_from(table), ENTRY.unpack_from(table, len(table) - ENTRY.size)
     count = len(table) // ENTRY.size
     if last - first == count - 1 and table == struct.pack(f"<{count}Q", *range(first, last + 1)):

@@ -1,8 +1,8 @@
 """Bytes out, with an offset: the one writer under every format.
 
 `Sink` counts what it wrote and writes all of it.  Guest pages go out as a list of buffers in one
-system call (`writev`) where the stream is a file, so that they are never joined in memory.  What
-is no file brings a `writev` of its own.
+system call (`writev`) where the stream is a file, so that they are never joined in memory.  An
+`Outlet` has a `writev` of its own.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Buffer = bytes | bytearray | memoryview
 
 @runtime_checkable
 class Outlet(Protocol):
-    """What bytes go out by that is no file."""
+    """Where bytes are written to that is no file."""
 
     def writev(self, buffers: Sequence[Buffer]) -> int:
         """Write some of `buffers`, in order, and return how many bytes that was."""
@@ -30,7 +30,7 @@ class Sink:
     """A binary stream being written; `offset` counts bytes from where it was opened.
 
     An unbuffered file (`open(…, buffering=0)`), a `BytesIO` or an `Outlet`: what is written must
-    not overtake what another layer still holds back.
+    not overtake what is in the buffer of another layer.
     """
 
     def __init__(self, file: BinaryIO | Outlet) -> None:
@@ -38,7 +38,7 @@ class Sink:
         self.offset = 0
 
     def write(self, data: Buffer) -> None:
-        """Write all of `data`; raise `OSError` as the system says it."""
+        """Write all of `data`; raise the system's `OSError`."""
         self.writev([data])
 
     def writev(self, buffers: Sequence[Buffer]) -> None:
@@ -57,31 +57,31 @@ class Sink:
 
 
 class Blocks:
-    """An outlet that gives what it takes to `put`, in blocks of `size` bytes.
+    """An outlet that passes what is written to `put`, in blocks of `size` bytes.
 
-    What does not fill one is held until more comes, or until `flush`.
+    What does not fill one is kept until more comes, or until `flush`.
     """
 
     def __init__(self, size: int, put: Callable[[bytearray], None]) -> None:
         self._size = size
         self._put = put
-        self._held = bytearray()
+        self._block = bytearray()
 
     def writev(self, buffers: Sequence[Buffer]) -> int:
         """Take all of `buffers` and return how many bytes that was."""
         for buffer in buffers:
             rest = memoryview(buffer)
             while rest:
-                room = self._size - len(self._held)
-                self._held += rest[:room]
-                rest = rest[room:]
-                if len(self._held) == self._size:
+                free = self._size - len(self._block)
+                self._block += rest[:free]
+                rest = rest[free:]
+                if len(self._block) == self._size:
                     self.flush()
         return sum(len(buffer) for buffer in buffers)
 
     def flush(self) -> None:
-        """Hold nothing back."""
-        block, self._held = self._held, bytearray()
+        """Pass on what is kept."""
+        block, self._block = self._block, bytearray()
         if block:
             self._put(block)
 

@@ -1,7 +1,7 @@
 """Bytes in, with an offset: the one reader under every format.
 
-A `Source` knows where it is, so that each error can say so; it never asks for more than it was
-told to expect, and it copes with pipes that give a few bytes at a time.  Bulk data (guest pages)
+A `Source` counts its offset, for errors; it never reads more than its caller asked for, and it
+works with pipes that return a few bytes at a time.  Bulk data (guest pages)
 can be skipped without reading it where the file allows, or read straight into a caller's buffer.
 """
 
@@ -20,7 +20,7 @@ CHUNK = 1 << 20
 
 
 class Inlet(Protocol):
-    """What bytes come from that is no file."""
+    """Where bytes are read from that is no file."""
 
     def read(self, size: int, /) -> bytes:
         """Return up to `size` bytes, none only at the end."""
@@ -31,7 +31,7 @@ class Source:
 
     `offset` counts bytes from where the source was opened.  Reading never passes a position that
     a caller did not ask for, so a source can be handed from an outer format to an inner one.
-    Unless `seek`, what is skipped in a file is read all the same.
+    Without `seek`, what is skipped in a file is read too.
     """
 
     def __init__(self, file: BinaryIO | Inlet, offset: int = 0, *, seek: bool = True) -> None:
@@ -148,7 +148,7 @@ class Source:
 
     @cached_property
     def _scratch(self) -> memoryview:
-        """Room for what is skipped: new memory for each piece would take longer than reading it."""
+        """A buffer for what is skipped: new memory for each piece takes longer than reading it."""
         return memoryview(bytearray(CHUNK))
 
     def _require(self, size: int, record: str) -> None:

@@ -1,7 +1,7 @@
-"""Leaving out of an image those pages that later ones of it replace, as a live save leaves them.
+"""Drop the superseded pages of an image: those that a live save writes again later.
 
-It takes two walks.  The first notes which PAGE_DATA record has the last contents of each page; in
-the second, each record keeps only what no later one has::
+It takes two walks.  The first finds which PAGE_DATA record has the last contents of each page; in
+the second, each record keeps only the pages that no later one has::
 
     walk 1    0: a b c d    1: b d    2: d          last:  a 0  b 1  c 0  d 2
     walk 2    0: a c        1: b      2: d
@@ -20,7 +20,7 @@ from xenqemu.formats.stream.page_data import ENTRY, WHERE, XALLOC, PageData, Run
 from xenqemu.formats.stream.source import Source
 
 BLOCK = 1024
-"""Pages whose records are noted side by side."""
+"""Pages whose records are in one array."""
 
 
 class Latest:
@@ -28,18 +28,18 @@ class Latest:
 
     def __init__(self) -> None:
         self._blocks: dict[int, array[int]] = {}
-        self._noted = 0
+        self._seen = 0
         self._left = 0
 
     def note(self, table: PageData, source: Source) -> None:
-        """Take the next record of the first walk, and pass over its pages."""
-        self._noted += 1
+        """Take the next record of the first walk, and skip its pages."""
+        self._seen += 1
         for run in table.runs():
             if run.has_data:
                 for first, count in _parts(run):
                     block = self._blocks.setdefault(first // BLOCK, array("I", bytes(4 * BLOCK)))
                     start = first % BLOCK
-                    block[start : start + count] = array("I", [self._noted]) * count
+                    block[start : start + count] = array("I", [self._seen]) * count
         skip(table, source)
 
     def left(self, table: PageData, source: Source) -> tuple[PageData, list[memoryview]]:
@@ -59,7 +59,7 @@ class Latest:
         return PageData(b"".join(entries)), [buffer for buffer in buffers if buffer]
 
     def _kept(self, run: Run) -> Iterator[bool]:
-        """Give, for each page of a run of the present record, whether it stays."""
+        """Yield, for each page of a run of the present record, whether it stays."""
         last = self._left if run.has_data else 0
         for first, count in _parts(run):
             if run.has_data or run.type == XALLOC:

@@ -1,9 +1,9 @@
-"""What a record says: a frozen value, its body in bytes, and one check for both ways.
+"""The contents of a record: an immutable value, its body in bytes, and one check for both ways.
 
 ::
 
     bytes -> Body -> Value.parse -> value           reading: parse raises what is wrong
-    value -> Value.pack -> bytes -> Value.parse     writing: the reader must give it back
+    value -> Value.pack -> bytes -> Value.parse     writing: the reader must return it
 
 A value that its own reader would refuse is thus never written.
 """
@@ -23,7 +23,7 @@ from xenqemu.formats.stream.source import Source, bounded
 
 @dataclass(frozen=True)
 class Body:
-    """The bytes of one body, with the place they stand at, for those that read them."""
+    """The bytes of one body, and their offset, for errors."""
 
     record: str
     type: int
@@ -61,9 +61,9 @@ class Body:
 
 
 class Value(ABC):
-    """Base of what records and headers say.
+    """Base of the contents of records and headers.
 
-    `TYPE` stands in the record's header (the headers of streams have none), `NAME` is the
+    `TYPE` is in the record's header (the headers of streams have none), `NAME` is the
     specification's, `LIMIT` bounds the body in bytes before it is read.
     """
 
@@ -74,7 +74,7 @@ class Value(ABC):
     @classmethod
     @abstractmethod
     def parse(cls, body: Body) -> Self:
-        """Return the value that `body` says; raise `FormatError` where it says none."""
+        """Return the value of `body`; raise `FormatError` where it has none."""
 
     @abstractmethod
     def pack(self) -> bytes:
@@ -88,7 +88,7 @@ class Value(ABC):
 
 @dataclass(frozen=True)
 class Empty(Value):
-    """A record that says all by being there: of one class, all are equal."""
+    """A record without a body: of one class, all are equal."""
 
     @classmethod
     def parse(cls, body: Body) -> Self:
@@ -114,7 +114,7 @@ def read(source: Source, header: RecordHeader, layer: str, cls: type[V]) -> V:
 
 
 def read_bare(source: Source, size: int, layer: str, cls: type[V]) -> V:
-    """Read a `cls` of `size` bytes that stands alone, without a record around it."""
+    """Read a `cls` of `size` bytes that is in no record."""
     offset = source.offset
     where = f"{layer} {cls.NAME}"
     return cls.parse(Body(where, cls.TYPE, offset, source.exact(size, where)))

@@ -45,11 +45,11 @@ CONFIG_LIMIT = 4 << 20
 
 @dataclass(frozen=True)
 class XlHeader(Value):
-    """What stands before the stream.
+    """What precedes the stream.
 
     `config` is as in the file: a JSON object with its NUL if `JSON` is in `mandatory_flags`, else
-    the text of a cfg file; b"" if it says that there is none, None if there is no optional data
-    at all.  `tail` are the bytes behind it that xl passes over.
+    the text of a cfg file; b"" if its length is zero, None if there is no optional data
+    at all.  `tail` are the bytes after it that xl ignores.
     """
 
     NAME = "header"
@@ -128,7 +128,7 @@ def write(sink: Sink, header: XlHeader) -> None:
 
 
 def _length(head: bytes, offset: int) -> int:
-    """Return how many bytes follow the fixed fields, which must be all right."""
+    """Return how many bytes follow the fixed fields, having checked these."""
     where = f"{LAYER} {XlHeader.NAME}"
     _flags(Body(where, XlHeader.TYPE, offset, head))
     (length,) = CONFIG_LEN.unpack_from(head, 44)
@@ -136,7 +136,7 @@ def _length(head: bytes, offset: int) -> int:
 
 
 def _flags(body: Body) -> int:
-    """Return the mandatory flags of a header whose fixed fields are all right."""
+    """Return the mandatory flags of a header, having checked its fixed fields."""
     magic, byteorder, mandatory, optional, _ = body.head(HEADER)
     body.require(magic == MAGIC, 0, f"the magic {MAGIC!r}", repr(magic))
     if byteorder == SWAPPED:

@@ -78,7 +78,7 @@ class Peer:
         """Seconds for the message that is to come."""
         slow = {
             HandshakeState.OPENED: self._deadlines.peer_banner,
-            HandshakeState.RECORD: self._deadlines.peer_ready,
+            HandshakeState.SAVE_FILE: self._deadlines.peer_ready,
         }
         return slow.get(self.handshake.state, self._deadlines.peer_message)
 

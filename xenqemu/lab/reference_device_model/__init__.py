@@ -2,7 +2,7 @@
 
 It is the system of the patch series "save/restore on Xen" (Stefano Stabellini, 2012) and of what
 became of it: a registry of save-state entries, the command that writes those that are not live,
-the machine that stands still meanwhile, and the server around it.  What QEMU cannot be asked for
+the machine that is stopped meanwhile, and the server around it.  What QEMU cannot be asked for
 (a lost reply, silence, a crash at will) it does on request.
 
 ::
@@ -11,7 +11,7 @@ the machine that stands still meanwhile, and the server around it.  What QEMU ca
       wire        objects and descriptors on it
       faults      what may go wrong with a command
       commands    what the commands do
-        model       what they share; which version knows which
+        model       what they share; which version has which
         dialect     how versions word the same refusal
         machine     run states
         fdsets      descriptors handed over

@@ -17,7 +17,7 @@ ABORTED = 134
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Serve until told to end; return the exit code."""
+    """Serve until a signal or `quit`; return the exit code."""
     options = _parser().parse_args(arguments)
     server = ReferenceDeviceModel(
         options.socket, version=options.version, state=options.state, disks=options.disks
@@ -34,16 +34,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("socket", type=Path, help="where to listen")
     parser.add_argument(
-        "--version", type=_version, default=(7, 2, 22), help="the QEMU to be (default 7.2.22)"
+        "--version", type=_version, default=(7, 2, 22), help="the version of QEMU to model (7.2.22)"
     )
     parser.add_argument(
         "--state",
         type=QemuRunState,
         choices=list(QemuRunState),
         default=QemuRunState.RUNNING,
-        help="the run state to begin with",
+        help="the run state at the start",
     )
-    parser.add_argument("--disks", action="store_true", help="have disk images to give away")
+    parser.add_argument("--disks", action="store_true", help="give the machine disk images")
     return parser
 
 

@@ -37,7 +37,7 @@ def query_status(model: Model, _arguments: Arguments) -> object:
 
 @command("query-migrate")
 def query_migrate(model: Model, _arguments: Arguments) -> object:
-    """Return how loading goes, and what forbids to save."""
+    """Return the state of the load, and the migration blockers."""
     blocked = model.blockers and model.version >= qemu_versions.BLOCKERS
     return model.migration | ({"blocked-reasons": model.blockers} if blocked else {})
 
@@ -51,7 +51,7 @@ def stop(model: Model, _arguments: Arguments) -> object:
 
 @command("cont")
 def cont(model: Model, _arguments: Arguments) -> object:
-    """Let them go on."""
+    """Start the vcpus."""
     model.machine.cont()
     return {}
 
@@ -96,7 +96,7 @@ def xen_set_global_dirty_log(_model: Model, _arguments: Arguments) -> object:
     optional={"live": bool},
 )
 def save_devices(model: Model, arguments: Arguments) -> object:
-    """Save the state of all devices; a machine that runs stands still meanwhile."""
+    """Save the state of all devices; a machine that runs is stopped meanwhile."""
     machine = model.machine
     was_running = machine.running
     machine.vm_stop(QemuRunState.SAVE_VM)
@@ -130,7 +130,7 @@ def _save_to(model: Model, filename: str) -> None:
 
 @command("add-fd", (1, 2, 0), optional={"fdset-id": int, "opaque": str})
 def add_fd(model: Model, arguments: Arguments) -> object:
-    """Take the descriptor that came with the command into a set."""
+    """Add the descriptor that came with the command to a set."""
     number = arguments.get("fdset-id")
     fd = model.received_fd()
     if number is not None and number < 0:
@@ -141,7 +141,7 @@ def add_fd(model: Model, arguments: Arguments) -> object:
 
 @command("remove-fd", (1, 2, 0), required={"fdset-id": int}, optional={"fd": int})
 def remove_fd(model: Model, arguments: Arguments) -> object:
-    """Take it back."""
+    """Remove a descriptor or a whole set."""
     number, fd = arguments["fdset-id"], arguments.get("fd")
     try:
         model.fdsets.remove(number, fd, running=model.machine.running)

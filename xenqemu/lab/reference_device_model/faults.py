@@ -1,7 +1,7 @@
-"""What may go wrong with one command, as data: ``faults={"stop": hang, "cont": late(0.5)}``.
+"""Faults of single commands, as data: ``faults={"stop": hang, "cont": late(0.5)}``.
 
-A fault is a function of the `Turn` that decides what becomes of it; the key "greeting" stands for
-the greeting.
+A fault is a function of the `Turn` that decides what is done and answered; the key "greeting" is
+that of the greeting.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ def reply_lost(turn: Turn) -> None:
 
 
 def hang(turn: Turn) -> None:
-    """Do nothing and answer nobody any more."""
+    """Do nothing, and answer no request any more."""
     turn.stopping.wait()
 
 
 def hang_after(turn: Turn) -> None:
-    """Carry it out, then answer nobody any more."""
+    """Carry it out, then answer no request any more."""
     turn.act()
     turn.stopping.wait()
 
@@ -82,7 +82,7 @@ def answer(value: object) -> Fault:
 
 
 def garbage(data: bytes) -> Fault:
-    """Do nothing and answer with these bytes, whatever they are."""
+    """Do nothing and answer with these bytes."""
     return lambda turn: turn.client.send_raw(data)
 
 

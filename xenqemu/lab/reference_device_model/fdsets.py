@@ -12,7 +12,7 @@ PREFIX = "/dev/fdset/"
 
 @dataclass
 class FdSet:
-    """The descriptors of a set, each with the text that came with it, and those taken back."""
+    """The descriptors of a set, each with the text that came with it, and those removed."""
 
     fds: dict[int, str | None] = field(default_factory=dict)
     removed: set[int] = field(default_factory=set)
@@ -25,14 +25,14 @@ class FdSets:
         self.sets: dict[int, FdSet] = {}
 
     def add(self, fd: int, number: int | None, opaque: str | None) -> int:
-        """Take `fd` into a set, by default a new one with the lowest free number; return that."""
+        """Add `fd` to a set, by default a new one of the lowest free number; return the number."""
         if number is None:
             number = next(free for free in range(len(self.sets) + 1) if free not in self.sets)
         self.sets.setdefault(number, FdSet()).fds[fd] = opaque
         return number
 
     def remove(self, number: int, fd: int | None, *, running: bool) -> None:
-        """Take back a descriptor or a whole set; raise KeyError if there is none.
+        """Remove a descriptor or a whole set; raise KeyError if there is none.
 
         A machine that does not run keeps them listed, and keeps them after `cont` too: they are
         looked at again only when a client leaves.
@@ -43,7 +43,7 @@ class FdSets:
             self._drop(number, chosen.removed)
 
     def client_left(self, *, running: bool) -> None:
-        """Drop every set, since nobody is left to use it; not while the machine stands still."""
+        """Drop every set, since no client is left to use it; not while the machine is stopped."""
         if running:
             self.close()
 

@@ -1,4 +1,4 @@
-"""What the commands share: the state they work on, and the table of which version knows which."""
+"""What the commands share: the state they work on, and the table of which version has which."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _JSON_NAMES = {str: "string", int: "integer", bool: "boolean"}
 
 
 class Ended(Exception):
-    """The process ends by itself, in order."""
+    """The process ends normally, by `quit`."""
 
 
 @dataclass
 class Model:
-    """All that the commands work on; `take_fd` gives the descriptor that came with a command."""
+    """All that the commands work on; `take_fd` returns the descriptor that came with a command."""
 
     version: Version
     machine: ModelMachine
@@ -44,7 +44,7 @@ class Model:
         return fd
 
     def close(self) -> None:
-        """Close the descriptors held."""
+        """Close the descriptors that clients handed over."""
         self.fdsets.close()
         while self.names:
             os.close(self.names.popitem()[1])
@@ -52,7 +52,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Command:
-    """A command as the versions from `since` to before `until` know it."""
+    """A command as it is in the versions from `since` to before `until`."""
 
     run: Callable[[Model, Arguments], object]
     since: Version
@@ -91,13 +91,13 @@ def command(
     required: Mapping[str, type] | None = None,
     optional: Mapping[str, type] | None = None,
 ) -> Callable[[Run], Run]:
-    """Let a function answer the command `name` in a range of versions."""
+    """Make a function the command `name` of a range of versions."""
 
-    def enter(run: Run) -> Run:
+    def add(run: Run) -> Run:
         _COMMANDS.append((name, Command(run, since, until, required or {}, optional or {})))
         return run
 
-    return enter
+    return add
 
 
 def known(version: Version) -> dict[str, Command]:

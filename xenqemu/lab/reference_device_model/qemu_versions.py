@@ -1,4 +1,4 @@
-"""What the same refusal is called in the versions of QEMU.
+"""The words of the same refusal in the versions of QEMU.
 
 ======== ============================= ==============================
 version  cannot open                   cannot write
@@ -57,7 +57,7 @@ class Refusal(Exception):
 
 
 def cannot_open(version: Version, filename: str, error: OSError) -> Refusal:
-    """Return the refusal of a save whose file does not open."""
+    """Return the refusal of a save whose file cannot be opened."""
     reason = os.strerror(error.errno or 0)
     if version < ONE_CLASS:
         data = {"filename": filename}
@@ -70,7 +70,7 @@ def cannot_open(version: Version, filename: str, error: OSError) -> Refusal:
 
 
 def cannot_write(version: Version) -> Refusal:
-    """Return the refusal of a save whose file does not take what is written."""
+    """Return the refusal of a save whose file cannot be written."""
     if version < ONE_CLASS:
         return Refusal("An IO error has occurred", "IOError", {})
     if version < OTHER_WORDS:

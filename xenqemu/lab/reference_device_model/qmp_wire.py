@@ -17,7 +17,7 @@ _QUOTE, _ESCAPE, _NEWLINE = b'"\\\n'
 
 
 class Gone(Exception):
-    """The client hung up, or cannot be talked to."""
+    """The client hung up, or does not read."""
 
 
 class Framer:

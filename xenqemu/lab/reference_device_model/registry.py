@@ -1,7 +1,7 @@
 """The registry of what is saved: QEMU's SaveStateEntry list (`register_savevm`, savevm.c).
 
-Entries that are live (`is_ram`: RAM, block devices) travel by other means and are left out of the
-state of the devices, and so are those with nothing to save.
+Entries that are live (`is_ram`: RAM, block devices) are saved by other means and are not part of
+the device state, nor are those with nothing to save.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class SaveStateEntry:
 
     @property
     def key(self) -> tuple[str, int]:
-        """What a loader looks the device up by: ids of sections need not be the same there."""
+        """What a loader looks the device up by: section ids need not be the same there."""
         return self.idstr, self.instance_id
 
 

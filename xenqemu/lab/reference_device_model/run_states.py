@@ -17,11 +17,11 @@ class QemuRunState(Enum):
 
 
 class Died(Exception):
-    """The process is gone, as by abort() or SIGSEGV; nothing answers any more."""
+    """The process ended, as by abort() or SIGSEGV; nothing answers any more."""
 
 
 class ModelMachine:
-    """A machine with or without disks; `emit` is told the name of each event."""
+    """A machine with or without disks; `emit` is called with the name of each event."""
 
     def __init__(self, state: QemuRunState, *, disks: bool, emit: Callable[[str], None]) -> None:
         self.state = state
@@ -36,13 +36,13 @@ class ModelMachine:
         return self.state is QemuRunState.RUNNING
 
     def vm_stop(self, state: QemuRunState) -> None:
-        """Go from running to `state`; nothing if it does not run."""
+        """Change from running to `state`; nothing if it does not run."""
         if self.running:
             self.state = state
             self._emit("STOP")
 
     def vm_start(self) -> None:
-        """Go on running; nothing if it runs."""
+        """Run; nothing if it runs already."""
         if not self.running:
             self.state = QemuRunState.RUNNING
             self._emit("RESUME")
@@ -63,13 +63,13 @@ class ModelMachine:
         self.vm_start()
 
     def loaded(self) -> None:
-        """A state has come in."""
+        """End the load of a state: the machine is paused, or runs with `autostart`."""
         self.state = QemuRunState.PAUSED
         if self.autostart:
             self.vm_start()
 
     def inactivate(self) -> None:
-        """Give the disk images to another QEMU; twice is a failed assertion in block.c."""
+        """Leave the disk images to another QEMU; twice is a failed assertion in block.c."""
         if self._given_away and self._disks:
             raise Died("bdrv_inactivate_recurse: Assertion `!(bs->open_flags & BDRV_O_INACTIVE)'")
         self._given_away = True

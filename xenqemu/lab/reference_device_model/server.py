@@ -30,14 +30,14 @@ from xenqemu.lab.reference_device_model.registry import Registry, small_pc
 from xenqemu.lab.reference_device_model.run_states import Died, ModelMachine, QemuRunState
 
 END_TIMEOUT = 10.0
-"""Seconds that the thread has to end."""
+"""Seconds within which the thread must end."""
 
 
 class ReferenceDeviceModel:
-    """A device model that listens on `path`; `serve` it, or enter it to have a thread do so.
+    """A device model that listens on `path`; call `serve`, or enter it to serve in a thread.
 
-    `faults` may be changed while it serves; `seen` lists what came, (command, arguments); `died`
-    says whether it crashed, in which case its socket stays behind and refuses, as QEMU's does.
+    `faults` may be changed while it serves; `seen` lists the requests, (command, arguments); `died`
+    is whether it crashed: its socket then stays and refuses connections, as QEMU's does.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class ReferenceDeviceModel:
             self._waker.send(b".")
 
     def kill(self) -> None:
-        """End as by SIGKILL: hang up, leave the socket behind."""
+        """End as by SIGKILL: hang up, leave the socket."""
         self.died = True
         self.stop()
 
@@ -117,7 +117,7 @@ class ReferenceDeviceModel:
         self.model.fdsets.client_left(running=self.model.machine.running)
 
     def _ready(self, awaited: socket.socket) -> bool:
-        """Wait for a socket to be readable; False if it is time to stop."""
+        """Wait for a socket to be readable; return False after `stop`."""
         select.select([awaited, self._wake], [], [])
         return not self._stopping.is_set()
 
@@ -177,7 +177,7 @@ class ReferenceDeviceModel:
         if self._client is not None and self._negotiated:
             seconds, rest = divmod(time.time(), 1)
             stamp = {"seconds": int(seconds), "microseconds": int(rest * 1_000_000)}
-            with suppress(Gone):  # the command goes on; the next read of the client finds out
+            with suppress(Gone):  # the command continues; the next read of the client raises
                 self._client.send({"timestamp": stamp, "event": name})
 
     def _take_fd(self) -> int | None:

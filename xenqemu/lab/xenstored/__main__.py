@@ -21,8 +21,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Serve in the foreground; return the exit code."""
     parser = argparse.ArgumentParser(prog="xenqemu.lab.xenstored", description=__doc__)
     parser.add_argument("socket", type=Path, help="the Unix socket to make and to serve")
-    parser.add_argument("--pid-file", type=Path, help="holds the process id while we serve")
-    parser.add_argument("--state", type=Path, help="keeps the store over a restart")
+    parser.add_argument("--pid-file", type=Path, help="where to write the process id")
+    parser.add_argument("--state", type=Path, help="where to keep the store over a restart")
     chosen = parser.parse_args(arguments)
     try:
         _serve(chosen.socket, chosen.pid_file, chosen.state)
@@ -68,7 +68,7 @@ def _pid_in(file: Path | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _stopped_by_signals(server: Server) -> Iterator[None]:
-    """Let SIGTERM and SIGINT stop the server; the byte that Python writes for them wakes it."""
+    """Stop the server on SIGTERM and SIGINT; the byte that Python writes for them wakes it."""
     signals = (signal.SIGTERM, signal.SIGINT)
     before = [signal.signal(number, lambda *_: None) for number in signals]
     signal.set_wakeup_fd(server.waker.fileno())

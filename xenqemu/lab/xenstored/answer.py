@@ -1,4 +1,4 @@
-"""What a handled request comes to."""
+"""The result of a request."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OK = xs_wire.join("OK")
 
 @dataclass(frozen=True)
 class Reply:
-    """The payload of the reply, what all watches are told then, and a first event for a watch."""
+    """The payload of the reply, the changes for all watches, and a first event for a new watch."""
 
     payload: bytes = OK
     changes: Sequence[Change] = ()

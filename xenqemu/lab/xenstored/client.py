@@ -1,4 +1,4 @@
-"""What the daemon knows of one connection: its watches, its transactions, what it is owed."""
+"""What the daemon knows of one connection: its watches, transactions and unsent messages."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ TRANSACTIONS_MAX = 10
 
 OUTBOX_PAUSE = 1 << 16
 OUTBOX_MAX = 4 << 20
-"""Bytes waiting for a client that does not read: where its requests wait too, and where it is cut
-off.  Events must not be lost silently, nor may they fill our memory."""
+"""Unsent bytes of a client: from the first bound its requests wait, at the second it is
+disconnected.  Events must not be lost silently, nor may they fill our memory."""
 
 
 @dataclass(frozen=True)
 class Watch:
-    """A watch; `relative` if its path was given so, and its events are to be so too."""
+    """A watch; `relative` if its path was relative, so that the paths of its events are too."""
 
     path: str
     token: bytes
     relative: bool
 
     def sees(self, change: Change) -> bool:
-        """Return whether `change` is one to tell about."""
+        """Return whether `change` is an event of this watch."""
         if change.exact:
             return change.path == self.path
         return paths.within(change.path, self.path)
@@ -43,7 +43,7 @@ class Watch:
 
 @dataclass(eq=False)
 class Client:
-    """One connection, without its socket; `outbox` holds bytes that are to be sent."""
+    """One connection, without its socket; `outbox` has the bytes that are not sent yet."""
 
     outbox: bytearray = field(default_factory=bytearray)
     watches: list[Watch] = field(default_factory=list)
@@ -51,28 +51,28 @@ class Client:
     _last_transaction: int = 0
 
     def send(self, message: Packet) -> None:
-        """Owe `message` to the peer, unless it is `lost`."""
+        """Queue `message` for the peer, unless it is `lost`."""
         if not self.lost:
             self.outbox += message.pack()
 
     @property
     def paused(self) -> bool:
-        """True while so much is owed that its next request has to wait."""
+        """Whether so much is unsent that its next request has to wait."""
         return len(self.outbox) > OUTBOX_PAUSE
 
     @property
     def lost(self) -> bool:
-        """True once more is owed than is kept for anyone."""
+        """Whether more is unsent than is kept for any client."""
         return len(self.outbox) > OUTBOX_MAX
 
-    def tell(self, change: Change) -> None:
+    def notify(self, change: Change) -> None:
         """Send an event for each watch that sees `change`."""
         for watch in self.watches:
             if watch.sees(change):
                 self.send(watch.event(change.path))
 
     def watch(self, path: str, token: bytes) -> Watch:
-        """Set up a watch; raise EEXIST if there is that one, E2BIG if there are too many."""
+        """Add a watch; raise EEXIST if there is that one, E2BIG if there are too many."""
         watch = _watch(path, token)
         if watch in self.watches:
             raise StoreError(f"{path}: watched with that token already", "EEXIST")
@@ -82,7 +82,7 @@ class Client:
         return watch
 
     def unwatch(self, path: str, token: bytes) -> None:
-        """Take a watch down; raise ENOENT if there is none such."""
+        """Remove a watch; raise ENOENT if there is none such."""
         watch = _watch(path, token)
         if watch not in self.watches:
             raise StoreError(f"{path}: no such watch", "ENOENT")

@@ -27,7 +27,7 @@ class Daemon:
             self.tree.mkdir(paths.canonical(special))
 
     def handle(self, client: Client, request: Packet) -> None:
-        """Do `request`, queue its reply, and then the events it causes, for whom they concern."""
+        """Do `request`; queue its reply, and then its events, for each client that watches."""
         try:
             answer = self._answer(client, request)
         except StoreError as error:
@@ -38,7 +38,7 @@ class Daemon:
             client.send(answer.event)
         for change in answer.changes:
             for other in self.clients:
-                other.tell(change)
+                other.notify(change)
 
     def _answer(self, client: Client, request: Packet) -> Reply:
         answer = self._do(client, request)
@@ -56,7 +56,7 @@ class Daemon:
         raise StoreError(f"no operation {request.op}", "ENOSYS")
 
     def _tree(self, client: Client, tx_id: int) -> Tree:
-        """Return the tree that a request is about: the live one or its transaction's."""
+        """Return the tree of a request: the live one or its transaction's."""
         if not tx_id:
             return self.tree
         transaction = client.transaction(tx_id)

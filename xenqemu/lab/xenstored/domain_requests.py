@@ -34,7 +34,7 @@ def release(domains: Domains, live: Tree, payload: bytes) -> Reply:
 
 
 def resume(domains: Domains, _live: Tree, payload: bytes) -> Reply:
-    """RESUME domid|: its next shutdown will be told again."""
+    """RESUME domid|: its next shutdown is announced again."""
     domains.resume(_domid(payload))
     return Reply()
 

@@ -1,9 +1,9 @@
-"""The domains that xenstored was told of, and the shutdown latch of each.
+"""The introduced domains, and the shutdown latch of each.
 
 Xen's xenstored learns of a domain's end from the hypervisor (VIRQ_DOM_EXC).  There is no
-hypervisor here, so the lab says it: ``CONTROL shutdown|<domid>|``, a control command being the
-one thing that the protocol leaves to each implementation.  As there, @releaseDomain then fires
-once, and not again before RESUME took back the latch.
+hypervisor here, so the lab sends ``CONTROL shutdown|<domid>|``: control commands are what the
+protocol leaves to each implementation.  As under Xen, @releaseDomain then fires once, and not
+again before RESUME clears the latch.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ FIRST_RESERVED = 0x7FF0
 
 
 class Domains:
-    """Introduced domains; True in `latches` once one was said to have shut down."""
+    """Introduced domains; `latches` has True for those that have shut down."""
 
     def __init__(self) -> None:
         self.latches: dict[int, bool] = {}
 
     def introduce(self, domid: int) -> bool:
-        """Note a domain and return whether it is new; raise EINVAL for 0 and reserved ids."""
+        """Add a domain and return whether it is new; raise EINVAL for 0 and reserved ids."""
         if not 0 < domid < FIRST_RESERVED:
             raise StoreError(f"{domid} is not the id of a guest", "EINVAL")
         new = domid not in self.latches
@@ -29,11 +29,11 @@ class Domains:
         return new
 
     def introduced(self, domid: int) -> bool:
-        """Return whether xenstored talks with the domain; with domain 0 it always does."""
+        """Return whether the domain was introduced; domain 0 always is."""
         return domid == 0 or domid in self.latches
 
     def release(self, domid: int) -> None:
-        """Forget a domain; raise ENOENT if it is unknown."""
+        """Remove a domain; raise ENOENT if it is unknown."""
         self._require(domid)
         del self.latches[domid]
 
@@ -44,7 +44,7 @@ class Domains:
         return not before
 
     def resume(self, domid: int) -> None:
-        """Take back the latch; raise ENOENT if the domain is unknown."""
+        """Clear the latch; raise ENOENT if the domain is unknown."""
         self._require(domid)
         self.latches[domid] = False
 

@@ -1,7 +1,7 @@
 """The loop that moves bytes between the sockets and the daemon, in one thread.
 
-A client that breaks the framing is cut off at once, as by Xen's xenstored.  One that does not read
-what it is owed is no longer read from, and is cut off when that grows too much.
+A client that breaks the framing is disconnected at once, as by Xen's xenstored.  One that does not
+read is no longer read from, and is disconnected when too much is unsent.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ CLIENTS_MAX = 256
 CHUNK = 1 << 16
 """Bytes received or sent in one call."""
 
-REST = 0.5
-"""Seconds from a change to its being saved, with what followed meanwhile."""
+SAVE_DELAY = 0.5
+"""Seconds from a change until it is saved, with those that followed."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -38,18 +38,18 @@ class ConnectedSocket:
 
     @property
     def interest(self) -> int:
-        """What to wait for: bytes to read, room to write, or both."""
+        """What to wait for: bytes to read, space to write, or both."""
         write = selectors.EVENT_WRITE if self.client.outbox else 0
         return write | (0 if self.client.paused else selectors.EVENT_READ)
 
 
 class Server:
-    """Serves `daemon`; its state goes to `state_file`, if there is one.  To be closed."""
+    """Serves `daemon`; its state goes to `state_file`, if there is one.  Close it."""
 
     def __init__(self, daemon: Daemon, state_file: Path | None = None) -> None:
         self._daemon = daemon
         self._state_file = state_file
-        self._saved = self._mark()
+        self._saved = self._current()
         self._save_at: float | None = None
         self._peers: list[ConnectedSocket] = []
         self._selector = selectors.DefaultSelector()
@@ -62,7 +62,7 @@ class Server:
         self.waker.send(b"\0")
 
     def serve(self, listener: socket.socket) -> None:
-        """Serve a listening socket until `stop`, also one that came before.
+        """Serve a listening socket until `stop`, which may have been called before.
 
         The state is saved at the end; raises `OSError` if it cannot be.
         """
@@ -81,15 +81,15 @@ class Server:
         self.waker.close()
 
     def _turn(self, listener: socket.socket) -> bool:
-        """Wait for something and do it; return False once told to stop."""
-        for key, events in self._selector.select(self._patience()):
+        """Wait for events and handle them; return False after `stop`."""
+        for key, events in self._selector.select(self._timeout()):
             if key.fileobj is self._woken:
                 return False
             if key.fileobj is listener:
                 self._accept(listener)
             else:
-                self._move(key.data, events)
-        self._look_after_all()
+                self._transfer(key.data, events)
+        self._update_peers()
         self._save_if_due()
         return True
 
@@ -97,7 +97,7 @@ class Server:
         try:
             connected, _ = listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
-            return  # whoever knocked is gone again
+            return  # the client has hung up already
         if len(self._peers) >= CLIENTS_MAX:
             connected.close()
             return
@@ -107,7 +107,7 @@ class Server:
         self._daemon.clients.append(peer.client)
         self._selector.register(connected, peer.interest, peer)
 
-    def _move(self, peer: ConnectedSocket, events: int) -> None:
+    def _transfer(self, peer: ConnectedSocket, events: int) -> None:
         """Receive and send what is possible, and do the requests that are whole."""
         try:
             alive = not events & selectors.EVENT_READ or _receive(peer)
@@ -115,7 +115,7 @@ class Server:
                 del peer.client.outbox[: peer.socket.send(peer.client.outbox[:CHUNK])]
             self._work(peer)
         except (OSError, TooBig) as error:
-            _LOG.debug("a client is cut off: %s", error)
+            _LOG.debug("a client is disconnected: %s", error)
             alive = False
         if not alive:
             self._drop(peer)
@@ -127,11 +127,11 @@ class Server:
                 break
             self._daemon.handle(peer.client, request)
 
-    def _look_after_all(self) -> None:
-        """Cut off who is lost, and wait for what each of the others needs now."""
+    def _update_peers(self) -> None:
+        """Disconnect who is lost, and wait for what each of the others needs now."""
         for peer in list(self._peers):
             if peer.client.lost:
-                _LOG.warning("a client does not read its events and is cut off")
+                _LOG.warning("a client does not read its events and is disconnected")
                 self._drop(peer)
             elif self._selector.get_key(peer.socket).events != peer.interest:
                 self._selector.modify(peer.socket, peer.interest, peer)
@@ -142,32 +142,32 @@ class Server:
         self._selector.unregister(peer.socket)
         peer.socket.close()
 
-    # The state.
+    # The state file.
 
-    def _mark(self) -> tuple[object, dict[int, bool]]:
-        """Return what differs once there is something to save: nodes never change."""
+    def _current(self) -> tuple[object, dict[int, bool]]:
+        """Return what is different once there is something to save: nodes never change."""
         return self._daemon.tree.root, dict(self._daemon.domains.latches)
 
-    def _patience(self) -> float | None:
-        """Return how many seconds to wait for a client before something is to be saved."""
+    def _timeout(self) -> float | None:
+        """Return the seconds until the state is to be saved, None if it is saved."""
         return None if self._save_at is None else max(0.0, self._save_at - time.monotonic())
 
     def _save_if_due(self) -> None:
-        if self._state_file is None or self._saved == self._mark():
+        if self._state_file is None or self._saved == self._current():
             return
         if self._save_at is None:
-            self._save_at = time.monotonic() + REST
+            self._save_at = time.monotonic() + SAVE_DELAY
         elif time.monotonic() >= self._save_at:
             try:
                 self._save()
             except OSError as error:
                 _LOG.warning("the state could not be saved: %s", error)
-                self._save_at = time.monotonic() + REST
+                self._save_at = time.monotonic() + SAVE_DELAY
 
     def _save(self) -> None:
         if self._state_file is not None:
             kept_state.save(self._daemon, self._state_file)
-            self._saved = self._mark()
+            self._saved = self._current()
             self._save_at = None
 
 

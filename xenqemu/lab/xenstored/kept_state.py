@@ -1,4 +1,4 @@
-"""What xenstored keeps in a file, so that a lab started again finds its domains.
+"""The state file of xenstored, by which a lab that is started again finds its domains.
 
 ::
 
@@ -21,7 +21,7 @@ from xenqemu.lab.xenstored.domains import Domains
 from xenqemu.lab.xenstored.tree import Tree
 
 STATE_MAX = 256 << 20
-"""Bytes of a state file that are read; a store at its bounds with short values has less."""
+"""Bytes of a state file at most; a full store with short values has less."""
 
 _ILL_FORMED = (
     StoreError,
@@ -46,7 +46,7 @@ def save(daemon: Daemon, file: Path) -> None:
 
 
 def load(daemon: Daemon, file: Path) -> None:
-    """Put the state back, if there is a file; raise `StoreError` if it is not one of ours."""
+    """Load the state, if there is a file; raise `StoreError` if it is not one of ours."""
     try:
         with file.open("rb") as stream:
             data = stream.read(STATE_MAX + 1)

@@ -1,7 +1,7 @@
-"""The socket that xenstored listens on: at most one server, never half made.
+"""The socket that xenstored listens on: one server at most, and it listens once it has its name.
 
 A lock file beside the socket is held for as long as the server lives, so that of two servers
-started at once one is refused, and so that a socket whose server is dead can be told and replaced.
+started at once one is refused, and so that a socket whose server is dead is found and replaced.
 The socket is bound and listening under another name before it is renamed into place.
 """
 
@@ -23,7 +23,7 @@ BACKLOG = 64
 def listening(path: Path) -> Iterator[socket.socket]:
     """Listen on the Unix socket `path`, mode 0600; its folder is made 0700 if missing.
 
-    Raises `StoreError` if a server lives there, or if the socket cannot be made.
+    Raises `StoreError` if there is a server, or if the socket cannot be made.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -65,7 +65,7 @@ def _answers(path: Path) -> bool:
 
 @contextlib.contextmanager
 def _bound(path: Path) -> Iterator[socket.socket]:
-    """Bind, listen, and only then give the socket its name; remove it at the end."""
+    """Bind, listen, and only then move the socket to its name; remove it at the end."""
     draft = Path(f"{path}.new")
     draft.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX) as listener:

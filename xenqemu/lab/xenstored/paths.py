@@ -2,7 +2,7 @@
 
 A connection over the socket belongs to domain 0, so its relative paths start at
 /local/domain/0, as in Xen's own xenstored.  A path that starts with @ is a special one: a watch
-on it sees domains come and go, and as a node (for its permissions) it is a child of the root.
+on it fires when domains are introduced and released; as a node it is a child of the root.
 """
 
 from __future__ import annotations

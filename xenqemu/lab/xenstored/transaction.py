@@ -1,8 +1,8 @@
-"""A transaction: edits on a copy of the tree, which become real together or not at all.
+"""A transaction: edits on a copy of the tree, which are committed together or not at all.
 
-Each node looked at or changed is noted.  A commit compares the generations of those nodes in the
-tree as it was at the start with the tree as it is now: any difference is EAGAIN.  If there is
-none, doing the edits again on the tree of now gives what they gave on the copy.
+Each node that is read or changed is remembered.  A commit compares the generations of those nodes
+in the tree at the start with the present tree: any difference is EAGAIN.  If there is none,
+repeating the edits on the present tree has the result that they had on the copy.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ class TransactionTree(Tree):
         self._requests = 0
 
     def find(self, path: str) -> Node | None:
-        """Return the node as this transaction sees it, and note that it was looked at."""
+        """Return the node as this transaction sees it, and remember that it was read."""
         self._touched.add(path)
         return super().find(path)
 
     def edit(
         self, act: Callable[Concatenate[Tree, P], list[Change]], *args: P.args, **kwargs: P.kwargs
     ) -> list[Change]:
-        """Do `act` on the copy; watches are told at the commit."""
+        """Do `act` on the copy; watches fire at the commit."""
         super().edit(act, *args, **kwargs)
         self._edits.append(lambda tree: act(tree, *args, **kwargs))
         return []
@@ -48,7 +48,7 @@ class TransactionTree(Tree):
             raise StoreError("too many requests in one transaction", "ENOSPC")
 
     def commit(self, live: Tree) -> list[Change]:
-        """Make the edits real in `live` and return what changed, each once.
+        """Make the edits in `live` and return what changed, each once.
 
         Raises EAGAIN, and changes nothing, if a node of this transaction changed meanwhile.
         """

@@ -48,7 +48,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Change:
-    """What watches are told: a changed path; `exact` if only a watch on just that path cares."""
+    """A changed path, for watches; `exact` if only watches on that very path fire."""
 
     path: str
     exact: bool = False
@@ -83,7 +83,7 @@ class Tree:
     def edit(
         self, act: Callable[Concatenate[Tree, P], list[Change]], *args: P.args, **kwargs: P.kwargs
     ) -> list[Change]:
-        """Do `act`, one of the edits below, and return what watches are to be told of it."""
+        """Do `act`, one of the edits below, and return its changes, for watches."""
         return act(self, *args, **kwargs)
 
     def write(self, path: str, value: bytes) -> list[Change]:
@@ -150,7 +150,7 @@ class Tree:
         self._put(missing[-1], node)
 
     def _put(self, path: str, node: Node) -> None:
-        """Hang `node` at `path`, whose parent exists."""
+        """Put `node` at `path`, whose parent exists."""
         names = paths.names(path)
         above = [self.root]
         for name in names[:-1]:

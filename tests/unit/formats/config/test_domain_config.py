@@ -107,7 +107,7 @@ def test_with_name_changes_the_name_alone():
         config.with_name("")
 
 
-def test_extra_stands_under_our_key():
+def test_extra_is_under_our_key():
     guest = GuestConfig("g", str(UUID(int=1)), "hvm")
     extra = {"machine": "pc-i440fx-7.2", "deep": [{}, [], None, True, 1.5]}
     config = guest.domain_config(extra)

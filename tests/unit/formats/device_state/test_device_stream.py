@@ -1,4 +1,4 @@
-"""QEVM streams: real ones, cut ones, hostile ones, and those of devices that nobody knows."""
+"""Device state: real, cut and hostile streams, and those of unknown devices."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.doubles.qemu.section_oracle import as_tuples, cuts_by_footers
-from tests.golden.records import FOLDER, SAVES, record
+from tests.golden.save_files import FOLDER, SAVES, unpacked
 from xenqemu.errors import BadRecord, FormatError, TooBig, Truncated, Unsupported
 from xenqemu.formats.device_state import device_stream
 from xenqemu.formats.device_state.device_stream import Evidence, Section
@@ -41,8 +41,8 @@ def fake(section_id: int, idstr: str = "port92", data: bytes = b"\0", version_id
 
 
 def emulator_context(name: str) -> bytes:
-    """Return QEMU's part of a record: between its subheader and the END record."""
-    data = record(name)
+    """Return the device state in a save file: between its subheader and the END record."""
+    data = unpacked(name)
     start = data.rindex(START)
     length = int.from_bytes(data[start - 12 : start - 8], "little")
     return data[start : start + length - 8]
@@ -51,14 +51,14 @@ def emulator_context(name: str) -> bytes:
 class TestRealStreams:
     @pytest.mark.parametrize("name", PLAIN)
     def test_all_devices_are_found_for_certain(self, name: str) -> None:
-        state = device_stream.read(record(name))
+        state = device_stream.read(unpacked(name))
         assert summary(state) == json.loads((FOLDER / f"{name}.json").read_text())
         assert {section.evidence for section in state.sections} == {Evidence.LAYOUT}
         assert all(section.certain for section in state.sections)
         assert (state.ambiguities, state.footers, state.trailing) == ((), False, b"")
 
     @pytest.mark.parametrize("name", SAVES)
-    def test_so_are_those_in_records(self, name: str) -> None:
+    def test_so_are_those_in_save_files(self, name: str) -> None:
         twin = {"vga.save": "vga.qevm", "hvm-xen4.20.save": "hvm-qemu10.qevm"}.get(name, "hvm.qevm")
         expected = json.loads((FOLDER / f"{twin}.json").read_text())
         if name == "vga.save":  # its firmware has asked the drive for its 512 bytes of identity
@@ -71,7 +71,7 @@ class TestRealStreams:
 
     @pytest.mark.parametrize("name", FOOTED)
     def test_footers_and_layouts_agree(self, name: str) -> None:
-        data = record(name)
+        data = unpacked(name)
         truth = cuts_by_footers(data)
         with_footers = device_stream.read(data)
         assert as_tuples(with_footers) == truth
@@ -83,20 +83,21 @@ class TestRealStreams:
         assert without.ambiguities == ()
 
     def test_footers_are_all_that_they_add(self) -> None:
-        stripped = device_stream.write(device_stream.read(record("vga-with-footers.qevm")).sections)
+        footed = device_stream.read(unpacked("vga-with-footers.qevm"))
+        stripped = device_stream.write(footed.sections)
         assert summary(device_stream.read(stripped)) == summary(
-            device_stream.read(record("vga.qevm"))
+            device_stream.read(unpacked("vga.qevm"))
         )
 
     @pytest.mark.parametrize("name", PLAIN + FOOTED)
     def test_written_again_they_are_the_same(self, name: str) -> None:
-        state = device_stream.read(record(name))
-        assert device_stream.write(state.sections, state.footers) == record(name)
+        state = device_stream.read(unpacked(name))
+        assert device_stream.write(state.sections, state.footers) == unpacked(name)
 
     @pytest.mark.parametrize("name", PLAIN + FOOTED)
     def test_bytes_after_the_end_are_kept(self, name: str) -> None:
-        state = device_stream.read(record(name) + b"\0after")
-        assert state == replace(device_stream.read(record(name)), trailing=b"\0after")
+        state = device_stream.read(unpacked(name) + b"\0after")
+        assert state == replace(device_stream.read(unpacked(name)), trailing=b"\0after")
 
     def test_bytes_after_the_end_may_have_another_end(self) -> None:
         """A later QEMU could have given the last device four more bytes."""
@@ -107,7 +108,7 @@ class TestRealStreams:
         assert ambiguity.reason == "several lengths of port92 version 1 fit"
 
     def test_a_pipe_is_read_to_its_end(self) -> None:
-        data = record("vga.qevm")
+        data = unpacked("vga.qevm")
         reading, writing = os.pipe()
 
         def feed() -> None:
@@ -124,7 +125,7 @@ class TestRealStreams:
 
 class TestCutStreams:
     def test_at_every_offset(self) -> None:
-        data = record("hvm.qevm")
+        data = unpacked("hvm.qevm")
         for size in range(len(data)):
             with pytest.raises(Truncated) as caught:
                 device_stream.read(data[:size])
@@ -132,7 +133,7 @@ class TestCutStreams:
 
     @pytest.mark.parametrize("name", ["vga.qevm", "hvm-qemu10.qevm", "vga-with-footers.qevm"])
     def test_at_offsets_around_each_cut(self, name: str) -> None:
-        data = record(name)
+        data = unpacked(name)
         for section in device_stream.read(data).sections:
             for size in range(section.offset - 6, section.offset + 40):
                 with pytest.raises(Truncated):
@@ -140,7 +141,7 @@ class TestCutStreams:
 
     def test_the_error_says_where_and_what(self) -> None:
         with pytest.raises(Truncated) as caught:
-            device_stream.read(record("hvm.qevm")[:1500])
+            device_stream.read(unpacked("hvm.qevm")[:1500])
         error = caught.value
         assert (error.record, error.offset) == ("apic", 1465)
         assert error.expected == "the state of apic version 3"
@@ -159,7 +160,7 @@ class TestPlantedHeaders:
     """What a guest can write into the buffers of its devices."""
 
     def planted(self, device: str, at: int, what: bytes, footers: bool = False) -> None:
-        state = device_stream.read(record("vga.qevm"))
+        state = device_stream.read(unpacked("vga.qevm"))
         changed = list(state.sections)
         (index,) = (n for n, s in enumerate(changed) if s.idstr.endswith(device))
         data = changed[index].data
@@ -184,8 +185,8 @@ class TestPlantedHeaders:
         self.planted("/e1000", 3000, chain)
 
     def test_nor_a_stream_in_a_buffer(self) -> None:
-        self.planted("/e1000", 5000, record("hvm.qevm"))
-        self.planted("/e1000", 5000, record("hvm.qevm"), footers=True)
+        self.planted("/e1000", 5000, unpacked("hvm.qevm"))
+        self.planted("/e1000", 5000, unpacked("hvm.qevm"), footers=True)
 
     def test_in_an_unknown_device_are_reported(self) -> None:
         planted = b"xyz" + fake(5) + b"xyz"
@@ -193,7 +194,7 @@ class TestPlantedHeaders:
             device_stream.write([TIMER, replace(STRANGER, data=planted), PORT92])
         )
         (ambiguity,) = state.ambiguities
-        assert ambiguity.reason == "the length of 0000:00:05.0/stranger version 1 cannot be told"
+        assert ambiguity.reason == "the length of 0000:00:05.0/stranger version 1 is unknown"
         assert [header.idstr for header in ambiguity.headers] == [
             *("0000:00:05.0/stranger", "port92", "port92"),
         ]
@@ -264,7 +265,7 @@ class TestUnknownDevices:
             device_stream.write([TIMER, Section(1, "cpu", 0, 12, state), PORT92])
         )
         (ambiguity,) = read.ambiguities
-        assert ambiguity.reason == "the length of cpu version 12 cannot be told"
+        assert ambiguity.reason == "the length of cpu version 12 is unknown"
         assert [header.id for header in ambiguity.headers] == [1, 2, 9]
         assert [s.idstr for s in read.sections if s.certain] == ["timer"]
 
@@ -361,7 +362,7 @@ class TestBadInput:
     @settings(deadline=None, max_examples=150)
     @given(st.sampled_from(PLAIN + FOOTED), st.data())
     def test_changed_bytes_give_an_error_or_a_value(self, name: str, data: st.DataObject) -> None:
-        stream = bytearray(record(name)[: data.draw(st.integers(2000, 20000))])
+        stream = bytearray(unpacked(name)[: data.draw(st.integers(2000, 20000))])
         for _ in range(data.draw(st.integers(1, 4))):
             offset = data.draw(st.integers(0, len(stream) - 1))
             stream[offset] = data.draw(st.sampled_from([0, 1, 4, 5, 0x7E, 0xFF]))

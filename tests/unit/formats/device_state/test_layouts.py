@@ -150,7 +150,7 @@ class TestWhatVaries:
         ends = sizes(config() + bytes(16 + 937 + 30 * 4 + 50), PCI + "xhci", 1)
         assert ends == {260 + 16 + 937 + 4 * ports for ports in range(31)}
 
-    def test_slots_end_where_no_truth_value_stands(self) -> None:
+    def test_slots_end_where_no_truth_value_is(self) -> None:
         slot = b"\1\0" + bytes(8)
         state = config() + bytes(52) + subsection("piix4_pm/cpuhp", 5) + 3 * slot + b"\4" * 20
         cpuhp = len(state) - 20 - 3 * 10

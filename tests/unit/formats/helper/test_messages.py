@@ -61,7 +61,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("data", BAD.values(), ids=BAD.keys())
-def test_what_is_no_message_is_refused_where_it_stands(data):
+def test_what_is_no_message_is_refused_by_its_offset(data):
     reader = NEWEST.reader()
     with pytest.raises(BadRecord) as caught:
         list(reader.feed(PAIRS[2][1] + data))

@@ -1,8 +1,8 @@
-"""Features that a guest was told of and another CPU lacks."""
+"""Features that a guest has seen and another CPU lacks."""
 
 import pytest
 
-from tests.golden import records
+from tests.golden import save_files
 from xenqemu.formats.migration.cpu_features import NO_SUBLEAF, SHARED, WORDS, lacking
 from xenqemu.formats.stream.detect import Walk
 from xenqemu.formats.stream.libxc_records import CpuidLeaf, X86CpuidPolicy
@@ -11,7 +11,7 @@ from xenqemu.formats.stream.source import Source
 
 def leaves(name):
     """Return the CPUID policy of a real guest."""
-    walk = Walk(Source.of(records.record(name)))
+    walk = Walk(Source.of(save_files.unpacked(name)))
     (policy,) = [step.value for step in walk if isinstance(step.value, X86CpuidPolicy)]
     return policy.leaves
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.golden import records
+from tests.golden import save_files
 from xenqemu.errors import ProtocolError
 from xenqemu.formats.migration.handshake import (
     TRANSITIONS,
@@ -28,12 +28,12 @@ BYTES = [
     (BACK, b"domain is yours, you are cleared to unpause\0", 44),
 ]
 
-MOVED = (BANNER, READY, GO, REPORT, STARTED)
+MIGRATED = (BANNER, READY, GO, REPORT, STARTED)
 RETURNED = (BANNER, READY, GO, REPORT, FAILED, BACK)
 GIVEN_UP = (BANNER, READY, REPORT, FAILED, BACK)
-TALKS = {"moved": MOVED, "returned": RETURNED, "given up": GIVEN_UP}
+TALKS = {"migrated": MIGRATED, "returned": RETURNED, "given up": GIVEN_UP}
 ENDS = {
-    MOVED: HandshakeState.MOVED,
+    MIGRATED: HandshakeState.MIGRATED,
     RETURNED: HandshakeState.RETURNED,
     GIVEN_UP: HandshakeState.RETURNED,
 }
@@ -77,8 +77,8 @@ def test_messages_are_xls(message, data, size):
     assert len(data) == size
 
 
-def test_stock_xl_said_go_behind_its_record():
-    assert records.record(records.MIGRATION).endswith(bytes(8) + WORDS[GO][1])
+def test_stock_xl_sent_go_after_its_save_file():
+    assert save_files.unpacked(save_files.MIGRATION).endswith(bytes(8) + WORDS[GO][1])
 
 
 def test_every_state_is_reached_by_the_talks_that_are_tested():
@@ -110,7 +110,7 @@ def test_only_what_is_in_the_table_is_said(place, role, message):
         assert side.say(message) == WORDS[message][1]
         assert side.state is PLACES[place][message]
     else:
-        with pytest.raises(ValueError, match=f"no {message.value} can be said by the {role.value}"):
+        with pytest.raises(ValueError, match=f"no {message.value} can be sent by the {role.value}"):
             side.say(message)
         assert side.state is before
 
@@ -118,7 +118,7 @@ def test_only_what_is_in_the_table_is_said(place, role, message):
 @pytest.mark.parametrize("place", PLACES, ids=lambda place: place[-1].name if place else "NONE")
 @pytest.mark.parametrize("role", Role)
 @pytest.mark.parametrize("message", Message)
-def test_only_what_is_in_the_table_is_heard(place, role, message):
+def test_only_what_is_in_the_table_is_accepted(place, role, message):
     side = at(role, *place)
     before = side.state
     may = {WORDS[next_][1]: next_ for next_ in PLACES[place] if WORDS[next_][0] is OTHER[role]}
@@ -216,7 +216,7 @@ MISUNDERSTOOD = {
     ),
     "more than all": (
         Role.SENDER,
-        MOVED,
+        MIGRATED,
         b"!",
         f"{BEGIN} 128{SAYS} nothing, got '!'",
     ),

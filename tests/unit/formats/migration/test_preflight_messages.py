@@ -79,7 +79,7 @@ def test_what_makes_no_sense_is_refused_by_its_place(kind, change, why):
 
 @pytest.mark.parametrize("kind", [PreflightQuestion, PreflightAnswer])
 def test_what_is_no_object_is_refused(kind):
-    name = f"preflight {kind.__name__.lower()}"
+    name = "preflight " + kind.__name__.removeprefix("Preflight").lower()
     for data in (b"", b"[]", b"null", b"Welcome to Debian\n{}", b"\xff", b'{"a": 1, "a": 2}'):
         with pytest.raises(BadRecord, match=re.escape(name)):
             kind.parse(data)

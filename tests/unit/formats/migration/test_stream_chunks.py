@@ -1,4 +1,4 @@
-"""A record that goes by several streams: dealt out, gathered, cut and damaged."""
+"""A save file sent by several streams: dealt out, gathered, cut and damaged."""
 
 import struct
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.doubles.peers.wrapped import NAMES, SETS, Out
-from tests.golden import records
+from tests.golden import save_files
 from tests.property.strategies import Dribble
 from xenqemu.errors import BadRecord, FormatError, TooBig, Truncated
 from xenqemu.formats.migration import stream_chunks
@@ -42,38 +42,38 @@ def small(monkeypatch):
     monkeypatch.setattr(stream_chunks, "CHUNK", 4)
 
 
-def dealt(record, count, most=1 << 30, piece=5):
+def dealt(save_file, count, most=1 << 30, piece=5):
     outs = [Out(most) for _ in range(count)]
     outlet = spread(outs)
     sink = Sink(outlet)
-    sink.writev([record[at : at + piece] for at in range(0, len(record), piece)])
+    sink.writev([save_file[at : at + piece] for at in range(0, len(save_file), piece)])
     outlet.flush()
     return [bytes(out.data) for out in outs]
 
 
 def gathered(data, size, most=1 << 30):
-    """Return a record of `size` bytes and what stands behind it in each stream."""
+    """Return a save file of `size` bytes and what follows it in each stream."""
     inlets = [Dribble(each, most) for each in data]
-    record = Source(Gathered(inlets)).exact(size, "record")
-    return record, [inlet.readall() for inlet in inlets]
+    save_file = Source(Gathered(inlets)).exact(size, "save file")
+    return save_file, [inlet.readall() for inlet in inlets]
 
 
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("most", [1, 3, 1 << 30])
-@pytest.mark.parametrize(("record", "data"), TABLE.values(), ids=TABLE.keys())
-def test_the_bytes_both_ways(record, data, most):
-    assert dealt(record, len(data), most) == data
+@pytest.mark.parametrize(("save_file", "data"), TABLE.values(), ids=TABLE.keys())
+def test_the_bytes_both_ways(save_file, data, most):
+    assert dealt(save_file, len(data), most) == data
     behind = [each + BEHIND for each in data]
-    assert gathered(behind, len(record), most) == (record, [BEHIND] * len(data))
+    assert gathered(behind, len(save_file), most) == (save_file, [BEHIND] * len(data))
 
 
-@pytest.mark.parametrize(("record", "data"), TABLE.values(), ids=TABLE.keys())
-def test_cut_at_every_offset(record, data):
+@pytest.mark.parametrize(("save_file", "data"), TABLE.values(), ids=TABLE.keys())
+def test_cut_at_every_offset(save_file, data):
     for number, whole in enumerate(data):
         for cut in range(len(whole)):
             streams_cut = [*data[:number], whole[:cut], *data[number + 1 :]]
             with pytest.raises(Truncated, match=f"^stream {number} at offset"):
-                gathered(streams_cut, len(record))
+                gathered(streams_cut, len(save_file))
 
 
 def test_what_more_there_is_would_come_by_the_next():
@@ -105,39 +105,39 @@ def test_the_longest_chunk_there_may_be():
 
 
 @given(st.binary(max_size=60), st.integers(2, 5), st.integers(1, 9), st.integers(1, 70))
-def test_any_record_by_any_streams(record, count, most, piece):
+def test_any_save_file_by_any_streams(save_file, count, most, piece):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stream_chunks, "CHUNK", 4)
-        data = dealt(record, count, most, piece)
-    assert gathered(data, len(record), most) == (record, [b""] * count)
+        data = dealt(save_file, count, most, piece)
+    assert gathered(data, len(save_file), most) == (save_file, [b""] * count)
 
 
 @given(st.lists(st.binary(max_size=40), min_size=2, max_size=4), st.integers(0, 60))
-def test_any_bytes_are_a_record_or_a_format_error(data, size):
+def test_any_bytes_are_a_save_file_or_a_format_error(data, size):
     try:
-        record, _ = gathered(data, size)
+        save_file, _ = gathered(data, size)
     except FormatError:
         return
-    assert len(record) == size
+    assert len(save_file) == size
 
 
 @pytest.mark.parametrize("features", SETS, ids=NAMES)
-def test_a_real_record_in_whatever_is_around_it(features):
-    record = records.record("hvm.save")
+def test_a_real_save_file_in_each_wrapping(features):
+    save_file = save_files.unpacked("hvm.save")
     outs = [Out(), Out(), Out()]
     wrapper = Wrapper(outs[0], features, outs[1:])
-    Sink(wrapper).write(record)
+    Sink(wrapper).write(save_file)
     wrapper.finish()
     sizes = [len(out.data) for out in outs]
     assert max(sizes) - min(sizes) <= CHUNK + 4 or ZSTD in features
     inlets = [Dribble(bytes(out.data) + BEHIND, 1 << 30) for out in outs]
     unwrapper = Unwrapper(inlets[0], features, inlets[1:])
-    assert unwrapper.source.exact(len(record), "record") == record
+    assert unwrapper.source.exact(len(save_file), "save file") == save_file
     unwrapper.finish()
     assert [inlet.readall() for inlet in inlets] == [BEHIND] * 3
 
 
-def test_blocks_are_held_until_they_are_full_or_flushed():
+def test_blocks_are_kept_until_they_are_full_or_flushed():
     put = []
     blocks = Blocks(4, put.append)
     assert blocks.writev([b"ab", memoryview(b"cdefghi")]) == 9

@@ -1,4 +1,4 @@
-"""What goes around a record between two xenqemu: put on, taken off, and damaged."""
+"""What is around a save file between two xenqemu: put on, taken off, and damaged."""
 
 import hashlib
 import struct
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.doubles.peers.wrapped import NAMES, SETS, Out, wrapped
-from tests.golden import records
+from tests.golden import save_files
 from tests.property.strategies import Dribble
 from xenqemu.errors import BadRecord, FormatError, TooBig, Truncated
 from xenqemu.formats.migration import wrapping
@@ -24,25 +24,25 @@ from xenqemu.formats.migration.wrapping import (
 )
 from xenqemu.formats.stream.sink import Sink
 
-RECORD = b"a record" * 100
+SAVE_FILE = b"the file" * 100
 BEHIND = b"GO"
 
 
 def unwrapped(data, size, features, most=1 << 30):
-    """Return record of `size` bytes and what stands behind what was around it."""
+    """Return a save file of `size` bytes and what follows it and what was around it."""
     inlet = Dribble(data, most)
     unwrapper = Unwrapper(inlet, features)
-    record = unwrapper.source.exact(size, "record")
+    save_file = unwrapper.source.exact(size, "save file")
     unwrapper.finish()
-    return record, inlet.readall()
+    return save_file, inlet.readall()
 
 
 @pytest.mark.parametrize("features", SETS, ids=NAMES)
 @pytest.mark.parametrize("most", [1, 7, 1 << 30])
 def test_what_is_put_on_is_taken_off(features, most):
-    data = wrapped(RECORD, features, most, pieces=13)
-    assert data == wrapped(RECORD, features)
-    assert unwrapped(data + BEHIND, len(RECORD), features, most) == (RECORD, BEHIND)
+    data = wrapped(SAVE_FILE, features, most, pieces=13)
+    assert data == wrapped(SAVE_FILE, features)
+    assert unwrapped(data + BEHIND, len(SAVE_FILE), features, most) == (SAVE_FILE, BEHIND)
 
 
 @pytest.mark.parametrize("features", SETS, ids=NAMES)
@@ -63,23 +63,23 @@ def test_pages_of_a_guest_that_runs_change_while_they_are_sent(features):
 
 
 @pytest.mark.parametrize("features", SETS, ids=NAMES)
-def test_a_real_record(features):
-    record = records.record("hvm.save")
-    data = wrapped(record, features, pieces=1 << 22)
-    assert unwrapped(data, len(record), features) == (record, b"")
+def test_a_real_save_file(features):
+    save_file = save_files.unpacked("hvm.save")
+    data = wrapped(save_file, features, pieces=1 << 22)
+    assert unwrapped(data, len(save_file), features) == (save_file, b"")
     if ZSTD in features:
-        assert len(data) < len(record) // 10
+        assert len(data) < len(save_file) // 10
     else:
-        assert len(data) == len(record) + (32 if DIGEST in features else 0)
+        assert len(data) == len(save_file) + (32 if DIGEST in features else 0)
 
 
 def test_the_bytes():
-    digest = hashlib.blake2b(RECORD, digest_size=32).digest()
-    assert wrapped(RECORD, SETS[0]) == RECORD
-    assert wrapped(RECORD, SETS[1]) == RECORD + digest
-    size, packed = struct.unpack_from("<II", both := wrapped(RECORD, SETS[3]))
-    assert (size, packed) == (len(RECORD) + 32, len(both) - 8)
-    assert zstandard.decompress(both[8:]) == RECORD + digest
+    digest = hashlib.blake2b(SAVE_FILE, digest_size=32).digest()
+    assert wrapped(SAVE_FILE, SETS[0]) == SAVE_FILE
+    assert wrapped(SAVE_FILE, SETS[1]) == SAVE_FILE + digest
+    size, packed = struct.unpack_from("<II", both := wrapped(SAVE_FILE, SETS[3]))
+    assert (size, packed) == (len(SAVE_FILE) + 32, len(both) - 8)
+    assert zstandard.decompress(both[8:]) == SAVE_FILE + digest
     assert zstandard.get_frame_parameters(both[8:]).has_checksum
 
 
@@ -92,22 +92,22 @@ def test_what_cannot_be_made_smaller():
 
 @pytest.mark.parametrize("features", SETS[1:], ids=NAMES[1:])
 def test_cut_at_every_offset(features):
-    data = wrapped(RECORD, features)
+    data = wrapped(SAVE_FILE, features)
     for cut in range(len(data)):
         with pytest.raises(Truncated):
-            unwrapped(data[:cut], len(RECORD), features)
+            unwrapped(data[:cut], len(SAVE_FILE), features)
 
 
 @pytest.mark.parametrize("features", SETS[1:], ids=NAMES[1:])
-def test_no_flipped_bit_changes_the_record(features):
-    data = wrapped(RECORD, features)
+def test_no_flipped_bit_changes_the_save_file(features):
+    data = wrapped(SAVE_FILE, features)
     harmless = 0
     for bit in range(8 * len(data)):
         bad = bytearray(data)
         bad[bit // 8] ^= 1 << bit % 8
         try:
             harmless += (
-                unwrapped(bytes(bad) + bytes(PACKED_MAX), len(RECORD), features)[0] == RECORD
+                unwrapped(bytes(bad) + bytes(PACKED_MAX), len(SAVE_FILE), features)[0] == SAVE_FILE
             )
         except FormatError:
             continue
@@ -115,11 +115,11 @@ def test_no_flipped_bit_changes_the_record(features):
 
 
 def test_a_wrong_digest_is_shown():
-    data = wrapped(RECORD, SETS[1])[:-1] + b"x"
+    data = wrapped(SAVE_FILE, SETS[1])[:-1] + b"x"
     with pytest.raises(
-        BadRecord, match="wrapped record at offset 0x320: expected the digest .*78$"
+        BadRecord, match="wrapped save file at offset 0x320: expected the digest .*78$"
     ):
-        unwrapped(data, len(RECORD), SETS[1])
+        unwrapped(data, len(SAVE_FILE), SETS[1])
 
 
 def block(size, frame, packed=None):
@@ -140,17 +140,17 @@ BAD_BLOCKS = {
 
 @pytest.mark.parametrize(("data", "error"), BAD_BLOCKS.values(), ids=BAD_BLOCKS.keys())
 def test_bad_blocks_are_refused(data, error):
-    with pytest.raises(error, match="wrapped record at offset"):
+    with pytest.raises(error, match="wrapped save file at offset"):
         unwrapped(data, 1, frozenset({ZSTD}))
 
 
 @given(st.binary(max_size=200), st.sampled_from(SETS), st.integers(0, 100))
-def test_any_bytes_are_a_record_or_a_format_error(data, features, size):
+def test_any_bytes_are_a_save_file_or_a_format_error(data, features, size):
     try:
-        record, _ = unwrapped(data, size, features)
+        save_file, _ = unwrapped(data, size, features)
     except FormatError:
         return
-    assert len(record) == size
+    assert len(save_file) == size
 
 
 def test_without_zstandard_only_the_digest_is_known(monkeypatch):
@@ -160,7 +160,7 @@ def test_without_zstandard_only_the_digest_is_known(monkeypatch):
     assert wrapping.known() == (DIGEST,)
 
 
-def test_a_block_is_held_until_it_is_full():
+def test_a_block_is_kept_until_it_is_full():
     out = Out()
     sink = Sink(Wrapper(out, frozenset({ZSTD})))
     sink.write(bytes(BLOCK_MAX - 1))

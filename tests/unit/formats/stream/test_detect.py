@@ -1,4 +1,4 @@
-"""Whole records: what they are, real ones read and written again, damage, memory, the oracle."""
+"""Save files: detected, real ones read and written again, damaged, memory, the oracle."""
 
 import hashlib
 import io
@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.doubles.xen.stream_oracle import oracle
-from tests.golden import records as golden
+from tests.golden import save_files as golden
 from tests.property import strategies as made
 from xenqemu.errors import BadRecord, FormatError, Truncated, Unsupported
 from xenqemu.formats.stream import libxc, libxl, xl
@@ -140,7 +140,7 @@ GOLDEN = [
 
 @pytest.mark.parametrize(("name", "records", "trailing", "memory"), GOLDEN)
 def test_what_xen_wrote_reads_and_is_written_again(name, records, trailing, memory):
-    data = golden.record(name)
+    data = golden.unpacked(name)
     found = list(Walk(Source.of(data)))
     assert len(found) == records
     assert found[0].value.json()["b_info"]["target_memkb"] == memory << 10
@@ -156,7 +156,7 @@ def test_what_xen_wrote_reads_and_is_written_again(name, records, trailing, memo
 
 
 def test_what_xen_wrote_cut_anywhere_is_truncated():
-    data = memoryview(golden.record("hvm.save"))
+    data = memoryview(golden.unpacked("hvm.save"))
     cuts = [*range(0, 5000, 37), *random.Random(1).sample(range(len(data)), 100)]
     for size in [*cuts, *range(len(data) - 8, len(data))]:
         with pytest.raises(Truncated) as caught:
@@ -195,7 +195,7 @@ def test_any_flipped_bits(bits):
 
 @settings(deadline=None)
 @given(made.hvm_steps(), made.devices)
-def test_any_record_is_written_again(steps, after):
+def test_any_save_file_is_written_again(steps, after):
     data = made.save(steps, after)
     assert copied(data) == data
 
@@ -243,7 +243,7 @@ ORACLE = [
 
 @pytest.mark.parametrize(("layer", "data"), ORACLE)
 def test_xens_own_verifier_accepts_what_is_written(layer, data, tmp_path):
-    path = tmp_path / "record"
+    path = tmp_path / "save-file"
     path.write_bytes(data)
     verifier = oracle()
     environment = {"PYTHONPATH": str(verifier.parent.parent / "lib" / "python")}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.golden import records as golden
+from tests.golden import save_files as golden
 from tests.property.strategies import SAVE_HEADER, SAVED
 from xenqemu.errors import BadRecord, FormatError, TooBig
 from xenqemu.formats.stream import hvm_context
@@ -102,7 +102,7 @@ GOLDEN = [
 
 @pytest.mark.parametrize(("name", "vcpus", "cpus", "lapic"), GOLDEN)
 def test_what_xen_wrote(name, vcpus, cpus, lapic):
-    walk = Walk(Source.of(golden.record(name)))
+    walk = Walk(Source.of(golden.unpacked(name)))
     (step,) = (step for step in walk if step.name == "HVM_CONTEXT")
     found = hvm_context.parse(step.value.data, step.offset + 8)
     assert (found.vcpus, found.cpus) == (vcpus, cpus)

@@ -184,7 +184,7 @@ def test_orders_that_are_refused_by_reader_and_writer(before, illegal, expected)
     assert caught.value.offset == where
 
 
-def test_an_image_is_taken_back_only_where_one_stands():
+def test_an_image_may_be_written_only_where_one_belongs():
     writer = libxl.StreamWriter(Sink(io.BytesIO()))
     with pytest.raises(ValueError, match="no libxc image"):
         writer.image_written()

@@ -59,7 +59,7 @@ def test_exact_skip_into_and_peek_move_one_cursor(source):
         lambda source: source.into(memoryview(bytearray(200)), "r"),
     ],
 )
-def test_the_end_is_told_with_offset_and_sizes(source, act):
+def test_the_end_is_an_error_with_offset_and_sizes(source, act):
     source.skip(len(DATA) - 150, "before")
     with pytest.raises(Truncated) as caught:
         act(source)

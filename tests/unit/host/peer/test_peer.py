@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.golden import records
+from tests.golden import save_files
 from xenqemu.errors import HostError, HostTimeout, ProtocolError, ReplyLost
 from xenqemu.formats.migration.handshake import WORDS, HandshakeState, Message, Role
 from xenqemu.formats.stream.sink import Sink
@@ -21,16 +21,16 @@ from xenqemu.host.peer.wire import Wire
 
 BANNER, READY, GO, REPORT, STARTED, FAILED, BACK = Message
 
-MOVED = (BANNER, READY, GO, REPORT, STARTED)
+MIGRATED = (BANNER, READY, GO, REPORT, STARTED)
 RETURNED = (BANNER, READY, GO, REPORT, FAILED, BACK)
 GIVEN_UP = (BANNER, READY, REPORT, FAILED, BACK)
 ENDS = {
-    MOVED: HandshakeState.MOVED,
+    MIGRATED: HandshakeState.MIGRATED,
     RETURNED: HandshakeState.RETURNED,
     GIVEN_UP: HandshakeState.RETURNED,
 }
 
-RECORD = records.record("hvm.save")[: 3 << 20]
+RECORD = save_files.unpacked("hvm.save")[: 3 << 20]
 
 RECEIVER = """
 import hashlib, os, sys, time

@@ -58,7 +58,7 @@ def test_the_two_failures_of_the_original(path: Path) -> None:
         assert client.ask(STATUS)[1] == {"return": {"running": True, "status": "running"}}
 
 
-def test_the_machine_stands_still_while_it_is_saved(path: Path, tmp_path: Path) -> None:
+def test_the_machine_is_stopped_while_it_is_saved(path: Path, tmp_path: Path) -> None:
     seen = []
     registry = Registry()
     model = ReferenceDeviceModel(path, registry=registry, **ORIGINAL)

@@ -251,7 +251,7 @@ def test_a_commit_that_cannot_be_done_changes_nothing(monkeypatch: pytest.Monkey
     assert dump(live) == before
 
 
-def test_a_transaction_does_not_go_on_for_ever() -> None:
+def test_a_transaction_has_a_bound_of_requests() -> None:
     transaction = TransactionTree(Tree())
     for _ in range(REQUESTS_MAX):
         transaction.count_request()

@@ -126,7 +126,7 @@ def test_restart_of_a_guest_without_a_device_model(world, guest):
 
 
 def test_unpause(world):
-    world.guests[1].held = True
+    world.guests[1].paused = True
     for _again in range(2):
         perform(world, steps.Unpause(1, UUID))
         assert world.running() == [1]
@@ -184,7 +184,7 @@ def test_destroy(world, guest):
         assert world.guests == {}
 
 
-@pytest.mark.parametrize("state", [{"held": True}, {"crashed": True}])
+@pytest.mark.parametrize("state", [{"paused": True}, {"crashed": True}])
 def test_destroy_what_stands_still_in_any_way(world, state):
     vars(world.guests[1]).update(state)
     perform(world, steps.Destroy(1, UUID.upper()))
@@ -205,7 +205,7 @@ def test_destroy_spares_another_domain(world, guest):
 def test_sweep(world):
     world.guests[1].config = world.guests[1].config.with_name("another")
     for _built in range(2):
-        world.add(Guest(Guest.running().config, {}, held=True))
+        world.add(Guest(Guest.running().config, {}, paused=True))
     for _again in range(2):
         perform(world, steps.DestroyIncomplete("sample", UUID))
         assert list(world.guests) == [1]
@@ -258,9 +258,9 @@ def test_published(world, tmp_path):
     ("state", "has"),
     [
         ({}, True),
-        ({"held": True}, False),
+        ({"paused": True}, False),
         ({"suspended": True}, False),
-        ({"held": True, "devices_run": False}, False),
+        ({"paused": True, "devices_run": False}, False),
         ({"crashed": True}, True),
     ],
 )

@@ -1,4 +1,4 @@
-"""What another host says while a guest moves, and what xl says of that host."""
+"""The messages of another host while a guest migrates, and xl's output there."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ from xenqemu.formats.stream.source import Source
 
 FEATURES = (frozenset({DIGEST}), frozenset({ZSTD}), frozenset({DIGEST, ZSTD}))
 SIZE = 3000
-"""Bytes of the record that is wrapped."""
+"""Bytes of the save file that is wrapped."""
 
 
-# The handshake: all that one side says, in one piece.
+# The handshake: all messages of one side, in one piece.
 
 
 @cache
 def sayings() -> tuple[bytes, ...]:
-    """What a receiver says that has the guest, and one that gives it back."""
+    """The messages of a receiver that has the guest, and of one that failed to run it."""
     ends = [(Message.STARTED,), (Message.FAILED, Message.BACK)]
     begin = (Message.BANNER, Message.READY, Message.REPORT)
     return tuple(b"".join(SAID[each][1] for each in (*begin, *end)) for end in ends)
@@ -57,7 +57,7 @@ SAYINGS = Language(sayings_split, {}, pool(sayings, sayings_split))
 
 
 def heard(data: bytes) -> None:
-    """A sender hears it, in two pieces, and says what is to be said between."""
+    """A sender receives it in two pieces, and sends its own message between."""
     handshake = Handshake(Role.SENDER)
     for piece in (data[: len(data) // 2], data[len(data) // 2 :]):
         handshake.feed(piece)
@@ -67,20 +67,22 @@ def heard(data: bytes) -> None:
     assert handshake.awaited
 
 
-# What is around a record.
+# What is around a save file.
 
 
 @cache
 def wrapped() -> tuple[bytes, ...]:
-    """A record in each way to wrap it, and in two blocks; the first byte says in which way."""
-    record = bytes(range(200)) * (SIZE // 200)
-    halves = wrap(record[: SIZE // 2], FEATURES[1]) + wrap(record[SIZE // 2 :], FEATURES[1])
-    ways = enumerate(wrap(record, features) for features in FEATURES)
+    """A save file in each way to wrap it, and in two blocks; the first byte says in which way."""
+    save_file = bytes(range(200)) * (SIZE // 200)
+    halves = b"".join(
+        wrap(half, FEATURES[1]) for half in (save_file[: SIZE // 2], save_file[SIZE // 2 :])
+    )
+    ways = enumerate(wrap(save_file, features) for features in FEATURES)
     return (*(bytes([way]) + data for way, data in ways), b"\1" + halves)
 
 
 def blocks_split(data: bytes) -> Pieces:
-    """Cut it into its blocks, each with its header, behind the byte that says the way."""
+    """Cut it into its blocks, each with its header, after the byte that says the way."""
     pieces, at = [Piece("way", data[:1])], 1
     while at < len(data):
         if at + BLOCK.size > len(data):
@@ -92,7 +94,7 @@ def blocks_split(data: bytes) -> Pieces:
 
 
 def way(chance: Random, _data: bytes) -> bytes:
-    """Have it unwrapped in another way."""
+    """Unwrap it in another way."""
     return bytes([chance.randrange(len(FEATURES))])
 
 
@@ -107,19 +109,19 @@ def unwrapped(data: bytes) -> None:
 def _unwrapping(features: frozenset[str]) -> Callable[[bytes], bytes]:
     def unwrap(file: BinaryIO) -> bytes:
         unwrapper = Unwrapper(file, features)
-        record = unwrapper.source.exact(SIZE, "record")
+        save_file = unwrapper.source.exact(SIZE, "save file")
         unwrapper.finish()
-        return record
+        return save_file
 
     return either_way(unwrap, SIZE)
 
 
-# A record that goes by two streams, one behind the other here, of the same length.
+# A save file sent by two streams, here one after the other, of the same length.
 
 
 @cache
 def spread() -> tuple[bytes, ...]:
-    """The same record in chunks of several sizes; each of two streams has half of it."""
+    """The same save file in chunks of several sizes; each of two streams has half of it."""
     return tuple(
         (CHUNK_SIZE.pack(size) + bytes(range(size))) * (SIZE // size) for size in (50, 150, 250)
     )
@@ -157,11 +159,11 @@ def _pairs(kind: type) -> tuple[bytes, ...]:
     return tuple(data for value, data in PAIRS.values() if isinstance(value, kind))
 
 
-# What xl prints.
+# xl's output.
 
 
 def tables() -> tuple[bytes, ...]:
-    """What `xl info` and `xl list -v` print."""
+    """The output of `xl info` and `xl list -v`."""
     return INFO.encode(), LIST.encode()
 
 
@@ -184,7 +186,7 @@ def tables_read(data: bytes) -> None:
 
 _ANY = noise.changed
 
-MOVES = (
+MIGRATION = (
     Target("handshake", sayings, (SAYINGS.changed, _ANY), heard, (ProtocolError,)),
     Target("wrapping", wrapped, (BLOCKS.changed, BLOCKS.changed, _ANY), unwrapped),
     Target("streams", spread, (CHUNKS.changed, _ANY), gathered),

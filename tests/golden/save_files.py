@@ -1,4 +1,4 @@
-"""Records in tests/golden, compressed, as stock xl wrote them of guests under TCG.
+"""The save files in tests/golden, compressed, as stock xl wrote them of guests under TCG.
 
 ::
 
@@ -6,7 +6,7 @@
     hvm-cfg.save         the same guest, xl save -c DOMAIN FILE CFG
     hvm-xen4.20.save     the same by Xen 4.20, QEMU 10.0
     vga.save             2 vcpus (one is up), 32 MiB, std vga, usb tablet, e1000, IDE disk, serial
-    hvm-migrate.stream   all that xl migrate sent: live, and its last message behind END
+    hvm-migrate.stream   all that xl migrate sent: live, and its last message after END
 """
 
 from functools import lru_cache
@@ -18,10 +18,10 @@ FOLDER = Path(__file__).parent
 
 SAVES = ("hvm.save", "hvm-cfg.save", "hvm-xen4.20.save", "vga.save")
 MIGRATION = "hvm-migrate.stream"
-RECORDS = (*SAVES, MIGRATION)
+SAVE_FILES = (*SAVES, MIGRATION)
 
 
 @lru_cache(maxsize=1)
-def record(name: str) -> bytes:
-    """Return the unpacked bytes of a record."""
+def unpacked(name: str) -> bytes:
+    """Return the bytes of a save file, or of another compressed file there."""
     return zstandard.decompress((FOLDER / f"{name}.zst").read_bytes())

@@ -24,7 +24,7 @@ def config(
     image: Path | None = None,
     **extra: object,
 ) -> DomainConfig:
-    """Return a small configuration; `image` is its disk, `extra` what xenqemu keeps in it."""
+    """Return a small configuration; `image` is its disk, `extra` xenqemu's data in it."""
     tree: dict[str, object] = {
         "c_info": {"type": kind, "name": name, "uuid": uuid},
         "b_info": {"max_vcpus": vcpus, "max_memkb": 64, f"type.{kind}": {}},
@@ -51,7 +51,7 @@ STEPS = (
 DEVICES = (libxl.EmulatorContext(2, 0, device_state()), libxl.End())
 
 
-def record(what: DomainConfig | None = None, steps=STEPS, after=DEVICES, domain=made.DOMAIN):
+def save_file(what: DomainConfig | None = None, steps=STEPS, after=DEVICES, domain=made.DOMAIN):
     """Return an xl save file."""
     header = xl.XlHeader.of_json((what or config()).dump().decode())
     return header.pack() + made.stream(steps, after, domain=domain)
