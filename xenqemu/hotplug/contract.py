@@ -211,7 +211,7 @@ def limited(seconds: float) -> Iterator[None]:
             signal.signal(each, signal.SIG_IGN)
         if number == signal.SIGALRM:
             raise HostTimeout(f"not done within {seconds:g} s")
-        raise HostError("told to stop, by SIGTERM")
+        raise HostError("terminated by SIGTERM")
 
     before = [signal.signal(number, stop) for number in numbers]
     signal.setitimer(signal.ITIMER_REAL, max(seconds - age(), 0.001))

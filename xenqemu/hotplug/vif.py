@@ -107,7 +107,7 @@ class Card:
             name = links.checked_name(gateway, "gatewaydev")
             return Routed(name, networks, METRICS[self.kind])
         if backend.text("vlan"):
-            raise HostError("vlan= is not for this script; with Open vSwitch, bridge=BRIDGE.VLAN")
+            raise HostError("vlan= is not supported; with Open vSwitch, use bridge=BRIDGE.VLAN")
         about = {"attached-mac": _mac(backend), "xen-vm-uuid": backend.vm}
         return ports.bridge(backend.text("bridge"), about)
 
@@ -126,7 +126,7 @@ def _verb_and_kind(environment: Mapping[str, str], words: Sequence[str]) -> tupl
 def _mac(backend: Backend) -> str:
     mac = backend.text("mac")
     if not _MAC.fullmatch(mac):
-        raise HostError(f"mac {mac!r:.80} is no address of a network card")
+        raise HostError(f"mac {mac!r:.80} is not a MAC address")
     return mac
 
 
@@ -134,7 +134,7 @@ def _mtu(backend: Backend) -> int | None:
     text = backend.text("mtu")
     if text and not (_MTU.fullmatch(text) and int(text) in links.MTUS):
         most = f"{links.MTUS[0]} to {links.MTUS[-1]}"
-        raise HostError(f"mtu {text!r:.80} is no number of bytes from {most}")
+        raise HostError(f"mtu {text!r:.80} is not a number of bytes from {most}")
     return int(text) if text else None
 
 

@@ -98,7 +98,7 @@ def _require_trusted(path: Path) -> None:
     if status.st_uid not in {0, os.geteuid()}:
         raise HostError(f"{path} is not run: it is owned by user {status.st_uid}, not by root")
     if stat.S_IMODE(status.st_mode) & stat.S_IWOTH:
-        raise HostError(f"{path} is not run: everyone may write it (chmod o-w)")
+        raise HostError(f"{path} is not run: everyone may write to it (chmod o-w)")
 
 
 def _run(hook: Path, data: bytes, seconds: float) -> None:
@@ -123,7 +123,7 @@ def _run(hook: Path, data: bytes, seconds: float) -> None:
     ):
         in_time = process.wait(seconds)
     if not in_time:
-        raise HostTimeout(f"{hook} was killed: it was not done within {seconds:g} s")
+        raise HostTimeout(f"{hook} was killed: it did not end within {seconds:g} s")
     if process.status:
         how = f"exit status {process.status}" if process.status > 0 else f"signal {-process.status}"
         raise HostError(f"{hook} failed ({how}): {said}")

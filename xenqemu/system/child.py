@@ -98,7 +98,7 @@ class Child:
         rest, fd = memoryview(data), self.input.fileno()
         while rest:
             if not patiently(lambda part: self.ready({fd: select.POLLOUT}, part), seconds):
-                raise HostTimeout(f"{self._what} has not read for {seconds:g} s")
+                raise HostTimeout(f"{self._what} read nothing for {seconds:g} s")
             rest = rest[os.write(fd, rest) :]
 
     def hang_up(self) -> None:
@@ -156,7 +156,7 @@ class Child:
         else:
             signal.pidfd_send_signal(self._handle, signal.SIGKILL)
         if not self.wait(END_TIMEOUT):
-            stays = f"process {self.pid} is there {END_TIMEOUT:g} s after SIGKILL"
+            stays = f"process {self.pid} is still there {END_TIMEOUT:g} s after SIGKILL"
             raise HostTimeout(f"{self._what}: {stays}")
 
 
@@ -246,14 +246,14 @@ def finished(
     def hear(piece: bytes) -> None:
         printed.extend(piece)
         if len(printed) > MOST:
-            raise HostError(f"{what} prints more than {MOST >> 20} MiB")
+            raise HostError(f"{what} printed more than {MOST >> 20} MiB")
 
     with (
         memory_file(given) as file,  # it need not read it, and it may be long
         started(what, words, given=file, output=hear, errors=said.keep, refusal=refusal) as child,
     ):
         if not child.wait(timeout):
-            raise HostTimeout(f"{what} is not done within {timeout:g} s")
+            raise HostTimeout(f"{what} did not end within {timeout:g} s")
         return Done(child.status, printed.decode(errors="backslashreplace"), said.text)
 
 

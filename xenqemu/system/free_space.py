@@ -24,7 +24,7 @@ LIBC.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_
 _TOO_LITTLE = {
     ENOSPC: "the file system has no more",
     EDQUOT: "the quota allows no more",
-    EFBIG: "no file may be so long",
+    EFBIG: "it exceeds the file size limit",
 }
 
 
@@ -40,7 +40,10 @@ def reserve(file: int, size: int, shown: Path, before: int = 0) -> None:
     error = _obstacle(size, free) or fallocate(file, before, size)
     if error and error != EOPNOTSUPP:
         why = _TOO_LITTLE.get(error, os.strerror(error))
-        raise HostError(f"{shown}: {size} bytes have to be free for the record, {free} are ({why})")
+        raise HostError(
+            f"{shown}: {size} bytes of free space are needed for the save file, "
+            f"{free} are available ({why})"
+        )
 
 
 def free_for(file: int) -> int:

@@ -29,7 +29,7 @@ def held(path: Path, seconds: float, mode: int = 0o600) -> Iterator[None]:
     descriptor = _acquire(path, mode, deadline)
     while descriptor is None:
         if deadline.passed:
-            raise HostTimeout(f"{path} is held by another process for {seconds:g} s")
+            raise HostTimeout(f"{path} is locked by another process for {seconds:g} s")
         descriptor = _acquire(path, mode, deadline)
     try:
         yield
@@ -45,7 +45,7 @@ def _acquire(path: Path, mode: int, deadline: Deadline) -> int | None:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode)
     except OSError as error:
-        raise HostError(f"cannot open the lock {path}: {error.strerror}") from error
+        raise HostError(f"cannot open the lock file {path}: {error.strerror}") from error
     ours = False
     try:
         ours = locked_within(deadline.left, descriptor) and _has_name(descriptor, path)

@@ -60,7 +60,9 @@ class Process:
         """
         with self._handle() as handle:
             if handle is not None and not _killed(handle):
-                raise HostTimeout(f"process {self.pid} is there {END_TIMEOUT:g} s after SIGKILL")
+                raise HostTimeout(
+                    f"process {self.pid} is still there {END_TIMEOUT:g} s after SIGKILL"
+                )
         with contextlib.suppress(ChildProcessError):  # it is only our child if we started it
             os.waitpid(self.pid, os.WNOHANG)
 

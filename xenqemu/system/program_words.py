@@ -31,7 +31,7 @@ class Words:
 def last_words(text: bytes) -> str:
     """Return the last lines of what a program said, in one."""
     said = [line.strip() for line in text.decode(errors="backslashreplace").splitlines()]
-    return "; ".join([line for line in said if line][-LAST_WORDS:]) or "it does not say why"
+    return "; ".join([line for line in said if line][-LAST_WORDS:]) or "no reason given"
 
 
 def tail(log: Path) -> bytes:

@@ -158,8 +158,8 @@ class Draft:
             self._keep_older()
         except OSError as error:
             raise HostError(
-                f"{self.path} is there, and cannot be kept until it is replaced: {error.strerror}; "
-                "its file system may have no hard links: remove it first, or take another name"
+                f"{self.path} exists and cannot be replaced safely: {error.strerror}; "
+                "its file system may not support hard links: remove it first, or use another name"
             ) from error
         _remove(self._folder, self._older)
 

@@ -306,7 +306,9 @@ def test_disk_that_is_too_small_by_each_megabyte(one, filled, folder):
                 one.must("verify", disk / "record")
                 continue
             refused += 1
-            found = re.search(r"(\d+) bytes have to be free for the record, (\d+) are", done.err)
+            found = re.search(
+                r"(\d+) bytes of free space are needed for the save file, (\d+) are", done.err
+            )
             assert (done.code, found is None) == (3, False), done
             assert int(found[1]) > int(found[2]) > (size - 1) << 20
             assert list(disk.iterdir()) == []
@@ -376,7 +378,7 @@ def test_system_calls_that_fail(one, tiny, folder, fault, code):
     command = [*inject, *one.command("save", "tiny", folder / "record")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == code, done
-    why = "Input/output error|the file system has no more|the quota|may have no hard links"
+    why = "Input/output error|the file system has no more|the quota|may not support hard links"
     assert re.search(why, done.stderr)
     assert [each.name for each in folder.iterdir()] == ["record"]
     assert (folder / "record").read_bytes() == b"older"

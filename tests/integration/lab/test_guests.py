@@ -294,7 +294,7 @@ def test_a_disk_in_use_cannot_be_used_twice(devices_seed, one, two):
     guest = devices_seed.on(one)
     refused = two.run("restore", devices_seed.record)
     assert (refused.code, refused.out) == (3, "")
-    assert f"hda.raw is held by domain {one.status('full')['uuid']} on host " in refused.err
+    assert f"hda.raw is leased to domain {one.status('full')['uuid']} on host " in refused.err
     assert f"{one.lab.folder} since" in refused.err
     assert two.run("status", "full").code == 3
     guest.wait_tick()
@@ -327,7 +327,7 @@ def test_a_full_disk_costs_the_record_only(guest, one, folder):
         (folder / "web.save").write_bytes(b"older")
         done = one.run("save", "web", folder / "web.save")
         assert done.code == 3
-        assert "bytes have to be free for the record" in done.err
+        assert "bytes of free space are needed for the save file" in done.err
         assert [entry.name for entry in folder.iterdir()] == ["web.save"]
         assert (folder / "web.save").read_bytes() == b"older"
     guest.wait_tick(3)

@@ -287,7 +287,7 @@ def test_a_state_that_qemu_does_not_take(one, folder, tiny):
     file.write_bytes(tiny[:at] + struct.pack(">I", 99) + tiny[at + 4 :])
     done = one.run("restore", file)
     assert (done.code, done.out) == (3, "")
-    assert "ended while it loaded the state; qemu-system-x86_64 said: " in done.err
+    assert "ended while it loaded the device state; qemu-system-x86_64 said: " in done.err
     assert "unsupported version 99 for 'timer'" in done.err
     assert one.empty()
 

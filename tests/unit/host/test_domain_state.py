@@ -105,7 +105,7 @@ def test_all_parties_agree(host, device_model):
 
 def test_another_domain_of_the_same_id(host, device_model):
     other = replace(WEB, uuid="00000000-e6df-11f1-a061-0df29b9903a9")
-    with pytest.raises(HostError, match=r"domain 3 is not web \(00000000-.*\) any more"):
+    with pytest.raises(HostError, match=r"domain 3 is no longer web \(00000000-.*\)"):
         require_running(host, other)
     assert require_running(host, replace(WEB, uuid=WEB.uuid.upper())).running
 

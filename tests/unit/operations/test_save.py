@@ -241,7 +241,7 @@ def late(world, monkeypatch, *, withdrawn, suspends):
     def settle(domid):
         world.call("hypervisor.settle", lambda: setattr(guest, "suspended", suspends))
         if not suspends:
-            raise MaySuspendYet("it may suspend yet")
+            raise MaySuspendYet("it may still suspend")
 
     monkeypatch.setattr(world.host.hypervisor, "suspend", suspend)
     monkeypatch.setattr(world.host.hypervisor, "settle", settle)
@@ -272,7 +272,7 @@ def test_guest_that_may_suspend_yet_is_kept_in_mind(world, tmp_path, monkeypatch
         late(world, patch, withdrawn=False, suspends=False)
         with pytest.raises(RolledBack) as caught:
             save(world, tmp_path / "record")
-        assert caught.value.__cause__.__notes__ == ["it may suspend yet"]
+        assert caught.value.__cause__.__notes__ == ["it may still suspend"]
         (left,) = Journals(world.host.journals).found()
         assert not left.busy
     world.guests[1].suspended = True  # now it does
@@ -303,7 +303,7 @@ def test_guest_in_the_hands_of_another(world, tmp_path):
 def test_too_little_room_is_refused_with_both_numbers(world, tmp_path, monkeypatch):
     huge = 1 << 60
     monkeypatch.setattr("tests.doubles.in_memory.parties.Memory.space", lambda self: huge)
-    match = rf"{tmp_path}: 115\d+ bytes have to be free for the record, \d+ are \("
+    match = rf"{tmp_path}: 115\d+ bytes of free space are needed for the save file, \d+ are available \("
     refused(world, tmp_path / "record", HostError, match)
     assert list(tmp_path.iterdir()) == []
 

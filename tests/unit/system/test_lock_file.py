@@ -32,7 +32,7 @@ def test_it_is_let_go_by_the_death_of_its_holder(tmp_path):
     command = [sys.executable, "-c", HOLDER, str(path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(HostTimeout, match=r"lock is held by another process for 0\.1 s"):
+        with pytest.raises(HostTimeout, match=r"lock is locked by another process for 0\.1 s"):
             with lock_file.held(path, 0.1):
                 pytest.fail("both hold it")
         holder.send_signal(signal.SIGKILL)

@@ -92,7 +92,9 @@ def test_one_that_cannot_be_ended_is_an_error(monkeypatch):
     sent = []
     monkeypatch.setattr(signal, "pidfd_send_signal", lambda _fd, number: sent.append(number))
     with running("sleep", "60") as child:
-        with pytest.raises(HostTimeout, match=f"process {child.pid} is there 0.05 s after SIGKILL"):
+        with pytest.raises(
+            HostTimeout, match=f"process {child.pid} is still there 0.05 s after SIGKILL"
+        ):
             Process.of(child.pid).end()
     assert sent == [signal.SIGTERM, signal.SIGKILL]
 

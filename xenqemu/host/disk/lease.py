@@ -131,7 +131,7 @@ def claim(image: Path, who: Owner, deadlines: Deadlines = PATIENCE) -> None:
     with _changing(image, deadlines) as file:
         lease = _read(file)
         if lease is None:
-            raise InUse(f"{image} is no longer held by {who}: somebody has removed {file}")
+            raise InUse(f"{image} is no longer leased to {who}: {file} was removed")
         part = _part(file, lease, who)
         if part != lease.owner:
             _write(file, Lease(_now(part), lease.owner))
@@ -202,8 +202,8 @@ def _part(file: Path, lease: Lease, who: Owner) -> Owner:
 def _in_use(file: Path, party: Owner) -> InUse:
     image = file.name.removesuffix(SUFFIX)
     return InUse(
-        f"{file.with_name(image)} is held by {party} since {party.since}; "
-        f"if that is gone for good, remove {file}"
+        f"{file.with_name(image)} is leased to {party} since {party.since}; "
+        f"if that host is gone for good, remove {file}"
     )
 
 

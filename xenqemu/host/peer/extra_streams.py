@@ -47,12 +47,12 @@ class ExtraStream:
                 if not READY.startswith(said):
                     raise ProtocolError(f"expected {READY!r}, got {said!r}")
                 if not piece:
-                    raise ReplyLost("the other host hung up")
+                    raise ReplyLost("the other host closed the connection")
 
     def writev(self, buffers: Sequence[Buffer]) -> int:
         """Send some bytes of the record and return how many, for a `Sink`."""
         seconds = self._deadlines.peer_stall
-        with explained(f"sending the record by stream {self._number}", seconds, self._ending):
+        with explained(f"sending the save file by stream {self._number}", seconds, self._ending):
             return self.wire.writev(buffers, Deadline.after(seconds))
 
     def _ending(self) -> str:

@@ -43,7 +43,7 @@ class Peer:
         words = self.handshake.say(message)
         seconds = self._deadlines.peer_message
         deadline = Deadline.after(seconds)
-        with explained(f"telling it the {message.value}", seconds, self.ending):
+        with explained(f"sending the {message.value}", seconds, self.ending):
             while words:
                 words = words[self.wire.writev([words], deadline) :]
 
@@ -59,14 +59,14 @@ class Peer:
             while (message := self.handshake.heard()) is None:
                 data = self.wire.read(MOST, deadline)
                 if not data:
-                    raise ReplyLost("the other host hung up")
+                    raise ReplyLost("the other host closed the connection")
                 self.handshake.feed(data)
             return message
 
     def writev(self, buffers: Sequence[Buffer]) -> int:
         """Send some bytes of the record and return how many, for a `Sink`."""
         seconds = self._deadlines.peer_stall
-        with explained("sending the record", seconds, self.ending):
+        with explained("sending the save file", seconds, self.ending):
             return self.wire.writev(buffers, Deadline.after(seconds))
 
     def record(self) -> Incoming:
@@ -93,7 +93,7 @@ def explained(doing: str, seconds: float, ending: Callable[[], str] | None) -> I
     try:
         yield
     except BrokenPipeError as error:
-        raise HostError(words("the other host hung up")) from error
+        raise HostError(words("the other host closed the connection")) from error
     except HostTimeout as error:
         raise HostTimeout(words(f"{error} for {seconds:g} s")) from error
     except (ReplyLost, ProtocolError) as error:

@@ -77,7 +77,7 @@ class Rendezvous:
         while missing := [number for number in wanted if number not in self._files]:
             doing = f"waiting for stream {missing[0]} of {self._count}"
             if self._comes_first(first, deadline):
-                raise ReplyLost(f"{doing}: the other host hung up")
+                raise ReplyLost(f"{doing}: the other host closed the connection")
             if deadline.passed:
                 raise HostTimeout(f"{doing}: it did not come within {seconds:g} s")
             self._take(missing)
@@ -163,10 +163,10 @@ def joined(
             socket.send_fds(connection, [bytes([number])], [0])
         except OSError as error:
             raise HostError(f"there is no receiver for stream {number}: {error}") from error
-        _hear(connection, JOINED, f"the receiver does not want stream {number}")
+        _hear(connection, JOINED, f"the receiver refused stream {number}")
         yield
         connection.settimeout(deadlines.operation)
-        _hear(connection, TAKEN, "the receiver has given up")
+        _hear(connection, TAKEN, "the receiver gave up")
 
 
 def _hear(connection: socket.socket, word: bytes, trouble: str) -> None:

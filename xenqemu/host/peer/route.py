@@ -47,7 +47,7 @@ class Route:
         if self.command:
             return self.run(program, "migrate-receive", *options)
         if options and program == XL:
-            raise UsageError(f"say {' '.join(options)} within the command: {self.host}")
+            raise UsageError(f"write {' '.join(options)} into the command: {self.host}")
         return " ".join([self.host, *options])
 
     def run(self, *words: str) -> str:

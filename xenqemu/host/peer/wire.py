@@ -48,7 +48,7 @@ class Wire:
     def read(self, size: int, deadline: Deadline) -> bytes:
         """Return up to `size` bytes, b"" once there will be no more; raise `HostTimeout`."""
         fd = self.incoming.fileno()
-        self._await(fd, select.POLLIN, deadline, "nothing came from the other host")
+        self._await(fd, select.POLLIN, deadline, "the other host sent nothing")
         try:
             return os.read(fd, size)
         except ConnectionResetError:  # how a socket says it where something was left unread
@@ -60,9 +60,9 @@ class Wire:
         Raises `BrokenPipeError` once nobody reads any more, or we have hung up.
         """
         if self.outgoing.closed:
-            raise BrokenPipeError(errno.EPIPE, "hung up already")
+            raise BrokenPipeError(errno.EPIPE, "closed already")
         fd = self.outgoing.fileno()
-        self._await(fd, select.POLLOUT, deadline, "the other host takes no more")
+        self._await(fd, select.POLLOUT, deadline, "the other host read nothing")
         try:
             return os.writev(fd, buffers)
         except ConnectionResetError as error:

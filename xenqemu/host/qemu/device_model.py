@@ -186,7 +186,9 @@ class DeviceModel:
         try:
             self._await_loaded()
         except ReplyLost as error:
-            raise DeviceModelError(f"{self._path}: QEMU ended while it loaded the state") from error
+            raise DeviceModelError(
+                f"{self._path}: QEMU ended while it loaded the device state"
+            ) from error
 
     def load_state_bytes(self, state: bytes) -> None:
         """Load a state held in memory: `load_state` by way of a memfd."""
@@ -213,7 +215,9 @@ class DeviceModel:
         for name in SAVE_COMMANDS:
             if {"name": name} in answer:
                 return name
-        raise DeviceModelError(f"{self._path}: it cannot save its state", "CommandNotFound")
+        raise DeviceModelError(
+            f"{self._path}: this QEMU cannot save its device state", "CommandNotFound"
+        )
 
     @contextmanager
     def _fdset(self, fd: int) -> Iterator[str]:
@@ -241,11 +245,13 @@ class DeviceModel:
         end = Deadline.after(self._deadlines.qemu_load)
         while (status := self._loading()) == "inmigrate":
             if end.passed:
-                raise HostTimeout(f"{self._path}: not loaded in {self._deadlines.qemu_load:g} s")
+                raise HostTimeout(
+                    f"{self._path}: device state not loaded within {self._deadlines.qemu_load:g} s"
+                )
             attend()
             time.sleep(_AGAIN)
         if status != "paused":
-            raise DeviceModelError(f"{self._path}: it is {status} after loading, not paused")
+            raise DeviceModelError(f"{self._path}: QEMU is {status} after loading, not paused")
 
     def _loading(self) -> str:
         match self.execute("query-migrate"):
@@ -275,7 +281,7 @@ def _refusal(command: str, kind: str, words: str) -> DeviceModelError:
 
 
 def _nonsense(command: str, answer: object) -> DeviceModelError:
-    return DeviceModelError(f"{command} was answered by {repr(answer)[:200]}")
+    return DeviceModelError(f"unexpected answer to {command}: {repr(answer)[:200]}")
 
 
 def _utf8(path: Path) -> str:

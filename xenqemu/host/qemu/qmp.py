@@ -77,8 +77,8 @@ class Connection:
             self._run(self._connect(allowed(seconds)))
         except TimeoutError as error:
             raise HostTimeout(
-                f"{self._path}: no greeting in {seconds:g} s: it serves one client at a time, "
-                "and another one is connected, or QEMU hangs"
+                f"{self._path}: no QMP greeting within {seconds:g} s: "
+                "it serves one client at a time, and another one is connected, or QEMU hangs"
             ) from error
         except (QMPError, OSError, ValueError) as error:
             raise DeviceModelError(f"{self._path}: {str(error)[:200]}") from error
@@ -88,7 +88,9 @@ class Connection:
     ) -> object:
         """Run one command, after handing `fd` over; give the connection up if no answer comes."""
         if self._closed:
-            raise DeviceModelError(f"{self._path}: {command}: the connection was given up before")
+            raise DeviceModelError(
+                f"{self._path}: {command}: the connection was closed after an earlier failure"
+            )
         try:
             return self._run(self._exchange(command, arguments, fd, allowed(seconds)))
         except ExecuteError as error:
@@ -99,7 +101,7 @@ class Connection:
         except (QMPError, OSError) as error:
             cause = type(self.close() or error).__name__
             raise ReplyLost(
-                f"{self._path}: {command}: the connection broke before the answer ({cause})"
+                f"{self._path}: {command}: the connection was lost before the answer ({cause})"
             ) from error
         except BaseException:
             self.close()
@@ -169,5 +171,5 @@ def _loop_runs() -> bool:
 
 def _silence(where: str, command: str, seconds: float) -> HostTimeout | ReplyLost:
     if command in _REPEATABLE or command.startswith("query-"):
-        return HostTimeout(f"{where}: no answer in {seconds:g} s")
-    return ReplyLost(f"{where}: no answer in {seconds:g} s: whether it was done is unknown")
+        return HostTimeout(f"{where}: no answer within {seconds:g} s")
+    return ReplyLost(f"{where}: no answer within {seconds:g} s: whether it was executed is unknown")

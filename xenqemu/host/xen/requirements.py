@@ -53,7 +53,8 @@ def check(needs: Needs, version: Version) -> None:
     """Raise `HostError` or `Unsupported` with the reason why Xen `version` cannot take it."""
     if needs.lab:
         raise HostError(
-            f"{needs.config.name} is a guest of the lab: its CPU state is QEMU's, and Xen has none"
+            f"{needs.config.name} is a guest of the lab: its CPU state is part of QEMU's "
+            "device state, which Xen cannot load"
         )
     newest = release(version).image
     if needs.image_version > newest:
@@ -95,7 +96,7 @@ def check_cpu(needs: Needs, most: Iterable[CpuidLeaf]) -> None:
     if gone:
         more = f" and {len(gone) - SHOWN} more" if len(gone) > SHOWN else ""
         raise HostError(
-            f"{needs.config.name} was told of CPU features that are not here: "
+            f"{needs.config.name} uses CPU features that this host lacks: "
             f"CPUID {', '.join(gone[:SHOWN])}{more}"
         )
 

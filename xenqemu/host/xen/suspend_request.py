@@ -62,12 +62,16 @@ def settle(control: Control, store: Store, domid: int, deadlines: Deadlines = PA
     Raises `MaySuspendYet` if it has not in the time there is for that.
     """
     taken_back = store.atomically(_withdraw(_node(domid)))
-    told = "the request was taken back only now" if taken_back else "it had been asked to"
+    told = "the request was withdrawn only now" if taken_back else "it had been asked to suspend"
     await_suspended(control, store, domid, deadlines.late, told)
 
 
 def await_suspended(
-    control: Control, store: Store, domid: int, seconds: float, told: str = "it took the request"
+    control: Control,
+    store: Store,
+    domid: int,
+    seconds: float,
+    told: str = "it acknowledged the request",
 ) -> None:
     """Return when Xen says that the guest has suspended; `told` is what was done to that end.
 
@@ -105,10 +109,10 @@ class _Suspend:
             self._by_channel(port)
         elif self._type(domain) == "hvm" and (asleep or not listens):
             self._control.shutdown(self._domid, SUSPEND)
-            self._await("Xen was told to do so without it")
+            self._await("Xen was told to suspend it without asking it")
         else:
             self._by_control_node(domain)
-            self._await("it took the request")
+            self._await("it acknowledged the request")
 
     def _suspendable(self) -> XenDomain:
         domain = self._control.domain(self._domid)
@@ -119,7 +123,7 @@ class _Suspend:
         if domain.paged:
             raise self._refused(f"{domain.paged} of its pages are paged out")
         if self._control.has_vnuma(self._domid):
-            raise self._refused("it has vNUMA, which no record can hold")
+            raise self._refused("it has vNUMA, which a save file cannot hold")
         return domain
 
     def _hvm_state(self, domain: XenDomain) -> tuple[bool, bool]:
@@ -139,7 +143,7 @@ class _Suspend:
         return kind or ("hvm" if domain.hvm else "pv")
 
     def _by_channel(self, port: int) -> None:
-        told = f"it was told by event channel {port}"
+        told = f"it was asked by event channel {port}"
         start = time.monotonic()
         deadline = Deadline.after(self._deadlines.suspend)
         with self._control.suspend_channel(self._domid, port) as channel:
@@ -154,9 +158,9 @@ class _Suspend:
     def _by_control_node(self, domain: XenDomain) -> None:
         """Write the request, and return when the guest has taken it."""
         if domain.paused:
-            raise self._refused("it is paused, and so cannot answer")
+            raise self._refused("it is paused, so it cannot acknowledge the request")
         if self._store.read(f"{self._home}/control/feature-suspend") == "0":
-            raise self._refused("it says by control/feature-suspend = 0 that it would not")
+            raise self._refused("control/feature-suspend is 0: the guest does not support it")
         start = time.monotonic()
         request = _Request(self._store, self._node)
         try:
@@ -173,7 +177,7 @@ class _Suspend:
         try:
             return self._store.atomically(_withdraw(self._node))
         except HostError as second:
-            words = f"{error}; {self._node} could not be reset ({second}): it may suspend yet"
+            words = f"{error}; {self._node} could not be reset ({second}): it may still suspend"
             raise MaySuspendYet(words) from error
 
     def _await(self, told: str) -> None:
@@ -182,8 +186,8 @@ class _Suspend:
 
     def _unanswered(self, waited: float) -> MaySuspendYet:
         words = (
-            f"domain {self._domid} did not take the request to suspend: control/shutdown still "
-            f'said "{REQUEST}" after {waited:.1f} s, so the request was taken back'
+            f"domain {self._domid} did not acknowledge the suspend request: control/shutdown still "
+            f'said "{REQUEST}" after {waited:.1f} s, so the request was withdrawn'
         )
         return MaySuspendYet(words, withdrawn=True)
 
@@ -219,14 +223,14 @@ def _asked(domid: int, told: str) -> Iterator[None]:
     except (MaySuspendYet, _Ended):
         raise
     except HostError as error:
-        raise MaySuspendYet(f"{error}; domain {domid} may suspend yet: {told}") from error
+        raise MaySuspendYet(f"{error}; domain {domid} may still suspend: {told}") from error
 
 
 def _suspended(control: Control, domid: int) -> bool | None:
     """Return True if the guest has suspended, None if it runs; raise if it ended otherwise."""
     domain = control.domain(domid)
     if domain is None:
-        raise _Ended(f"domain {domid} was destroyed while it was to suspend")
+        raise _Ended(f"domain {domid} was destroyed while it was being suspended")
     if domain.run_state is RunState.SUSPENDED:
         return True
     if domain.run_state in {RunState.RUNNING, RunState.PAUSED}:
@@ -252,6 +256,6 @@ def _withdraw(node: str) -> Callable[[Transaction], bool]:
 
 def _late(domid: int, told: str, waited: float) -> MaySuspendYet:
     return MaySuspendYet(
-        f"domain {domid} did not suspend: {told}, but {waited:.1f} s later it still ran, "
-        "and it may suspend yet"
+        f"domain {domid} did not suspend: {told}, but {waited:.1f} s later it was still running, "
+        "and it may still suspend"
     )

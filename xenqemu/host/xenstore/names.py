@@ -34,8 +34,8 @@ def rename(store: Store, domid: int, old: str, new: str) -> None:
         if name == new:
             return
         if name != old:
-            called = f"is called {name!r}" if name else "has no name"
-            raise HostError(f"cannot call domain {domid} {new!r}: it {called}, not {old!r}")
+            named = f"is named {name!r}" if name else "has no name"
+            raise HostError(f"cannot rename domain {domid} to {new!r}: it {named}, not {old!r}")
         _require_free(nodes, new)
         for place in (home, nodes.read(f"{home}/vm")):
             if place:
@@ -47,4 +47,4 @@ def rename(store: Store, domid: int, old: str, new: str) -> None:
 def _require_free(nodes: Transaction, name: str) -> None:
     for entry in nodes.list("/local/domain") or ():
         if nodes.read(f"/local/domain/{entry}/name") == name:
-            raise HostError(f"domain {entry} is called {name!r} already")
+            raise HostError(f"domain {entry} is named {name!r} already")

@@ -118,7 +118,7 @@ class Nodes:
             if len(generations) > 1:
                 raise StoreError(f"{path}: changed while being listed", "EAGAIN")
             if not part or len(names) > DIRECTORY_MAX:
-                raise StoreError(f"{path}: xenstored does not come to an end listing it")
+                raise StoreError(f"{path}: xenstored's list of it does not end")
             names += part
         return _names(names[1:-1])
 
@@ -178,7 +178,7 @@ class Store(Nodes):
             while (result := ready()) is None:
                 if deadline.passed or not patiently(watcher.next, deadline.left):
                     raise HostTimeout(
-                        f"{path}: not as wanted within {timeout:g} s{self._last(path)}"
+                        f"{path}: did not change as expected within {timeout:g} s{self._last(path)}"
                     )
             return result
 

@@ -125,7 +125,7 @@ def test_a_receiver_that_dies(receiver, talk, then, ending):
         follow(peer, talk)
         with pytest.raises(ReplyLost, match=f"; 'exec .*' ended with {ending}") as caught:
             peer.hear()
-    assert str(caught.value).startswith(f"{PLACES[talk]}: the other host hung up; ")
+    assert str(caught.value).startswith(f"{PLACES[talk]}: the other host closed the connection; ")
 
 
 @pytest.mark.parametrize("talk", PLACES, ids=lambda talk: talk[-1].name if talk else "NONE")
@@ -135,7 +135,7 @@ def test_a_receiver_that_stalls(receiver, talk):
         follow(peer, talk)
         with pytest.raises(HostTimeout, match="'exec .*' ended with signal 15") as caught:
             peer.hear()
-    words = f"{PLACES[talk]}: nothing came from the other host for 0.5 s; "
+    words = f"{PLACES[talk]}: the other host sent nothing for 0.5 s; "
     assert str(caught.value).startswith(words)
 
 
@@ -143,7 +143,9 @@ def test_a_receiver_that_stalls(receiver, talk):
 def test_a_receiver_that_dies_before_the_record_is_out(receiver, then):
     with receiver_by(receiver([BANNER], then), deadlines=PATIENT) as peer:
         assert peer.hear() is BANNER
-        with pytest.raises(HostError, match="sending the record: the other host hung up; 'exec"):
+        with pytest.raises(
+            HostError, match="sending the save file: the other host closed the connection; 'exec"
+        ):
             Sink(peer).write(RECORD)
 
 
@@ -152,7 +154,7 @@ def test_a_receiver_that_takes_no_more_of_the_record(receiver):
         receiver([BANNER], "stall"), deadlines=replace(PATIENT, peer_stall=0.3)
     ) as peer:
         assert peer.hear() is BANNER
-        words = "sending the record: the other host takes no more for 0.3 s; 'exec"
+        words = "sending the save file: the other host read nothing for 0.3 s; 'exec"
         with pytest.raises(HostTimeout, match=words):
             Sink(peer).write(RECORD)
 
@@ -163,7 +165,7 @@ def test_a_receiver_that_does_not_say_that_it_is_ready(receiver):
         f"cat >/dev/null & {rune}", deadlines=replace(PATIENT, peer_ready=0.3)
     ) as peer:
         assert peer.hear() is BANNER
-        words = "waiting for its ready message: nothing came from the other host for 0.3 s"
+        words = "waiting for its ready message: the other host sent nothing for 0.3 s"
         with pytest.raises(HostTimeout, match=words):
             peer.hear()
 
@@ -174,7 +176,7 @@ def test_go_cannot_be_told_to_one_that_died(receiver):
         gone = select.poll()
         gone.register(peer.wire.outgoing, 0)
         assert gone.poll(30_000) == [(peer.wire.outgoing.fileno(), select.POLLERR)]
-        words = "telling it the GO message: the other host hung up; .*no space"
+        words = "sending the GO message: the other host closed the connection; .*no space"
         with pytest.raises(HostError, match=words):
             peer.say(GO)
 
@@ -184,7 +186,9 @@ def test_go_is_not_told_once_the_other_host_was_given_up(receiver):
         follow(peer, [BANNER, READY])
         with pytest.raises(ReplyLost):
             peer.hear()
-        with pytest.raises(HostError, match="telling it the GO message: the other host hung up"):
+        with pytest.raises(
+            HostError, match="sending the GO message: the other host closed the connection"
+        ):
             peer.say(GO)
 
 
@@ -224,7 +228,7 @@ def test_a_receiver_waits_for_go(sender):
     says.write(RECORD[:1000])
     assert Source(peer.record()).exact(1000, "record") == RECORD[:1000]
     peer.say(READY)
-    with pytest.raises(HostTimeout, match="its GO message: nothing came .* for 0.3 s$"):
+    with pytest.raises(HostTimeout, match="its GO message: the other host sent nothing for 0.3 s$"):
         peer.hear()
     says.write(WORDS[GO][1])
     assert peer.hear() is GO
@@ -240,7 +244,9 @@ def test_a_sender_that_hangs_up_before_go_is_whole(sender, cut):
     peer.say(READY)
     says.write(WORDS[GO][1][:cut])
     says.close()
-    with pytest.raises(ReplyLost, match="waiting for its GO message: the other host hung up$"):
+    with pytest.raises(
+        ReplyLost, match="waiting for its GO message: the other host closed the connection$"
+    ):
         peer.hear()
     for message in (REPORT, FAILED, BACK):
         peer.say(message)
@@ -258,12 +264,14 @@ def test_a_sender_that_says_something_else(sender):
 def test_a_sender_that_is_gone_cannot_be_told(sender):
     peer, _says, hears = sender
     hears.close()
-    with pytest.raises(HostError, match="telling it the banner: the other host hung up$"):
+    with pytest.raises(
+        HostError, match="sending the banner: the other host closed the connection$"
+    ):
         peer.say(BANNER)
 
 
 def test_a_record_that_stalls(sender):
     peer, says, _hears = sender
     says.write(b"some")
-    with pytest.raises(HostTimeout, match="nothing came from the other host"):
+    with pytest.raises(HostTimeout, match="the other host sent nothing"):
         Source(peer.record()).exact(5, "record")

@@ -115,10 +115,10 @@ SILENCE = {name: ReplyLost if name in ONCE_ONLY else HostTimeout for name in ACT
 def test_silence_ends_in_time(path: Path, command: str, fault: Fault) -> None:
     with ReferenceDeviceModel(path, faults={command: fault}), DeviceModel(path, SHORT) as dm:
         start = time.monotonic()
-        with pytest.raises(SILENCE[command], match=f"{command}: no answer in 1 s"):
+        with pytest.raises(SILENCE[command], match=f"{command}: no answer within 1 s"):
             ACTS[command](dm)
         assert time.monotonic() - start < 4
-        with pytest.raises(DeviceModelError, match="given up"):
+        with pytest.raises(DeviceModelError, match="earlier failure"):
             dm.status()
 
 
@@ -147,7 +147,7 @@ def test_within_a_running_event_loop(path: Path) -> None:
     with ReferenceDeviceModel(path, faults={"stop": faults.reply_lost}):
         assert asyncio.run(ask()) == ["running", "paused"]
     with ReferenceDeviceModel(path, faults={"query-status": faults.hang}):
-        with pytest.raises(HostTimeout, match="query-status: no answer in 1 s"):
+        with pytest.raises(HostTimeout, match="query-status: no answer within 1 s"):
             asyncio.run(ask())
 
 
@@ -276,7 +276,7 @@ def test_qemu_1_1_takes_no_descriptor(path: Path) -> None:
 def test_a_peer_that_knows_no_save_is_named(path: Path) -> None:
     with ReferenceDeviceModel(path, faults={"query-commands": faults.answer([{"name": "x"}])}):
         with DeviceModel(path) as dm:
-            with pytest.raises(DeviceModelError, match="cannot save its state") as caught:
+            with pytest.raises(DeviceModelError, match="cannot save its device state") as caught:
                 dm.save_state(Path("/x"), live=True)
         assert caught.value.kind == "CommandNotFound"
 
@@ -302,7 +302,10 @@ def test_a_load_without_an_end_is_given_up(path: Path) -> None:
     never = {"query-status": faults.answer({"status": "inmigrate"})}
     with ReferenceDeviceModel(path, state=QemuRunState.INMIGRATE, faults=never) as peer:
         state = b"".join([HEADER[:8], b"\0"])
-        with DeviceModel(path, SHORT) as dm, pytest.raises(HostTimeout, match="not loaded in 1 s"):
+        with (
+            DeviceModel(path, SHORT) as dm,
+            pytest.raises(HostTimeout, match="not loaded within 1 s"),
+        ):
             dm.load_state_bytes(state)
         assert [name for name, _ in peer.seen].count("query-status") > 2
 
@@ -473,7 +476,7 @@ def test_what_json_cannot_say_is_the_callers_mistake(path: Path) -> None:
     with ReferenceDeviceModel(path) as peer, DeviceModel(path) as dm:
         with pytest.raises(TypeError):
             dm.execute("stop", {"x": object()})
-        with pytest.raises(DeviceModelError, match="given up"):
+        with pytest.raises(DeviceModelError, match="earlier failure"):
             dm.stop()
         assert "stop" not in [name for name, _ in peer.seen]
 

@@ -111,7 +111,7 @@ def test_without_xen_the_interface_does_not_open(capfd: pytest.CaptureFixture[st
     ("errno", "why"),
     [
         (EPERM, "this domain may not control others"),
-        (EACCES, r"libxenctrl\.so\.4\.17 is not that of the hypervisor"),
+        (EACCES, r"libxenctrl\.so\.4\.17 does not match the running hypervisor"),
         (EIO, "Input/output error"),
     ],
 )

@@ -77,8 +77,8 @@ def test_no_answer_and_the_request_is_taken_back(host: Host, guest: Guest, store
         host.hypervisor(SOON).suspend(DOMID)
     assert caught.value.withdrawn
     assert said(caught.value) == (
-        "domain 7 did not take the request to suspend: control/shutdown still said "
-        '"suspend" after N s, so the request was taken back'
+        "domain 7 did not acknowledge the suspend request: control/shutdown still said "
+        '"suspend" after N s, so the request was withdrawn'
     )
     assert store.read(NODE) == ""
     assert guest.flags == HVM
@@ -134,8 +134,8 @@ def test_a_guest_that_took_the_request_may_be_late(
     with playing(host.path, play), pytest.raises(MaySuspendYet) as caught:
         host.hypervisor(Deadlines(acknowledge=20.0, suspend=0.2)).suspend(DOMID)
     assert said(caught.value) == (
-        "domain 7 did not suspend: it took the request, but N s later it still ran, "
-        "and it may suspend yet"
+        "domain 7 did not suspend: it acknowledged the request, but N s later "
+        "it was still running, and it may still suspend"
     )
     with playing(host.path, lambda mine: ends(mine, guest)):
         suspend_request.await_suspended(Control(xen), store, DOMID, 20.0)
@@ -181,7 +181,9 @@ def test_a_domain_that_goes_away(host: Host, guest: Guest, libraries: FakeLibrar
 
     with (
         playing(host.path, play),
-        pytest.raises(HypervisorError, match="^domain 7 was destroyed while it was to suspend$"),
+        pytest.raises(
+            HypervisorError, match="^domain 7 was destroyed while it was being suspended$"
+        ),
     ):
         host.hypervisor().suspend(DOMID)
 
@@ -206,7 +208,7 @@ class BreaksForGood(BreaksWhileWaiting):
 
 
 def test_a_lost_store_takes_the_request_back_too(host: Host, guest: Guest, store: Store) -> None:
-    with pytest.raises(MaySuspendYet, match="so the request was taken back") as caught:
+    with pytest.raises(MaySuspendYet, match="so the request was withdrawn") as caught:
         host.hypervisor(store=BreaksWhileWaiting).suspend(DOMID)
     assert str(caught.value.__cause__) == "the connection was lost"
     assert store.read(NODE) == ""
@@ -217,7 +219,7 @@ def test_a_store_lost_for_good_says_what_is_left(host: Host, guest: Guest, store
         host.hypervisor(store=BreaksForGood).suspend(DOMID)
     assert str(caught.value) == (
         f"the connection was lost; {NODE} could not be reset (it is gone for good): "
-        "it may suspend yet"
+        "it may still suspend"
     )
     assert not caught.value.withdrawn
     assert store.read(NODE) == "suspend"
@@ -275,7 +277,9 @@ def test_a_forced_guest_can_be_late_too(
 ) -> None:
     guest.params = {}
     monkeypatch.setattr(Guest, "shut_down", lambda _guest, _reason: None)
-    with pytest.raises(MaySuspendYet, match=r"told to do so without it, but \d\.\d s later"):
+    with pytest.raises(
+        MaySuspendYet, match=r"told to suspend it without asking it, but \d\.\d s later"
+    ):
         host.hypervisor(SOON).suspend(DOMID)
 
 
@@ -298,7 +302,9 @@ def test_an_event_channel(host: Host, guest: Guest, store: Store, libraries: Fak
 
 def test_an_event_channel_without_an_answer(host: Host, guest: Guest, store: Store) -> None:
     store.write(f"{HOME}/device/suspend/event-channel", "5")
-    with pytest.raises(MaySuspendYet, match=r"event channel 5, but \d\.\d s later it still ran"):
+    with pytest.raises(
+        MaySuspendYet, match=r"event channel 5, but \d\.\d s later it was still running"
+    ):
         host.hypervisor(SOON).suspend(DOMID)
 
 
@@ -379,7 +385,7 @@ def test_out_of_time_the_guest_may_suspend_yet(host: Host, store: Store) -> None
         host.hypervisor().suspend(DOMID)
     assert time.monotonic() - start < LONG.suspend / 2
     assert not caught.value.withdrawn
-    words = "all of it was to take 1 s at most; domain 7 may suspend yet: "
+    words = "all of it was to take 1 s at most; domain 7 may still suspend: "
     assert str(caught.value).startswith(words)
 
 
@@ -420,7 +426,7 @@ def test_a_store_lost_while_the_guest_is_to_suspend(host: Host, guest: Guest) ->
     with playing(host.path, takes), pytest.raises(MaySuspendYet) as caught:
         host.hypervisor(store=BreaksOnceTaken).suspend(DOMID)
     assert str(caught.value) == (
-        "the connection was lost; domain 7 may suspend yet: it took the request"
+        "the connection was lost; domain 7 may still suspend: it acknowledged the request"
     )
     assert isinstance(caught.value.__cause__, StoreError)
 
@@ -433,7 +439,10 @@ def test_xen_that_tells_no_more_while_the_guest_is_to_suspend(
         libraries.refusals["xc_domain_getinfolist"] = EIO
         mine.write(NODE, "")
 
-    with playing(host.path, play), pytest.raises(MaySuspendYet, match=r"error; domain 7 may susp"):
+    with (
+        playing(host.path, play),
+        pytest.raises(MaySuspendYet, match=r"error; domain 7 may still susp"),
+    ):
         host.hypervisor().suspend(DOMID)
 
 
@@ -449,8 +458,8 @@ def test_a_request_that_is_still_there_is_taken_back(
     with pytest.raises(MaySuspendYet) as caught:
         host.hypervisor(LATE).settle(DOMID)
     assert said(caught.value) == (
-        "domain 7 did not suspend: the request was taken back only now, but N s later it still "
-        "ran, and it may suspend yet"
+        "domain 7 did not suspend: the request was withdrawn only now, but N s later it was "
+        "still running, and it may still suspend"
     )
     assert store.read(NODE) == ""
 
@@ -461,7 +470,9 @@ def test_another_request_is_left_alone(
 ) -> None:
     if other is not None:
         store.write(NODE, other)
-    with pytest.raises(MaySuspendYet, match=r"did not suspend: it had been asked to, but \d\.\d s"):
+    with pytest.raises(
+        MaySuspendYet, match=r"did not suspend: it had been asked to suspend, but \d\.\d s"
+    ):
         host.hypervisor(LATE).settle(DOMID)
     assert store.read(NODE) == other
 
@@ -502,7 +513,9 @@ def test_settling_a_domain_that_is_gone(
 ) -> None:
     libraries.guests.clear()
     store.remove(HOME)
-    with pytest.raises(HypervisorError, match="^domain 7 was destroyed while it was to suspend$"):
+    with pytest.raises(
+        HypervisorError, match="^domain 7 was destroyed while it was being suspended$"
+    ):
         host.hypervisor(LATE).settle(DOMID)
     assert store.read(NODE) is None
 
@@ -538,11 +551,11 @@ def held(guest: Guest) -> None:
 @pytest.mark.parametrize(
     ("prepare", "why"),
     [
-        (vnuma, "it has vNUMA, which no record can hold"),
-        (vnuma_told, "it has vNUMA, which no record can hold"),
+        (vnuma, "it has vNUMA, which a save file cannot hold"),
+        (vnuma_told, "it has vNUMA, which a save file cannot hold"),
         (paged, "9 of its pages are paged out"),
         (suspended, r"it is shut down with reason 2 \(suspend\) already"),
-        (held, "it is paused, and so cannot answer"),
+        (held, "it is paused, so it cannot acknowledge the request"),
     ],
 )
 def test_refusals(
@@ -558,7 +571,9 @@ def test_refusals(
 
 def test_a_guest_that_says_it_would_not(host: Host, guest: Guest, store: Store) -> None:
     store.write(f"{HOME}/control/feature-suspend", "0")
-    with pytest.raises(HypervisorError, match="control/feature-suspend = 0 that it would not$"):
+    with pytest.raises(
+        HypervisorError, match="control/feature-suspend is 0: the guest does not support it$"
+    ):
         host.hypervisor().suspend(DOMID)
     assert store.read(NODE) is None
 

@@ -302,9 +302,13 @@ def test_waiting_for_a_domain_to_go(store: Store, path: Path) -> None:
 @pytest.mark.parametrize(
     ("watched", "value", "words"),
     [
-        ("/a", "suspend", r"^/a: not as wanted within 0\.1 s; its last value is 'suspend'$"),
-        ("/a", None, r"^/a: not as wanted within 0\.1 s; it does not exist$"),
-        ("@releaseDomain", None, r"^@releaseDomain: not as wanted within 0\.1 s$"),
+        (
+            "/a",
+            "suspend",
+            r"^/a: did not change as expected within 0\.1 s; its last value is 'suspend'$",
+        ),
+        ("/a", None, r"^/a: did not change as expected within 0\.1 s; it does not exist$"),
+        ("@releaseDomain", None, r"^@releaseDomain: did not change as expected within 0\.1 s$"),
     ],
 )
 def test_waiting_in_vain(store: Store, watched: str, value: str | None, words: str) -> None:
@@ -595,7 +599,7 @@ def test_a_directory_without_end(
     with (
         peer(tmp_path / "socket", answer),
         Store(tmp_path / "socket") as store,
-        pytest.raises(StoreError, match="/d: xenstored does not come to an end"),
+        pytest.raises(StoreError, match="/d: xenstored's list of it does not end"),
     ):
         store.list("/d")
 

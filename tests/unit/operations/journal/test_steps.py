@@ -137,7 +137,7 @@ def test_rename(world):
     for _again in range(2):
         perform(world, steps.Rename(1, UUID, "sample--new", "sample"))
         assert world.guests[1].config.name == "sample"
-    with pytest.raises(HostError, match="cannot call domain 1"):
+    with pytest.raises(HostError, match="cannot rename domain 1"):
         perform(world, steps.Rename(1, UUID, "one", "two"))
 
 
@@ -148,7 +148,7 @@ def suspends_late(world, monkeypatch, *, suspends=True):
         world.calls.append("hypervisor.settle")
         world.guests[domid].suspended = suspends
         if not suspends:
-            raise MaySuspendYet("it may suspend yet")
+            raise MaySuspendYet("it may still suspend")
 
     monkeypatch.setattr(world.host.hypervisor, "settle", settle)
 
@@ -314,7 +314,7 @@ def test_disks_of_a_guest_that_stays(world, shared):
 def test_disks_that_another_host_has_are_left_alone(world, shared):
     lease.claim(shared, ELSEWHERE)
     lease.keep(shared, ELSEWHERE)
-    with pytest.raises(InUse, match=f"{shared} is held by domain {UUID} on host elsewhere since"):
+    with pytest.raises(InUse, match=f"{shared} is leased to domain {UUID} on host elsewhere since"):
         keep(world, shared)
     assert lease.held(shared).owner.host == "elsewhere"
 

@@ -65,7 +65,9 @@ class DirtyLog:
         result, error = self._xen.attempt(name, *arguments)
         # EINVAL: there cannot be one, as for a PV guest where Xen has no shadow paging.
         if result < 0 and error != EINVAL:
-            raise failed(f"{name}: the dirty log of domain {self._domid} stays on", error)
+            raise failed(
+                f"{name}: the dirty log of domain {self._domid} could not be switched off", error
+            )
 
     def take(self, pages: int, *, final: bool) -> bytes:
         """Return a bit a page, the first in bit 0, of what was noted, and forget it.
@@ -75,9 +77,9 @@ class DirtyLog:
         size = -(-pages // 8)
         with self._xen.hypercall_buffer(size) as bitmap:
             mode = LOGDIRTY_FINAL if final else 0
-            told = self._do(CLEAN, ctypes.byref(bitmap), pages, mode)
-            if told != pages:
-                raise HypervisorError(f"the dirty log is of {told} pages, not {pages}")
+            count = self._do(CLEAN, ctypes.byref(bitmap), pages, mode)
+            if count != pages:
+                raise HypervisorError(f"the dirty log covers {count} pages, not {pages}")
             return ctypes.string_at(bitmap.hbuf or 0, size)
 
     def _do(self, operation: int, bitmap: object = None, pages: int = 0, mode: int = 0) -> int:
@@ -120,7 +122,7 @@ def noted(log: DirtyLog, device_log: DeviceLog) -> Iterator[None]:
         try:
             stop(log, device_log)
         except HostError as second:
-            error.add_note(f"the pages that change are noted still: {second}")
+            error.add_note(f"the dirty log may still be on: {second}")
         raise
     stop(log, device_log)
 

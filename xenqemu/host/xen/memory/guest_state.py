@@ -129,4 +129,4 @@ def _serialise(xen: Xen, getter: str, number: int, room: _Room) -> None:
 
 def _believe(number: int, limit: int, what: str) -> None:
     if number > limit:
-        raise HypervisorError(f"Xen asks for room for {number} {what}, more than {limit}")
+        raise HypervisorError(f"Xen reports {number} {what}, more than {limit}")

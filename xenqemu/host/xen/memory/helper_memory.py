@@ -116,11 +116,11 @@ class HelperMemory:
             try:
                 _carry(helper, talk, out, written, self._stall)
             except FormatError as error:
-                raise HypervisorError(f"{self._path} talks no sense: {error}") from error
+                raise HypervisorError(f"{self._path} sent an invalid message: {error}") from error
             status = helper.wait()
             if status or talk.result != 0:
                 outcome = _outcome(status, talk.result)
-                words = "; ".join([*talk.complaints, *helper.last_words()]) or "it gives no reason"
+                words = "; ".join([*talk.complaints, *helper.last_words()]) or "no reason given"
                 raise HypervisorError(
                     f"{NAME} could not save domain {self._domid} ({outcome}): {words}"
                 )
@@ -185,7 +185,7 @@ def _carry(
     while pipes:
         ready = patiently(partial(helper.ready, pipes), stall)
         if not ready:
-            raise HostTimeout(f"{NAME} has neither written nor talked for {stall:g} s")
+            raise HostTimeout(f"{NAME} has sent neither data nor messages for {stall:g} s")
         for pipe in ready:
             data = os.read(pipe, CHUNK)
             if not data:

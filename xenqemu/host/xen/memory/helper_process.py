@@ -73,7 +73,7 @@ class Helper:
     def wait(self) -> int:
         """Return its exit status, now that it has closed its output."""
         if not self._process.wait(END_TIMEOUT):
-            raise HostTimeout(f"{NAME} has closed its output but does not end")
+            raise HostTimeout(f"{NAME} has closed its output but did not end")
         return self._process.status
 
     def last_words(self) -> list[str]:

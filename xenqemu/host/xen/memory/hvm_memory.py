@@ -80,7 +80,9 @@ class HvmMemory:
 
     def load(self, source: Source, progress: Progress) -> None:  # noqa: ARG002 - GuestMemory's
         """Refuse: on Xen, libxl builds the domain of a whole record, memory included."""
-        raise HypervisorError("on Xen an image is not read into a domain: libxl restores records")
+        raise HypervisorError(
+            "on Xen an image is not loaded into a domain: libxl restores save files"
+        )
 
     def _unpaged(self) -> XenDomain:
         domain = Control(self._xen).existing(self._domid)

@@ -107,18 +107,18 @@ class XlRestore:
         xl.hang_up()
         limit = self._deadlines.xl_finish
         if not patiently(xl.wait, limit):
-            raise HostTimeout(f"xl restore is not done {limit:g} s after it was given all")
+            raise HostTimeout(f"xl restore did not end within {limit:g} s after the last byte")
         return xl.status
 
     def _require_free(self, config: DomainConfig) -> None:
         domid = self._find(config.name)
         if domid is not None:
-            raise HostError(f"there is a domain called {config.name!r} already, with id {domid}")
+            raise HostError(f"domain {domid} is named {config.name!r} already")
 
     def _built(self, config: DomainConfig) -> int:
         domid = self._find(config.name)
         if domid is None:
-            raise HostError(f"xl restore is done, but there is no domain called {config.name!r}")
+            raise HostError(f"xl restore succeeded, but there is no domain named {config.name!r}")
         return domid
 
     @contextlib.contextmanager
@@ -132,7 +132,7 @@ class XlRestore:
                 if domid is not None:
                     toolstack.destroy(domid, self._deadlines, self._xl)
             except HostError as trouble:
-                error.add_note(f"something may be left of domain {config.name!r}: {trouble}")
+                error.add_note(f"not all may be removed of domain {config.name!r}: {trouble}")
             raise
 
     def _find(self, name: str, uuid: str | None = None) -> int | None:

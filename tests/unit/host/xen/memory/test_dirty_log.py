@@ -59,7 +59,7 @@ def test_a_log_that_is_on_begins_anew(log: DirtyLog, guest: Guest) -> None:
 
 def test_a_log_that_cannot_be_on(libraries: FakeLibraries, log: DirtyLog) -> None:
     libraries.refusals["xc_logdirty_control"] = EPERM
-    with pytest.raises(HypervisorError, match="stays on: Operation not permitted"):
+    with pytest.raises(HypervisorError, match="not be switched off: Operation not permitted"):
         log.start()
 
 
@@ -80,7 +80,7 @@ def test_a_log_of_fewer_pages(
 ) -> None:
     log.start()
     monkeypatch.setattr(libraries, "xc_logdirty_control", lambda *_arguments: 90)
-    with pytest.raises(HypervisorError, match="the dirty log is of 90 pages, not 100"):
+    with pytest.raises(HypervisorError, match="the dirty log covers 90 pages, not 100"):
         log.take(100, final=False)
     assert libraries.mappings == {}
 
@@ -88,7 +88,7 @@ def test_a_log_of_fewer_pages(
 def test_no_memory_for_the_bitmap(libraries: FakeLibraries, log: DirtyLog) -> None:
     log.start()
     libraries.refusals["xc__hypercall_buffer_alloc_pages"] = EIO
-    with pytest.raises(HypervisorError, match="no memory for 13 bytes"):
+    with pytest.raises(HypervisorError, match="no memory for a hypercall buffer of 13 bytes"):
         log.take(100, final=False)
 
 
@@ -132,7 +132,7 @@ def test_a_device_model_that_cannot_note(log: DirtyLog, guest: Guest) -> None:
 def test_what_cannot_be_stopped_is_told_beside_the_first_error(log: DirtyLog, guest: Guest) -> None:
     with pytest.raises(OSError, match="cause") as caught, noted(log, Switch(2)):
         raise OSError("cause")
-    assert caught.value.__notes__ == ["the pages that change are noted still: refused"]
+    assert caught.value.__notes__ == ["the dirty log may still be on: refused"]
     assert guest.noted is None
 
 
@@ -140,7 +140,7 @@ def test_what_cannot_be_stopped_after_all_went_well(
     libraries: FakeLibraries, log: DirtyLog
 ) -> None:
     device = Switch()
-    with pytest.raises(HypervisorError, match="stays on"), noted(log, device):
+    with pytest.raises(HypervisorError, match="not be switched off"), noted(log, device):
         libraries.refusals["xc_logdirty_control"] = EIO
     assert device.told == [True, False]  # one that fails keeps not the other
 

@@ -282,10 +282,10 @@ def test_sizes_beyond_belief(
 ) -> None:
     libraries.guests[DOMID] = suspended(pages={0: FULL})
     monkeypatch.setattr(HvmContext, "LIMIT", 10)
-    with pytest.raises(HypervisorError, match="room for 15 bytes of HVM context, more than 10"):
+    with pytest.raises(HypervisorError, match="reports 15 bytes of HVM context, more than 10"):
         image(xen)
     monkeypatch.setattr("xenqemu.host.xen.memory.guest_state.POLICY_MAX", 6)
-    with pytest.raises(HypervisorError, match="room for 7 entries of cpu policy, more than 6"):
+    with pytest.raises(HypervisorError, match="reports 7 entries of cpu policy, more than 6"):
         image(xen)
 
 
@@ -302,5 +302,5 @@ def test_a_full_disk_leaves_nothing_mapped(
 
 
 def test_images_are_not_loaded_here(xen: Xen) -> None:
-    with pytest.raises(HypervisorError, match="libxl restores records"):
+    with pytest.raises(HypervisorError, match="libxl restores save files"):
         HvmMemory(xen, DOMID, unswitched).load(Source.of(b""), lambda _done, _total: None)

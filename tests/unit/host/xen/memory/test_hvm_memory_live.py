@@ -315,7 +315,7 @@ def test_a_device_model_that_refuses(xen: Xen, guest: Guest) -> None:
 
     with pytest.raises(DeviceModelError, match="no True") as caught:
         image(xen, switch=refuse)
-    assert caught.value.__notes__ == ["the pages that change are noted still: no False"]
+    assert caught.value.__notes__ == ["the dirty log may still be on: no False"]
     assert guest.noted is None
 
 
