@@ -96,7 +96,7 @@ xenqemu/system/child.py | tests/unit/system/test_child.py
 
 Ctrl-C leaves a program running that was given time to end
 xenqemu/system/child.py | tests/unit/system/test_child.py
--        finally:  # Ctrl-C may end the patience that we had
+-        finally:  # Ctrl-C may have ended the waits
 -            self._kill()
 +        except HostError:
 +            raise

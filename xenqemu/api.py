@@ -256,7 +256,7 @@ def recover(
 
 
 def cancel(
-    who: str | int, *, timeout: float = canceling.PATIENCE, host: Host | None = None
+    who: str | int, *, timeout: float = canceling.DEFAULT_DEADLINES, host: Host | None = None
 ) -> list[About]:
     """Have what goes on on a domain end, in this process or another, and return what that was.
 

@@ -62,7 +62,7 @@ MACHINES = {samples.MACHINE: "pc", "none": ""}
 DEVICES = {"rtl8139", "ide-hd", "ide-cd"}
 """What a QEMU says that it has, here without one."""
 
-PATIENCE, SILENCE = 5.0, 0.05
+DEFAULT_DEADLINES, SILENCE = 5.0, 0.05
 """Seconds that our client waits for an answer, and after which one comes without a request."""
 
 
@@ -197,12 +197,12 @@ def answered(data: bytes) -> None:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind("")  # the system finds a name that is no file
     listener.listen()
-    listener.settimeout(PATIENCE)
+    listener.settimeout(DEFAULT_DEADLINES)
     path = Path(os.fsdecode(listener.getsockname()))
     server = threading.Thread(target=_answer, args=(listener, data))
     server.start()
     try:
-        with Store(path, Deadlines(store_request=PATIENCE)) as store:
+        with Store(path, Deadlines(store_request=DEFAULT_DEADLINES)) as store:
             _asked(store)
     finally:
         server.join()

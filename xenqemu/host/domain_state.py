@@ -57,7 +57,7 @@ class DomainState:
         """
         if not self.running:
             raise HostError(f"domain {domain.domid} is not running ({self})")
-        if self.info is not None and not domain.is_that(self.info):
+        if self.info is not None and not domain.matches(self.info):
             raise HostError(f"domain {domain.domid} is no longer {domain.name} ({domain.uuid})")
         return self
 

@@ -94,5 +94,5 @@ class Deadlines:
     """In the lab: for another command to let go of the host's lock."""
 
 
-PATIENCE = Deadlines()
+DEFAULT_DEADLINES = Deadlines()
 """What everyone has unless told otherwise."""

@@ -27,7 +27,7 @@ from xenqemu.host.disk.lease import Owner
 from xenqemu.hotplug import sharing
 from xenqemu.hotplug.contract import Act, Backend, Device, serve
 from xenqemu.system import loop_devices
-from xenqemu.system.undo import unless_failing
+from xenqemu.system.undo import undo_on_failure
 
 _DEV = Path("/dev")
 """Where params that are no whole path are looked for."""
@@ -55,7 +55,7 @@ def add(backend: Backend) -> None:
     writes = _writes(backend)
     backing = Backing.of(disk)
     undo = partial(backend.disconnect, WRITTEN)
-    with _alone_on(backend, backing), unless_failing(f"clear {backend.device.path}", undo):
+    with _alone_on(backend, backing), undo_on_failure(f"clear {backend.device.path}", undo):
         sharing.require_free(backend.store, backend.device, disk, backing, writes=writes)
         if disk.is_block_device():
             backend.connect(_device_nodes(disk))
@@ -90,7 +90,7 @@ def _add_file(backend: Backend, file: Path, *, writes: bool) -> None:
 def _leased(backend: Backend, file: Path) -> Iterator[None]:
     """Take the lease of a file; it is kept after the block, unless that fails."""
     guest = Owner.here(backend.vm)
-    with unless_failing(f"release {file}", lambda: _release(backend, file, guest)):
+    with undo_on_failure(f"release {file}", lambda: _release(backend, file, guest)):
         lease.take(file, guest, backend.deadlines, incoming=backend.incoming)
         yield
 

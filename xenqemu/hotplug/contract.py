@@ -126,7 +126,7 @@ class Backend:
     def locked(self, name: str) -> Iterator[None]:
         """Hold one of the scripts' locks for the block; `HostTimeout` if another does for long."""
         self._locks.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with lock_file.held(self._locks / f"{name}.lock", LOCK_TIMEOUT):
+        with lock_file.locked(self._locks / f"{name}.lock", LOCK_TIMEOUT):
             yield
 
     def connect(self, values: Mapping[str, str]) -> None:

@@ -28,7 +28,7 @@ from xenqemu.host.network.arp import Address
 from xenqemu.host.network.ports import Port, Routed
 from xenqemu.hotplug.contract import Act, Backend, Device, serve
 from xenqemu.system import links
-from xenqemu.system.undo import unless_failing
+from xenqemu.system.undo import undo_on_failure
 
 Interface = IPv4Interface | IPv6Interface
 
@@ -80,7 +80,7 @@ class Card:
         port, mtu = self._port(backend), _mtu(backend)
         with (
             links.renamed(link, self._wanted(backend) or link.name) as name,
-            unless_failing(f"disconnect {name}", lambda: ports.leave(name)),
+            undo_on_failure(f"disconnect {name}", lambda: ports.leave(name)),
         ):
             mtu = port.join(links.require(name, "interface"), mtu)
             if self.kind == "vif":

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from xenqemu.errors import HostError, HostTimeout
 from xenqemu.system import child
-from xenqemu.system.cancellation import attend
+from xenqemu.system.cancellation import check_cancelled
 from xenqemu.system.child import Child
 from xenqemu.system.deadline import Deadline
-from xenqemu.system.program_words import tail
+from xenqemu.system.program_output import tail
 
 WORDS = 2000
 """Bytes of a program's last words that an error repeats."""
@@ -33,7 +33,7 @@ class Program:
         return self._process.pid
 
     @property
-    def last_words(self) -> str:
+    def last_lines(self) -> str:
         """The end of what it said, in one line."""
         text = tail(self._log)[-WORDS:].decode(errors="replace")
         lines = [line.strip() for line in text.splitlines() if line.strip()]
@@ -49,10 +49,10 @@ class Program:
         while not ready():
             if self._process.wait(_AGAIN):
                 status = self._process.status
-                raise HostError(f"{self._name} ended with status {status}; {self.last_words}")
+                raise HostError(f"{self._name} ended with status {status}; {self.last_lines}")
             if deadline.passed:
-                raise HostTimeout(f"not ready after {timeout:g} s; {self.last_words}")
-            attend()
+                raise HostTimeout(f"not ready after {timeout:g} s; {self.last_lines}")
+            check_cancelled()
 
 
 @contextmanager
@@ -70,11 +70,11 @@ def started(
         child.started(
             name,
             command,
-            output=words.fileno(),
-            errors=words.fileno(),
+            stdout=words.fileno(),
+            stderr=words.fileno(),
             descriptors=descriptors,
-            apart=True,
-            refusal=lambda error: f"cannot start {name}: {error.strerror}",
+            new_session=True,
+            start_error=lambda error: f"cannot start {name}: {error.strerror}",
         ) as process,
     ):
         yield Program(process, name, log)

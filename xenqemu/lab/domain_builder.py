@@ -101,7 +101,7 @@ class Site:
             raise HostError(f"cannot make room for {config.name}: {error}") from error
 
     def _claim(self, config: DomainConfig) -> None:
-        with lock_file.held(self._host.folder / LOCK, self._host.deadlines.lab_lock):
+        with lock_file.locked(self._host.folder / LOCK, self._host.deadlines.lab_lock):
             admission.check_free(config, self._host.guests)
             domid = _next_domid(self._host.folder / "domid")
             folder = self._host.guests / str(domid)
@@ -132,7 +132,7 @@ class Site:
             try:
                 ttys = _settle(place, deadlines, device_state)
             except HostError as error:
-                raise HostError(f"{error}; {process.last_words}") from error
+                raise HostError(f"{error}; {process.last_lines}") from error
             started = time.strftime("%s.00")
             running = xenstore_layout.Running(self.domid, process.pid, ttys, started)
             with self._host.store() as store:

@@ -15,7 +15,7 @@ from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream.sink import Outlet, Sink
 from xenqemu.host.domain_state import conversation
 from xenqemu.host.precopy import Iteration, PrecopyOptions
-from xenqemu.host.protocol import Domain, GuestMemory, Host, Live, MaySuspendYet
+from xenqemu.host.protocol import Domain, GuestMemory, Host, Live, SuspendPending
 from xenqemu.operations.events import Phase
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.operation import Operation
@@ -58,7 +58,7 @@ class OutgoingGuest:
 
     def may_run(self) -> bool:
         """Return whether it can be written while it runs."""
-        return self.memory.loggable()
+        return self.memory.can_log_dirty()
 
     def require_savable(self) -> None:
         """Raise `HostError` if the guest does not run, or cannot be saved as it is."""
@@ -148,7 +148,7 @@ class OutgoingGuest:
         late = self.job.undo(steps.Settle(*self.who))
         try:
             self.host.hypervisor.suspend(self.domid)
-        except MaySuspendYet as error:
+        except SuspendPending as error:
             if error.withdrawn:
                 self.job.undo(steps.Settle(*self.who, withdrawn=True))
                 self.job.drop(late)

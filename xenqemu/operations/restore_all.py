@@ -88,7 +88,7 @@ def _found(host: Host, kept: Kept, plan: RestoreAll, tell: Teller) -> _Running |
 def _proved(host: Host, each: _Running, plan: RestoreAll) -> Outcome:
     """Remove the record of a guest that runs."""
     now = state(host, each.domid)
-    worked = now.info.worked if now.info else 0.0
+    worked = now.info.cpu_seconds if now.info else 0.0
     if not (now.running and worked):
         why = f"it was let run, and does not run on after {plan.proof:g} s ({now}; "
         why += f"its processors have worked for {worked:g} s)"

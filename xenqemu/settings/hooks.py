@@ -26,7 +26,7 @@ from typing import Literal
 from xenqemu.errors import Forbidden, HostError, HostTimeout
 from xenqemu.system.child import started
 from xenqemu.system.descriptors import memory_file
-from xenqemu.system.program_words import Words
+from xenqemu.system.program_output import OutputTail
 
 Moment = Literal["pre", "post", "failed"]
 Act = Literal["save", "restore", "migrate"]
@@ -107,18 +107,18 @@ def _run(hook: Path, data: bytes, seconds: float) -> None:
     What it leaves running is not waited for, but killed with a hook that does not end.
     """
     _require_trusted(hook)
-    said = Words()
+    said = OutputTail()
     with (
         memory_file(data) as given,  # a hook need not read it, and it may be long
         started(
             str(hook),
             [hook],
-            given=given,
-            errors=said.keep,
+            stdin=given,
+            stderr=said.keep,
             environment=ENVIRONMENT,
             folder=Path("/"),
-            group=True,
-            refusal=lambda error: f"{hook} cannot be run: {error.strerror}",
+            kill_group=True,
+            start_error=lambda error: f"{hook} cannot be run: {error.strerror}",
         ) as process,
     ):
         in_time = process.wait(seconds)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from xenqemu.errors import UsageError
-from xenqemu.host.party_deadlines import PATIENCE, Deadlines
+from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
 from xenqemu.host.xen.places import PLACES, XenPlaces
 from xenqemu.settings import toml_values, xendomains
 from xenqemu.settings.hooks import Hooks
@@ -67,7 +67,7 @@ class Settings:
     lab: Path | None = None
     xendomains: Path | None = Path("/etc/default/xendomains")
     xen: XenPlaces = PLACES
-    deadlines: Deadlines = PATIENCE
+    deadlines: Deadlines = DEFAULT_DEADLINES
     save: Save = Save()
     hooks: Hooks = field(default_factory=Hooks)
     save_all: SaveAll = SaveAll()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import time
 
-from xenqemu.system.cancellation import patiently
+from xenqemu.system.cancellation import wait_cancellable
 
 PAUSE = 0.02
 """Seconds between two attempts at a lock that somebody holds."""
@@ -25,4 +25,4 @@ def locked_within(seconds: float, descriptor: int, kind: int = fcntl.LOCK_EX) ->
             return False
         return True
 
-    return patiently(attempt, seconds)
+    return wait_cancellable(attempt, seconds)

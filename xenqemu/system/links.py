@@ -15,7 +15,7 @@ from typing import Any
 
 from xenqemu.errors import HostError
 from xenqemu.system import child
-from xenqemu.system.undo import unless_failing
+from xenqemu.system.undo import undo_on_failure
 
 TIMEOUT = 10.0
 """Seconds for one act of iproute2."""
@@ -108,7 +108,7 @@ def renamed(link: Interface, name: str) -> Iterator[str]:
         return
     if find(name) is not None:
         raise HostError(f"cannot rename {former}: an interface {name} exists already")
-    with unless_failing(f"give {name} its name back", lambda: _take_name_back(name, former)):
+    with undo_on_failure(f"give {name} its name back", lambda: _take_name_back(name, former)):
         change(
             f"link set dev {former} name {name}",
             f"link property add dev {name} altname {former}",

@@ -19,7 +19,7 @@ from xenqemu.system.flock import locked_within
 
 
 @contextmanager
-def held(path: Path, seconds: float, mode: int = 0o600) -> Iterator[None]:
+def locked(path: Path, seconds: float, mode: int = 0o600) -> Iterator[None]:
     """Hold the lock for the block.
 
     Raises `HostTimeout` if somebody else does for `seconds`, `HostError` if the file cannot be

@@ -35,7 +35,7 @@ from pathlib import Path
 
 from xenqemu.errors import HostError
 from xenqemu.system.retry import Retry
-from xenqemu.system.undo import unless_failing
+from xenqemu.system.undo import undo_on_failure
 
 MAJOR = 7
 """The number that all loop devices have."""
@@ -86,7 +86,7 @@ def attached(image: Path, tag: str, *, writable: bool) -> Iterator[Loop]:
             file = os.fstat(descriptor)
     except OSError as error:
         raise HostError(f"no loop device for {image}: {error.strerror}") from error
-    with unless_failing(f"detach {path}", lambda: detach(path)):
+    with undo_on_failure(f"detach {path}", lambda: detach(path)):
         yield Loop(path, (file.st_dev, file.st_ino), tag)
 
 

@@ -38,7 +38,7 @@ class Process:
         return None if started is None else cls(pid, started)
 
     @property
-    def worked(self) -> float:
+    def cpu_seconds(self) -> float:
         """For how many seconds its threads have run, all together; 0 once it has ended."""
         fields = _stat(self.pid)
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") if fields else 0.0

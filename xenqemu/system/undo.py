@@ -9,7 +9,7 @@ from xenqemu.errors import HostError
 
 
 @contextmanager
-def unless_failing(what: str, undo: Callable[[], None]) -> Iterator[None]:
+def undo_on_failure(what: str, undo: Callable[[], None]) -> Iterator[None]:
     """Run the block; if it fails, `undo` what it and its surroundings did.
 
     `what` completes the sentence "could not …": that becomes a note of the first error.

@@ -18,7 +18,7 @@ SPECIAL = (0xFEFFC, 0xFEFFF)
 class Guest:
     """A domain: `tick` counts on while it runs, in its memory and in its device state.
 
-    `noted` is whether somebody notes which of its pages change, `loggable` whether one can.
+    `noted` is whether somebody notes which of its pages change, `can_log_dirty` whether one can.
     """
 
     config: DomainConfig
@@ -30,9 +30,9 @@ class Guest:
     crashed: bool = False
     down: bool = False
     obeys: bool = True
-    worked: float = 0.0
+    cpu_seconds: float = 0.0
     noted: bool = False
-    loggable: bool = True
+    can_log_dirty: bool = True
 
     @property
     def runs(self) -> bool:

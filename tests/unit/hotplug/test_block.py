@@ -384,7 +384,7 @@ def busy_disk(libxl: Libxl, image: Path):
     backing = Backing.of(image)
     libxl.locks.mkdir(mode=0o700, parents=True)
     name = f"disk-{backing.device:x}-{backing.inode:x}.lock"
-    with lock_file.held(libxl.locks / name, 5):
+    with lock_file.locked(libxl.locks / name, 5):
         yield
 
 

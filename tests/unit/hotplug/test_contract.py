@@ -166,7 +166,7 @@ def test_a_lease_is_waited_for_as_the_settings_say(libxl: Libxl, image):
     libxl.conf.write_text(f"{libxl.conf.read_text()}deadlines.lease_lock = 0.2\n")
     path = libxl.disk(5, image)
     lock = image.with_name(f"{image.name}.xenqemu-lease.lock")
-    with lock_file.held(lock, 1):
+    with lock_file.locked(lock, 1):
         why = libxl.refused(path, "add")
     assert why.startswith(f"{lock} is locked by another process for 0.")
     assert loops(image) == []

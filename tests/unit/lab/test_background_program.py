@@ -65,7 +65,7 @@ def test_only_the_end_of_long_speech_is_repeated(log):
         sh("i=0; while [ $i -lt 999 ]; do i=$((i+1)); echo line $i; done; exit 1"), log
     ) as p:
         wait_ended(p.pid)
-        said = p.last_words
+        said = p.last_lines
     assert said.endswith("line 998; line 999")
     assert len(said) < WORDS + 999
     assert "line 1;" not in said
@@ -74,7 +74,7 @@ def test_only_the_end_of_long_speech_is_repeated(log):
 def test_words_that_are_no_text(log):
     with started(sh(r"printf '\377bad\n'"), log) as program:
         wait_ended(program.pid)
-        assert program.last_words == "sh said: \N{REPLACEMENT CHARACTER}bad"
+        assert program.last_lines == "sh said: \N{REPLACEMENT CHARACTER}bad"
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def test_a_guest_moves(options):
 
 def test_a_guest_that_cannot_be_logged_moves_all_the_same():
     move = Move.prepared(precopy=PrecopyOptions())
-    move.source.guests[1].loggable = False
+    move.source.guests[1].can_log_dirty = False
     sent, taken = move.run()
     assert (sent.kind, taken.kind) == (None, None), (sent, taken)
     assert "memory.save" in sent.calls

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from xenqemu.errors import Cancelled
-from xenqemu.system.cancellation import Attention, attended
+from xenqemu.system.cancellation import Cancellation, cancellable
 from xenqemu.system.flock import PAUSE, locked_within
 
 
@@ -89,7 +89,7 @@ def test_wait_ends_when_its_operation_is_to_end(mine, theirs):
         raise Cancelled("cancelled")
 
     assert locked_within(0, theirs)
-    with pytest.raises(Cancelled), attended(Attention(end)):
+    with pytest.raises(Cancelled), cancellable(Cancellation(end)):
         locked_within(3600, mine)
     fcntl.flock(theirs, fcntl.LOCK_UN)
     assert locked_within(0, theirs)  # it was not taken on the way out

@@ -72,8 +72,8 @@ def test_too_little_room_is_told_by_both_numbers_and_nothing_is_taken(folder):
         with pytest.raises(HostError) as caught:
             reserve(file.fileno(), SIZE + 1, folder)
         assert str(caught.value) == (
-            f"{folder}: {SIZE + 1} bytes of free space are needed for the save file, {SIZE} are available "
-            "(the file system has no more)"
+            f"{folder}: {SIZE + 1} bytes of free space are needed for the save file, "
+            f"{SIZE} are available (the file system has no more)"
         )
         assert set_aside(file) == 0
         reserve(file.fileno(), SIZE, folder)

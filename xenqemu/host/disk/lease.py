@@ -43,7 +43,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xenqemu.errors import HostError, InUse
-from xenqemu.host.party_deadlines import PATIENCE, Deadlines
+from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
 from xenqemu.system import lock_file
 from xenqemu.system.descriptors import sync_folder
 from xenqemu.system.process import boot_id
@@ -102,7 +102,7 @@ def held(image: Path) -> Lease | None:
 
 
 def take(
-    image: Path, who: Owner, deadlines: Deadlines = PATIENCE, *, incoming: bool = False
+    image: Path, who: Owner, deadlines: Deadlines = DEFAULT_DEADLINES, *, incoming: bool = False
 ) -> None:
     """Become the owner, or the next owner if the same guest has it elsewhere and is moving here.
 
@@ -123,7 +123,7 @@ def take(
             raise _in_use(file, lease.owner)
 
 
-def claim(image: Path, who: Owner, deadlines: Deadlines = PATIENCE) -> None:
+def claim(image: Path, who: Owner, deadlines: Deadlines = DEFAULT_DEADLINES) -> None:
     """Become the owner, whose next_owner the former one is: from now on the guest may run here.
 
     Nothing if `who` holds it already.  Raises `InUse` if it has no part in the lease (any more).
@@ -137,7 +137,7 @@ def claim(image: Path, who: Owner, deadlines: Deadlines = PATIENCE) -> None:
             _write(file, Lease(_now(part), lease.owner))
 
 
-def keep(image: Path, who: Owner, deadlines: Deadlines = PATIENCE) -> None:
+def keep(image: Path, who: Owner, deadlines: Deadlines = DEFAULT_DEADLINES) -> None:
     """Be the only one with a part in the lease: the move is over, and `who` has the guest.
 
     Nothing if there is none any more.  Raises `InUse` if `who` has no part in it.
@@ -156,7 +156,7 @@ def moved(image: Path, who: Owner) -> bool:
     return lease.owner.vm == who.vm and not _is_next_owner(lease, who)
 
 
-def release(image: Path, who: Owner, deadlines: Deadlines = PATIENCE) -> None:
+def release(image: Path, who: Owner, deadlines: Deadlines = DEFAULT_DEADLINES) -> None:
     """Let go of what `who` has of the lease; nothing if that has no part in it.
 
     Where `who` names no guest, it is whichever its host has let write.  What the host has from a
@@ -227,7 +227,7 @@ def _file(image: Path) -> Path:
 def _changing(image: Path, deadlines: Deadlines) -> Iterator[Path]:
     """Hold the lock of the lease for the block, and give its file."""
     file = _file(image)
-    with lock_file.held(file.with_name(f"{file.name}.lock"), deadlines.lease_lock):
+    with lock_file.locked(file.with_name(f"{file.name}.lock"), deadlines.lease_lock):
         yield file
 
 

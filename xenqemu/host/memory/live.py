@@ -14,7 +14,7 @@ from xenqemu.errors import NotConverged
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.host.precopy import Decision, Iteration, PrecopyOptions, decide
 from xenqemu.host.protocol import Live, Progress
-from xenqemu.system.cancellation import patiently
+from xenqemu.system.cancellation import wait_cancellable
 from xenqemu.system.deadline import Deadline
 
 
@@ -46,7 +46,7 @@ class Pace:
         if self._limit:
             due = Deadline(self._began + (self._out.offset - self._start) / self._limit)
             self.waited += due.left
-            patiently(time.sleep, due.left)
+            wait_cancellable(time.sleep, due.left)
 
 
 def write_live(pages: ChangingPages, out: Sink, progress: Progress, live: Live) -> None:

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 
 from xenqemu.errors import HostTimeout, ProtocolError
 from xenqemu.formats.stream.source import CHUNK
-from xenqemu.host.party_deadlines import PATIENCE, Deadlines
+from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
 from xenqemu.host.peer.wire import Wire
 from xenqemu.system import child
 from xenqemu.system.child import PIPE, Child
 from xenqemu.system.deadline import Deadline
 from xenqemu.system.descriptors import enlarge
-from xenqemu.system.program_words import Words
+from xenqemu.system.program_output import OutputTail
 
 LINE_MAX = 4096
 """Bytes of a line that are waited for; what is longer is taken in pieces."""
@@ -47,7 +47,7 @@ class Lines:
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
         self._part = b""
-        self.words = Words()
+        self.words = OutputTail()
 
     def hear(self, piece: bytes) -> None:
         """Take what it says next, b"" at its end."""
@@ -63,7 +63,7 @@ class Lines:
 class Transport:
     """A command that runs; `wire` leads through it to the other host."""
 
-    def __init__(self, rune: str, process: Child, words: Words) -> None:
+    def __init__(self, rune: str, process: Child, words: OutputTail) -> None:
         self._rune = rune
         self._process = process
         self._words = words
@@ -88,7 +88,7 @@ class Transport:
 
 @contextmanager
 def carried(
-    rune: str, listener: Listener = unheard, deadlines: Deadlines = PATIENCE
+    rune: str, listener: Listener = unheard, deadlines: Deadlines = DEFAULT_DEADLINES
 ) -> Iterator[Transport]:
     """Run a command for the block.
 
@@ -98,11 +98,11 @@ def carried(
     with child.started(
         repr(rune),
         ["sh", "-c", DETACHED + rune],
-        given=PIPE,
-        output=PIPE,
-        errors=lines.hear,
-        alone=deadlines.peer_end,
-        told=deadlines.peer_end,
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=lines.hear,
+        eof_grace=deadlines.peer_end,
+        term_grace=deadlines.peer_end,
     ) as process:
         yield Transport(rune, process, lines.words)
 
@@ -121,7 +121,7 @@ def ask(
     question: bytes,
     limit: int,
     listener: Listener = unheard,
-    deadlines: Deadlines = PATIENCE,
+    deadlines: Deadlines = DEFAULT_DEADLINES,
 ) -> CommandResult:
     """Run a command, give it `question`, and return what it says until it ends.
 

@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from xenqemu.errors import ProtocolError, ReplyLost
 from xenqemu.formats.migration.stream_chunks import READY
 from xenqemu.formats.stream.sink import Buffer
-from xenqemu.host.party_deadlines import PATIENCE, Deadlines
+from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
 from xenqemu.host.peer.command import Listener, Transport, carried, unheard
 from xenqemu.host.peer.peer import Peer, explained
 from xenqemu.system.deadline import Deadline
@@ -23,7 +23,11 @@ class ExtraStream:
     """Stream `number` beside that of `peer`, through a command of its own."""
 
     def __init__(
-        self, number: int, peer: Peer, transport: Transport, deadlines: Deadlines = PATIENCE
+        self,
+        number: int,
+        peer: Peer,
+        transport: Transport,
+        deadlines: Deadlines = DEFAULT_DEADLINES,
     ) -> None:
         self.wire = transport.wire
         self._number = number
@@ -68,7 +72,7 @@ def streams_by(
     runes: Sequence[str],
     peer: Peer,
     listener: Listener = unheard,
-    deadlines: Deadlines = PATIENCE,
+    deadlines: Deadlines = DEFAULT_DEADLINES,
 ) -> Iterator[tuple[ExtraStream, ...]]:
     """Run the commands that lead to a receiver beside that of `peer`, for the block.
 

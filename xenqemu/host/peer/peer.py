@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from xenqemu.errors import HostError, HostTimeout, ProtocolError, ReplyLost
 from xenqemu.formats.migration.handshake import Handshake, HandshakeState, Message, Role
 from xenqemu.formats.stream.sink import Buffer
-from xenqemu.host.party_deadlines import PATIENCE, Deadlines
+from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
 from xenqemu.host.peer.command import Listener, carried, unheard
 from xenqemu.host.peer.wire import Incoming, Wire, standard_wire
 from xenqemu.system.deadline import Deadline
@@ -31,7 +31,7 @@ class Peer:
         role: Role,
         wire: Wire,
         ending: Callable[[], str] | None = None,
-        deadlines: Deadlines = PATIENCE,
+        deadlines: Deadlines = DEFAULT_DEADLINES,
     ) -> None:
         self.handshake = Handshake(role)
         self.wire = wire
@@ -102,7 +102,7 @@ def explained(doing: str, seconds: float, ending: Callable[[], str] | None) -> I
 
 @contextmanager
 def receiver_by(
-    rune: str, listener: Listener = unheard, deadlines: Deadlines = PATIENCE
+    rune: str, listener: Listener = unheard, deadlines: Deadlines = DEFAULT_DEADLINES
 ) -> Iterator[Peer]:
     """Run the command that leads to a receiver, for the block; it is ended for certain.
 
@@ -114,7 +114,7 @@ def receiver_by(
 
 
 @contextmanager
-def sender_at_standard_streams(deadlines: Deadlines = PATIENCE) -> Iterator[Peer]:
+def sender_at_standard_streams(deadlines: Deadlines = DEFAULT_DEADLINES) -> Iterator[Peer]:
     """Talk to a sender that started us, by standard input and output, for the block."""
     with standard_wire() as wire:
         yield Peer(Role.RECEIVER, wire, None, deadlines)

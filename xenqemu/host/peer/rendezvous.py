@@ -30,9 +30,9 @@ from typing import IO
 
 from xenqemu.errors import HostError, HostTimeout, ReplyLost
 from xenqemu.formats.stream.source import CHUNK
-from xenqemu.host.party_deadlines import PATIENCE, Deadlines
+from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
 from xenqemu.host.peer.wire import Incoming, Wire
-from xenqemu.system.cancellation import patiently
+from xenqemu.system.cancellation import wait_cancellable
 from xenqemu.system.deadline import Deadline
 from xenqemu.system.descriptors import enlarge, ready
 from xenqemu.system.private_folder import locked
@@ -95,7 +95,7 @@ class Rendezvous:
     def _comes_first(self, first: Wire, deadline: Deadline) -> bool:
         """Wait for somebody to connect; return True if the first stream has something instead."""
         both = dict.fromkeys((first.fileno(), self._listener.fileno()), select.POLLIN)
-        return first.fileno() in patiently(partial(ready, both), deadline.left)
+        return first.fileno() in wait_cancellable(partial(ready, both), deadline.left)
 
     def _take(self, missing: Sequence[int]) -> None:
         """Take a stream from whoever has connected; hang up if it is none that is missing.
@@ -124,7 +124,7 @@ class Rendezvous:
 
 @contextmanager
 def rendezvous(
-    folder: Path, token: str, count: int, deadlines: Deadlines = PATIENCE
+    folder: Path, token: str, count: int, deadlines: Deadlines = DEFAULT_DEADLINES
 ) -> Iterator[Rendezvous]:
     """Listen for the extra ones of `count` streams, for the block; the streams end with it.
 
@@ -148,7 +148,7 @@ def rendezvous(
 
 @contextmanager
 def joined(
-    folder: Path, token: str, number: int, deadlines: Deadlines = PATIENCE
+    folder: Path, token: str, number: int, deadlines: Deadlines = DEFAULT_DEADLINES
 ) -> Iterator[None]:
     """Yield our standard input to the receiver as stream `number`, for the block.
 

@@ -22,7 +22,7 @@ from typing import IO
 from xenqemu.errors import HostTimeout
 from xenqemu.formats.stream.sink import Buffer
 from xenqemu.system import descriptors
-from xenqemu.system.cancellation import patiently
+from xenqemu.system.cancellation import wait_cancellable
 from xenqemu.system.deadline import Deadline
 
 Ready = Callable[[Mapping[int, int], float], Collection[int]]
@@ -73,7 +73,7 @@ class Wire:
         self.outgoing.close()
 
     def _await(self, fd: int, event: int, deadline: Deadline, trouble: str) -> None:
-        if not patiently(partial(self._ready, {fd: event}), deadline.left):
+        if not wait_cancellable(partial(self._ready, {fd: event}), deadline.left):
             raise HostTimeout(trouble)
 
 

@@ -34,9 +34,9 @@ from xenqemu.errors import (
 )
 from xenqemu.formats.device_state import device_stream
 from xenqemu.formats.stream.source import bounded
-from xenqemu.host.party_deadlines import PATIENCE, Deadlines
+from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
 from xenqemu.host.qemu.qmp import Connection, Refused
-from xenqemu.system.cancellation import attend
+from xenqemu.system.cancellation import check_cancelled
 from xenqemu.system.deadline import Deadline
 from xenqemu.system.descriptors import memory_file, reopened, require_file
 
@@ -74,7 +74,7 @@ class DeviceModel:
     answer, `ReplyLost` where nobody knows (see above).
     """
 
-    def __init__(self, path: Path, deadlines: Deadlines = PATIENCE) -> None:
+    def __init__(self, path: Path, deadlines: Deadlines = DEFAULT_DEADLINES) -> None:
         self._path = path
         self._deadlines = deadlines
         self._connection: Connection | None = None
@@ -248,7 +248,7 @@ class DeviceModel:
                 raise HostTimeout(
                     f"{self._path}: device state not loaded within {self._deadlines.qemu_load:g} s"
                 )
-            attend()
+            check_cancelled()
             time.sleep(_AGAIN)
         if status != "paused":
             raise DeviceModelError(f"{self._path}: QEMU is {status} after loading, not paused")

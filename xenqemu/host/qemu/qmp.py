@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 from qemu.qmp import ExecuteError, Message, QMPClient, QMPError, Runstate
 
 from xenqemu.errors import DeviceModelError, HostTimeout, ReplyLost
-from xenqemu.system.cancellation import allowed
+from xenqemu.system.cancellation import capped
 
 LINE_LIMIT = 1 << 20
 """Bytes of one QMP message at most, the limit of libxl's own client."""
@@ -74,7 +74,7 @@ class Connection:
     def open(self, seconds: float) -> None:
         """Connect and negotiate."""
         try:
-            self._run(self._connect(allowed(seconds)))
+            self._run(self._connect(capped(seconds)))
         except TimeoutError as error:
             raise HostTimeout(
                 f"{self._path}: no QMP greeting within {seconds:g} s: "
@@ -92,7 +92,7 @@ class Connection:
                 f"{self._path}: {command}: the connection was closed after an earlier failure"
             )
         try:
-            return self._run(self._exchange(command, arguments, fd, allowed(seconds)))
+            return self._run(self._exchange(command, arguments, fd, capped(seconds)))
         except ExecuteError as error:
             raise Refused(error.error_class, str(error)) from error
         except TimeoutError as error:

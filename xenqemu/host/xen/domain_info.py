@@ -83,8 +83,8 @@ class XenDomain:
     def info(self) -> DomainInfo:
         """The same for those who know no Xen."""
         memory = self.pages * PAGE_SIZE
-        worked = self.cpu_time / 1e9
-        return DomainInfo(self.domid, self.uuid, self.run_state, memory, self.vcpus, worked)
+        cpu_seconds = self.cpu_time / 1e9
+        return DomainInfo(self.domid, self.uuid, self.run_state, memory, self.vcpus, cpu_seconds)
 
     def __str__(self) -> str:
         """Say the state for people."""

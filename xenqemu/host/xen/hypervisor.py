@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from xenqemu.errors import HypervisorError
-from xenqemu.host.party_deadlines import PATIENCE, Deadlines
+from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
 from xenqemu.host.protocol import DomainInfo, GuestMemory, RunState
 from xenqemu.host.xen import suspend_request
 from xenqemu.host.xen.control import Control
@@ -36,7 +36,7 @@ class XenHypervisor:
         device_model: Callable[[int], DeviceModel | None],
         pv_memory: Callable[[int], GuestMemory],
         *,
-        deadlines: Deadlines = PATIENCE,
+        deadlines: Deadlines = DEFAULT_DEADLINES,
         elide_zeros: bool = True,
     ) -> None:
         self._xen = xen
@@ -57,10 +57,10 @@ class XenHypervisor:
         with self._store() as store:
             suspend_request.suspend(self._control, store, domid, self._deadlines)
 
-    def settle(self, domid: int) -> None:
+    def withdraw_suspend(self, domid: int) -> None:
         """Take back a request to suspend that was left, and wait a while for a late guest."""
         with self._store() as store:
-            suspend_request.settle(self._control, store, domid, self._deadlines)
+            suspend_request.withdraw(self._control, store, domid, self._deadlines)
 
     def resume(self, domid: int) -> None:
         """Let a suspended guest go on where it was; nothing if it runs or is held.

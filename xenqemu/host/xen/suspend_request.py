@@ -22,12 +22,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from xenqemu.errors import HostError, HostTimeout, HypervisorError
-from xenqemu.host.party_deadlines import PATIENCE, Deadlines
-from xenqemu.host.protocol import MaySuspendYet, RunState
+from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
+from xenqemu.host.protocol import RunState, SuspendPending
 from xenqemu.host.xen.control import Control
 from xenqemu.host.xen.domain_info import SUSPEND, XenDomain
 from xenqemu.host.xenstore.store import Store, Transaction
-from xenqemu.system.cancellation import SLICE, attend
+from xenqemu.system.cancellation import SLICE, check_cancelled
 from xenqemu.system.deadline import Deadline
 
 CALLBACK_IRQ = 0
@@ -46,20 +46,24 @@ before; nor if the guest has had an event channel for it: then Xen tells the cha
 """
 
 
-def suspend(control: Control, store: Store, domid: int, deadlines: Deadlines = PATIENCE) -> None:
+def suspend(
+    control: Control, store: Store, domid: int, deadlines: Deadlines = DEFAULT_DEADLINES
+) -> None:
     """Make a running guest suspend, and return when Xen says it has.
 
     Raises `HypervisorError` before the guest is touched if it cannot be suspended, and later if
-    it ended otherwise; `MaySuspendYet` if it did not take the request, which was then taken back,
+    it ended otherwise; `SuspendPending` if it did not take the request, which was then taken back,
     or took it and no more was seen.
     """
     _Suspend(control, store, domid, deadlines).run()
 
 
-def settle(control: Control, store: Store, domid: int, deadlines: Deadlines = PATIENCE) -> None:
+def withdraw(
+    control: Control, store: Store, domid: int, deadlines: Deadlines = DEFAULT_DEADLINES
+) -> None:
     """Take back a request that is still there, and return once the guest has suspended late.
 
-    Raises `MaySuspendYet` if it has not in the time there is for that.
+    Raises `SuspendPending` if it has not in the time there is for that.
     """
     taken_back = store.atomically(_withdraw(_node(domid)))
     told = "the request was withdrawn only now" if taken_back else "it had been asked to suspend"
@@ -75,13 +79,13 @@ def await_suspended(
 ) -> None:
     """Return when Xen says that the guest has suspended; `told` is what was done to that end.
 
-    Raises `HypervisorError` if it ended otherwise, `MaySuspendYet` after `seconds`, or if that
+    Raises `HypervisorError` if it ended otherwise, `SuspendPending` after `seconds`, or if that
     cannot be seen any more.
     """
     start, deadline = time.monotonic(), Deadline.after(seconds)
     with _asked(domid, told):
         while not _suspended(control, domid):
-            attend()
+            check_cancelled()
             next_look = min(LOOK_AGAIN, deadline.left)
             try:
                 store.wait("@releaseDomain", lambda: _suspended(control, domid), next_look)
@@ -153,7 +157,7 @@ class _Suspend:
                     if deadline.passed:
                         raise _late(self._domid, told, time.monotonic() - start)
                     channel.wait(min(SLICE, deadline.left))
-                    attend()
+                    check_cancelled()
 
     def _by_control_node(self, domain: XenDomain) -> None:
         """Write the request, and return when the guest has taken it."""
@@ -178,18 +182,18 @@ class _Suspend:
             return self._store.atomically(_withdraw(self._node))
         except HostError as second:
             words = f"{error}; {self._node} could not be reset ({second}): it may still suspend"
-            raise MaySuspendYet(words) from error
+            raise SuspendPending(words) from error
 
     def _await(self, told: str) -> None:
         seconds = self._deadlines.suspend
         await_suspended(self._control, self._store, self._domid, seconds, told)
 
-    def _unanswered(self, waited: float) -> MaySuspendYet:
+    def _unanswered(self, waited: float) -> SuspendPending:
         words = (
             f"domain {self._domid} did not acknowledge the suspend request: control/shutdown still "
             f'said "{REQUEST}" after {waited:.1f} s, so the request was withdrawn'
         )
-        return MaySuspendYet(words, withdrawn=True)
+        return SuspendPending(words, withdrawn=True)
 
     def _refused(self, why: str) -> HypervisorError:
         return HypervisorError(f"domain {self._domid} cannot be suspended: {why}")
@@ -220,10 +224,10 @@ def _asked(domid: int, told: str) -> Iterator[None]:
     """Say of all else that fails in the block that the guest was asked, and may suspend yet."""
     try:
         yield
-    except (MaySuspendYet, _Ended):
+    except (SuspendPending, _Ended):
         raise
     except HostError as error:
-        raise MaySuspendYet(f"{error}; domain {domid} may still suspend: {told}") from error
+        raise SuspendPending(f"{error}; domain {domid} may still suspend: {told}") from error
 
 
 def _suspended(control: Control, domid: int) -> bool | None:
@@ -254,8 +258,8 @@ def _withdraw(node: str) -> Callable[[Transaction], bool]:
     return withdraw
 
 
-def _late(domid: int, told: str, waited: float) -> MaySuspendYet:
-    return MaySuspendYet(
+def _late(domid: int, told: str, waited: float) -> SuspendPending:
+    return SuspendPending(
         f"domain {domid} did not suspend: {told}, but {waited:.1f} s later it was still running, "
         "and it may still suspend"
     )

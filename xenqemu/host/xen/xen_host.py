@@ -21,7 +21,7 @@ from xenqemu.formats.stream import hvm_context as hvm
 from xenqemu.formats.stream.libxc_records import PAGE_SIZE
 from xenqemu.formats.stream.source import Source
 from xenqemu.host.disk.lease import Owner
-from xenqemu.host.party_deadlines import PATIENCE, Deadlines
+from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
 from xenqemu.host.protocol import (
     BuildOptions,
     Domain,
@@ -66,7 +66,7 @@ class XenHost:
     def __init__(
         self,
         *,
-        deadlines: Deadlines = PATIENCE,
+        deadlines: Deadlines = DEFAULT_DEADLINES,
         places: XenPlaces = PLACES,
         elide_zeros: bool = True,
     ) -> None:

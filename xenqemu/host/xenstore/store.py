@@ -13,9 +13,9 @@ from typing import Protocol, Self, TypeVar
 
 from xenqemu.errors import HostError, HostTimeout, StoreError
 from xenqemu.formats.xenstore import Op
-from xenqemu.host.party_deadlines import PATIENCE, Deadlines
+from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
 from xenqemu.host.xenstore.connection import Connection
-from xenqemu.system.cancellation import patiently
+from xenqemu.system.cancellation import wait_cancellable
 from xenqemu.system.deadline import Deadline
 from xenqemu.system.retry import Retry
 
@@ -135,7 +135,9 @@ class Store(Nodes):
     connected (module `sessions`).
     """
 
-    def __init__(self, socket: Path | None = None, deadlines: Deadlines = PATIENCE) -> None:
+    def __init__(
+        self, socket: Path | None = None, deadlines: Deadlines = DEFAULT_DEADLINES
+    ) -> None:
         super().__init__(self._ask_live)
         self._socket = socket
         self._seconds = deadlines.store_request
@@ -176,7 +178,7 @@ class Store(Nodes):
         deadline = Deadline.after(timeout)
         with self._connected().watching(_bytes(path), f"watching {path}") as watcher:
             while (result := ready()) is None:
-                if deadline.passed or not patiently(watcher.next, deadline.left):
+                if deadline.passed or not wait_cancellable(watcher.next, deadline.left):
                     raise HostTimeout(
                         f"{path}: did not change as expected within {timeout:g} s{self._last(path)}"
                     )

@@ -317,7 +317,7 @@ def test_a_lease_that_cannot_be_read_or_written(image, tmp_path):
 
 
 def test_a_lock_that_somebody_holds_for_long(image):
-    with lock_file.held(image.with_name("disk.img.xenqemu-lease.lock"), 5):
+    with lock_file.locked(image.with_name("disk.img.xenqemu-lease.lock"), 5):
         with pytest.raises(
             HostTimeout, match=r"lease\.lock is locked by another process for 0\.1 s"
         ):

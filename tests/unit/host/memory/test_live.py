@@ -10,7 +10,7 @@ from xenqemu.formats.stream.sink import Sink
 from xenqemu.host.memory.live import Pace, write_live
 from xenqemu.host.precopy import PrecopyOptions
 from xenqemu.host.protocol import Live
-from xenqemu.system.cancellation import Attention, attended
+from xenqemu.system.cancellation import Cancellation, cancellable
 
 PAGE = b"p" * 4096
 
@@ -153,5 +153,5 @@ def test_a_wait_for_the_bandwidth_ends_with_the_operation():
     out = Sink(io.BytesIO())
     pace = Pace(out, 1)
     out.write(PAGE)
-    with attended(Attention(check)), pytest.raises(Cancelled):
+    with cancellable(Cancellation(check)), pytest.raises(Cancelled):
         pace.keep()

@@ -122,7 +122,7 @@ def test_what_is_said_aside_is_heard_while_waiting(ends):
             theirs.says.write(b"now")
 
     script = "printf aside >&2; read word; exec 2>&-; sleep 60"
-    with started("it", ["sh", "-c", script], given=PIPE, errors=hear) as talker:
+    with started("it", ["sh", "-c", script], stdin=PIPE, stderr=hear) as talker:
         listening = Wire(wire.incoming, wire.outgoing, talker.ready)
         while not heard:
             with pytest.raises(HostTimeout):

@@ -16,13 +16,13 @@ from tests.doubles.xen.fake_xen import FakeLibraries, Guest
 from tests.doubles.xen.guest_parts import DOMID, HOME, LONG, NODE, Host, ends, playing, requested
 from xenqemu.errors import Cancelled, HostTimeout, HypervisorError, StoreError
 from xenqemu.host.party_deadlines import Deadlines
-from xenqemu.host.protocol import MaySuspendYet
+from xenqemu.host.protocol import SuspendPending
 from xenqemu.host.xen import suspend_request
 from xenqemu.host.xen.control import Control
 from xenqemu.host.xen.domain_info import HVM, SHUTDOWN
 from xenqemu.host.xen.library import Xen
 from xenqemu.host.xenstore.store import Store, Transaction
-from xenqemu.system.cancellation import Attention, attended
+from xenqemu.system.cancellation import Cancellation, cancellable
 
 SOON = Deadlines(acknowledge=0.2, suspend=0.2)
 ACPI_S_STATE = 14
@@ -73,7 +73,7 @@ def test_pv_and_pvh_guests_are_always_asked(
 
 
 def test_no_answer_and_the_request_is_taken_back(host: Host, guest: Guest, store: Store) -> None:
-    with pytest.raises(MaySuspendYet) as caught:
+    with pytest.raises(SuspendPending) as caught:
         host.hypervisor(SOON).suspend(DOMID)
     assert caught.value.withdrawn
     assert said(caught.value) == (
@@ -131,7 +131,7 @@ def test_a_guest_that_took_the_request_may_be_late(
         requested(mine)
         mine.write(NODE, "")
 
-    with playing(host.path, play), pytest.raises(MaySuspendYet) as caught:
+    with playing(host.path, play), pytest.raises(SuspendPending) as caught:
         host.hypervisor(Deadlines(acknowledge=20.0, suspend=0.2)).suspend(DOMID)
     assert said(caught.value) == (
         "domain 7 did not suspend: it acknowledged the request, but N s later "
@@ -208,14 +208,14 @@ class BreaksForGood(BreaksWhileWaiting):
 
 
 def test_a_lost_store_takes_the_request_back_too(host: Host, guest: Guest, store: Store) -> None:
-    with pytest.raises(MaySuspendYet, match="so the request was withdrawn") as caught:
+    with pytest.raises(SuspendPending, match="so the request was withdrawn") as caught:
         host.hypervisor(store=BreaksWhileWaiting).suspend(DOMID)
     assert str(caught.value.__cause__) == "the connection was lost"
     assert store.read(NODE) == ""
 
 
 def test_a_store_lost_for_good_says_what_is_left(host: Host, guest: Guest, store: Store) -> None:
-    with pytest.raises(MaySuspendYet) as caught:
+    with pytest.raises(SuspendPending) as caught:
         host.hypervisor(store=BreaksForGood).suspend(DOMID)
     assert str(caught.value) == (
         f"the connection was lost; {NODE} could not be reset (it is gone for good): "
@@ -278,7 +278,7 @@ def test_a_forced_guest_can_be_late_too(
     guest.params = {}
     monkeypatch.setattr(Guest, "shut_down", lambda _guest, _reason: None)
     with pytest.raises(
-        MaySuspendYet, match=r"told to suspend it without asking it, but \d\.\d s later"
+        SuspendPending, match=r"told to suspend it without asking it, but \d\.\d s later"
     ):
         host.hypervisor(SOON).suspend(DOMID)
 
@@ -303,7 +303,7 @@ def test_an_event_channel(host: Host, guest: Guest, store: Store, libraries: Fak
 def test_an_event_channel_without_an_answer(host: Host, guest: Guest, store: Store) -> None:
     store.write(f"{HOME}/device/suspend/event-channel", "5")
     with pytest.raises(
-        MaySuspendYet, match=r"event channel 5, but \d\.\d s later it was still running"
+        SuspendPending, match=r"event channel 5, but \d\.\d s later it was still running"
     ):
         host.hypervisor(SOON).suspend(DOMID)
 
@@ -339,9 +339,9 @@ def cancelled() -> None:
     raise Cancelled("cancelled")
 
 
-def unless_asked(store: Store, end: Callable[[], None]) -> Attention:
+def unless_asked(store: Store, end: Callable[[], None]) -> Cancellation:
     """Have the operation end, but not while the guest has yet to take the request."""
-    return Attention(lambda: None if store.read(NODE) == "suspend" else end())
+    return Cancellation(lambda: None if store.read(NODE) == "suspend" else end())
 
 
 def takes(store: Store) -> None:
@@ -381,7 +381,7 @@ def asked(
 def test_out_of_time_the_guest_may_suspend_yet(host: Host, store: Store) -> None:
     """Who is told of the time alone would not look out for the guest any more."""
     start = time.monotonic()
-    with pytest.raises(MaySuspendYet) as caught, attended(unless_asked(store, out_of_time)):
+    with pytest.raises(SuspendPending) as caught, cancellable(unless_asked(store, out_of_time)):
         host.hypervisor().suspend(DOMID)
     assert time.monotonic() - start < LONG.suspend / 2
     assert not caught.value.withdrawn
@@ -391,14 +391,14 @@ def test_out_of_time_the_guest_may_suspend_yet(host: Host, store: Store) -> None
 
 @pytest.mark.usefixtures("asked")
 def test_cancelled_while_the_guest_was_asked(host: Host, store: Store) -> None:
-    with pytest.raises(Cancelled), attended(unless_asked(store, cancelled)):
+    with pytest.raises(Cancelled), cancellable(unless_asked(store, cancelled)):
         host.hypervisor().suspend(DOMID)
 
 
 def test_out_of_time_before_the_guest_took_the_request(
     host: Host, guest: Guest, store: Store
 ) -> None:
-    with pytest.raises(MaySuspendYet) as caught, attended(Attention(out_of_time)):
+    with pytest.raises(SuspendPending) as caught, cancellable(Cancellation(out_of_time)):
         host.hypervisor().suspend(DOMID)
     assert caught.value.withdrawn
     assert str(caught.value.__cause__) == "all of it was to take 1 s at most"
@@ -408,7 +408,7 @@ def test_out_of_time_before_the_guest_took_the_request(
 def test_cancelled_before_the_guest_took_the_request(
     host: Host, guest: Guest, store: Store
 ) -> None:
-    with pytest.raises(Cancelled), attended(Attention(cancelled)):
+    with pytest.raises(Cancelled), cancellable(Cancellation(cancelled)):
         host.hypervisor().suspend(DOMID)
     assert store.read(NODE) == ""
 
@@ -423,7 +423,7 @@ class BreaksOnceTaken(Store):
 
 
 def test_a_store_lost_while_the_guest_is_to_suspend(host: Host, guest: Guest) -> None:
-    with playing(host.path, takes), pytest.raises(MaySuspendYet) as caught:
+    with playing(host.path, takes), pytest.raises(SuspendPending) as caught:
         host.hypervisor(store=BreaksOnceTaken).suspend(DOMID)
     assert str(caught.value) == (
         "the connection was lost; domain 7 may still suspend: it acknowledged the request"
@@ -441,7 +441,7 @@ def test_xen_that_tells_no_more_while_the_guest_is_to_suspend(
 
     with (
         playing(host.path, play),
-        pytest.raises(MaySuspendYet, match=r"error; domain 7 may still susp"),
+        pytest.raises(SuspendPending, match=r"error; domain 7 may still susp"),
     ):
         host.hypervisor().suspend(DOMID)
 
@@ -455,8 +455,8 @@ def test_a_request_that_is_still_there_is_taken_back(
     host: Host, guest: Guest, store: Store
 ) -> None:
     store.write(NODE, "suspend")
-    with pytest.raises(MaySuspendYet) as caught:
-        host.hypervisor(LATE).settle(DOMID)
+    with pytest.raises(SuspendPending) as caught:
+        host.hypervisor(LATE).withdraw_suspend(DOMID)
     assert said(caught.value) == (
         "domain 7 did not suspend: the request was withdrawn only now, but N s later it was "
         "still running, and it may still suspend"
@@ -471,9 +471,9 @@ def test_another_request_is_left_alone(
     if other is not None:
         store.write(NODE, other)
     with pytest.raises(
-        MaySuspendYet, match=r"did not suspend: it had been asked to suspend, but \d\.\d s"
+        SuspendPending, match=r"did not suspend: it had been asked to suspend, but \d\.\d s"
     ):
-        host.hypervisor(LATE).settle(DOMID)
+        host.hypervisor(LATE).withdraw_suspend(DOMID)
     assert store.read(NODE) == other
 
 
@@ -483,7 +483,7 @@ def test_a_guest_that_suspends_late_is_waited_for(host: Host, guest: Guest, stor
         ends(mine, guest)
 
     with playing(host.path, play):
-        host.hypervisor(Deadlines(late=20.0)).settle(DOMID)
+        host.hypervisor(Deadlines(late=20.0)).withdraw_suspend(DOMID)
     assert guest.flags == HVM | SHUTDOWN | 2 << 16
 
 
@@ -492,20 +492,20 @@ def test_a_guest_that_has_suspended_is_not_waited_for(
 ) -> None:
     store.write(NODE, "suspend")  # the guest does not empty the node where it is forced
     guest.shut_down(2)
-    host.hypervisor(Deadlines(late=0.0)).settle(DOMID)
+    host.hypervisor(Deadlines(late=0.0)).withdraw_suspend(DOMID)
     assert store.read(NODE) == ""
 
 
 def test_settling_takes_no_time_that_there_is_not(host: Host, guest: Guest) -> None:
-    with pytest.raises(MaySuspendYet, match=r"0\.0 s later"):
-        host.hypervisor(Deadlines(late=0.0)).settle(DOMID)
+    with pytest.raises(SuspendPending, match=r"0\.0 s later"):
+        host.hypervisor(Deadlines(late=0.0)).withdraw_suspend(DOMID)
 
 
 @pytest.mark.parametrize("reason", [0, 3])
 def test_settling_a_guest_that_ended_otherwise(host: Host, guest: Guest, reason: int) -> None:
     guest.shut_down(reason)
     with pytest.raises(HypervisorError, match="^domain 7 is shut down with .* instead of susp"):
-        host.hypervisor(LATE).settle(DOMID)
+        host.hypervisor(LATE).withdraw_suspend(DOMID)
 
 
 def test_settling_a_domain_that_is_gone(
@@ -516,13 +516,13 @@ def test_settling_a_domain_that_is_gone(
     with pytest.raises(
         HypervisorError, match="^domain 7 was destroyed while it was being suspended$"
     ):
-        host.hypervisor(LATE).settle(DOMID)
+        host.hypervisor(LATE).withdraw_suspend(DOMID)
     assert store.read(NODE) is None
 
 
 def test_settling_without_a_store(host: Host, guest: Guest) -> None:
     with pytest.raises(StoreError, match="it is gone for good"):
-        host.hypervisor(LATE, store=BreaksForGood).settle(DOMID)
+        host.hypervisor(LATE, store=BreaksForGood).withdraw_suspend(DOMID)
 
 
 # Refusals, before the guest is touched.

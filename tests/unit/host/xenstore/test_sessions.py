@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.doubles.xen.xenstored import PATIENCE, Connections, eventually, running
+from tests.doubles.xen.xenstored import DEFAULT_DEADLINES, Connections, eventually, running
 from xenqemu.errors import HostTimeout, StoreError
 from xenqemu.formats.xenstore import HEADER
 from xenqemu.host.xenstore.sessions import Sessions
@@ -86,7 +86,7 @@ def test_a_block_in_a_block_has_the_same_session(
 def test_threads_do_not_wait_for_each_other(sessions: Sessions, connections: Connections) -> None:
     def wait() -> None:
         with sessions.store() as store:
-            store.wait("/go", lambda: store.read("/go"), PATIENCE)
+            store.wait("/go", lambda: store.read("/go"), DEFAULT_DEADLINES)
 
     waiting = [threading.Thread(target=wait) for _ in range(3)]
     for thread in waiting:
@@ -95,7 +95,7 @@ def test_threads_do_not_wait_for_each_other(sessions: Sessions, connections: Con
     with sessions.store() as store:
         store.write("/go", "now")
     for thread in waiting:
-        thread.join(PATIENCE)
+        thread.join(DEFAULT_DEADLINES)
         assert not thread.is_alive()
     assert connections.taken == 4
     for _ in range(5):
@@ -152,7 +152,7 @@ def test_one_wait_sees_no_events_of_the_one_before(
 
     with sessions.store() as store:
         store.write("/a", "")
-        assert store.wait("/a", lambda: store.write("/a", "now") or True, PATIENCE)
+        assert store.wait("/a", lambda: store.write("/a", "now") or True, DEFAULT_DEADLINES)
         assert store.at_rest
     with sessions.store() as store, pytest.raises(HostTimeout):
         store.wait("/b", looking(store, "/b"), 0.2)

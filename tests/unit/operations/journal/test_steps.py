@@ -11,7 +11,7 @@ from xenqemu.errors import HostError, HypervisorError, InUse
 from xenqemu.formats.typed_json import plain, typed
 from xenqemu.host.disk import lease
 from xenqemu.host.disk.lease import Owner
-from xenqemu.host.protocol import DomainInfo, MaySuspendYet, RunState
+from xenqemu.host.protocol import DomainInfo, RunState, SuspendPending
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.steps import Overtaken, Question, Step
 from xenqemu.system.staged_file import Traces, draft_for
@@ -144,13 +144,13 @@ def test_rename(world):
 def suspends_late(world, monkeypatch, *, suspends=True):
     """Have the guest suspend while it is waited for, or not."""
 
-    def settle(domid):
-        world.calls.append("hypervisor.settle")
+    def withdraw_suspend(domid):
+        world.calls.append("hypervisor.withdraw_suspend")
         world.guests[domid].suspended = suspends
         if not suspends:
-            raise MaySuspendYet("it may still suspend")
+            raise SuspendPending("it may still suspend")
 
-    monkeypatch.setattr(world.host.hypervisor, "settle", settle)
+    monkeypatch.setattr(world.host.hypervisor, "withdraw_suspend", withdraw_suspend)
 
 
 @pytest.mark.parametrize("step", [steps.Settle, partial(steps.Settle, withdrawn=True)])
@@ -159,15 +159,15 @@ def test_guest_that_suspends_late_goes_on(world, monkeypatch, step):
     for _again in range(2):
         perform(world, step(1, UUID))
         assert world.running() == [1]
-    assert acts(world) == ["hypervisor.settle", "hypervisor.resume"] * 2
+    assert acts(world) == ["hypervisor.withdraw_suspend", "hypervisor.resume"] * 2
 
 
 def test_guest_that_does_not_suspend_yet(world, monkeypatch):
     suspends_late(world, monkeypatch, suspends=False)
-    with pytest.raises(MaySuspendYet):
+    with pytest.raises(SuspendPending):
         perform(world, steps.Settle(1, UUID))
     perform(world, steps.Settle(1, UUID, withdrawn=True))  # that is what was to be expected
-    assert acts(world) == ["hypervisor.settle"] * 2
+    assert acts(world) == ["hypervisor.withdraw_suspend"] * 2
     assert world.running() == [1]
 
 

@@ -24,11 +24,11 @@ from xenqemu.formats.stream.libxc_records import PAGE_SIZE
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.formats.stream.source import CHUNK, Source
 from xenqemu.host.memory.pages import image_space
-from xenqemu.host.party_deadlines import PATIENCE, Deadlines
+from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
 from xenqemu.host.protocol import Live, Progress
 from xenqemu.host.xen.memory.helper_iterations import HelperIterations
 from xenqemu.host.xen.memory.helper_process import COMPLAINTS, NAME, Helper, started
-from xenqemu.system.cancellation import patiently
+from xenqemu.system.cancellation import wait_cancellable
 
 Answers = Mapping[type[HelperMessage], Callable[[Any], int]]
 """How each message that is answered is answered."""
@@ -52,7 +52,7 @@ class HelperMemory:
         pages: Callable[[], int],
         logs: Callable[[], bool],
         hvm: bool = False,
-        deadlines: Deadlines = PATIENCE,
+        deadlines: Deadlines = DEFAULT_DEADLINES,
     ) -> None:
         self._domid = domid
         self._path = path
@@ -83,7 +83,7 @@ class HelperMemory:
 
         self._run(out, Conversation(self._dialect, self._answers, told), lambda: None)
 
-    def loggable(self) -> bool:
+    def can_log_dirty(self) -> bool:
         """Return whether Xen can log the guest."""
         return self._logs()
 
@@ -120,7 +120,7 @@ class HelperMemory:
             status = helper.wait()
             if status or talk.result != 0:
                 outcome = _outcome(status, talk.result)
-                words = "; ".join([*talk.complaints, *helper.last_words()]) or "no reason given"
+                words = "; ".join([*talk.complaints, *helper.last_lines()]) or "no reason given"
                 raise HypervisorError(
                     f"{NAME} could not save domain {self._domid} ({outcome}): {words}"
                 )
@@ -183,7 +183,7 @@ def _carry(
     """Pass the image on and answer messages until the helper has closed both pipes."""
     pipes = [helper.image, helper.output]
     while pipes:
-        ready = patiently(partial(helper.ready, pipes), stall)
+        ready = wait_cancellable(partial(helper.ready, pipes), stall)
         if not ready:
             raise HostTimeout(f"{NAME} has sent neither data nor messages for {stall:g} s")
         for pipe in ready:

@@ -15,7 +15,7 @@ from xenqemu.formats.stream.source import CHUNK
 from xenqemu.system import child
 from xenqemu.system.child import PIPE, Child
 from xenqemu.system.descriptors import enlarge
-from xenqemu.system.program_words import Words
+from xenqemu.system.program_output import OutputTail
 
 VARIABLE = "LIBXL_SAVE_HELPER"
 """Where libxl looks for a save helper other than its own."""
@@ -55,7 +55,7 @@ def own_environment() -> dict[str, str]:
 class Helper:
     """A helper that runs; `image` is the pipe that it writes to, `output` that it talks by."""
 
-    def __init__(self, process: Child, image: int, said: Words) -> None:
+    def __init__(self, process: Child, image: int, said: OutputTail) -> None:
         self._process = process
         self._said = said
         self.image = image
@@ -76,7 +76,7 @@ class Helper:
             raise HostTimeout(f"{NAME} has closed its output but did not end")
         return self._process.status
 
-    def last_words(self) -> list[str]:
+    def last_lines(self) -> list[str]:
         """Return the last lines of its standard error."""
         return self._said.text.decode(errors="backslashreplace").splitlines()[-COMPLAINTS:]
 
@@ -88,7 +88,7 @@ def started(command: Callable[[int], list[str]]) -> Iterator[Helper]:
     To be ended it is told to, and puts things in order: its next write fails.  A pipe that was
     closed before would kill it instead, and leave the guest with a dirty log.
     """
-    said = Words()
+    said = OutputTail()
     with ExitStack() as ending:
         image, io_fd = os.pipe()
         ending.callback(os.close, image)
@@ -98,13 +98,13 @@ def started(command: Callable[[int], list[str]]) -> Iterator[Helper]:
                 child.started(
                     NAME,
                     command(io_fd),
-                    given=PIPE,
-                    output=PIPE,
-                    errors=said.keep,
+                    stdin=PIPE,
+                    stdout=PIPE,
+                    stderr=said.keep,
                     descriptors=[io_fd],
                     environment=own_environment(),
-                    told=END_TIMEOUT,
-                    refusal=lambda error: f"cannot start {NAME}: {error}",
+                    term_grace=END_TIMEOUT,
+                    start_error=lambda error: f"cannot start {NAME}: {error}",
                 )
             )
         finally:

@@ -62,7 +62,7 @@ class HvmMemory:
             self._save_pages(guest, writer, domain.pages, progress)
         self._end(writer)
 
-    def loggable(self) -> bool:
+    def can_log_dirty(self) -> bool:
         """Return True: wherever such guests run, Xen can log them."""
         return True
 

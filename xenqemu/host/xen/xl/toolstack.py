@@ -21,7 +21,7 @@ from xenqemu.errors import HostError, HostTimeout
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.config.libxl_json import loaded
 from xenqemu.formats.config.xl_tables import numbers
-from xenqemu.host.party_deadlines import PATIENCE, Deadlines
+from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
 from xenqemu.system import child
 
 XL = ("xl",)
@@ -32,7 +32,7 @@ GONE = "does not exist"
 
 
 def listed_config(
-    domid: int, deadlines: Deadlines = PATIENCE, xl: Sequence[str] = XL
+    domid: int, deadlines: Deadlines = DEFAULT_DEADLINES, xl: Sequence[str] = XL
 ) -> DomainConfig:
     """Return the present configuration of a domain, as `xl save` would store it.
 
@@ -45,7 +45,7 @@ def listed_config(
     raise HostError(f"xl list -l does not list domain {domid}")
 
 
-def destroy(domid: int, deadlines: Deadlines = PATIENCE, xl: Sequence[str] = XL) -> None:
+def destroy(domid: int, deadlines: Deadlines = DEFAULT_DEADLINES, xl: Sequence[str] = XL) -> None:
     """End a domain and all that libxl has set up for it; nothing if it is gone."""
     try:
         run_xl("destroy", str(domid), deadlines=deadlines, xl=xl)
@@ -56,12 +56,12 @@ def destroy(domid: int, deadlines: Deadlines = PATIENCE, xl: Sequence[str] = XL)
             raise
 
 
-def shut_down(domid: int, deadlines: Deadlines = PATIENCE, xl: Sequence[str] = XL) -> None:
+def shut_down(domid: int, deadlines: Deadlines = DEFAULT_DEADLINES, xl: Sequence[str] = XL) -> None:
     """Ask a guest to power off: by its PV drivers or else, as with a button, by ACPI."""
     run_xl("shutdown", "-F", str(domid), deadlines=deadlines, xl=xl)
 
 
-def exists(domid: int, deadlines: Deadlines = PATIENCE, xl: Sequence[str] = XL) -> bool:
+def exists(domid: int, deadlines: Deadlines = DEFAULT_DEADLINES, xl: Sequence[str] = XL) -> bool:
     """Return whether libxl knows the domain."""
     try:
         run_xl("list", str(domid), deadlines=deadlines, xl=xl)
@@ -72,7 +72,7 @@ def exists(domid: int, deadlines: Deadlines = PATIENCE, xl: Sequence[str] = XL) 
     return True
 
 
-def free_memory(deadlines: Deadlines = PATIENCE, xl: Sequence[str] = XL) -> int:
+def free_memory(deadlines: Deadlines = DEFAULT_DEADLINES, xl: Sequence[str] = XL) -> int:
     """Return how many bytes of the host's memory nobody has."""
     facts = numbers(run_xl("info", deadlines=deadlines, xl=xl))
     if "free_memory" not in facts:
@@ -80,6 +80,6 @@ def free_memory(deadlines: Deadlines = PATIENCE, xl: Sequence[str] = XL) -> int:
     return facts["free_memory"] << 20
 
 
-def run_xl(*words: str, deadlines: Deadlines = PATIENCE, xl: Sequence[str] = XL) -> str:
+def run_xl(*words: str, deadlines: Deadlines = DEFAULT_DEADLINES, xl: Sequence[str] = XL) -> str:
     """Run xl and return what it prints; raise `HostError` with its words if it fails."""
     return child.run(f"xl {words[0]}", [*xl, *words], deadlines.xl_command)

@@ -25,15 +25,15 @@ from xenqemu.formats.stream import xl as xl_format
 from xenqemu.formats.stream.libxl import Stream
 from xenqemu.formats.stream.source import Source
 from xenqemu.formats.stream.xl import JSON, XlHeader
-from xenqemu.host.party_deadlines import PATIENCE, Deadlines
+from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
 from xenqemu.host.protocol import Progress
 from xenqemu.host.xen.xl import toolstack
 from xenqemu.host.xen.xl.toolstack import XL
 from xenqemu.host.xenstore.store import Store
 from xenqemu.system import child
-from xenqemu.system.cancellation import patiently
+from xenqemu.system.cancellation import wait_cancellable
 from xenqemu.system.child import PIPE, Child
-from xenqemu.system.program_words import Words, last_words, tail
+from xenqemu.system.program_output import OutputTail, last_lines, tail
 
 LOGS = Path("/var/log/xen")
 CAUSES = 4
@@ -54,7 +54,7 @@ class XlRestore:
         monitor: bool = True,
         xl: Sequence[str] = XL,
         logs: Path = LOGS,
-        deadlines: Deadlines = PATIENCE,
+        deadlines: Deadlines = DEFAULT_DEADLINES,
     ) -> None:
         self._store = store
         self._options = ("-p",) if monitor else ("-p", "-e")
@@ -77,7 +77,7 @@ class XlRestore:
         """
         head, config = _head(record, config)
         self._require_free(config)
-        started, said = time.time(), Words()
+        started, said = time.time(), OutputTail()
         with self._undone(config), self._running(said) as xl:
             feed = partial(xl.feed, seconds=self._deadlines.xl_stall)
             with contextlib.suppress(BrokenPipeError):  # it has ended: its status will tell
@@ -90,23 +90,23 @@ class XlRestore:
                 raise HostError("; ".join([*words, *self._device_model(config.name, started)]))
             return self._built(config)
 
-    def _running(self, said: Words) -> contextlib.AbstractContextManager[Child]:
+    def _running(self, said: OutputTail) -> contextlib.AbstractContextManager[Child]:
         """Run xl for a block; to be ended it first finds the pipe's end, and can clean up."""
         return child.started(
             "xl restore",
             [*self._xl, "restore", *self._options, "/proc/self/fd/0"],
-            given=PIPE,
-            output=said.keep,
-            errors=said.keep,
-            apart=True,  # Ctrl-C is ours to deal with
-            alone=self._deadlines.xl_give_up,
+            stdin=PIPE,
+            stdout=said.keep,
+            stderr=said.keep,
+            new_session=True,  # Ctrl-C is ours to deal with
+            eof_grace=self._deadlines.xl_give_up,
         )
 
     def _finished(self, xl: Child) -> int:
         """Let xl come to its end and return its exit status."""
         xl.hang_up()
         limit = self._deadlines.xl_finish
-        if not patiently(xl.wait, limit):
+        if not wait_cancellable(xl.wait, limit):
             raise HostTimeout(f"xl restore did not end within {limit:g} s after the last byte")
         return xl.status
 
@@ -153,7 +153,7 @@ class XlRestore:
             said = tail(path) if path.stat().st_mtime >= since else b""
         except OSError:
             return []  # a PVH guest has none, and xl's own words have been told
-        return [f"QEMU: {last_words(said)}"] if said.strip() else []
+        return [f"QEMU: {last_lines(said)}"] if said.strip() else []
 
 
 class _Passing:
@@ -174,10 +174,10 @@ class _Passing:
         return got
 
 
-def _complaints(said: Words) -> str:
+def _complaints(said: OutputTail) -> str:
     """Return xl's errors or, where it calls none so, its last words."""
     errors = [line for line in said.text.splitlines() if b"error:" in line]
-    return last_words(b"\n".join(errors[:CAUSES]) or said.text)
+    return last_lines(b"\n".join(errors[:CAUSES]) or said.text)
 
 
 def _head(record: Source, config: DomainConfig | None) -> tuple[bytes, DomainConfig]:

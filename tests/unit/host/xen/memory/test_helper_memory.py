@@ -17,7 +17,7 @@ from xenqemu.host.protocol import GuestMemory
 from xenqemu.host.xen.memory import helper_process
 from xenqemu.host.xen.memory.helper_memory import HelperMemory
 from xenqemu.host.xen.memory.helper_process import own_environment, own_helper
-from xenqemu.system.cancellation import Attention, attended
+from xenqemu.system.cancellation import Cancellation, cancellable
 
 REAL = Path("/usr/lib/xen-4.17/bin/libxl-save-helper")
 PAGE = 4096
@@ -286,7 +286,7 @@ def test_an_operation_that_is_to_end_ends_the_helper(memory, tmp_path):
         raise Cancelled("cancelled")
 
     start = time.monotonic()
-    with pytest.raises(Cancelled), attended(Attention(end)):
+    with pytest.raises(Cancelled), cancellable(Cancellation(end)):
         saved(memory("image(b'x'); time.sleep(60)"))
     assert time.monotonic() - start < 20
     assert nobody_is_left(str(tmp_path))

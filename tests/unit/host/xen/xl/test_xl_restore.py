@@ -24,7 +24,7 @@ from xenqemu.formats.stream.xl import XlHeader
 from xenqemu.host.party_deadlines import Deadlines
 from xenqemu.host.xen.xl.xl_restore import XlRestore
 from xenqemu.host.xenstore.store import Store
-from xenqemu.system.cancellation import Attention, attended
+from xenqemu.system.cancellation import Cancellation, cancellable
 
 
 @pytest.fixture
@@ -273,7 +273,7 @@ def test_an_operation_that_is_to_end_ends_an_xl_that_stalls(restore, stores, tmp
         f"open({str(pid)!r}, 'w').write(str(os.getpid())); make(); {reads}\ntime.sleep(60)",
         deadlines=Deadlines(xl_stall=60.0, xl_finish=60.0, xl_give_up=0.5),
     )
-    with pytest.raises(Cancelled), attended(Attention(end)):
+    with pytest.raises(Cancelled), cancellable(Cancellation(end)):
         builder.build(Source.of(record()), quiet)
     assert not Path(f"/proc/{pid.read_text()}").exists()
     assert names(stores) == []
