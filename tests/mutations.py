@@ -152,13 +152,13 @@ xenqemu/operations/restore.py | tests/unit/operations/test_restore_all.py
 no answer to GO is taken for a guest that stayed
 xenqemu/operations/migrate.py
 | tests/unit/operations/test_moves.py::test_every_call_of_either_side_fails[plain-REFUSED]
--        peer.say(Message.GO)
+-        peer.send(Message.GO)
 -    except HostError:  # it was not told
 -        guest.job.resolve(passed=False)
 -        raise
--    peer.hear()
-+        peer.say(Message.GO)
-+        peer.hear()
+-    peer.receive()
++        peer.send(Message.GO)
++        peer.receive()
 +    except HostError:
 +        guest.job.resolve(passed=False)
 +        raise

@@ -35,7 +35,7 @@ from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream.source import Source
 from xenqemu.host import domain_state
 from xenqemu.host.domain_state import DomainState
-from xenqemu.host.peer.peer import sender_at_standard_streams
+from xenqemu.host.peer.peer_messages import sender_at_standard_streams
 from xenqemu.host.precopy import Iteration, PrecopyOptions
 from xenqemu.host.protocol import Host
 from xenqemu.operations import cancel as canceling
@@ -153,12 +153,12 @@ def migrate(
     *,
     host: Host | None = None,
     observe: Observer = unobserved,
-    listener: Callable[[str], None] = lambda _line: None,
+    on_stderr: Callable[[str], None] = lambda _line: None,
 ) -> None:
     """Migrate a domain, named or by id, to the host `to`.
 
     With the option `command` "", `to` is the whole command, as with `xl migrate -s`, and has to say
-    itself how the guest is received.  `listener` is called with each line that the other host says
+    itself how the guest is received.  `on_stderr` is called with each line that the other host says
     for people.
 
     Raises what `save` does, and `HostError` with all reasons why the other host cannot take the
@@ -167,7 +167,7 @@ def migrate(
     """
     with _host(host) as here:
         domain = domain_state.find(here, str(who))
-        migrating.migrate(here, domain, to, options, observe=observe, listener=listener)
+        migrating.migrate(here, domain, to, options, observe=observe, on_stderr=on_stderr)
 
 
 def receive(
@@ -256,7 +256,7 @@ def recover(
 
 
 def cancel(
-    who: str | int, *, timeout: float = canceling.DEFAULT_DEADLINES, host: Host | None = None
+    who: str | int, *, timeout: float = canceling.CANCEL_TIMEOUT, host: Host | None = None
 ) -> list[About]:
     """Have what goes on on a domain end, in this process or another, and return what that was.
 

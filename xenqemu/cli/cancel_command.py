@@ -8,7 +8,7 @@ from dataclasses import asdict
 from xenqemu.choose_host import open_host
 from xenqemu.cli import show
 from xenqemu.cli.arguments import ends, seconds, takes_domain
-from xenqemu.operations.cancel import DEFAULT_DEADLINES, cancel
+from xenqemu.operations.cancel import CANCEL_TIMEOUT, cancel
 from xenqemu.settings.xenqemu_conf import read_settings
 
 
@@ -18,7 +18,7 @@ def add_arguments(verb: argparse.ArgumentParser) -> None:
         "--timeout",
         type=seconds,
         metavar="SECONDS",
-        default=DEFAULT_DEADLINES,
+        default=CANCEL_TIMEOUT,
         help="For it to end (default: %(default)g).",
     )
     takes_domain(verb)

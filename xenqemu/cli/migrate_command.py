@@ -38,7 +38,7 @@ def run(chosen: argparse.Namespace) -> None:
         options = replace(options, config=read_config(getattr(chosen, "config", None)))
         about = {"domid": domain.domid, "name": domain.name, "host": to}
         with hooked(settings.hooks, "migrate", **about):
-            migrate(host, domain, to, options, observe=observe, listener=show.aside)
+            migrate(host, domain, to, options, observe=observe, on_stderr=show.aside)
     if chosen.json:
         show.line(json.dumps({"migrated": chosen.domain, "to": to}))
     else:

@@ -19,7 +19,7 @@ from xenqemu.errors import UsageError
 from xenqemu.formats.migration import wrapping
 from xenqemu.formats.migration.preflight_messages import MAX_JSON, PreflightQuestion
 from xenqemu.formats.migration.stream_chunks import MOST, READY
-from xenqemu.host.peer.peer import sender_at_standard_streams
+from xenqemu.host.peer.peer_messages import sender_at_standard_streams
 from xenqemu.host.peer.rendezvous import DIGITS, Rendezvous, joined, rendezvous
 from xenqemu.host.protocol import Host
 from xenqemu.operations.options import ReceiveOptions

@@ -14,11 +14,11 @@ from xenqemu.system.cancellation import wait_cancellable
 PAUSE = 0.05
 """Seconds between two looks whether the operation has ended."""
 
-DEFAULT_DEADLINES = 60.0
+CANCEL_TIMEOUT = 60.0
 """Seconds that an operation has to end when it is asked to."""
 
 
-def cancel(host: Host, who: str, timeout: float = DEFAULT_DEADLINES) -> list[Found]:
+def cancel(host: Host, who: str, timeout: float = CANCEL_TIMEOUT) -> list[Found]:
     """Ask what goes on on the domain `who` to end, and return that once it has.
 
     It ends by itself, in order: before its point of no return as if it had never begun, after

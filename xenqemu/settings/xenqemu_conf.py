@@ -11,7 +11,7 @@ from pathlib import Path
 
 from xenqemu.errors import UsageError
 from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
-from xenqemu.host.xen.places import PLACES, XenPlaces
+from xenqemu.host.xen.xen_paths import XEN_PATHS, XenPaths
 from xenqemu.settings import toml_values, xendomains
 from xenqemu.settings.hooks import Hooks
 from xenqemu.settings.toml_values import taken
@@ -66,7 +66,7 @@ class Settings:
     host: str = "auto"
     lab: Path | None = None
     xendomains: Path | None = Path("/etc/default/xendomains")
-    xen: XenPlaces = PLACES
+    xen: XenPaths = XEN_PATHS
     deadlines: Deadlines = DEFAULT_DEADLINES
     save: Save = Save()
     hooks: Hooks = field(default_factory=Hooks)

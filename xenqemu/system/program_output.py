@@ -21,7 +21,9 @@ class OutputTail:
     def keep(self, piece: bytes) -> None:
         """Add the next piece."""
         text = self.text + piece
-        self.text = text if len(text) <= 2 * KEPT_BYTES else text[:KEPT_BYTES] + b"\n" + text[-KEPT_BYTES:]
+        self.text = (
+            text if len(text) <= 2 * KEPT_BYTES else text[:KEPT_BYTES] + b"\n" + text[-KEPT_BYTES:]
+        )
 
     def __str__(self) -> str:
         """The last lines, joined to one."""

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.lab.guests import DEFAULT_DEADLINES, Guest, Host, at, wait
+from tests.integration.lab.guests import TIMEOUT, Guest, Host, at, wait
 from tests.integration.moments import DIE, PROGRAM
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
@@ -154,7 +154,7 @@ def test_a_save_is_cancelled(one, tiny, folder, how):
             assert f"the save of domain {tiny.domid} (tiny)" in one.must("cancel", "tiny")
         else:
             saving.send_signal(getattr(signal, f"SIG{how}"))
-        _, errors = saving.communicate(timeout=DEFAULT_DEADLINES)
+        _, errors = saving.communicate(timeout=TIMEOUT)
     assert saving.returncode == (10 if how == "cancel" else 130)
     assert "the guest is as it was" in errors
     assert runs(one, "tiny")
@@ -176,7 +176,7 @@ def test_a_save_that_takes_too_long(one, tiny, folder):
 def test_two_saves_at_once(one, tiny, folder):
     commands = [one.command("save", "-c", "tiny", folder / name) for name in "ab"]
     both = [subprocess.Popen(each, stderr=subprocess.PIPE, text=True) for each in commands]
-    errors = [each.communicate(timeout=DEFAULT_DEADLINES)[1] for each in both]
+    errors = [each.communicate(timeout=TIMEOUT)[1] for each in both]
     codes = sorted(each.returncode for each in both)
     assert codes in ([0, 3], [0, 0])  # one may have ended before the other began
     if codes == [0, 3]:
@@ -190,7 +190,7 @@ def test_two_restores_at_once(one, firmware_record):
         subprocess.Popen(one.command("restore", firmware_record), stderr=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
-    errors = [each.communicate(timeout=DEFAULT_DEADLINES)[1] for each in both]
+    errors = [each.communicate(timeout=TIMEOUT)[1] for each in both]
     assert sorted(each.returncode for each in both) == [0, 3]
     (told,) = filter(None, errors)
     assert re.search(r"goes on \(process \d+|is named tiny already", told)
@@ -378,9 +378,7 @@ def test_system_calls_that_fail(one, tiny, folder, fault, code):
     (folder / "record").write_bytes(b"older")
     inject = ["strace", "-f", "-o", "/dev/null", "-e", f"inject={fault}"]
     command = [*inject, *one.command("save", "tiny", folder / "record")]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=DEFAULT_DEADLINES, check=False
-    )
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
     assert done.returncode == code, done
     why = "Input/output error|the file system has no more|the quota|may not support hard links"
     assert re.search(why, done.stderr)

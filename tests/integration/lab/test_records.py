@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.golden import records
-from tests.integration.lab.guests import CFG, DEFAULT_DEADLINES, LINUX, PROGRAM, ticks
+from tests.integration.lab.guests import CFG, LINUX, PROGRAM, TIMEOUT, ticks
 from tests.parts import shortened
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream import xl
@@ -98,7 +98,7 @@ def test_a_record_in_a_pipe(firmware_record, tiny):
         ["/bin/sh", "-c", command, PROGRAM[0], firmware_record],
         capture_output=True,
         text=True,
-        timeout=DEFAULT_DEADLINES,
+        timeout=TIMEOUT,
         check=True,
     )
     assert done.stdout.startswith(f"-: sound; xl, {len(tiny)} bytes; hvm guest tiny; ")
@@ -111,7 +111,7 @@ def test_the_head_of_what_is_shown(firmware_record):
         ["/bin/sh", "-c", command, PROGRAM[0], firmware_record],
         capture_output=True,
         text=True,
-        timeout=DEFAULT_DEADLINES,
+        timeout=TIMEOUT,
         check=True,
     )
     assert (done.stdout, done.stderr) == ("      OFFSET         SIZE  RECORD\n", "")
@@ -386,7 +386,7 @@ def test_a_record_in_a_pipe_is_not_restored(one, firmware_record):
         ["/bin/sh", "-c", command, PROGRAM[0], one.option, firmware_record],
         capture_output=True,
         text=True,
-        timeout=DEFAULT_DEADLINES,
+        timeout=TIMEOUT,
         check=False,
     )
     why = "xenqemu: /dev/stdin cannot be read twice: copy it to a file first\n"

@@ -34,9 +34,9 @@ def asked(monkeypatch: pytest.MonkeyPatch):
     """What `migrate` asks of the operation, where there is a domain 5."""
     seen = []
 
-    def migrate(_host, domain, to, options, *, observe, listener):
+    def migrate(_host, domain, to, options, *, observe, on_stderr):
         seen.append((domain, to, options))
-        listener("said \x1b there")
+        on_stderr("said \x1b there")
 
     monkeypatch.setattr(migrate_command, "migrate", migrate)
     monkeypatch.setattr(domain_state, "find", lambda _host, who: {"web": WEB}[who])

@@ -23,7 +23,7 @@ from xenqemu.formats.migration.handshake import WORDS, HandshakeState, Message
 from xenqemu.formats.migration.wrapping import DIGEST, ZSTD
 from xenqemu.host.disk import lease
 from xenqemu.host.disk.lease import Owner
-from xenqemu.host.peer.peer import Peer
+from xenqemu.host.peer.peer_messages import Peer
 from xenqemu.host.precopy import PrecopyOptions
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.folder import Journals
@@ -230,14 +230,14 @@ def in_doubt(**options):
     source = Move.prepared(**options).source
 
     def run():
-        def hear(peer):
+        def receive(peer):
             if peer.handshake.state is HandshakeState.CLEARED:
                 source.die()
             return real(peer)
 
-        real = Peer.hear
+        real = Peer.receive
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Peer, "hear", hear)
+            patch.setattr(Peer, "receive", receive)
             move = Move(source, World(guests={}, next_domid=7))
             there, back = os.pipe(), os.pipe()
             words = (Message.BANNER, Message.READY)

@@ -172,8 +172,8 @@ def release(image: Path, who: Owner, deadlines: Deadlines = DEFAULT_DEADLINES) -
             _write(file, replace(lease, next_owner=None))
 
 
-def _is_of(party: Owner, who: Owner) -> bool:
-    return (party.host, party.boot) == (who.host, who.boot) and who.vm in ("", party.vm)
+def _is_of(owner: Owner, who: Owner) -> bool:
+    return (owner.host, owner.boot) == (who.host, who.boot) and who.vm in ("", owner.vm)
 
 
 def _refuse_beside_next_owner(file: Path, lease: Lease, who: Owner) -> None:
@@ -199,10 +199,10 @@ def _part(file: Path, lease: Lease, who: Owner) -> Owner:
     return lease.next_owner
 
 
-def _in_use(file: Path, party: Owner) -> InUse:
+def _in_use(file: Path, owner: Owner) -> InUse:
     image = file.name.removesuffix(SUFFIX)
     return InUse(
-        f"{file.with_name(image)} is leased to {party} since {party.since}; "
+        f"{file.with_name(image)} is leased to {owner} since {owner.since}; "
         f"if that host is gone for good, remove {file}"
     )
 
@@ -247,14 +247,14 @@ def _read(file: Path) -> Lease | None:
 
 def _parsed(tree: Mapping[str, Any]) -> Lease:
     next_owner = tree["next_owner"]
-    return Lease(_party(tree["owner"]), None if next_owner is None else _party(next_owner))
+    return Lease(_owner(tree["owner"]), None if next_owner is None else _owner(next_owner))
 
 
-def _party(tree: Mapping[str, Any]) -> Owner:
-    party = Owner(**tree)
+def _owner(tree: Mapping[str, Any]) -> Owner:
+    owner = Owner(**tree)
     if not all(isinstance(value, str) for value in tree.values()):
         raise TypeError
-    return party
+    return owner
 
 
 def _write(file: Path, lease: Lease | None) -> None:

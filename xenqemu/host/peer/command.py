@@ -33,23 +33,23 @@ DETACHED = "trap '' HUP INT\n"
 NOT_FOUND = 127
 """The exit status of a shell, and so of ssh, that does not find the command."""
 
-Listener = Callable[[str], None]
+OnStderrLine = Callable[[str], None]
 """Called with each line that the child says on standard error."""
 
 
-def unheard(_line: str) -> None:
+def ignore_line(_line: str) -> None:
     """Pass nothing on."""
 
 
-class Lines:
+class StderrLines:
     """What a command says, passed on by the line; `words` are those for errors."""
 
-    def __init__(self, listener: Listener) -> None:
-        self._listener = listener
+    def __init__(self, on_stderr: OnStderrLine) -> None:
+        self._on_stderr = on_stderr
         self._part = b""
         self.words = OutputTail()
 
-    def hear(self, piece: bytes) -> None:
+    def feed(self, piece: bytes) -> None:
         """Take what it says next, b"" at its end."""
         self.words.keep(piece)
         *lines, self._part = (self._part + piece).split(b"\n")
@@ -57,7 +57,7 @@ class Lines:
             lines.append(self._part[:LINE_MAX])
             self._part = self._part[LINE_MAX:]
         for line in lines:
-            self._listener(line.decode(errors="backslashreplace").rstrip())
+            self._on_stderr(line.decode(errors="backslashreplace").rstrip())
 
 
 class Transport:
@@ -88,19 +88,19 @@ class Transport:
 
 @contextmanager
 def carried(
-    rune: str, listener: Listener = unheard, deadlines: Deadlines = DEFAULT_DEADLINES
+    rune: str, on_stderr: OnStderrLine = ignore_line, deadlines: Deadlines = DEFAULT_DEADLINES
 ) -> Iterator[Transport]:
     """Run a command for the block.
 
     Once it has to end, it has `deadlines.peer_end` to do so, and again when it is told to.
     """
-    lines = Lines(listener)
+    lines = StderrLines(on_stderr)
     with child.started(
         repr(rune),
         ["sh", "-c", DETACHED + rune],
         stdin=PIPE,
         stdout=PIPE,
-        stderr=lines.hear,
+        stderr=lines.feed,
         eof_grace=deadlines.peer_end,
         term_grace=deadlines.peer_end,
     ) as process:
@@ -120,7 +120,7 @@ def ask(
     rune: str,
     question: bytes,
     limit: int,
-    listener: Listener = unheard,
+    on_stderr: OnStderrLine = ignore_line,
     deadlines: Deadlines = DEFAULT_DEADLINES,
 ) -> CommandResult:
     """Run a command, give it `question`, and return what it says until it ends.
@@ -129,7 +129,7 @@ def ask(
     """
     seconds = deadlines.peer_answer
     deadline = Deadline.after(seconds)
-    with carried(rune, listener, deadlines) as transport:
+    with carried(rune, on_stderr, deadlines) as transport:
         try:
             _tell(transport, question, deadline)
             data = _told(transport, limit, deadline)

@@ -14,8 +14,8 @@ from xenqemu.errors import ProtocolError, ReplyLost
 from xenqemu.formats.migration.stream_chunks import READY
 from xenqemu.formats.stream.sink import Buffer
 from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
-from xenqemu.host.peer.command import Listener, Transport, carried, unheard
-from xenqemu.host.peer.peer import Peer, explained
+from xenqemu.host.peer.command import OnStderrLine, Transport, carried, ignore_line
+from xenqemu.host.peer.peer_messages import Peer, explained
 from xenqemu.system.deadline import Deadline
 
 
@@ -35,7 +35,7 @@ class ExtraStream:
         self._transport = transport
         self._deadlines = deadlines
 
-    def hear(self) -> None:
+    def await_ready(self) -> None:
         """Hear that the receiver has it.
 
         Raises `ProtocolError` where something else is said, `ReplyLost` or `HostTimeout` where
@@ -71,22 +71,22 @@ class ExtraStream:
 def streams_by(
     runes: Sequence[str],
     peer: Peer,
-    listener: Listener = unheard,
+    on_stderr: OnStderrLine = ignore_line,
     deadlines: Deadlines = DEFAULT_DEADLINES,
 ) -> Iterator[tuple[ExtraStream, ...]]:
     """Run the commands that lead to a receiver beside that of `peer`, for the block.
 
-    Raises as `ExtraStream.hear`.
+    Raises as `ExtraStream.await_ready`.
     """
     wires = [peer.wire]
     streams = []
     with ExitStack() as stack:
         try:
             for number, rune in enumerate(runes, 1):
-                transport = stack.enter_context(carried(rune, listener, deadlines))
+                transport = stack.enter_context(carried(rune, on_stderr, deadlines))
                 wires.append(transport.wire)
                 streams.append(ExtraStream(number, peer, transport, deadlines))
-                streams[-1].hear()
+                streams[-1].await_ready()
             yield tuple(streams)
         finally:
             for wire in wires:

@@ -163,13 +163,13 @@ def joined(
             socket.send_fds(connection, [bytes([number])], [0])
         except OSError as error:
             raise HostError(f"there is no receiver for stream {number}: {error}") from error
-        _hear(connection, JOINED, f"the receiver refused stream {number}")
+        _expect(connection, JOINED, f"the receiver refused stream {number}")
         yield
         connection.settimeout(deadlines.operation)
-        _hear(connection, TAKEN, "the receiver gave up")
+        _expect(connection, TAKEN, "the receiver gave up")
 
 
-def _hear(connection: socket.socket, word: bytes, trouble: str) -> None:
+def _expect(connection: socket.socket, word: bytes, trouble: str) -> None:
     try:
         if connection.recv(1) == word:
             return

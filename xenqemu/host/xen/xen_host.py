@@ -43,7 +43,7 @@ from xenqemu.host.xen.memory.guest_state import (
     largest_policies,
     policies,
 )
-from xenqemu.host.xen.places import PLACES, XenPlaces
+from xenqemu.host.xen.xen_paths import XEN_PATHS, XenPaths
 from xenqemu.host.xen.xl import toolstack
 from xenqemu.host.xenstore import names
 from xenqemu.host.xenstore.sessions import Sessions
@@ -67,13 +67,13 @@ class XenHost:
         self,
         *,
         deadlines: Deadlines = DEFAULT_DEADLINES,
-        places: XenPlaces = PLACES,
+        paths: XenPaths = XEN_PATHS,
         elide_zeros: bool = True,
     ) -> None:
         self.deadlines = deadlines
-        self._places = places
+        self._paths = paths
         self._elide_zeros = elide_zeros
-        self._sessions = Sessions(lambda: Store(places.xenstored, deadlines))
+        self._sessions = Sessions(lambda: Store(paths.xenstored, deadlines))
 
     @property
     def identity(self) -> str:
@@ -99,7 +99,7 @@ class XenHost:
     @property
     def journals(self) -> Path:
         """The operations that go on on this machine."""
-        return self._places.journals
+        return self._paths.journals
 
     def domids(self) -> list[int]:
         """Return the ids of all guests, ended ones too."""
@@ -131,7 +131,7 @@ class XenHost:
         from xenqemu.host.xen.xl.qmp_socket import LockedDeviceModel  # noqa: PLC0415  see above
 
         who = (domid, self._existing(domid).uuid)
-        path = self._places.run / f"qmp-libxl-{domid}"
+        path = self._paths.run / f"qmp-libxl-{domid}"
         return LockedDeviceModel(path, who, self.deadlines)
 
     def config(self, domid: int) -> DomainConfig:

@@ -131,7 +131,7 @@ class Connection:
         return not self._over.is_set()
 
     @property
-    def at_rest(self) -> bool:
+    def reusable(self) -> bool:
         """Whether it can be asked again, where nothing is being asked: no byte waits, nor the end.
 
         pyxs's thread may not have come yet to see that the other side hung up.

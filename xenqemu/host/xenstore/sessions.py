@@ -41,7 +41,7 @@ class Sessions:
         if outer is not None:
             yield outer
             return
-        store = self._at_rest() or self._make().__enter__()
+        store = self._reusable() or self._make().__enter__()
         try:
             self._mine.store = store
             yield store
@@ -60,11 +60,11 @@ class Sessions:
         for store in idle:
             store.close()
 
-    def _at_rest(self) -> Store | None:
+    def _reusable(self) -> Store | None:
         """Take a store out of those that are idle, None if there is none that can be used."""
         with self._lock:
             store = self._idle.pop() if self._idle else None
-        if store is None or store.at_rest:
+        if store is None or store.reusable:
             return store
         store.close()
         return None

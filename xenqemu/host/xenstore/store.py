@@ -157,9 +157,9 @@ class Store(Nodes):
             self._link = None
 
     @property
-    def at_rest(self) -> bool:
+    def reusable(self) -> bool:
         """Whether there is a connection that works, and on which nothing is still to come."""
-        return self._link is not None and self._link.at_rest
+        return self._link is not None and self._link.reusable
 
     def atomically(self, change: Callable[[Transaction], T]) -> T:
         """Do `change` in a transaction and return what it returned, once it is committed.

@@ -9,7 +9,7 @@ from xenqemu.formats.migration.stream_chunks import READY
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.host.party_deadlines import Deadlines
 from xenqemu.host.peer.extra_streams import streams_by
-from xenqemu.host.peer.peer import receiver_by
+from xenqemu.host.peer.peer_messages import receiver_by
 
 PATIENT = Deadlines(peer_stream=30, peer_stall=30, peer_end=5)
 RECEIVER = "cat >/dev/null; echo no space >&2; exit 3"

@@ -23,8 +23,8 @@ from xenqemu.host.protocol import BuildOptions, Domain, GuestMemory, Needs
 from xenqemu.host.xen import xen_host as host_module
 from xenqemu.host.xen.library import Xen
 from xenqemu.host.xen.memory.helper_memory import HelperMemory
-from xenqemu.host.xen.places import XenPlaces
 from xenqemu.host.xen.xen_host import XenHost
+from xenqemu.host.xen.xen_paths import XenPaths
 from xenqemu.host.xen.xl import qmp_socket
 from xenqemu.host.xen.xl.libxl_locks import locked, userdata_path
 from xenqemu.host.xenstore.store import Store
@@ -50,7 +50,7 @@ def opened(libraries: FakeLibraries, monkeypatch: pytest.MonkeyPatch) -> list[Xe
 
 @pytest.fixture
 def host(opened: list[Xen], path: Path, tmp_path: Path) -> XenHost:
-    return XenHost(places=XenPlaces(tmp_path, path, tmp_path / "operations"))
+    return XenHost(paths=XenPaths(tmp_path, path, tmp_path / "operations"))
 
 
 def named(store: Store, domid: int, name: str = "", vm: str = "") -> None:

@@ -32,7 +32,7 @@ FOLDERS = (
 """Where Xen's own programs are ($LIBEXEC_BIN): Debian's by version, then those of the others."""
 
 END_TIMEOUT = 5.0
-"""Seconds that a helper has to end, once it is done or told to."""
+"""Seconds that a helper has to end, once it is done or got SIGTERM."""
 
 COMPLAINTS = 5
 """A helper's last complaints that an error repeats."""
@@ -48,7 +48,7 @@ def own_helper(version: Version, folders: tuple[str, ...] = FOLDERS) -> Path:
 
 
 def own_environment() -> dict[str, str]:
-    """Return our environment without the word that another helper is to be used."""
+    """Return our environment without $LIBXL_SAVE_HELPER."""
     return {name: value for name, value in os.environ.items() if name != VARIABLE}
 
 
@@ -85,8 +85,8 @@ class Helper:
 def started(command: Callable[[int], list[str]]) -> Iterator[Helper]:
     """Run a helper for the block; `command` makes its argument list of its io_fd.
 
-    To be ended it is told to, and puts things in order: its next write fails.  A pipe that was
-    closed before would kill it instead, and leave the guest with a dirty log.
+    It is ended by SIGTERM, after which its next write fails and it cleans up.  A pipe closed before
+    that would kill it instead, and leave the guest's dirty log on.
     """
     said = OutputTail()
     with ExitStack() as ending:

@@ -13,7 +13,7 @@ from xenqemu.errors import DeviceModelError, HypervisorError
 from xenqemu.host.qemu.device_model import DeviceModel
 from xenqemu.host.xen.library import Xen
 from xenqemu.host.xen.memory import dirty_log
-from xenqemu.host.xen.memory.dirty_log import DirtyLog, noted, switch
+from xenqemu.host.xen.memory.dirty_log import DirtyLog, dirty_log_on, switch_device_log
 
 DOMID = 7
 
@@ -107,7 +107,7 @@ class Switch:
 
 def test_both_are_on_for_the_block_alone(log: DirtyLog, guest: Guest) -> None:
     device = Switch()
-    with noted(log, device):
+    with dirty_log_on(log, device):
         assert (device.told, guest.noted) == ([True], set())
     assert (device.told, guest.noted) == ([True, False], None)
 
@@ -117,20 +117,20 @@ def test_both_are_off_after_an_error(
     log: DirtyLog, guest: Guest, error: type[BaseException]
 ) -> None:
     device = Switch()
-    with pytest.raises(error), noted(log, device):
+    with pytest.raises(error), dirty_log_on(log, device):
         raise error("cause")
     assert (device.told, guest.noted) == ([True, False], None)
 
 
 def test_a_device_model_that_cannot_note(log: DirtyLog, guest: Guest) -> None:
     device = Switch(1)
-    with pytest.raises(DeviceModelError, match="refused"), noted(log, device):
+    with pytest.raises(DeviceModelError, match="refused"), dirty_log_on(log, device):
         pytest.fail("nothing may go on")
     assert (device.told, guest.noted) == ([True, False], None)
 
 
 def test_what_cannot_be_stopped_is_told_beside_the_first_error(log: DirtyLog, guest: Guest) -> None:
-    with pytest.raises(OSError, match="cause") as caught, noted(log, Switch(2)):
+    with pytest.raises(OSError, match="cause") as caught, dirty_log_on(log, Switch(2)):
         raise OSError("cause")
     assert caught.value.__notes__ == ["the dirty log may still be on: refused"]
     assert guest.noted is None
@@ -140,7 +140,7 @@ def test_what_cannot_be_stopped_after_all_went_well(
     libraries: FakeLibraries, log: DirtyLog
 ) -> None:
     device = Switch()
-    with pytest.raises(HypervisorError, match="not be switched off"), noted(log, device):
+    with pytest.raises(HypervisorError, match="not be switched off"), dirty_log_on(log, device):
         libraries.refusals["xc_logdirty_control"] = EIO
     assert device.told == [True, False]  # one that fails keeps not the other
 
@@ -173,12 +173,12 @@ def test_qemu_is_never_told_to_stop_what_it_does_not_do(on: bool) -> None:
     for before in (True, False):
         device_model = Recorded()
         device_model.on = before
-        switch(device_model, on=on)
+        switch_device_log(device_model, on=on)
         assert (device_model.on, device_model.connected) == (on, 0)
 
 
 def test_a_guest_without_a_device_model() -> None:
-    switch(None, on=True)
+    switch_device_log(None, on=True)
 
 
 def test_stop_may_be_repeated(log: DirtyLog, guest: Guest) -> None:

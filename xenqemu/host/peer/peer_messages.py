@@ -15,7 +15,7 @@ from xenqemu.errors import HostError, HostTimeout, ProtocolError, ReplyLost
 from xenqemu.formats.migration.handshake import Handshake, HandshakeState, Message, Role
 from xenqemu.formats.stream.sink import Buffer
 from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
-from xenqemu.host.peer.command import Listener, carried, unheard
+from xenqemu.host.peer.command import OnStderrLine, carried, ignore_line
 from xenqemu.host.peer.wire import Incoming, Wire, standard_wire
 from xenqemu.system.deadline import Deadline
 
@@ -38,7 +38,7 @@ class Peer:
         self.ending = ending
         self._deadlines = deadlines
 
-    def say(self, message: Message) -> None:
+    def send(self, message: Message) -> None:
         """Say a message; raise `HostError` or `HostTimeout` if it was not told."""
         words = self.handshake.say(message)
         seconds = self._deadlines.peer_message
@@ -47,7 +47,7 @@ class Peer:
             while words:
                 words = words[self.wire.writev([words], deadline) :]
 
-    def hear(self) -> Message:
+    def receive(self) -> Message:
         """Return the next message of the other host.
 
         Raises `ProtocolError` where it says something else, `ReplyLost` where it hung up,
@@ -69,7 +69,7 @@ class Peer:
         with explained("sending the save file", seconds, self.ending):
             return self.wire.writev(buffers, Deadline.after(seconds))
 
-    def record(self) -> Incoming:
+    def save_file(self) -> Incoming:
         """Return the record that comes, for a `Source`."""
         return Incoming(self.wire, self._deadlines.peer_stall)
 
@@ -102,13 +102,13 @@ def explained(doing: str, seconds: float, ending: Callable[[], str] | None) -> I
 
 @contextmanager
 def receiver_by(
-    rune: str, listener: Listener = unheard, deadlines: Deadlines = DEFAULT_DEADLINES
+    rune: str, on_stderr: OnStderrLine = ignore_line, deadlines: Deadlines = DEFAULT_DEADLINES
 ) -> Iterator[Peer]:
     """Run the command that leads to a receiver, for the block; it is ended for certain.
 
     Behind a block that ends well, it has the time to come to its own end.
     """
-    with carried(rune, listener, deadlines) as transport:
+    with carried(rune, on_stderr, deadlines) as transport:
         yield Peer(Role.SENDER, transport.wire, transport.ending, deadlines)
         transport.finish(deadlines.peer_message)
 
