@@ -1,4 +1,4 @@
-"""What xenqemu asks of a hypervisor, whichever it is.
+"""What xenqemu requires of a host and its hypervisor.
 
 Two implementations are real: Xen, and plain QEMU with its RAM in a file.  The seam for memory is
 libxl's own: it hands the stream to libxc, which writes or reads one whole image and hands the
@@ -36,8 +36,8 @@ class Live:
     """How a guest is saved while it runs.
 
     `suspend` is called once, from within the save, when it is time: it suspends the guest and
-    takes what of its state is not memory.  `report` is told of each iteration when it is over; the
-    last one is that of the suspended guest.
+    saves its other state.  `report` is called after each iteration; the last one is that of the
+    suspended guest.
     """
 
     precopy: PrecopyOptions
@@ -215,7 +215,7 @@ class Host(Protocol):
 
     @property
     def identity(self) -> str:
-        """What tells this host from all others, from its start to its end."""
+        """An identity that no other host has, from its start to its end."""
 
     @property
     def hypervisor(self) -> Hypervisor:
@@ -232,10 +232,10 @@ class Host(Protocol):
         """Return the ids of the domains of that name and uuid, half-made ones too."""
 
     def concurrent_toolstacks(self, domain: Domain) -> list[str]:
-        """Return who else works on a domain just now, in words for people."""
+        """Return the concurrent toolstacks that work on a domain, for people."""
 
     def owner(self, uuid: str) -> Owner:
-        """Return who a guest of this host is to other hosts that share its storage."""
+        """Return the owner that a lease names for a guest of this host."""
 
     def store(self) -> AbstractContextManager[Store]:
         """Return a session with xenstore for a `with` block; it is not closed by the end of that.
@@ -265,7 +265,7 @@ class Host(Protocol):
         """
 
     def build(self, save_file: Source, progress: Progress, options: BuildOptions) -> int:
-        """Make a paused domain of a checked xl save file and return its id, or leave nothing."""
+        """Build a paused domain from a checked xl save file and return its id, or leave nothing."""
 
     def rename(self, domid: int, old: str, new: str) -> None:
         """Rename a domain from `old` to `new`; nothing if it has the new name already.
@@ -280,10 +280,10 @@ class Host(Protocol):
         """End a domain and remove all that is its on this host; may be repeated."""
 
     def close(self) -> None:
-        """Give back what the host holds open; it may be used again."""
+        """Close what the host holds open; it may be used again."""
 
     def __enter__(self) -> Self:
-        """Return the host, which is closed behind the block."""
+        """Return the host, which is closed after the block."""
 
     def __exit__(self, *error: object) -> None:
         """Close it."""

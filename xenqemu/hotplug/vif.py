@@ -10,8 +10,8 @@
     vifname      a name in place of vifDOMID.DEVID; that of the tap has -emu after it
 
 The addresses are announced when the card is connected, since the guest may have been elsewhere.
-Not so if it is just migrating here, and may yet go on there: then its own driver does it, or who
-lets it run.
+Not so if it is migrating here and may still run there: then its own driver announces them, or the
+program that unpauses it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from xenqemu.system.undo import undo_on_failure
 Interface = IPv4Interface | IPv6Interface
 
 METRICS = {"vif": 2, "tap": 1}
-"""Of routes: as long as the emulated card is there, the guest has not gone over to the other."""
+"""Of routes: as long as the emulated card is there, the guest does not use the other."""
 
 VARIABLES = {"vif": "vif", "tap": "INTERFACE"}
 """In what libxl names the interface."""
@@ -45,7 +45,7 @@ _MTU = re.compile(r"[0-9]{1,5}", re.ASCII)
 def chosen(device: Device, environment: Mapping[str, str], words: Sequence[str]) -> Act:
     """Return the act that arguments and environment name.
 
-    Those of the other kind of interface are none of ours (vif-common.sh passes over them too).
+    Calls for the other kind of interface are ignored, as by vif-common.sh.
     """
     verb, kind = _verb_and_kind(environment, words)
     card = Card(device, kind)

@@ -13,7 +13,7 @@ from typing import BinaryIO
 from xenqemu.errors import HostError
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream.sink import Outlet, Sink
-from xenqemu.host.domain_state import conversation
+from xenqemu.host.domain_state import state_and_device_model
 from xenqemu.host.precopy import Iteration, PrecopyOptions
 from xenqemu.host.protocol import Domain, GuestMemory, Host, Live, SuspendPending
 from xenqemu.operations.events import Phase
@@ -62,7 +62,7 @@ class OutgoingGuest:
 
     def require_savable(self) -> None:
         """Raise `HostError` if the guest does not run, or cannot be saved as it is."""
-        with conversation(self.host, self.domid) as (now, device_model):
+        with state_and_device_model(self.host, self.domid) as (now, device_model):
             now.require_running(self.domain)
             others = self.host.concurrent_toolstacks(self.domain)
             if others:

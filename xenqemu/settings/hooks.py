@@ -1,8 +1,8 @@
-"""Programs of the administrator's own, run before and after a domain is saved or brought back.
+"""The administrator's programs, run before and after a save, a restore or a migration.
 
 ::
 
-    FOLDER/pre-save.d/        before anything is touched; each may forbid it
+    FOLDER/pre-save.d/        before the guest is touched; each may forbid it
     FOLDER/post-save.d/       once it is done
     FOLDER/failed-save.d/     once it has failed, whatever was left undone
     …restore.d, …migrate.d    the same
@@ -35,7 +35,7 @@ ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "LANG": "C.UTF-8",
 }
-"""All that a hook finds in its environment: what it needs to know is on its standard input."""
+"""The whole environment of a hook: what it needs to know is on its standard input."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,9 @@ class Hooks:
     def run(self, moment: Moment, act: Act, about: Mapping[str, object]) -> tuple[str, ...]:
         """Run all hooks of one moment; each is told `about`, with "moment" and "act" added.
 
-        Raises `Forbidden` if a hook of "pre" says no by its exit status, with what it wrote to
-        its standard error, and if it cannot be run, is not to be trusted, or has to be killed: it
-        did not say yes.  At other times it is too late for that: all are run, and what went wrong
-        is returned, in words.
+        Raises `Forbidden` if a hook of "pre" fails, with its standard error, and if it cannot be
+        run, is not trusted, or has to be killed.  Otherwise all hooks are run, and the errors are
+        returned, in words.
         """
         data = json.dumps({"moment": moment, "act": act, **about}).encode()
         complaints = []

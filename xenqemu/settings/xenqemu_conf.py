@@ -1,4 +1,4 @@
-"""What an administrator may choose: /etc/xenqemu/xenqemu.conf as one object.
+"""The administrator's settings: /etc/xenqemu/xenqemu.conf as one object.
 
 etc/xenqemu.conf holds every key with its default and what it means.
 """
@@ -19,7 +19,7 @@ from xenqemu.settings.toml_values import taken
 
 @dataclass(frozen=True)
 class Save:
-    """How each domain is saved: `verify` reads a record back before its guest is let go."""
+    """How each domain is saved: `verify` reads a save file back before its guest is destroyed."""
 
     verify: bool = True
 
@@ -47,7 +47,7 @@ class SaveAll:
 class RestoreAll:
     """What `restore-all` does: nothing without `restore`; those that `first` names come first.
 
-    A guest has to run for `proof` seconds before its record is removed.
+    A guest has to run for `proof` seconds before its save file is removed.
     """
 
     restore: bool = True
@@ -102,8 +102,8 @@ def read_settings(file: str | Path | None = None, base: Settings = DEFAULTS) -> 
 def after_xendomains(text: bytes, where: str) -> Settings:
     """Return the defaults that the text of a file of xendomains makes; `where` names it in errors.
 
-    Where it says to keep no records (no XENDOMAINS_SAVE), guests are shut down; its deadline was
-    for each domain, and is for all here.  What it migrates and starts is no matter of ours.
+    Where it says not to save (no XENDOMAINS_SAVE), guests are shut down; its deadline was
+    for each domain, and is for all here.  What it migrates and starts is ignored.
     """
     old = xendomains.read(text, where)
     folder, seconds = old.get("XENDOMAINS_SAVE"), old.get("XENDOMAINS_STOP_MAXWAIT", "")

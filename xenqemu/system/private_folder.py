@@ -12,7 +12,7 @@ from xenqemu.errors import HostError, HostTimeout
 from xenqemu.system.flock import locked_within
 
 LOCK_TIMEOUT = 10.0
-"""Seconds to wait for others who have the lock."""
+"""Seconds to wait for a lock that others hold."""
 
 
 def require_own(folder: Path) -> None:

@@ -10,11 +10,11 @@ from tests.doubles.xen.xenstored import running
 from xenqemu.errors import DeviceModelError, HostError, HypervisorError
 from xenqemu.host.domain_state import (
     DomainState,
-    conversation,
     find,
     identity,
     require_running,
     state,
+    state_and_device_model,
 )
 from xenqemu.host.protocol import Domain, DomainInfo, RunState
 from xenqemu.host.qemu.device_model import DeviceModel
@@ -134,7 +134,7 @@ def test_a_device_model_that_stands_still(host, device_model):
 
 
 def test_the_device_model_is_asked_more_in_the_same_session(host, device_model):
-    with conversation(host, 3) as (now, asked):
+    with state_and_device_model(host, 3) as (now, asked):
         assert now.running
         assert asked.blockers() == []
     assert [name for name, _ in device_model.seen].count("qmp_capabilities") == 1
@@ -148,7 +148,7 @@ def test_a_device_model_that_did_not_answer_is_not_asked_more(host, device_model
         device_model.faults["query-status"] = fault
     else:
         host.qmp = host.qmp.with_name("nobody")
-    with conversation(host, 3) as (now, asked):
+    with state_and_device_model(host, 3) as (now, asked):
         assert asked is None
         assert now.trouble[0].startswith("device model: ")
 

@@ -1,8 +1,8 @@
-"""The extra streams of a record on their way to a receiver: a command each, as the first has one.
+"""The extra streams by which a save file is sent to a receiver: a command for each.
 
-They are begun one by one, once the first has led to a receiver, so that one password is asked for
-at a time; and each is there before the guest is touched.  When it is over they are all hung up
-before the first one is waited for: the other host may be listening to any of them.
+They are started one by one, once the first has reached a receiver, so that ssh asks for one
+password at a time; and each is connected before the guest is touched.  In the end all are closed
+before the first one is waited for: the other host may be reading from any of them.
 """
 
 from __future__ import annotations
@@ -36,10 +36,9 @@ class ExtraStream:
         self._deadlines = deadlines
 
     def await_ready(self) -> None:
-        """Hear that the receiver has it.
+        """Wait until the receiver has it.
 
-        Raises `ProtocolError` where something else is said, `ReplyLost` or `HostTimeout` where
-        nothing is.
+        Raises `ProtocolError` for any other answer, `ReplyLost` or `HostTimeout` for none.
         """
         seconds = self._deadlines.peer_stream
         deadline = Deadline.after(seconds)
@@ -54,13 +53,13 @@ class ExtraStream:
                     raise ReplyLost("the other host closed the connection")
 
     def writev(self, buffers: Sequence[Buffer]) -> int:
-        """Send some bytes of the record and return how many, for a `Sink`."""
+        """Send some bytes of the save file and return how many, for a `Sink`."""
         seconds = self._deadlines.peer_stall
         with explained(f"sending the save file by stream {self._number}", seconds, self._ending):
             return self.wire.writev(buffers, Deadline.after(seconds))
 
     def _ending(self) -> str:
-        """Say how both commands ended: what the receiver said last came by the first."""
+        """Say how both commands ended: the receiver's last messages came by the first."""
         self.wire.hang_up()
         self._peer.wire.hang_up()
         first = self._peer.ending

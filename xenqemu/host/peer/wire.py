@@ -1,10 +1,10 @@
 """Two descriptors that lead to another host; every wait on them has a deadline.
 
-They are pipes or sockets.  A write is tried only when the system says that there is room, so that
-descriptors which were handed to us blocking, and which others share, can be left as they are: for
-messages, which fit into any room.  Who writes more makes `outgoing` non-blocking.
+They are pipes or sockets.  A write is tried only when poll(2) says that it is possible, so that
+blocking descriptors that others share can be left as they are: messages always fit.  A caller that
+writes more makes `outgoing` non-blocking.
 
-The end of what the other host says (`read` returns nothing) and its refusal to hear more
+The end of the other host's output (`read` returns nothing) and its closed input
 (`BrokenPipeError`) are two things: a process that has ended is seen as either.
 """
 
@@ -31,7 +31,7 @@ Ready = Callable[[Mapping[int, int], float], Collection[int]]
 class Wire:
     """The way to the other host and back; both are raw files, as `open(…, buffering=0)` gives.
 
-    Waits are those of `ready`, as that of `descriptors`: it may do something else meanwhile.
+    It waits by `ready`, like that of `descriptors`, which may do something else meanwhile.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Wire:
     def writev(self, buffers: Sequence[Buffer], deadline: Deadline) -> int:
         """Write some of `buffers` and return how many bytes; raise `HostTimeout`.
 
-        Raises `BrokenPipeError` once nobody reads any more, or we have hung up.
+        Raises `BrokenPipeError` once nobody reads any more, or after `hang_up`.
         """
         if self.outgoing.closed:
             raise BrokenPipeError(errno.EPIPE, "closed already")
@@ -69,7 +69,7 @@ class Wire:
             raise BrokenPipeError(*error.args) from error
 
     def hang_up(self) -> None:
-        """Let the other host find the end of what we say; may be repeated."""
+        """Close our output to the other host; may be repeated."""
         self.outgoing.close()
 
     def _await(self, fd: int, event: int, deadline: Deadline, trouble: str) -> None:
@@ -78,7 +78,7 @@ class Wire:
 
 
 class Incoming:
-    """What comes by a wire, for a `Source`; it may pause for `stall` seconds.
+    """What is read from a wire, for a `Source`; it may pause for `stall` seconds.
 
     Where there are several, `name` says in an error which one it is.
     """
@@ -98,10 +98,10 @@ class Incoming:
 
 @contextmanager
 def standard_wire() -> Iterator[Wire]:
-    """Take standard input and output for a wire to whoever started us, for the block.
+    """Use standard input and output as a wire to whoever started us, for the block.
 
-    Meanwhile what we, or programs that we start, print goes to standard error, and there is
-    nothing to be read: no stray word gets between the messages.
+    Meanwhile what we, or programs that we start, print goes to standard error, and their standard
+    input is empty: nothing gets between the messages.
     """
     sys.stdout.flush()
     with ExitStack() as stack:
@@ -115,7 +115,7 @@ def standard_wire() -> Iterator[Wire]:
 
 
 def _kept(fd: int, mode: str, stack: ExitStack) -> IO[bytes]:
-    """Return another file for what `fd` is now, which `stack` makes it again in the end."""
+    """Return a file for a duplicate of `fd`; `stack` restores `fd` in the end."""
     spare = os.dup(fd)
     stack.callback(os.close, spare)
     stack.callback(os.dup2, spare, fd)

@@ -1,4 +1,4 @@
-"""A QEMU program, asked what it knows before it is needed."""
+"""What a QEMU program supports, asked before it is needed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ QUESTION_TIMEOUT = 30.0
 """Seconds that QEMU has to start and to answer."""
 
 WORDS = 2000
-"""Bytes of what it says that an error repeats."""
+"""Bytes of its output that an error repeats."""
 
 MONITOR = ("-nodefaults", "-machine", "none", "-display", "none", "-qmp", "stdio")
 """Without a machine, it talks QMP on its own streams."""
@@ -37,7 +37,7 @@ def machines(program: str) -> dict[str, str]:
 def devices(program: str) -> frozenset[str]:
     """Return the names of the devices that a QEMU has.
 
-    Asked before it sets anything up: a QEMU for Xen alone has nothing to run a monitor on.
+    By -device help, which needs no machine: a QEMU built for Xen only has none for a monitor.
     """
     done = _run(program, ("-device", "help"), "", "devices")
     names = frozenset(_DEVICE.findall(done.stdout))

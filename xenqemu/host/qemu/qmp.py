@@ -1,14 +1,14 @@
-"""One QMP connection with deadlines, driven from outside; the only file that knows asyncio.
+"""One QMP connection with deadlines; the only file that uses asyncio.
 
 ::
 
     open    connect, greeting, qmp_capabilities
     ask     {"execute": command, "arguments": …} -> {"return": …} or {"error": {class, desc}}
-    close   hang up
+    close   close the connection
 
 Whether an unanswered request was carried out is unknown.  One that may be repeated ends in
-`HostTimeout`; any other, and any hang-up, ends in `ReplyLost`.  After either the connection is
-given up and answers no more: what comes late must not be taken for the next answer.
+`HostTimeout`; any other, and any lost connection, ends in `ReplyLost`.  After either the connection
+is closed: a late answer must not be taken for the next one.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Refused(Exception):
 
 
 class _Client(QMPClient):
-    """Prints no message for a log that nobody reads: that takes longer than to talk to QEMU."""
+    """Formats no messages for the debug log: that takes longer than the exchange itself."""
 
     def _cb_inbound(self, msg: Message) -> Message:
         return msg
@@ -68,7 +68,7 @@ class Connection:
         self._runner = asyncio.Runner()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         self._client = _Client(readbuflen=LINE_LIMIT)
-        self._client.events.event_filter = lambda _event: False  # nobody reads them: keep none
+        self._client.events.event_filter = lambda _event: False  # nobody reads them
         self._closed = False
 
     def open(self, seconds: float) -> None:
@@ -86,7 +86,7 @@ class Connection:
     def ask(
         self, command: str, arguments: Mapping[str, object] | None, fd: int | None, seconds: float
     ) -> object:
-        """Run one command, after handing `fd` over; give the connection up if no answer comes."""
+        """Run one command, after handing `fd` over; close the connection if no answer comes."""
         if self._closed:
             raise DeviceModelError(
                 f"{self._path}: {command}: the connection was closed after an earlier failure"
@@ -108,7 +108,7 @@ class Connection:
             raise
 
     def close(self) -> BaseException | None:
-        """Hang up, at once and whatever the peer does; return why it was broken before, if so."""
+        """Close at once, whatever the peer does; return why it was broken before, if it was."""
         if self._closed:
             return None
         self._closed = True

@@ -20,7 +20,7 @@ from xenqemu.system.deadline import Deadline
 from xenqemu.system.retry import Retry
 
 DIRECTORY_MAX = 16 << 20
-"""Bytes of names in one directory; more is taken for a fault of the other side."""
+"""Bytes of names in one directory; more is an error of xenstored."""
 
 ID_DIGITS = 10
 """Of the highest id of a transaction, which is a u32."""
@@ -34,7 +34,7 @@ def _is_conflict(error: BaseException) -> bool:
 
 
 CONFLICT = Retry(_is_conflict, attempts=64, seconds=20.0, pause=0.25)
-"""For what xenstored refused because something changed meanwhile: nothing was done by it."""
+"""For a conflict: xenstored did nothing, because something changed meanwhile."""
 
 
 class _Ask(Protocol):
@@ -44,7 +44,7 @@ class _Ask(Protocol):
 
 
 class Nodes:
-    """The acts on nodes, on the store itself or inside a transaction.
+    """Operations on nodes, on the store itself or inside a transaction.
 
     All raise `StoreError` with the errno name that xenstored gave as `code`, or one of the
     errors of a lost connection: see `Connection.request`.
@@ -158,21 +158,21 @@ class Store(Nodes):
 
     @property
     def reusable(self) -> bool:
-        """Whether there is a connection that works, and on which nothing is still to come."""
+        """Whether there is a connection that works, with nothing outstanding."""
         return self._link is not None and self._link.reusable
 
     def atomically(self, change: Callable[[Transaction], T]) -> T:
         """Do `change` in a transaction and return what it returned, once it is committed.
 
-        `change` is repeated from its start while others interfere, and may raise to give up: then
-        nothing was changed.  Raises `StoreError` EAGAIN if they never stop interfering.
+        `change` is repeated from its start on a conflict, and may raise to abort: then nothing was
+        changed.  Raises `StoreError` EAGAIN if the conflicts do not end.
         """
         return CONFLICT(lambda: self._try(change))
 
     def wait(self, path: str, ready: Callable[[], T | None], timeout: float) -> T:
         """Return what `ready` returns once that is not None; it is asked at each change of `path`.
 
-        The watch stands before the first check.  `path` may be @releaseDomain or
+        The watch is set before the first check.  `path` may be @releaseDomain or
         @introduceDomain.  Raises `HostTimeout` after `timeout` seconds.
         """
         deadline = Deadline.after(timeout)
@@ -193,7 +193,7 @@ class Store(Nodes):
         _if_there(lambda: self._ask_about(Op.RELEASE, domid))
 
     def resume(self, domid: int) -> None:
-        """Let the domain's next shutdown be told, after it was suspended and resumed."""
+        """Have xenstored report the next shutdown of a domain that was suspended and resumed."""
         self._ask_about(Op.RESUME, domid)
 
     def domain_path(self, domid: int) -> str:

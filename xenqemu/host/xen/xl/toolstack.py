@@ -1,10 +1,10 @@
-"""libxl's side of a Xen host, by xl.
+"""libxl, by way of xl.
 
 ::
 
     xl list -l DOMID       what libxl has stored of the domain (userdata-d.DOMID.UUID.libxl-json),
                            with what has changed since: memory, vcpus, scheduling, devices, name;
-                           it is what `xl save` puts into a record
+                           it is what `xl save` puts into a save file
     xl shutdown -F DOMID   asks the guest, and does not wait for it
     xl destroy DOMID       ends it, and all that libxl has set up for it
     xl info                free_memory, in MiB
@@ -36,7 +36,7 @@ def listed_config(
 ) -> DomainConfig:
     """Return the present configuration of a domain, as `xl save` would store it.
 
-    Raises `HostError` with xl's words, `FormatError` for what is no list of domains.
+    Raises `HostError` with xl's error, `FormatError` for output that is not a list of domains.
     """
     listed = loaded(run_xl("list", "-l", str(domid), deadlines=deadlines, xl=xl).encode())
     for entry in listed if isinstance(listed, list) else ():
@@ -73,7 +73,7 @@ def exists(domid: int, deadlines: Deadlines = DEFAULT_DEADLINES, xl: Sequence[st
 
 
 def free_memory(deadlines: Deadlines = DEFAULT_DEADLINES, xl: Sequence[str] = XL) -> int:
-    """Return how many bytes of the host's memory nobody has."""
+    """Return how many bytes of the host's memory are free."""
     facts = numbers(run_xl("info", deadlines=deadlines, xl=xl))
     if "free_memory" not in facts:
         raise HostError("xl info does not say how much memory is free")
@@ -81,5 +81,5 @@ def free_memory(deadlines: Deadlines = DEFAULT_DEADLINES, xl: Sequence[str] = XL
 
 
 def run_xl(*words: str, deadlines: Deadlines = DEFAULT_DEADLINES, xl: Sequence[str] = XL) -> str:
-    """Run xl and return what it prints; raise `HostError` with its words if it fails."""
+    """Run xl and return what it prints; raise `HostError` with its error if it fails."""
     return child.run(f"xl {words[0]}", [*xl, *words], deadlines.xl_command)
