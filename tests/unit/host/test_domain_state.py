@@ -127,7 +127,7 @@ def test_a_guest_that_does_not_run(host, device_model, run_state):
         require_running(host, WEB)
 
 
-def test_a_device_model_that_stands_still(host, device_model):
+def test_a_device_model_that_hangs(host, device_model):
     device_model.model.machine.state = Status.PAUSED
     now = state(host, 3)
     assert (now.device_model, now.running) == ("paused", False)

@@ -426,7 +426,7 @@ def test_everything_is_undone_when_the_time_is_over(
     assert (nodes["hotplug-status"], nodes.get("physical-device")) == ("error", None)
 
 
-def test_what_cannot_be_undone_is_told_too(libxl, image, monkeypatch, capsys):
+def test_what_cannot_be_undone_is_reported_too(libxl, image, monkeypatch, capsys):
     path = libxl.disk(5, image)
 
     def fails(*_: object) -> None:

@@ -152,7 +152,7 @@ def test_a_name_that_is_taken(libxl: Libxl) -> None:
     assert untouched("web")
 
 
-def test_the_name_is_given_back_when_something_fails(libxl: Libxl) -> None:
+def test_the_name_is_released_when_something_fails(libxl: Libxl) -> None:
     path = card(libxl, vifname="web", state="6")
     assert refused(libxl, path) == f"{path} is not there, or is being removed"
     assert links.find("web") is None

@@ -161,7 +161,7 @@ def test_a_hook_that_hangs_is_killed_with_all_it_started(place, put, tmp_path, t
         wait_ended(process.pid)
 
 
-def test_a_hook_that_hangs_afterwards_is_told_and_the_next_one_runs(place, put, tmp_path):
+def test_a_hook_that_hangs_afterwards_is_reported_and_the_next_one_runs(place, put, tmp_path):
     put("exec sleep 600", "1", "post-save")
     put("touch $NOTES/two", "2", "post-save")
     (said,) = Hooks(place, 2.0).run("post", "save", ABOUT)
@@ -285,7 +285,7 @@ def test_a_link_is_as_good_as_what_it_leads_to(hooks, put, tmp_path):
         hooks.run("pre", "save", ABOUT)
 
 
-def test_one_that_is_not_trusted_afterwards_is_told_and_the_next_one_runs(hooks, put, tmp_path):
+def test_one_that_is_not_trusted_afterwards_is_reported_and_the_next_one_runs(hooks, put, tmp_path):
     spoil(put("touch $NOTES/one", "1", "failed-save"), "mode")
     put("touch $NOTES/two", "2", "failed-save")
     (said,) = hooks.run("failed", "save", ABOUT)

@@ -175,14 +175,14 @@ def test_an_operation_that_is_to_end_ends_it(wait):
     assert time.monotonic() - began < LATE / 2
 
 
-def test_both_streams_heard_by_one_keep_their_order(said):
+def test_both_streams_with_one_callback_keep_their_order(said):
     script = "for i in 1 2 3; do echo out $i; echo err $i >&2; done"
     with started("it", sh(script), stdout=said.keep, stderr=said.keep) as running:
         assert running.wait(LATE)
     assert str(said) == "out 1; err 1; out 2; err 2; out 3; err 3"
 
 
-def test_the_end_of_what_it_says_is_heard():
+def test_the_end_of_its_output_is_reported():
     pieces = []
     with started("it", sh("echo one >&2; exec 2>&-; sleep 60"), stderr=pieces.append) as running:
         while pieces[-1:] != [b""]:
@@ -190,7 +190,7 @@ def test_the_end_of_what_it_says_is_heard():
     assert b"".join(pieces) == b"one\n"
 
 
-def test_one_who_does_not_want_to_hear_it_ends_it():
+def test_a_callback_that_raises_ends_it():
     def hear(_piece):
         raise ZeroDivisionError
 
@@ -245,7 +245,7 @@ def test_it_comes_to_its_own_end_when_there_is_no_more_to_read(tmp_path):
     assert (tmp_path / "file").exists()
 
 
-def test_it_is_told_to_end_before_its_pipe_is_closed(monkeypatch):
+def test_it_gets_sigterm_before_its_pipe_is_closed(monkeypatch):
     def tell(handle, number):
         time.sleep(0.2)  # in which it could find its pipe closed
         real(handle, number)

@@ -50,7 +50,7 @@ def test_held_lock_is_waited_for_in_vain(mine, theirs):
     assert time.monotonic() - start >= 3 * PAUSE
 
 
-def test_lock_is_got_when_it_is_let_go_of(path, mine, theirs):
+def test_lock_is_got_when_it_is_released(path, mine, theirs):
     assert locked_within(0, theirs)
     timer = threading.Timer(0.1, fcntl.flock, (theirs, fcntl.LOCK_UN))
     timer.start()

@@ -67,7 +67,7 @@ def test_what_was_written_stays(folder):
         assert os.pread(file.fileno(), 10, 0) == b"here"
 
 
-def test_too_little_room_is_told_by_both_numbers_and_nothing_is_taken(folder):
+def test_too_little_space_is_reported_with_both_numbers_and_nothing_is_reserved(folder):
     with opened(folder) as file:
         with pytest.raises(HostError) as caught:
             reserve(file.fileno(), SIZE + 1, folder)
@@ -150,7 +150,7 @@ def test_file_system_without_bounds():
         reserve(file.fileno(), 1 << 40, folder)
 
 
-def test_reserving_goes_on_after_a_signal(folder, monkeypatch):
+def test_reserving_continues_after_a_signal(folder, monkeypatch):
     """A tmpfs gives up, and takes all back, when one comes: a window that changes its size."""
 
     class Interrupted:
@@ -169,7 +169,7 @@ def test_reserving_goes_on_after_a_signal(folder, monkeypatch):
     assert free_space.LIBC.left == -1
 
 
-def test_room_in_a_pipe_cannot_be_set_aside():
+def test_space_in_a_pipe_cannot_be_reserved():
     reading, writing = os.pipe()
     with pytest.raises(HostError, match=os.strerror(errno.ESPIPE)):
         reserve(writing, 1, "pipe")

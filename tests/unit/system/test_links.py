@@ -88,7 +88,7 @@ def test_a_name_that_is_taken():
     assert links.find("vif5.0").name == "vif5.0"
 
 
-def test_a_name_is_given_back_if_the_block_fails():
+def test_a_name_is_released_if_the_block_fails():
     vif("vif5.0")
     with pytest.raises(ZeroDivisionError), links.renamed(links.find("vif5.0"), "web"):
         ip("link set dev web up")

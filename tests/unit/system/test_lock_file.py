@@ -27,7 +27,7 @@ def test_it_is_private_unless_told_otherwise(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_it_is_let_go_by_the_death_of_its_holder(tmp_path):
+def test_it_is_released_by_the_death_of_its_holder(tmp_path):
     path = tmp_path / "lock"
     command = [sys.executable, "-c", HOLDER, str(path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
@@ -42,7 +42,7 @@ def test_it_is_let_go_by_the_death_of_its_holder(tmp_path):
     assert not path.exists()
 
 
-def test_a_lock_whose_file_cannot_be_removed_is_let_go_all_the_same(tmp_path, monkeypatch):
+def test_a_lock_whose_file_cannot_be_removed_is_released_all_the_same(tmp_path, monkeypatch):
     path = tmp_path / "lock"
     with monkeypatch.context() as patch, pytest.raises(PermissionError):
         with lock_file.locked(path, 1):

@@ -24,6 +24,6 @@ def test_the_first_error_is_the_one_that_is_shown(second):
     def undo():
         raise second
 
-    with pytest.raises(KeyError) as caught, undo_on_failure("let go of it", undo):
+    with pytest.raises(KeyError) as caught, undo_on_failure("release it", undo):
         raise KeyError
-    assert caught.value.__notes__ == ["could not let go of it: it is stuck"]
+    assert caught.value.__notes__ == ["could not release it: it is stuck"]

@@ -76,7 +76,7 @@ def test_the_file_is_for_humans_too(image):
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-def test_hosts_on_one_machine_are_told_apart():
+def test_hosts_on_one_machine_are_distinguished():
     assert lease.host_id().startswith(os.uname().nodename)
     assert lease.host_id("/lab/one") == f"{lease.host_id()}//lab/one"
 
@@ -115,7 +115,7 @@ def test_it_is_found_by_every_name_of_the_image(image):
     assert lease.held(image) is None
 
 
-def test_only_what_one_has_is_let_go_of(image):
+def test_only_what_one_has_is_released(image):
     lease.take(image, ONE)
     for stranger in (Owner("one", "boot-1", MAIL), Owner("two", "boot-1", WEB)):
         lease.release(image, stranger)
@@ -206,7 +206,7 @@ def test_a_guest_that_stays_cannot_live_elsewhere_any_more(image, claimed):
 
 
 def test_a_lease_that_somebody_has_removed(image):
-    """The guest was let go of there; whoever has it may go on, but nobody is to begin."""
+    """The lease was removed there; whoever has the guest may run it, but nobody may begin."""
     lease.keep(image, ONE)
     assert lease.held(image) is None
     with pytest.raises(

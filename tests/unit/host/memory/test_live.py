@@ -125,7 +125,7 @@ def test_the_bandwidth_is_kept_but_not_of_a_suspended_guest(clock):
     assert [r.seconds for r in reported] == [0.0, 0.0, 0.0]  # waiting is no part of it
 
 
-def test_each_round_begins_its_bandwidth_anew(clock):
+def test_each_iteration_begins_its_bandwidth_anew(clock):
     out = Sink(io.BytesIO())
     out.write(PAGE * 9)
     pace = Pace(out, 4096)

@@ -170,7 +170,7 @@ def test_a_receiver_that_does_not_say_that_it_is_ready(receiver):
             peer.receive()
 
 
-def test_go_cannot_be_told_to_one_that_died(receiver):
+def test_go_cannot_be_sent_to_one_that_died(receiver):
     with receiver_by(receiver([BANNER, READY], "exit"), deadlines=PATIENT) as peer:
         follow(peer, [BANNER, READY])
         gone = select.poll()
@@ -181,7 +181,7 @@ def test_go_cannot_be_told_to_one_that_died(receiver):
             peer.send(GO)
 
 
-def test_go_is_not_told_once_the_other_host_was_given_up(receiver):
+def test_go_is_not_sent_once_the_other_host_was_given_up(receiver):
     with receiver_by(receiver([BANNER, READY], "exit"), deadlines=PATIENT) as peer:
         follow(peer, [BANNER, READY])
         with pytest.raises(ReplyLost):
@@ -261,7 +261,7 @@ def test_a_sender_that_says_something_else(sender):
         peer.receive()
 
 
-def test_a_sender_that_is_gone_cannot_be_told(sender):
+def test_a_sender_that_is_gone_cannot_be_sent_to(sender):
     peer, _says, hears = sender
     hears.close()
     with pytest.raises(

@@ -80,7 +80,7 @@ def test_a_full_pipe_has_a_deadline(ends):
 
 
 @pytest.mark.parametrize("ends", [pipes], indirect=True)
-def test_the_end_of_what_they_say_is_not_the_end_of_what_they_hear(ends):
+def test_the_end_of_their_output_is_not_the_end_of_their_input(ends):
     wire, theirs = ends
     theirs.says.close()
     assert wire.read(1, Deadline.after(LATE)) == b""
@@ -190,7 +190,7 @@ def test_nothing_that_is_printed_gets_onto_the_wire():
     assert errors == b"stray too\nstray\n"
 
 
-def test_standard_streams_are_given_back_whatever_happens():
+def test_standard_streams_are_released_whatever_happens():
     before = [os.fstat(fd).st_ino for fd in (0, 1, 2)]
     count = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
     with pytest.raises(ZeroDivisionError), standard_wire():

@@ -217,7 +217,7 @@ def test_the_first_error_is_the_one_shown(path: Path, second: Fault) -> None:
         ("DeviceNotActive", "No device", DeviceModelError),
     ],
 )
-def test_the_two_failures_of_a_save_are_told_apart(
+def test_the_two_failures_of_a_save_are_distinguished(
     path: Path, kind: str, words: str, expected: type[DeviceModelError]
 ) -> None:
     refusal = {"xen-save-devices-state": faults.refuse(kind, words)}

@@ -115,7 +115,7 @@ def test_without_xen_the_interface_does_not_open(capfd: pytest.CaptureFixture[st
         (EIO, "Input/output error"),
     ],
 )
-def test_no_control_is_told_apart(libraries: FakeLibraries, errno: int, why: str) -> None:
+def test_no_control_is_distinguished(libraries: FakeLibraries, errno: int, why: str) -> None:
     libraries.refusals["xc_domain_getinfolist"] = errno
     with pytest.raises(HostError, match=f"no control over Xen: {why}"):
         Xen(libraries=libraries)

@@ -72,7 +72,7 @@ def test_pv_and_pvh_guests_are_always_asked(
     assert guest.flags == flags | SHUTDOWN | 2 << 16
 
 
-def test_no_answer_and_the_request_is_taken_back(host: Host, guest: Guest, store: Store) -> None:
+def test_no_answer_and_the_request_is_withdrawn(host: Host, guest: Guest, store: Store) -> None:
     with pytest.raises(SuspendPending) as caught:
         host.hypervisor(SOON).suspend(DOMID)
     assert caught.value.withdrawn
@@ -207,7 +207,7 @@ class BreaksForGood(BreaksWhileWaiting):
     reset = False
 
 
-def test_a_lost_store_takes_the_request_back_too(host: Host, guest: Guest, store: Store) -> None:
+def test_a_lost_store_withdraws_the_request_too(host: Host, guest: Guest, store: Store) -> None:
     with pytest.raises(SuspendPending, match="so the request was withdrawn") as caught:
         host.hypervisor(store=BreaksWhileWaiting).suspend(DOMID)
     assert str(caught.value.__cause__) == "the connection was lost"
@@ -231,7 +231,7 @@ class Interrupted(Store):
         raise KeyboardInterrupt
 
 
-def test_an_interrupted_wait_takes_the_request_back(host: Host, guest: Guest, store: Store) -> None:
+def test_an_interrupted_wait_withdraws_the_request(host: Host, guest: Guest, store: Store) -> None:
     with pytest.raises(KeyboardInterrupt):
         host.hypervisor(store=Interrupted).suspend(DOMID)
     assert store.read(NODE) == ""
@@ -319,7 +319,7 @@ def test_an_event_channel_that_is_taken(
     assert libraries.calls[-1] == "xenevtchn_close"
 
 
-def test_a_sleeping_guest_is_not_told_by_its_channel(
+def test_a_sleeping_guest_is_not_asked_by_its_channel(
     host: Host, guest: Guest, store: Store, libraries: FakeLibraries
 ) -> None:
     store.write(f"{HOME}/device/suspend/event-channel", "5")
@@ -451,9 +451,7 @@ def test_xen_that_tells_no_more_while_the_guest_is_to_suspend(
 LATE = Deadlines(late=0.2)
 
 
-def test_a_request_that_is_still_there_is_taken_back(
-    host: Host, guest: Guest, store: Store
-) -> None:
+def test_a_request_that_is_still_there_is_withdrawn(host: Host, guest: Guest, store: Store) -> None:
     store.write(NODE, "suspend")
     with pytest.raises(SuspendPending) as caught:
         host.hypervisor(LATE).withdraw_suspend(DOMID)

@@ -40,7 +40,7 @@ def test_both_names_change_and_nothing_else(store):
     assert names(store) == ("guest--migratedaway",) * 2
 
 
-def test_it_may_be_repeated_and_taken_back(store):
+def test_it_may_be_repeated_and_undone(store):
     for _ in range(2):
         rename(store, 4, "guest", "new")
         assert names(store) == ("new", "new")

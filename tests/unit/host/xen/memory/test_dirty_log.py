@@ -1,4 +1,4 @@
-"""Xen's log and the device model's notes: on for a while, off again whatever fails."""
+"""The dirty logs of Xen and the device model: on for a while, off again whatever fails."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def bits(*pfns: int) -> int:
 
 
 @pytest.mark.parametrize("version", [(4, 13), (4, 14), (4, 15), (4, 16), (4, 17), (4, 20)])
-def test_what_was_written_to_is_told_once(version: tuple[int, int]) -> None:
+def test_what_was_written_to_is_reported_once(version: tuple[int, int]) -> None:
     libraries, xen = fake_xen(version)
     guest = libraries.guests[DOMID] = Guest(pages={pfn: bytes(4096) for pfn in range(100)})
     log = DirtyLog(xen, DOMID)
@@ -43,7 +43,7 @@ def test_what_was_written_to_is_told_once(version: tuple[int, int]) -> None:
     assert int.from_bytes(log.take(99, final=False), "little") == 0
     assert int.from_bytes(log.take(99, final=True), "little") == bits(3)
     log.stop()
-    assert guest.noted is None
+    assert guest.logged is None
     call = "xc_shadow_control" if version < (4, 16) else "xc_logdirty_control"
     assert [name for name in libraries.calls if "dirty" in name or "shadow" in name] == [call] * 5
     assert libraries.mappings == {}
@@ -70,7 +70,7 @@ def test_stopping_where_there_can_be_no_log(libraries: FakeLibraries, log: Dirty
 
 def test_whether_there_can_be_a_log(libraries: FakeLibraries, log: DirtyLog, guest: Guest) -> None:
     assert log.possible()
-    assert guest.noted is None
+    assert guest.logged is None
     libraries.refusals["xc_logdirty_control"] = EOPNOTSUPP
     assert not log.possible()
 
@@ -93,7 +93,7 @@ def test_no_memory_for_the_bitmap(libraries: FakeLibraries, log: DirtyLog) -> No
 
 
 class Switch:
-    """A device model's notes, on or off; `refused` are the numbers of switches that fail."""
+    """A device model's dirty log, on or off; `refused` are the numbers of switches that fail."""
 
     def __init__(self, *refused: int) -> None:
         self.told: list[bool] = []
@@ -108,8 +108,8 @@ class Switch:
 def test_both_are_on_for_the_block_alone(log: DirtyLog, guest: Guest) -> None:
     device = Switch()
     with dirty_log_on(log, device):
-        assert (device.told, guest.noted) == ([True], set())
-    assert (device.told, guest.noted) == ([True, False], None)
+        assert (device.told, guest.logged) == ([True], set())
+    assert (device.told, guest.logged) == ([True, False], None)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, HypervisorError, OSError])
@@ -119,21 +119,21 @@ def test_both_are_off_after_an_error(
     device = Switch()
     with pytest.raises(error), dirty_log_on(log, device):
         raise error("cause")
-    assert (device.told, guest.noted) == ([True, False], None)
+    assert (device.told, guest.logged) == ([True, False], None)
 
 
 def test_a_device_model_that_cannot_note(log: DirtyLog, guest: Guest) -> None:
     device = Switch(1)
     with pytest.raises(DeviceModelError, match="refused"), dirty_log_on(log, device):
         pytest.fail("nothing may go on")
-    assert (device.told, guest.noted) == ([True, False], None)
+    assert (device.told, guest.logged) == ([True, False], None)
 
 
-def test_what_cannot_be_stopped_is_told_beside_the_first_error(log: DirtyLog, guest: Guest) -> None:
+def test_what_cannot_be_stopped_is_noted_at_the_first_error(log: DirtyLog, guest: Guest) -> None:
     with pytest.raises(OSError, match="cause") as caught, dirty_log_on(log, Switch(2)):
         raise OSError("cause")
     assert caught.value.__notes__ == ["the dirty log may still be on: refused"]
-    assert guest.noted is None
+    assert guest.logged is None
 
 
 def test_what_cannot_be_stopped_after_all_went_well(
@@ -185,4 +185,4 @@ def test_stop_may_be_repeated(log: DirtyLog, guest: Guest) -> None:
     device = Switch()
     for _ in range(2):
         dirty_log.stop(log, device)
-    assert (guest.noted, device.told) == (None, [False, False])
+    assert (guest.logged, device.told) == (None, [False, False])

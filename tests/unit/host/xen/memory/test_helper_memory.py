@@ -270,7 +270,7 @@ def test_the_helper_does_not_see_that_another_is_to_be_used(memory, monkeypatch)
     assert "PATH" in own_environment()
 
 
-def test_room_is_that_of_the_pages_the_guest_has_now(tmp_path):
+def test_space_is_that_of_the_pages_the_guest_has_now(tmp_path):
     pages = [0, 1000]
     memory = HelperMemory(
         7, tmp_path, DIALECTS[-1], lambda: True, pages=pages.pop, logs=lambda: True

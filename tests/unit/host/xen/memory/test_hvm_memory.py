@@ -34,7 +34,7 @@ FULL = bytes(range(256)) * 16
 
 
 def unswitched(on: bool) -> None:
-    raise AssertionError(f"the device log of a guest that stands still was switched: {on}")
+    raise AssertionError(f"the device log of a suspended guest was switched: {on}")
 
 
 def suspended(**fields: object) -> Guest:
@@ -189,18 +189,18 @@ def test_older_xens(version: tuple[int, int], policies: list[str], params: dict[
     [range(3000), range(0, 300 * 1024, 1024), [], [5], [0, 1, 2, 1023, 1024, 5000]],
     ids=["close together", "far from each other", "none", "one", "some"],
 )
-def test_the_image_has_room(libraries: FakeLibraries, xen: Xen, pfns: range | list[int]) -> None:
+def test_the_image_has_space(libraries: FakeLibraries, xen: Xen, pfns: range | list[int]) -> None:
     guest = suspended(
         pages=dict.fromkeys(pfns, FULL),
         params=dict.fromkeys(range(20), 1),
         context=bytes(99999),
     )
     libraries.guests[DOMID] = guest
-    room = HvmMemory(xen, DOMID, unswitched).space()
-    assert len(image(xen)[0]) <= room < len(image(xen)[0]) + 80_000 + 20 * len(pfns)
+    space = HvmMemory(xen, DOMID, unswitched).space()
+    assert len(image(xen)[0]) <= space < len(image(xen)[0]) + 80_000 + 20 * len(pfns)
 
 
-def test_room_is_told_of_a_running_guest_too(libraries: FakeLibraries, xen: Xen) -> None:
+def test_space_is_told_of_a_running_guest_too(libraries: FakeLibraries, xen: Xen) -> None:
     libraries.guests[DOMID] = Guest(pages={0: FULL})
     one = HvmMemory(xen, DOMID, unswitched).space()
     libraries.guests[DOMID].pages[1] = FULL

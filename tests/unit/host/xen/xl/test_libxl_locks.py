@@ -58,7 +58,7 @@ def test_nobody_else_gets_it_while_it_is_held(tmp_path, path):
     assert not path.exists()
 
 
-def test_it_is_let_go_of_when_the_block_fails(tmp_path, path):
+def test_it_is_released_when_the_block_fails(tmp_path, path):
     with pytest.raises(KeyError):
         with taken(tmp_path):
             raise KeyError

@@ -181,7 +181,7 @@ def test_a_failure_has_libxls_and_qemus_own_words(restore, tmp_path, stores):
     assert not getattr(caught.value, "__notes__", [])
 
 
-def test_the_first_errors_of_an_xl_that_floods_are_told(restore):
+def test_the_first_errors_of_an_xl_that_floods_are_reported(restore):
     body = "fail('libxl: error: first\\n' + 'libxl: info: more\\n' * 200000)"
     with pytest.raises(HostError) as caught:
         restore(body).build(Source.of(record()), quiet)
