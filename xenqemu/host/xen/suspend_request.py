@@ -115,7 +115,7 @@ class _Suspend:
             self._by_channel(port)
         elif self._type(domain) == "hvm" and (asleep or not listens):
             self._control.shutdown(self._domid, SUSPEND)
-            self._await("Xen was reached to suspend it without asking it")
+            self._await("Xen was told to suspend it without asking it")
         else:
             self._by_control_node(domain)
             self._await("it acknowledged the request")
