@@ -127,7 +127,7 @@ def test_silence_ends_in_time(path: Path, command: str, fault: Fault) -> None:
 def test_a_hang_up_is_a_lost_reply(path: Path, command: str, fault: Fault) -> None:
     with ReferenceDeviceModel(path, faults={command: fault}) as peer:
         with DeviceModel(path) as dm:
-            with pytest.raises(ReplyLost, match=f"{command}: the connection broke"):
+            with pytest.raises(ReplyLost, match=f"{command}: the connection was lost"):
                 ACTS[command](dm)
         # It was asked once only, whatever the command.
         assert [name for name, _ in peer.seen].count(command) == 1
@@ -139,7 +139,7 @@ def test_within_a_running_event_loop(path: Path) -> None:
     async def ask() -> list[str]:
         with DeviceModel(path, SHORT) as dm:
             said = [dm.status()]
-            with pytest.raises(ReplyLost, match="stop: the connection broke"):
+            with pytest.raises(ReplyLost, match="stop: the connection was lost"):
                 dm.stop()
         with DeviceModel(path, SHORT) as dm:
             return [*said, dm.status()]
