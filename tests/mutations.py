@@ -96,7 +96,7 @@ xenqemu/system/child.py | tests/unit/system/test_child.py
 
 Ctrl-C leaves a program running that was given time to end
 xenqemu/system/child.py | tests/unit/system/test_child.py
--        finally:  # Ctrl-C may end the patience that we had
+-        finally:  # Ctrl-C may have ended the waits
 -            self._kill()
 +        except HostError:
 +            raise
@@ -152,13 +152,13 @@ xenqemu/operations/restore.py | tests/unit/operations/test_restore_all.py
 no answer to GO is taken for a guest that stayed
 xenqemu/operations/migrate.py
 | tests/unit/operations/test_moves.py::test_every_call_of_either_side_fails[plain-REFUSED]
--        peer.say(Message.GO)
+-        peer.send(Message.GO)
 -    except HostError:  # the message was not sent
 -        guest.job.resolve(passed=False)
 -        raise
--    peer.hear()
-+        peer.say(Message.GO)
-+        peer.hear()
+-    peer.receive()
++        peer.send(Message.GO)
++        peer.receive()
 +    except HostError:
 +        guest.job.resolve(passed=False)
 +        raise

@@ -20,7 +20,7 @@ from xenqemu.cli.parser import parser
 from xenqemu.host.xenstore.store import Store
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "make_completion.py"
-PATIENCE = 60.0
+TIMEOUT = 60.0
 
 spec = importlib.util.spec_from_file_location("make_completion", SCRIPT)
 make_completion = importlib.util.module_from_spec(spec)
@@ -105,7 +105,7 @@ class Shell:
 
     def _await(self, words: bytes) -> bytes:
         """Return what is heard up to `words`."""
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + TIMEOUT
         while words not in self._heard:
             ready = select.select([self._terminal], [], [], max(0.0, end - time.monotonic()))[0]
             assert ready, self._heard

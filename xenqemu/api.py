@@ -35,7 +35,7 @@ from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream.source import Source
 from xenqemu.host import domain_state
 from xenqemu.host.domain_state import DomainState
-from xenqemu.host.peer.peer import sender_at_standard_streams
+from xenqemu.host.peer.peer_messages import sender_at_standard_streams
 from xenqemu.host.precopy import Iteration
 from xenqemu.host.precopy_options import PrecopyOptions
 from xenqemu.host.protocol import Host
@@ -155,12 +155,12 @@ def migrate(
     *,
     host: Host | None = None,
     observe: Observer = unobserved,
-    listener: Callable[[str], None] = lambda _line: None,
+    on_stderr: Callable[[str], None] = lambda _line: None,
 ) -> None:
     """Migrate a domain, named or by id, to the host `to`.
 
     With the option `command` "", `to` is the whole command, as with `xl migrate -s`, and has to say
-    itself how the guest is received.  `listener` is called with each line that the other host says
+    itself how the guest is received.  `on_stderr` is called with each line that the other host says
     for people.
 
     Raises what `save` does, and `HostError` with all reasons why the other host cannot take the
@@ -169,7 +169,7 @@ def migrate(
     """
     with _host(host) as here:
         found = domain_state.find(here, str(domain))
-        migrating.migrate(here, found, to, options, observe=observe, listener=listener)
+        migrating.migrate(here, found, to, options, observe=observe, on_stderr=on_stderr)
 
 
 def receive(
@@ -257,7 +257,7 @@ def recover(
 
 
 def cancel(
-    domain: str | int, *, timeout: float = canceling.PATIENCE, host: Host | None = None
+    domain: str | int, *, timeout: float = canceling.CANCEL_TIMEOUT, host: Host | None = None
 ) -> list[About]:
     """Cancel the operations on a domain, in any process, and return what they were.
 

@@ -60,7 +60,7 @@ def open_host(
     if kind == "xen" and not folder:
         from xenqemu.host.xen.xen_host import XenHost  # noqa: PLC0415
 
-        return XenHost(deadlines=deadlines, places=settings.xen)
+        return XenHost(deadlines=deadlines, paths=settings.xen)
     raise UsageError(f"host {words!r} is none of xen, lab, lab:DIR, auto")
 
 

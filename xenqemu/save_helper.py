@@ -150,7 +150,7 @@ def stoppable(io_fd: int) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        why = "stopped by SIGTERM" if stopped else error.strerror
+        why = "terminated by SIGTERM" if stopped else error.strerror
         raise HypervisorError(f"the image could not be written: {why}") from error
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -39,7 +39,7 @@ from xenqemu.host.party_deadlines import Deadlines
 from xenqemu.host.protocol import Needs, collected
 from xenqemu.host.qemu import emulator
 from xenqemu.host.xen import requirements as xen_admission
-from xenqemu.host.xen.memory.helper_memory import Conversation
+from xenqemu.host.xen.memory.helper_memory import HelperDialogue
 from xenqemu.host.xenstore.store import Store
 from xenqemu.lab import admission as lab_admission
 from xenqemu.lab.ram_file import RamFile
@@ -62,8 +62,8 @@ MACHINES = {samples.MACHINE: "pc", "none": ""}
 DEVICES = {"rtl8139", "ide-hd", "ide-cd"}
 """The machines and devices of a QEMU, without one."""
 
-PATIENCE, SILENCE = 5.0, 0.05
-"""Seconds that our client waits for an answer, and after which one is sent without a request."""
+TIMEOUT, SILENCE = 5.0, 0.05
+"""Seconds that our client waits for an answer, and after which one comes without a request."""
 
 
 @contextlib.contextmanager
@@ -172,9 +172,9 @@ def configured_for_xendomains(data: bytes) -> None:
 
 def heard(data: bytes) -> None:
     answers = {Suspend: lambda _message: 1, SwitchQemuLogdirty: lambda _message: 0}
-    talk = Conversation(DIALECTS[-1], answers, lambda _told: None)
+    talk = HelperDialogue(DIALECTS[-1], answers, lambda _told: None)
     for start in range(0, len(data), 64):
-        assert all(isinstance(answer, int) for answer in talk.hear(data[start : start + 64]))
+        assert all(isinstance(answer, int) for answer in talk.feed(data[start : start + 64]))
 
 
 # xenstore: the lab's server, and our client.
@@ -197,12 +197,12 @@ def answered(data: bytes) -> None:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind("")  # the system finds a name that is no file
     listener.listen()
-    listener.settimeout(PATIENCE)
+    listener.settimeout(TIMEOUT)
     path = Path(os.fsdecode(listener.getsockname()))
     server = threading.Thread(target=_answer, args=(listener, data))
     server.start()
     try:
-        with Store(path, Deadlines(store_request=PATIENCE)) as store:
+        with Store(path, Deadlines(store_request=TIMEOUT)) as store:
             _asked(store)
     finally:
         server.join()

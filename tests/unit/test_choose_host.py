@@ -8,7 +8,7 @@ from tests.doubles.xen.xenstored import running
 from xenqemu import choose_host
 from xenqemu.errors import HostError, UsageError
 from xenqemu.host.party_deadlines import Deadlines
-from xenqemu.host.xen.places import XenPlaces
+from xenqemu.host.xen.xen_paths import XenPaths
 from xenqemu.host.xenstore.store import Store
 from xenqemu.settings import xenqemu_conf as settings_module
 from xenqemu.settings.xenqemu_conf import Settings, read_settings
@@ -119,14 +119,14 @@ def test_xendomains_that_cannot_be_read(conf, tmp_path):
     old = tmp_path / "old"
     old.write_text("XENDOMAINS_SAVE=$HOME")
     conf.write_text(f'xendomains = "{old}"')
-    with pytest.raises(UsageError, match=f"^{old}: XENDOMAINS_SAVE: expected one word"):
+    with pytest.raises(UsageError, match=f"^{old}: XENDOMAINS_SAVE: expected one plain word"):
         choose_host.with_xendomains()
     assert read_settings().xendomains == old  # all other commands do not mind
 
 
 def test_settings_say_where_they_are_wrong(conf):
     conf.write_text("[save]\nverfy = true\n")
-    with pytest.raises(UsageError, match=f"^{conf}: no key is 'save.verfy'; .* save.verify$"):
+    with pytest.raises(UsageError, match=f"^{conf}: unknown key 'save.verfy'; .* save.verify.$"):
         choose_host.open_host("lab")
 
 
@@ -144,7 +144,7 @@ def test_a_host_is_as_the_settings_say(conf, monkeypatch):
 
 def test_a_xen_host_is_where_the_settings_say(tmp_path):
     with running(tmp_path / "socket"):
-        places = XenPlaces(tmp_path, tmp_path / "socket")
+        places = XenPaths(tmp_path, tmp_path / "socket")
         host = choose_host.open_host("xen", settings=Settings(xen=places))
         with host.store() as store:
             store.write("/a", "here")

@@ -204,7 +204,7 @@ def test_sigterm_makes_the_next_write_fail(libxl, image):
     assert saved(libxl, image, b"before", told_to_stop) == 0
     assert Path(image.name).read_bytes() == b"before"
     assert libxl.hear()[-2:] == [
-        messages.Log(8, messages.NO_ERRNO, "xenqemu", WHY + "stopped by SIGTERM"),
+        messages.Log(8, messages.NO_ERRNO, "xenqemu", WHY + "terminated by SIGTERM"),
         messages.Complete(-1, errno.EBADF),
     ]
     assert signal.getsignal(signal.SIGTERM) is before

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import asdict
 
 from xenqemu.cli.arguments import add_domain, add_json_and_run, seconds
-from xenqemu.operations.cancel import PATIENCE
+from xenqemu.operations.cancel import CANCEL_TIMEOUT
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--timeout",
         type=seconds,
         metavar="SECONDS",
-        default=PATIENCE,
+        default=CANCEL_TIMEOUT,
         help="Deadline for the operation to end (default: %(default)g).",
     )
     add_domain(parser)

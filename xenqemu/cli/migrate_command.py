@@ -38,7 +38,7 @@ def run(chosen: argparse.Namespace) -> None:
         options = replace(options, config=read_config(getattr(chosen, "config", None)))
         about = {"domid": domain.domid, "name": domain.name, "host": to}
         with hooked(settings.hooks, "migrate", **about):
-            migrate(host, domain, to, options, observe=observe, listener=terminal.aside)
+            migrate(host, domain, to, options, observe=observe, on_stderr=terminal.aside)
     if chosen.json:
         terminal.as_json({"migrated": chosen.domain, "to": to}, indent=None)
     else:

@@ -83,7 +83,7 @@ def run(chosen: argparse.Namespace) -> None:
 
 def _receive(host: Host, chosen: argparse.Namespace) -> None:
     from xenqemu.cli import terminal
-    from xenqemu.host.peer.peer import sender_at_standard_streams
+    from xenqemu.host.peer.peer_messages import sender_at_standard_streams
     from xenqemu.operations.receive import receive
 
     options = options_of(chosen, ReceiveOptions)

@@ -1,8 +1,8 @@
-"""One domain on one host: which one is meant, and what all its parties say of it.
+"""One domain on one host: which one is meant, and its state according to all parties.
 
-`find` is asked once, at the beginning of an operation.  `state` is the one question that status,
-every precondition and every refusal ask: state is observed, not remembered.  Who has more to ask
-the device model asks it in the same `conversation`.
+`find` is called once, at the beginning of an operation.  Status and every precondition use `state`:
+state is observed, not remembered.  Further queries of the device model belong into the same
+`state_and_device_model` block.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class DomainState:
-    """What each party says of a domain; "" stands for "knows nothing of it".
+    """What each party says of a domain, "" if it does not know the domain.
 
-    `device_model` is QEMU's run state.  `trouble` holds what parties said in place of an answer.
+    `device_model` is QEMU's run state.  `trouble` holds the errors of parties that did not answer.
     """
 
     domid: int
@@ -41,24 +41,24 @@ class DomainState:
 
     @property
     def uuid(self) -> str:
-        """The domain's uuid, as the hypervisor has it; "" where that knows no such domain."""
+        """The domain's uuid, as the hypervisor has it; "" if it does not know the domain."""
         return self.info.uuid if self.info else ""
 
     @property
     def running(self) -> bool:
-        """Whether all parties agree that the guest runs."""
-        going = self.info is not None and self.info.run_state is RunState.RUNNING
-        return going and self.device_model in ("running", "") and not self.trouble
+        """Whether all parties agree that the guest is running."""
+        running = self.info is not None and self.info.run_state is RunState.RUNNING
+        return running and self.device_model in ("running", "") and not self.trouble
 
     def require_running(self, domain: Domain) -> Self:
         """Return it.
 
-        Raises `HostError` with all parties' words if `domain` does not run, or is another by now.
+        Raises `HostError` with the state if `domain` is not running, or is another one by now.
         """
         if not self.running:
             raise HostError(f"domain {domain.domid} is not running ({self})")
-        if self.info is not None and not domain.is_that(self.info):
-            raise HostError(f"domain {domain.domid} is not {domain.name} ({domain.uuid}) any more")
+        if self.info is not None and not domain.matches(self.info):
+            raise HostError(f"domain {domain.domid} is no longer {domain.name} ({domain.uuid})")
         return self
 
     def __str__(self) -> str:
@@ -80,22 +80,24 @@ def find(host: Host, who: str) -> Domain:
 
 
 def identity(host: Host, domid: int) -> Domain:
-    """Return which domain has an id, as xenstore has it; what that does not tell is ""."""
+    """Return which domain has an id, according to xenstore; what is not there is ""."""
     with host.store() as store:
         return _identity(host, store, domid)
 
 
 def state(host: Host, domid: int) -> DomainState:
-    """Ask every party about a domain; what one of them cannot answer is part of the state."""
-    with conversation(host, domid) as (now, _device_model):
+    """Return what every party says of a domain; errors of parties are part of the state."""
+    with state_and_device_model(host, domid) as (now, _device_model):
         return now
 
 
 @contextmanager
-def conversation(host: Host, domid: int) -> Iterator[tuple[DomainState, DeviceModel | None]]:
-    """Yield the state of a domain, and its device model, to be asked more while still connected.
+def state_and_device_model(
+    host: Host, domid: int
+) -> Iterator[tuple[DomainState, DeviceModel | None]]:
+    """Yield the state of a domain, and its device model, which is still connected.
 
-    Its socket serves one client, so what is done in the block must be short.  It is None if the
+    Its socket serves one client, so the block must be short.  The device model is None if the
     domain has none, or if it did not answer.
     """
     trouble: list[str] = []

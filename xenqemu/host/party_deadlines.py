@@ -1,4 +1,4 @@
-"""How long each party has: every wait of this program by name."""
+"""The deadlines of all waits, by name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Deadlines:
-    """Seconds that each party has: every wait of this program, by name.
+    """Seconds that each party has, for every wait of this program.
 
     Where libxl waits for the same, the value is libxl's.
     """
@@ -16,10 +16,10 @@ class Deadlines:
     """For all of an operation, up to its point of no return."""
 
     acknowledge: float = 60.0
-    """For a guest to take the request to suspend."""
+    """For a guest to acknowledge the suspend request."""
 
     suspend: float = 60.0
-    """For a guest to suspend, once it has taken the request."""
+    """For a guest to suspend, once it has acknowledged the request."""
 
     late: float = 10.0
     """For a guest that did not suspend in time to do so late, and to be resumed then."""
@@ -34,10 +34,10 @@ class Deadlines:
     """For QEMU to answer a question."""
 
     qemu_act: float = 60.0
-    """For QEMU to do something that is neither a save nor a load."""
+    """For any other command of QEMU."""
 
     qemu_save: float = 120.0
-    """For QEMU to write the state of its devices; libxl waits for that without end."""
+    """For QEMU to write the state of its devices; libxl waits for that without a deadline."""
 
     qemu_load: float = 60.0
     """For QEMU to load the state of its devices."""
@@ -52,47 +52,47 @@ class Deadlines:
     """For xl to end a restore, once it has the last byte."""
 
     xl_give_up: float = 60.0
-    """For xl to take back a restore that is given up."""
+    """For xl to clean up a restore that is given up."""
 
     helper_stall: float = 60.0
-    """For libxl-save-helper to write or talk on while it saves a PV guest."""
+    """For libxl-save-helper to send more data or messages while it saves a PV guest."""
 
     libxl_lock: float = 10.0
-    """For another program to let go of one of libxl's locks on a domain."""
+    """For another program to release one of libxl's locks on a domain."""
 
     lease_lock: float = 10.0
-    """For another program or host to let go of the lock on the lease of a disk image."""
+    """For another program or host to release the lock on the lease of a disk image."""
 
     peer_banner: float = 120.0
     """For another host to be ready for a guest; a password may be asked for before."""
 
     peer_stream: float = 120.0
-    """For each further stream of a migration to come; a password may be asked for before."""
+    """For each extra stream of a migration to connect; a password may be asked for before."""
 
     peer_answer: float = 60.0
     """For another host to say whether it could take a guest."""
 
     peer_stall: float = 300.0
-    """For another host to take or to send more of a record."""
+    """For another host to read or to send more of a save file."""
 
     peer_ready: float = 300.0
-    """For another host to make a domain of a record, once it has the last byte."""
+    """For another host to build a domain, once it has the last byte of the save file."""
 
     peer_message: float = 180.0
-    """For another host to say or to take any other message."""
+    """For another host to send or to read any other message."""
 
     peer_end: float = 2.0
-    """For the command that leads to another host to end, and again when told to."""
+    """For the command that leads to another host to end, and again after SIGTERM."""
 
     qemu_start: float = 60.0
     """In the lab: for QEMU to answer after its start."""
 
     xenstored_start: float = 10.0
-    """In the lab: for xenstored to answer after its start, and to make room in its queue."""
+    """In the lab: for xenstored to answer after its start, and to accept connections."""
 
     lab_lock: float = 30.0
-    """In the lab: for another command to let go of the host's lock."""
+    """In the lab: for another command to release the host's lock."""
 
 
-PATIENCE = Deadlines()
-"""What everyone has unless told otherwise."""
+DEFAULT_DEADLINES = Deadlines()
+"""The deadlines where no settings say otherwise."""

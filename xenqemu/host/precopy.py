@@ -1,8 +1,8 @@
-"""When a guest that is saved while it runs is suspended, decided from the iterations so far.
+"""When the guest of a live save is suspended, decided from the iterations so far.
 
 An iteration writes the pages that are known to have changed, at first all, and finds those that
-changed meanwhile.  When few enough are left, or no fewer are to be hoped for, the guest is
-suspended and the rest is written.  Nothing here asks a party or a clock.
+changed meanwhile.  When few enough are left, or more iterations would not reduce them, the guest is
+suspended and the rest is written.  Nothing here queries a party or a clock.
 """
 
 from __future__ import annotations
@@ -45,25 +45,25 @@ class Iteration:
     @property
     def expected_downtime(self) -> float:
         """Seconds to find what changed once more and to write it as fast as this iteration's."""
-        a_page = self.seconds / self.pages if self.pages else 0.0
-        return self.look + self.changed * a_page
+        per_page = self.seconds / self.pages if self.pages else 0.0
+        return self.look + self.changed * per_page
 
 
 def decide(options: PrecopyOptions, iterations: Sequence[Iteration]) -> Decision:
     """Return what comes after these iterations, one at least."""
     last = iterations[-1]
-    settled = last.changed <= options.threshold
-    if _met(options, last, settled=settled):
+    few_left = last.changed <= options.threshold
+    if _met(options, last, few_left=few_left):
         return Decision.SUSPEND
-    if settled or len(iterations) >= options.iterations:  # more iterations would not help
+    if few_left or len(iterations) >= options.iterations:  # more iterations would not help
         return Decision.GIVE_UP if options.give_up else Decision.SUSPEND
     return Decision.CONTINUE
 
 
-def _met(options: PrecopyOptions, last: Iteration, *, settled: bool) -> bool:
+def _met(options: PrecopyOptions, last: Iteration, *, few_left: bool) -> bool:
     if options.max_downtime is None:
-        return settled
-    # The first iteration's pages lie side by side, those that change do not and cost more each:
-    # what it says of a downtime is believed only where there is next to nothing to write.
-    believed = settled or last.number > 1
-    return believed and last.expected_downtime <= options.max_downtime
+        return few_left
+    # The first iteration's pages are contiguous, those that change are not and cost more each: its
+    # estimate of the downtime is used only where there is next to nothing left to write.
+    reliable = few_left or last.number > 1
+    return reliable and last.expected_downtime <= options.max_downtime

@@ -1,4 +1,4 @@
-"""What xenqemu asks of a hypervisor, whichever it is.
+"""What xenqemu requires of a host and its hypervisor.
 
 Two implementations are real: Xen, and plain QEMU with its RAM in a file.  The seam for memory is
 libxl's own: it hands the stream to libxc, which writes or reads one whole image and hands the
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from xenqemu.host.qemu.device_model import DeviceModel
 
 Progress = Callable[[int, int], None]
-"""Called with (bytes done, bytes in all) of guest memory while a long act goes on."""
+"""Called with (bytes done, bytes in all) of guest memory during a long act."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Live:
     """How a guest is saved while it runs.
 
     `suspend` is called once, from within the save, when it is time: it suspends the guest and
-    takes what of its state is not memory.  `report` is told of each iteration when it is over; the
-    last one is that of the suspended guest.
+    saves its other state.  `report` is called after each iteration; the last one is that of the
+    suspended guest.
     """
 
     precopy: PrecopyOptions
@@ -48,7 +48,7 @@ class Live:
 
 @dataclass(frozen=True)
 class Domain:
-    """Which domain is meant: what stays as it is from the beginning of an operation to its end.
+    """Which domain is meant: what does not change during an operation.
 
     `type` is "hvm", "pvh" or "pv", "" where nobody tells.  Whether it runs, and whether it is there
     at all, is asked anew wherever it matters.
@@ -59,8 +59,8 @@ class Domain:
     name: str
     type: str
 
-    def is_that(self, info: DomainInfo) -> bool:
-        """Return whether a domain of this id is still the one that is meant."""
+    def matches(self, info: DomainInfo) -> bool:
+        """Return whether a domain of this id is still this one."""
         return info.uuid.lower() == self.uuid.lower()
 
 
@@ -79,7 +79,7 @@ class RunState(Enum):
 class DomainInfo:
     """A domain as its hypervisor sees it; `memory` is in bytes.
 
-    `worked` is for how many seconds its vcpus have run, all together.
+    `cpu_seconds` is for how many seconds its vcpus have run, all together.
     """
 
     domid: int
@@ -87,14 +87,14 @@ class DomainInfo:
     run_state: RunState
     memory: int
     vcpus: int
-    worked: float = field(default=0.0, compare=False)
+    cpu_seconds: float = field(default=0.0, compare=False)
 
 
-class MaySuspendYet(HostTimeout):
-    """The guest was asked to suspend, has not yet, and may do it unasked: `settle` sees to that.
+class SuspendPending(HostTimeout):
+    """A suspend request is pending: the guest has not suspended, and may still do so.
 
-    `withdrawn` says that the request was taken back before the guest took it: that it suspends
-    all the same is hardly to be expected.
+    `Hypervisor.withdraw_suspend` deals with that.  `withdrawn` says that the request was withdrawn
+    before the guest acknowledged it: then it hardly suspends any more.
     """
 
     def __init__(self, message: str, *, withdrawn: bool = False) -> None:
@@ -114,14 +114,14 @@ class GuestMemory(Protocol):
     def save(self, out: Sink, progress: Progress) -> None:
         """Write the image, from its header to its END record."""
 
-    def loggable(self) -> bool:
-        """Return whether it can be noted here which pages change, as `save_live` needs it."""
+    def can_log_dirty(self) -> bool:
+        """Return whether this host can log which pages change, as `save_live` needs it."""
 
     def save_live(self, out: Sink, progress: Progress, live: Live) -> None:
         """Write the image, in which later pages take the place of earlier ones.
 
         `progress` begins anew with each iteration.  Raises `NotConverged` where the options say so;
-        whatever is raised, changes are no longer noted, and `live.suspend` may have been called.
+        whatever is raised, the dirty log is off, and `live.suspend` may have been called.
         """
 
     def load(self, source: Source, progress: Progress) -> None:
@@ -135,26 +135,26 @@ class Hypervisor(Protocol):
         """Return what is known of the domain, None if there is none of that id."""
 
     def suspend(self, domid: int) -> None:
-        """Stop the guest so that its memory and registers stand still.
+        """Suspend the guest, so that its memory and registers do not change any more.
 
-        Raises `MaySuspendYet` if the guest was asked, and is not known to have dropped it.
+        Raises `SuspendPending` if the guest was asked, and may still suspend.
         """
 
-    def settle(self, domid: int) -> None:
-        """Take back what is left of a request to suspend, and wait a while for a late guest.
+    def withdraw_suspend(self, domid: int) -> None:
+        """Withdraw a suspend request that was left, and wait a while for a guest that is late.
 
-        Returns once it has suspended, or where it cannot do so late; raises `MaySuspendYet` if
-        it has not suspended and still may.
+        Returns once the guest has suspended, or where no guest can be late; raises
+        `SuspendPending` if it has not suspended and still may.
         """
 
     def resume(self, domid: int) -> None:
-        """Let a suspended guest go on; nothing if it is not suspended."""
+        """Resume a suspended guest; nothing if it is not suspended."""
 
     def pause(self, domid: int) -> None:
-        """Hold the vcpus whatever else happens, until `unpause`."""
+        """Pause the vcpus whatever else happens, until `unpause`."""
 
     def unpause(self, domid: int) -> None:
-        """Release the hold."""
+        """Unpause the vcpus."""
 
     def destroy(self, domid: int) -> None:
         """End the domain at once; nothing if it is gone already."""
@@ -163,19 +163,19 @@ class Hypervisor(Protocol):
         """Return the domain's memory."""
 
     def stop_dirty_log(self, domid: int) -> None:
-        """Have nobody note which pages of a domain change, whoever was asked to; may be repeated.
+        """Switch off every dirty log of a domain; may be repeated.
 
-        A live save ends so by itself; this is for one that was killed.
+        A live save does so by itself; this is for one that was killed.
         """
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What a record asks of the host that is to take its guest.
+    """What a save file requires of the host that restores it.
 
     `context` is, of Xen's state of an HVM guest, the longest record of each typecode in bytes;
     `cpuid` is what the guest was told of its CPU, empty where that is not known.  `moving` says
-    that the guest may be here yet, under the same name, on its way from this host to itself.
+    that the guest may still be here under the same name, migrating from this host to itself.
     """
 
     config: DomainConfig
@@ -192,10 +192,10 @@ class Needs:
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """How a domain is to be built of a record of `size` bytes.
+    """How a domain is built from a save file of `size` bytes.
 
-    `config` takes the place of the record's own; `monitor` leaves a process behind that sees to
-    the guest's reboots, where the host has such.
+    `config` takes the place of the file's own; `monitor` leaves a process behind that restarts a
+    guest which reboots, where the host has such.
     """
 
     size: int = 0
@@ -216,7 +216,7 @@ class Host(Protocol):
 
     @property
     def identity(self) -> str:
-        """What tells this host from all others, from its start to its end."""
+        """An identity that no other host has, from its start to its end."""
 
     @property
     def hypervisor(self) -> Hypervisor:
@@ -224,7 +224,7 @@ class Host(Protocol):
 
     @property
     def journals(self) -> Path:
-        """The folder of the operations that go on here."""
+        """The folder of the journals of running operations."""
 
     def domids(self) -> list[int]:
         """Return the ids of all guests, ended ones too."""
@@ -233,10 +233,10 @@ class Host(Protocol):
         """Return the ids of the domains of that name and uuid, half-made ones too."""
 
     def concurrent_toolstacks(self, domain: Domain) -> list[str]:
-        """Return who else works on a domain just now, in words for people."""
+        """Return the concurrent toolstacks that work on a domain, for people."""
 
     def owner(self, uuid: str) -> Owner:
-        """Return who a guest of this host is to other hosts that share its storage."""
+        """Return the owner that a lease names for a guest of this host."""
 
     def store(self) -> AbstractContextManager[Store]:
         """Return a session with xenstore for a `with` block; it is not closed by the end of that.
@@ -251,7 +251,7 @@ class Host(Protocol):
         """Return what the domain was made from."""
 
     def needs(self, domid: int, config: DomainConfig) -> Needs:
-        """Return what a record of a running domain will ask of its next host, by `config`."""
+        """Return what a save file of a running domain will require of its host, by `config`."""
 
     def admit(self, needs: Needs) -> None:
         """Raise the reason why this host cannot take such a guest, before anything is built."""
@@ -262,14 +262,14 @@ class Host(Protocol):
     def objections_elsewhere(self, needs: Needs, info: str, domains: str) -> Iterator[XenqemuError]:
         """Return the reasons why another host cannot, as far as xl's words there tell.
 
-        They are what `xl info` and `xl list -v` print, "" for what could not be had.
+        They are what `xl info` and `xl list -v` print, "" where that failed.
         """
 
-    def build(self, record: Source, progress: Progress, options: BuildOptions) -> int:
-        """Make a paused domain of a checked xl save file and return its id, or leave nothing."""
+    def build(self, save_file: Source, progress: Progress, options: BuildOptions) -> int:
+        """Build a paused domain from a checked xl save file and return its id, or leave nothing."""
 
     def rename(self, domid: int, old: str, new: str) -> None:
-        """Call a domain `new` that is called `old`; nothing if it is called so already.
+        """Rename a domain from `old` to `new`; nothing if it has the new name already.
 
         Raises `HostError` if it has another name, or another domain has the new one.
         """
@@ -281,10 +281,10 @@ class Host(Protocol):
         """End a domain and remove all that is its on this host; may be repeated."""
 
     def close(self) -> None:
-        """Give back what the host holds open; it may be used again."""
+        """Close what the host holds open; it may be used again."""
 
     def __enter__(self) -> Self:
-        """Return the host, which is closed behind the block."""
+        """Return the host, which is closed after the block."""
 
     def __exit__(self, *error: object) -> None:
         """Close it."""

@@ -5,10 +5,10 @@
     params   a block device (phy:), a file (file:), or nothing: a drive without a medium
     mode     w, or r
 
-A device is given only to whom Xen's sharing rules allow it (module `sharing`), a file that is to be
+A device is connected only where Xen's sharing rules allow it (module `sharing`), a file that is
 written only with its lease (module `lease` of the host).  Two scripts for one disk wait for each
-other, those of different disks do not.  The loop device bears the path of the backend as its mark,
-so that it is found again whatever else is lost.
+other, those of different disks do not.  The path of the backend is the tag of the loop
+device, so that it is found again whatever else is lost.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from xenqemu.host.disk.lease import Owner
 from xenqemu.hotplug import sharing
 from xenqemu.hotplug.contract import Act, Backend, Device, serve
 from xenqemu.system import loop_devices
-from xenqemu.system.undo import unless_failing
+from xenqemu.system.undo import undo_on_failure
 
 _DEV = Path("/dev")
 """Where params that are no whole path are looked for."""
@@ -55,7 +55,7 @@ def add(backend: Backend) -> None:
     writes = _writes(backend)
     backing = Backing.of(disk)
     undo = partial(backend.disconnect, WRITTEN)
-    with _alone_on(backend, backing), unless_failing(f"clear {backend.device.path}", undo):
+    with _locked_disk(backend, backing), undo_on_failure(f"clear {backend.device.path}", undo):
         sharing.require_free(backend.store, backend.device, disk, backing, writes=writes)
         if disk.is_block_device():
             backend.connect(_device_nodes(disk))
@@ -64,13 +64,13 @@ def add(backend: Backend) -> None:
 
 
 def remove(backend: Backend) -> None:
-    """Disconnect a disk; nothing where that was done already, or never came about."""
+    """Disconnect a disk; nothing if that was done already, or it was never connected."""
     for device in loop_devices.bound():
         if device.tag == backend.device.path:
             loop_devices.detach(device.path)
     disk = _DEV / backend.text("params")
     if _writes(backend) and not disk.is_block_device():
-        with _alone_on(backend, Backing.of(disk)) if disk.is_file() else nullcontext():
+        with _locked_disk(backend, Backing.of(disk)) if disk.is_file() else nullcontext():
             _release(backend, disk, Owner.here(""))
     backend.disconnect(WRITTEN)
 
@@ -90,13 +90,13 @@ def _add_file(backend: Backend, file: Path, *, writes: bool) -> None:
 def _leased(backend: Backend, file: Path) -> Iterator[None]:
     """Take the lease of a file; it is kept after the block, unless that fails."""
     guest = Owner.here(backend.vm)
-    with unless_failing(f"release {file}", lambda: _release(backend, file, guest)):
+    with undo_on_failure(f"release {file}", lambda: _release(backend, file, guest)):
         lease.take(file, guest, backend.deadlines, incoming=backend.incoming)
         yield
 
 
 def _release(backend: Backend, file: Path, who: Owner) -> None:
-    """Let go of the lease of a file, unless another device on this host needs it."""
+    """Release the lease of a file, unless another device on this host needs it."""
     if lease.held(file) is None:
         return
     others = sharing.users(backend.store, Backing.of(file), backend.device) if file.exists() else ()
@@ -104,7 +104,7 @@ def _release(backend: Backend, file: Path, who: Owner) -> None:
         lease.release(file, who, backend.deadlines)
 
 
-def _alone_on(backend: Backend, backing: Backing) -> AbstractContextManager[None]:
+def _locked_disk(backend: Backend, backing: Backing) -> AbstractContextManager[None]:
     return backend.locked(f"disk-{backing.device:x}-{backing.inode:x}")
 
 

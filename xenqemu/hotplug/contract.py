@@ -11,8 +11,8 @@
     failed        hotplug-error = why, hotplug-status = "error" or "busy", exit status not 0
 
 libxl kills a script after 40 s; this one gives up before, so that it can still undo what it did.
-It ignores what becomes of a removal.  The values in xenstore are its own, but of a user's making:
-none of them is ever run, or taken for more than a name, a path or a number.
+It ignores what becomes of a removal.  The values in xenstore are libxl's, but come from
+users: none is ever executed, or used as more than a name, a path or a number.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from xenqemu.system import lock_file
 from xenqemu.system.process import Process
 
 LIMIT = 32.0
-"""Seconds since our start until we give up; libxl's LIBXL_HOTPLUG_TIMEOUT is 40."""
+"""Seconds since our start until we abort; libxl's LIBXL_HOTPLUG_TIMEOUT is 40."""
 
 LOCK_TIMEOUT = 30.0
 """Seconds to wait for another script that works on the same device or disk."""
 
 LEAVING = ("remove", "offline")
-"""What has to be done in any case, also where the settings are not sound."""
+"""Acts that are done in any case, even if the settings are invalid."""
 
 LONGEST = 1024
 """Characters of a value in xenstore, or of a reason given there, at most."""
@@ -124,9 +124,9 @@ class Backend:
 
     @contextmanager
     def locked(self, name: str) -> Iterator[None]:
-        """Hold one of the scripts' locks for the block; `HostTimeout` if another does for long."""
+        """Hold one of the scripts' locks for the block; raise `HostTimeout` if another one does."""
         self._locks.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with lock_file.held(self._locks / f"{name}.lock", LOCK_TIMEOUT):
+        with lock_file.locked(self._locks / f"{name}.lock", LOCK_TIMEOUT):
             yield
 
     def connect(self, values: Mapping[str, str]) -> None:
@@ -163,7 +163,7 @@ Act = Callable[[Backend], None]
 def serve(kind: str, choose: Callable[[Device, Mapping[str, str], Sequence[str]], Act]) -> int:
     """Do what the environment and the arguments ask for, and return the exit status.
 
-    `choose` gives the act, and raises `UsageError` for a call that makes no sense.
+    `choose` returns the act, and raises `UsageError` for an invalid call.
     """
     try:
         with limited(LIMIT):
@@ -202,7 +202,7 @@ def _settings() -> tuple[Settings, UsageError | None]:
 def limited(seconds: float) -> Iterator[None]:
     """Raise `HostTimeout` in the block once we have run for so long, `HostError` at SIGTERM.
 
-    Either only once: what is undone then is not disturbed any more.
+    Either only once: the undo that follows is not interrupted.
     """
     numbers = (signal.SIGALRM, signal.SIGTERM)
 
@@ -211,7 +211,7 @@ def limited(seconds: float) -> Iterator[None]:
             signal.signal(each, signal.SIG_IGN)
         if number == signal.SIGALRM:
             raise HostTimeout(f"not done within {seconds:g} s")
-        raise HostError("told to stop, by SIGTERM")
+        raise HostError("terminated by SIGTERM")
 
     before = [signal.signal(number, stop) for number in numbers]
     signal.setitimer(signal.ITIMER_REAL, max(seconds - age(), 0.001))

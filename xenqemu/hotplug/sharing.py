@@ -1,6 +1,6 @@
 """Who may have a disk: one guest that writes it, or any number that only read it.
 
-A guest is told by its uuid, so that a migration within the host, and a stub domain beside its
+A guest is identified by its uuid, so that a migration within the host, and a stub domain beside its
 guest, find their disk free (check_sharing and same_vm in Xen's block script).  What counts is what
 the disks lie on (`Backing`), whichever backend and whichever script has connected them.
 """
@@ -73,7 +73,7 @@ def _lies_on(store: Store, path: str) -> Backing | None:
     file = (store.read(f"{path}/params") or "").partition(":")[2]
     try:
         return Backing.of(Path(file)) if file.startswith("/") and "\0" not in file else None
-    except HostError:  # gone, or no file: QEMU has something else than we are about to give away
+    except HostError:  # gone, or no file: not the disk that we are about to connect
         return None
 
 

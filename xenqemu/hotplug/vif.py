@@ -10,8 +10,8 @@
     vifname      a name in place of vifDOMID.DEVID; that of the tap has -emu after it
 
 The addresses are announced when the card is connected, since the guest may have been elsewhere.
-Not so if it is just migrating here, and may yet go on there: then its own driver does it, or who
-lets it run.
+Not so if it is migrating here and may still run there: then its own driver announces them, or the
+program that unpauses it.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from xenqemu.host.network.arp import Address
 from xenqemu.host.network.ports import Port, Routed
 from xenqemu.hotplug.contract import Act, Backend, Device, serve
 from xenqemu.system import links
-from xenqemu.system.undo import unless_failing
+from xenqemu.system.undo import undo_on_failure
 
 Interface = IPv4Interface | IPv6Interface
 
 METRICS = {"vif": 2, "tap": 1}
-"""Of routes: as long as the emulated card is there, the guest has not gone over to the other."""
+"""Of routes: as long as the emulated card is there, the guest does not use the other."""
 
 VARIABLES = {"vif": "vif", "tap": "INTERFACE"}
 """In what libxl names the interface."""
@@ -45,7 +45,7 @@ _MTU = re.compile(r"[0-9]{1,5}", re.ASCII)
 def chosen(device: Device, environment: Mapping[str, str], words: Sequence[str]) -> Act:
     """Return the act that arguments and environment name.
 
-    Those of the other kind of interface are none of ours (vif-common.sh passes over them too).
+    Calls for the other kind of interface are ignored, as by vif-common.sh.
     """
     verb, kind = _verb_and_kind(environment, words)
     card = Card(device, kind)
@@ -80,7 +80,7 @@ class Card:
         port, mtu = self._port(backend), _mtu(backend)
         with (
             links.renamed(link, self._wanted(backend) or link.name) as name,
-            unless_failing(f"disconnect {name}", lambda: ports.leave(name)),
+            undo_on_failure(f"disconnect {name}", lambda: ports.leave(name)),
         ):
             mtu = port.join(links.require(name, "interface"), mtu)
             if self.kind == "vif":
@@ -107,7 +107,7 @@ class Card:
             name = links.checked_name(gateway, "gatewaydev")
             return Routed(name, networks, METRICS[self.kind])
         if backend.text("vlan"):
-            raise HostError("vlan= is not for this script; with Open vSwitch, bridge=BRIDGE.VLAN")
+            raise HostError("vlan= is not supported; with Open vSwitch, use bridge=BRIDGE.VLAN")
         about = {"attached-mac": _mac(backend), "xen-vm-uuid": backend.vm}
         return ports.bridge(backend.text("bridge"), about)
 
@@ -126,7 +126,7 @@ def _verb_and_kind(environment: Mapping[str, str], words: Sequence[str]) -> tupl
 def _mac(backend: Backend) -> str:
     mac = backend.text("mac")
     if not _MAC.fullmatch(mac):
-        raise HostError(f"mac {mac!r:.80} is no address of a network card")
+        raise HostError(f"mac {mac!r:.80} is not a MAC address")
     return mac
 
 
@@ -134,7 +134,7 @@ def _mtu(backend: Backend) -> int | None:
     text = backend.text("mtu")
     if text and not (_MTU.fullmatch(text) and int(text) in links.MTUS):
         most = f"{links.MTUS[0]} to {links.MTUS[-1]}"
-        raise HostError(f"mtu {text!r:.80} is no number of bytes from {most}")
+        raise HostError(f"mtu {text!r:.80} is not a number of bytes from {most}")
     return int(text) if text else None
 
 

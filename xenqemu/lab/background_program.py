@@ -8,10 +8,10 @@ from pathlib import Path
 
 from xenqemu.errors import HostError, HostTimeout
 from xenqemu.system import child
-from xenqemu.system.cancellation import attend
+from xenqemu.system.cancellation import check_cancelled
 from xenqemu.system.child import Child
 from xenqemu.system.deadline import Deadline
-from xenqemu.system.program_words import tail
+from xenqemu.system.program_output import tail
 
 OUTPUT_END = 2000
 """Bytes of the end of a program's output that an error repeats."""
@@ -52,7 +52,7 @@ class Program:
                 raise HostError(f"{self._name} ended with status {status}; {self.output_end}")
             if deadline.passed:
                 raise HostTimeout(f"not ready after {timeout:g} s; {self.output_end}")
-            attend()
+            check_cancelled()
 
 
 @contextmanager
@@ -70,11 +70,11 @@ def started(
         child.started(
             name,
             command,
-            output=output.fileno(),
-            errors=output.fileno(),
+            stdout=output.fileno(),
+            stderr=output.fileno(),
             descriptors=descriptors,
-            apart=True,
-            refusal=lambda error: f"cannot start {name}: {error.strerror}",
+            new_session=True,
+            start_error=lambda error: f"cannot start {name}: {error.strerror}",
         ) as process,
     ):
         yield Program(process, name, log)

@@ -14,7 +14,7 @@ from xenqemu.formats.config.domain_config import Disk, DomainConfig
 from xenqemu.host.disk import lease
 from xenqemu.host.disk.backing import Backing
 from xenqemu.host.disk.lease import Owner
-from xenqemu.host.party_deadlines import PATIENCE, Deadlines
+from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
 from xenqemu.host.xenstore.names import INCOMING
 
 Domain = tuple[str, DomainConfig]
@@ -35,7 +35,7 @@ def require_free(config: DomainConfig, others: Iterable[Domain]) -> None:
                 raise InUse(f"{disk.target} is in use by {who} as {their_disk.vdev}, to be {how}")
 
 
-def take(config: DomainConfig, who: Owner, deadlines: Deadlines = PATIENCE) -> None:
+def take(config: DomainConfig, who: Owner, deadlines: Deadlines = DEFAULT_DEADLINES) -> None:
     """Take the leases of all images that the guest writes; raise `InUse` if another host has one.
 
     A guest that is migrating to this host becomes the next owner.  If a lease cannot be taken,
@@ -46,7 +46,7 @@ def take(config: DomainConfig, who: Owner, deadlines: Deadlines = PATIENCE) -> N
         lease.take(image, who, deadlines, incoming=incoming)
 
 
-def release(config: DomainConfig, who: Owner, deadlines: Deadlines = PATIENCE) -> None:
+def release(config: DomainConfig, who: Owner, deadlines: Deadlines = DEFAULT_DEADLINES) -> None:
     """Release all leases of a guest; may be repeated, and where images are gone."""
     for image in lease.images(config):
         if lease.held(image) is not None:

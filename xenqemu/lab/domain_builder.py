@@ -101,7 +101,7 @@ class DomainBuilder:
             raise HostError(f"cannot create the files of {config.name}: {error}") from error
 
     def _claim(self, config: DomainConfig) -> None:
-        with lock_file.held(self._host.folder / LOCK, self._host.deadlines.lab_lock):
+        with lock_file.locked(self._host.folder / LOCK, self._host.deadlines.lab_lock):
             admission.check_free(config, self._host.guests)
             domid = _next_domid(self._host.folder / "domid")
             folder = self._host.guests / str(domid)

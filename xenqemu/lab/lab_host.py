@@ -29,7 +29,7 @@ from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream.source import Source
 from xenqemu.host.disk.lease import Owner
 from xenqemu.host.domain_state import DomainState, state
-from xenqemu.host.party_deadlines import PATIENCE, Deadlines
+from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
 from xenqemu.host.protocol import BuildOptions, Domain, Needs, Progress, collected
 from xenqemu.host.qemu.device_model import DeviceModel
 from xenqemu.host.xenstore import names as naming
@@ -58,7 +58,7 @@ class Lab:
 
     kind = "lab"
 
-    def __init__(self, folder: Path, *, deadlines: Deadlines = PATIENCE) -> None:
+    def __init__(self, folder: Path, *, deadlines: Deadlines = DEFAULT_DEADLINES) -> None:
         self.folder = folder.absolute()
         self.deadlines = deadlines
         self.run = self.folder / "run"
@@ -198,7 +198,7 @@ class Lab:
 
     def rename(self, domid: int, old: str, new: str) -> None:
         """Rename a domain from `old` to `new`; nothing if it has the new name already."""
-        with lock_file.held(self.folder / LOCK, self.deadlines.lab_lock):
+        with lock_file.locked(self.folder / LOCK, self.deadlines.lab_lock):
             config = self.config(domid).with_name(new)
             admission.check_free(config, self.guests, domid)
             with self.store() as store:
@@ -239,7 +239,7 @@ class Lab:
 
     def _clear_away(self, domid: int) -> None:
         """Remove what an ended domain left; nothing if it is being made, or was meanwhile."""
-        with lock_file.held(self.folder / LOCK, self.deadlines.lab_lock):
+        with lock_file.locked(self.folder / LOCK, self.deadlines.lab_lock):
             if not DomainBuilder.busy(self.hypervisor.folder(domid)) and _ended(state(self, domid)):
                 self.destroy(domid)
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from xenqemu.errors import DeviceModelError, HypervisorError, ReplyLost
 from xenqemu.formats.typed_json import typed
-from xenqemu.host.party_deadlines import PATIENCE, Deadlines
+from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
 from xenqemu.host.protocol import DomainInfo, RunState
 from xenqemu.host.qemu.device_model import DeviceModel
 from xenqemu.lab.ram_file import RamFile
@@ -91,7 +91,7 @@ class PlainDeviceModel(DeviceModel):
 class PlainQemu:
     """The hypervisor half: `guests` has a folder for each domain, `run` the sockets."""
 
-    def __init__(self, guests: Path, run: Path, deadlines: Deadlines = PATIENCE) -> None:
+    def __init__(self, guests: Path, run: Path, deadlines: Deadlines = DEFAULT_DEADLINES) -> None:
         self._guests = guests
         self._run = run
         self._deadlines = deadlines
@@ -125,7 +125,7 @@ class PlainQemu:
             raise
         stopped = RunState.PAUSED if self._paused(domid).exists() else RunState.SUSPENDED
         state = _STATES.get(status, stopped)
-        worked = machine.process.worked
+        worked = machine.process.cpu_seconds
         return DomainInfo(domid, machine.uuid, state, machine.memory, machine.vcpus, worked)
 
     def suspend(self, domid: int) -> None:
@@ -133,7 +133,7 @@ class PlainQemu:
         with self._monitor(domid) as monitor:
             monitor.stop()
 
-    def settle(self, domid: int) -> None:
+    def withdraw_suspend(self, domid: int) -> None:
         """Do nothing: `suspend` returns once the machine is stopped."""
 
     def resume(self, domid: int) -> None:

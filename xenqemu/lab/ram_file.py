@@ -66,7 +66,7 @@ class RamFile:
         progress(size, size)
         writer.write(End())
 
-    def loggable(self) -> bool:
+    def can_log_dirty(self) -> bool:
         """Return True: changes are found by digests."""
         return True
 

@@ -53,5 +53,5 @@ def _name(descriptor: int, name: str) -> None:
         fcntl.ioctl(descriptor, _TUNSETIFF, _REQUEST.pack(name.encode(), _TAP_NO_PI))
     except OSError as error:
         if error.errno in (errno.EBUSY, errno.EINVAL):  # EINVAL: an interface of another kind
-            raise InUse(f"there is an interface {name} already") from error
+            raise InUse(f"an interface {name} exists already") from error
         raise HostError(f"cannot make the interface {name}: {error.strerror}") from error

@@ -18,7 +18,7 @@ from xenqemu.host.network import ports
 from xenqemu.lab import tap_interface
 from xenqemu.lab.command_line import mac_of
 from xenqemu.system import links
-from xenqemu.system.undo import unless_failing
+from xenqemu.system.undo import undo_on_failure
 
 
 def check(config: DomainConfig) -> None:
@@ -46,7 +46,7 @@ def connected(config: DomainConfig, folder: Path, domid: int) -> Iterator[Mappin
                 tap_interface.opened(links.checked_name(name, "vifname"))
             )
             undo = partial(ports.leave, name)
-            stack.enter_context(unless_failing(f"disconnect {name}", undo))
+            stack.enter_context(undo_on_failure(f"disconnect {name}", undo))
             port.join(links.require(name, "tap"), nic.mtu)
         yield found
 

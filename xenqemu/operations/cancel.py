@@ -9,16 +9,16 @@ from xenqemu.host.protocol import Host
 from xenqemu.operations.journal.folder import Journals
 from xenqemu.operations.journal.log import Found
 from xenqemu.operations.recover import unfinished
-from xenqemu.system.cancellation import patiently
+from xenqemu.system.cancellation import wait_cancellable
 
 PAUSE = 0.05
 """Seconds between two looks whether the operation has ended."""
 
-PATIENCE = 60.0
+CANCEL_TIMEOUT = 60.0
 """Seconds that an operation has to end when it is asked to."""
 
 
-def cancel(host: Host, who: str, timeout: float = PATIENCE) -> list[Found]:
+def cancel(host: Host, who: str, timeout: float = CANCEL_TIMEOUT) -> list[Found]:
     """Ask the operations that are running on a domain to end; return them once they have.
 
     `who` is its name or id.  Before its point of no return an operation rolls back, after it it
@@ -38,7 +38,7 @@ def cancel(host: Host, who: str, timeout: float = PATIENCE) -> list[Found]:
         time.sleep(min(pause, PAUSE))
         return False
 
-    if not patiently(ended, timeout):
+    if not wait_cancellable(ended, timeout):
         what = ", ".join(f"the {each.about} ({each.about.who})" for each in running)
         raise HostTimeout(f"asked to end {timeout:g} s ago, and still running: {what}")
     return running

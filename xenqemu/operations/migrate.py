@@ -13,9 +13,9 @@ from contextlib import ExitStack
 from xenqemu.errors import HostError
 from xenqemu.formats.migration.handshake import Message
 from xenqemu.formats.migration.wrapping import Wrapper
-from xenqemu.host.peer.command import Listener, unheard
+from xenqemu.host.peer.command import OnStderrLine, ignore_line
 from xenqemu.host.peer.extra_streams import streams_by
-from xenqemu.host.peer.peer import Peer, receiver_by
+from xenqemu.host.peer.peer_messages import Peer, receiver_by
 from xenqemu.host.peer.route import Route
 from xenqemu.host.protocol import Domain, Host
 from xenqemu.host.xenstore.names import AWAY
@@ -36,13 +36,13 @@ def migrate(
     options: MigrateOptions = MigrateOptions(),
     *,
     observe: Observer = unobserved,
-    listener: Listener = unheard,
+    on_stderr: OnStderrLine = ignore_line,
 ) -> None:
     """Migrate a running domain to the host `to`; it is gone from here then.
 
     With precopy options the guest runs while it is sent, until these have it suspended, if the host
     can tell which of its pages change.  Compression and extra streams need a xenqemu at the other
-    end.  `listener` is called with each line that the other host says for people.
+    end.  `on_stderr` is called with each line that the other host says for people.
 
     Raises what the tree in `xenqemu.errors` says; unless it is a `PastReturn` or `Stranded`, the
     guest is as it was.  `OutcomeUnknown` says where both copies are.
@@ -63,14 +63,14 @@ def migrate(
             plan = MigrationPlan(
                 needs, route, _for_receiver(options), options.compress, options.streams
             )
-            agreed = agree(host, plan, listener)
+            agreed = agree(host, plan, on_stderr)
             images = guest_leases.images(own)
-        with receiver_by(agreed.rune, listener, host.deadlines) as peer, ExitStack() as stack:
+        with receiver_by(agreed.rune, on_stderr, host.deadlines) as peer, ExitStack() as stack:
             with job.phase(Phase.CONNECT):
-                peer.hear()
+                peer.receive()
                 if images:  # the other host becomes the next owner of their leases
                     job.undo(steps.KeepDisks(domain.uuid, images))
-                streams = streams_by(agreed.extra, peer, listener, host.deadlines)
+                streams = streams_by(agreed.extra, peer, on_stderr, host.deadlines)
                 extra = stack.enter_context(streams)
             out = Wrapper(peer, agreed.features, extra)
             if precopy:
@@ -79,7 +79,7 @@ def migrate(
                 guest.write(out, config, live=True, ready=lambda _state: None)
             out.finish()
             with job.phase(Phase.HANDOVER):
-                peer.hear()
+                peer.receive()
                 _hand_over(guest, peer, route.host)
             with job.phase(Phase.RELEASE):
                 job.finish()
@@ -108,15 +108,15 @@ def _hand_over(guest: OutgoingGuest, peer: Peer, where: str) -> None:
         f"or `--stayed {name}`",
     )
     try:
-        peer.say(Message.GO)
+        peer.send(Message.GO)
     except HostError:  # the message was not sent
         guest.job.resolve(passed=False)
         raise
-    peer.hear()
-    if peer.hear() is Message.STARTED:
+    peer.receive()
+    if peer.receive() is Message.STARTED:
         guest.job.resolve(passed=True)
         return
-    peer.hear()
+    peer.receive()
     guest.job.resolve(passed=False)
     code = peer.handshake.code
     raise HostError(f"{where} could not start the guest (its status is {code}) and gave it back")

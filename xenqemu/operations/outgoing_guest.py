@@ -13,10 +13,10 @@ from typing import BinaryIO
 from xenqemu.errors import HostError
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream.sink import Outlet, Sink
-from xenqemu.host.domain_state import conversation
+from xenqemu.host.domain_state import state_and_device_model
 from xenqemu.host.precopy import Iteration
 from xenqemu.host.precopy_options import PrecopyOptions
-from xenqemu.host.protocol import Domain, GuestMemory, Host, Live, MaySuspendYet
+from xenqemu.host.protocol import Domain, GuestMemory, Host, Live, SuspendPending
 from xenqemu.operations.events import Phase
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.operation import Operation
@@ -59,11 +59,11 @@ class OutgoingGuest:
 
     def may_run(self) -> bool:
         """Return whether it can be written while it runs."""
-        return self.memory.loggable()
+        return self.memory.can_log_dirty()
 
     def require_savable(self) -> None:
         """Raise `HostError` if the guest does not run, or cannot be saved as it is."""
-        with conversation(self.host, self.domid) as (now, device_model):
+        with state_and_device_model(self.host, self.domid) as (now, device_model):
             now.require_running(self.domain)
             others = self.host.concurrent_toolstacks(self.domain)
             if others:
@@ -151,7 +151,7 @@ class OutgoingGuest:
         late = self.job.undo(steps.WithdrawSuspend(*self.who))
         try:
             self.host.hypervisor.suspend(self.domid)
-        except MaySuspendYet as error:
+        except SuspendPending as error:
             if error.withdrawn:
                 self.job.undo(steps.WithdrawSuspend(*self.who, withdrawn=True))
                 self.job.drop(late)

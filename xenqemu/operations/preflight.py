@@ -18,7 +18,7 @@ from xenqemu.formats.migration.preflight_messages import (
 )
 from xenqemu.formats.migration.stream_chunks import MOST, STREAMS
 from xenqemu.formats.migration.wrapping import DIGEST, ZSTD
-from xenqemu.host.peer.command import NOT_FOUND, Listener, ask
+from xenqemu.host.peer.command import NOT_FOUND, OnStderrLine, ask
 from xenqemu.host.peer.rendezvous import new_token
 from xenqemu.host.peer.route import XENQEMU, XL, Route
 from xenqemu.host.protocol import Host, Needs
@@ -53,7 +53,7 @@ class Agreement:
     extra: tuple[str, ...] = ()
 
 
-def agree(host: Host, plan: MigrationPlan, listener: Listener) -> Agreement:
+def agree(host: Host, plan: MigrationPlan, on_stderr: OnStderrLine) -> Agreement:
     """Ask the other host whether it takes a guest, and return how to send it there.
 
     Raises `HostError` with all reasons why it does not, or if it cannot be asked; `ProtocolError`
@@ -61,7 +61,7 @@ def agree(host: Host, plan: MigrationPlan, listener: Listener) -> Agreement:
     """
     if not 1 <= plan.streams <= MOST:
         raise UsageError(f"streams: expected 1 to {MOST}, got {plan.streams}")
-    asked = (_ASK[program](host, plan, listener) for program in plan.route.programs)
+    asked = (_ASK[program](host, plan, on_stderr) for program in plan.route.programs)
     agreed = next(filter(None, asked), None)
     if agreed is None:
         raise HostError(f"there is no xenqemu at the end of {plan.route.host!r}")
@@ -81,14 +81,14 @@ def answer(host: Host, question: PreflightQuestion) -> PreflightAnswer:
     return PreflightAnswer((*wrapping.known(), STREAMS), tuple(map(str, host.objections(needs))))
 
 
-def _by_xenqemu(host: Host, plan: MigrationPlan, listener: Listener) -> Agreement | None:
+def _by_xenqemu(host: Host, plan: MigrationPlan, on_stderr: OnStderrLine) -> Agreement | None:
     """Ask a xenqemu there; return None if there is none."""
     needs, route = plan.needs, plan.route
     question = PreflightQuestion(
         needs.config, host.identity, needs.image_version, needs.context, needs.cpuid
     )
     rune = route.receiver(XENQEMU, "--preflight")
-    said = ask(rune, question.dump(), MAX_JSON, listener, host.deadlines)
+    said = ask(rune, question.dump(), MAX_JSON, on_stderr, host.deadlines)
     if said.status == NOT_FOUND:
         return None
     if said.status:
@@ -118,11 +118,11 @@ def _parsed(data: bytes) -> PreflightAnswer:
         raise ProtocolError(f"expected an answer of xenqemu, got {got}: {error}") from error
 
 
-def _by_xl(host: Host, plan: MigrationPlan, listener: Listener) -> Agreement:
+def _by_xl(host: Host, plan: MigrationPlan, on_stderr: OnStderrLine) -> Agreement:
     """Ask xl there; a command given as a whole is not asked: what it runs is unknown."""
 
     def output(*words: str) -> str:
-        said = ask(plan.route.run(XL, *words), b"", MAX_JSON, listener, host.deadlines)
+        said = ask(plan.route.run(XL, *words), b"", MAX_JSON, on_stderr, host.deadlines)
         return said.data.decode(errors="replace") if said.status == 0 else ""
 
     if plan.route.command:

@@ -15,7 +15,7 @@ from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.migration.handshake import HandshakeState, Message
 from xenqemu.formats.migration.wrapping import Unwrapper
 from xenqemu.host.domain_state import require_running
-from xenqemu.host.peer.peer import Peer
+from xenqemu.host.peer.peer_messages import Peer
 from xenqemu.host.peer.rendezvous import Rendezvous
 from xenqemu.host.protocol import BuildOptions, Domain, Host, Needs
 from xenqemu.host.xenstore.names import INCOMING
@@ -49,9 +49,9 @@ def receive(
     Errors before anything was built are raised as they are; `RolledBack` means that nothing is left
     of the attempt, `PastReturn` that the guest is here.
     """
-    peer.say(Message.BANNER)
+    peer.send(Message.BANNER)
     extra = rendezvous.streams(peer.wire) if rendezvous else ()
-    wrapped = Unwrapper(peer.record(), features, extra)
+    wrapped = Unwrapper(peer.save_file(), features, extra)
     config = peek_config(wrapped.source)
     incoming = config.with_name(config.name + INCOMING)
     about = About("reception", 0, config.name, config.uuid, config.name)
@@ -68,7 +68,7 @@ def receive(
                 if rendezvous:
                     rendezvous.taken()
             with job.phase(Phase.HANDOVER):
-                peer.say(Message.READY)
+                peer.send(Message.READY)
                 _take_over(host, domid, config, peer, job, paused=options.paused)
             with job.phase(Phase.RELEASE):
                 job.finish()
@@ -87,14 +87,14 @@ def _take_over(
 ) -> None:
     """Wait until the guest is ours, unpause it, and report that; or report that it failed."""
     try:
-        peer.hear()
+        peer.receive()
         _unpause(host, domid, config, job, paused=paused)
     except BaseException:
         if not job.state.committed and peer.handshake.state in WAITS:
             _say(peer, Message.REPORT, Message.FAILED)
         raise
-    peer.say(Message.REPORT)
-    peer.say(Message.STARTED)
+    peer.send(Message.REPORT)
+    peer.send(Message.STARTED)
 
 
 def _unpause(host: Host, domid: int, config: DomainConfig, job: Operation, *, paused: bool) -> None:
@@ -127,4 +127,4 @@ def _say(peer: Peer, *messages: Message) -> None:
     """Send messages to a sender that may be gone: it sees the connection end then."""
     with suppress(HostError):
         for message in messages:
-            peer.say(message)
+            peer.send(message)

@@ -92,7 +92,7 @@ def _found(
 def _proved(host: Host, each: _Running, plan: RestoreAll) -> Outcome:
     """Remove the save file of a guest that runs."""
     now = state(host, each.domid)
-    worked = now.info.worked if now.info else 0.0
+    worked = now.info.cpu_seconds if now.info else 0.0
     if not (now.running and worked):
         why = f"it was unpaused, and does not run after {plan.proof:g} s ({now}; "
         why += f"its vcpus ran for {worked:g} s)"

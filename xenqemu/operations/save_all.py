@@ -23,7 +23,7 @@ from xenqemu.operations.save import save as save_domain
 from xenqemu.operations.saved_guests import SavedGuest
 from xenqemu.settings.guest_choices import Choice
 from xenqemu.settings.xenqemu_conf import SaveAll
-from xenqemu.system.cancellation import SLICE, patiently
+from xenqemu.system.cancellation import SLICE, wait_cancellable
 from xenqemu.system.deadline import Deadline
 
 ENDED = (RunState.SHUTDOWN, RunState.CRASHED, RunState.DYING)
@@ -188,13 +188,13 @@ class _Stopping:
                 time.sleep(pause)
             return not self._why
 
-        patiently(ended, seconds)
+        wait_cancellable(ended, seconds)
         for guest, why in self._why.items():
             reasons = filter(None, (why, f"it has not shut down within {seconds:g} s"))
             self._observe(Outcome(guest.name, How.FAILED, "; ".join(reasons)))
 
     def _runs(self, guest: Domain) -> bool:
         info = self._host.hypervisor.info(guest.domid)
-        if info is None or not guest.is_that(info):
+        if info is None or not guest.matches(info):
             return False
         return info.run_state is RunState.RUNNING

@@ -1,4 +1,4 @@
-"""What guests' own xl.cfg files say to xenqemu: xl passes over keys that it does not know."""
+"""Keys for xenqemu in guests' own xl.cfg files: xl ignores keys that it does not know."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ KEY = "on_host_shutdown"
 
 
 class Choice(Enum):
-    """What becomes of a guest when its host shuts down, in the words of its file."""
+    """What happens to a guest when its host shuts down, as its file writes it."""
 
     SAVE = "save"
     SHUT_DOWN = "shutdown"
@@ -22,7 +22,7 @@ class Choice(Enum):
 def own_choices(folder: Path) -> tuple[dict[str, Choice], list[str]]:
     """Return what the files in a folder choose, by the names of their guests, and complaints.
 
-    A file that xl would refuse has made no guest, and is passed over; so is a missing folder.
+    A file that xl would refuse is ignored; so is a missing folder.
     """
     choices: dict[str, Choice] = {}
     complaints = []

@@ -1,8 +1,8 @@
-"""Programs of the administrator's own, run before and after a domain is saved or brought back.
+"""The administrator's programs, run before and after a save, a restore or a migration.
 
 ::
 
-    FOLDER/pre-save.d/        before anything is touched; each may forbid it
+    FOLDER/pre-save.d/        before the guest is touched; each may forbid it
     FOLDER/post-save.d/       once it is done
     FOLDER/failed-save.d/     once it has failed, whatever was left undone
     …restore.d, …migrate.d    the same
@@ -26,7 +26,7 @@ from typing import Literal
 from xenqemu.errors import Forbidden, HostError, HostTimeout
 from xenqemu.system.child import started
 from xenqemu.system.descriptors import memory_file
-from xenqemu.system.program_words import Words
+from xenqemu.system.program_output import OutputTail
 
 Moment = Literal["pre", "post", "failed"]
 Act = Literal["save", "restore", "migrate"]
@@ -35,7 +35,7 @@ ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "LANG": "C.UTF-8",
 }
-"""All that a hook finds in its environment: what it needs to know is on its standard input."""
+"""The whole environment of a hook: what it needs to know is on its standard input."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,9 @@ class Hooks:
     def run(self, moment: Moment, act: Act, about: Mapping[str, object]) -> tuple[str, ...]:
         """Run all hooks of one moment; each is told `about`, with "moment" and "act" added.
 
-        Raises `Forbidden` if a hook of "pre" says no by its exit status, with what it wrote to
-        its standard error, and if it cannot be run, is not to be trusted, or has to be killed: it
-        did not say yes.  At other times it is too late for that: all are run, and what went wrong
-        is returned, in words.
+        Raises `Forbidden` if a hook of "pre" fails, with its standard error, and if it cannot be
+        run, is not trusted, or has to be killed.  Otherwise all hooks are run, and the errors are
+        returned, in words.
         """
         data = json.dumps({"moment": moment, "act": act, **about}).encode()
         complaints = []
@@ -98,7 +97,7 @@ def _require_trusted(path: Path) -> None:
     if status.st_uid not in {0, os.geteuid()}:
         raise HostError(f"{path} is not run: it is owned by user {status.st_uid}, not by root")
     if stat.S_IMODE(status.st_mode) & stat.S_IWOTH:
-        raise HostError(f"{path} is not run: everyone may write it (chmod o-w)")
+        raise HostError(f"{path} is not run: everyone may write to it (chmod o-w)")
 
 
 def _run(hook: Path, data: bytes, seconds: float) -> None:
@@ -107,23 +106,23 @@ def _run(hook: Path, data: bytes, seconds: float) -> None:
     What it leaves running is not waited for, but killed with a hook that does not end.
     """
     _require_trusted(hook)
-    said = Words()
+    said = OutputTail()
     with (
         memory_file(data) as given,  # a hook need not read it, and it may be long
         started(
             str(hook),
             [hook],
-            given=given,
-            errors=said.keep,
+            stdin=given,
+            stderr=said.keep,
             environment=ENVIRONMENT,
             folder=Path("/"),
-            group=True,
-            refusal=lambda error: f"{hook} cannot be run: {error.strerror}",
+            kill_group=True,
+            start_error=lambda error: f"{hook} cannot be run: {error.strerror}",
         ) as process,
     ):
         in_time = process.wait(seconds)
     if not in_time:
-        raise HostTimeout(f"{hook} was killed: it was not done within {seconds:g} s")
+        raise HostTimeout(f"{hook} was killed: it did not end within {seconds:g} s")
     if process.status:
         how = f"exit status {process.status}" if process.status > 0 else f"signal {-process.status}"
         raise HostError(f"{hook} failed ({how}): {said}")

@@ -90,7 +90,7 @@ class _Reading:
         import difflib  # noqa: PLC0415  few texts have such a mistake
 
         (nearest,) = difflib.get_close_matches(name, self.known, 1, 0.0)
-        return UsageError(f"{self.where}: no key is {name!r:.80}; the nearest is {nearest}")
+        return UsageError(f"{self.where}: unknown key {name!r:.80}; did you mean {nearest}?")
 
 
 def _names(kind: type, above: str = "") -> Iterator[str]:
@@ -106,7 +106,7 @@ def _shown(value: object) -> str:
     try:
         return f"{value!r:.80}"
     except ValueError:
-        return "a number without end"
+        return "a number of too many digits"
 
 
 def _mapping(value: object) -> Mapping[str, object]:

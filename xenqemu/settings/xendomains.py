@@ -39,5 +39,5 @@ def read(text: bytes, where: str) -> dict[str, str]:
 def _value(name: str, text: str, where: str) -> str:
     match = _VALUE.fullmatch(text)
     if match is None:
-        raise UsageError(f"{where}: {name}: expected one word as it stands, got {text!r:.80}")
+        raise UsageError(f"{where}: {name}: expected one plain word, got {text!r:.80}")
     return match["quoted"] or match["double"] or match["bare"] or ""

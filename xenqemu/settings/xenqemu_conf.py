@@ -1,4 +1,4 @@
-"""What an administrator may choose: /etc/xenqemu/xenqemu.conf as one object.
+"""The administrator's settings: /etc/xenqemu/xenqemu.conf as one object.
 
 etc/xenqemu.conf holds every key with its default and what it means.
 """
@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from xenqemu.errors import UsageError
-from xenqemu.host.party_deadlines import PATIENCE, Deadlines
-from xenqemu.host.xen.places import PLACES, XenPlaces
+from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
+from xenqemu.host.xen.xen_paths import XEN_PATHS, XenPaths
 from xenqemu.settings import toml_values, xendomains
 from xenqemu.settings.hooks import Hooks
 from xenqemu.settings.toml_values import taken
@@ -19,7 +19,7 @@ from xenqemu.settings.toml_values import taken
 
 @dataclass(frozen=True)
 class Save:
-    """How each domain is saved: `verify` reads a record back before its guest is let go."""
+    """How each domain is saved: `verify` reads a save file back before its guest is destroyed."""
 
     verify: bool = True
 
@@ -47,7 +47,7 @@ class SaveAll:
 class RestoreAll:
     """What `restore-all` does: nothing without `restore`; those that `first` names come first.
 
-    A guest has to run for `proof` seconds before its record is removed.
+    A guest has to run for `proof` seconds before its save file is removed.
     """
 
     restore: bool = True
@@ -66,8 +66,8 @@ class Settings:
     host: str = "auto"
     lab: Path | None = None
     xendomains: Path | None = Path("/etc/default/xendomains")
-    xen: XenPlaces = PLACES
-    deadlines: Deadlines = PATIENCE
+    xen: XenPaths = XEN_PATHS
+    deadlines: Deadlines = DEFAULT_DEADLINES
     save: Save = Save()
     hooks: Hooks = field(default_factory=Hooks)
     save_all: SaveAll = SaveAll()
@@ -102,8 +102,8 @@ def read_settings(file: str | Path | None = None, base: Settings = DEFAULTS) -> 
 def after_xendomains(text: bytes, where: str) -> Settings:
     """Return the defaults that the text of a file of xendomains makes; `where` names it in errors.
 
-    Where it says to keep no records (no XENDOMAINS_SAVE), guests are shut down; its deadline was
-    for each domain, and is for all here.  What it migrates and starts is no matter of ours.
+    Where it says not to save (no XENDOMAINS_SAVE), guests are shut down; its deadline was
+    for each domain, and is for all here.  What it migrates and starts is ignored.
     """
     old = xendomains.read(text, where)
     folder, seconds = old.get("XENDOMAINS_SAVE"), old.get("XENDOMAINS_STOP_MAXWAIT", "")

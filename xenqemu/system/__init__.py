@@ -1,1 +1,1 @@
-"""FLOOR 1a: what any program wants of the operating system; nothing of Xen."""
+"""FLOOR 1a: what any program needs of the operating system; nothing of Xen."""

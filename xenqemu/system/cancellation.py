@@ -1,7 +1,7 @@
 """Waits that are part of an operation, which may be cancelled or run out of time meanwhile.
 
-A wait has a deadline of its own.  Long ones are cut into slices, and `attend` is called between
-them.
+A wait has a deadline of its own.  Long ones are cut into slices, and `check_cancelled` is called
+between them.
 """
 
 from __future__ import annotations
@@ -19,53 +19,53 @@ T = TypeVar("T")
 
 
 SLICE = 0.25
-"""Seconds after which a wait looks whether the operation that it is part of is still wanted."""
+"""Seconds after which a wait checks whether its operation was cancelled."""
 
 
 NEVER = Deadline(math.inf)
-"""The deadline of what may take as long as it likes."""
+"""A deadline that never passes."""
 
 
 @dataclass(frozen=True)
-class Attention:
-    """What an operation's waits look at: `check` raises if it is to end, as at `deadline`."""
+class Cancellation:
+    """What ends the waits of an operation: `check` raises if it is to end, as at `deadline`."""
 
     check: Callable[[], None] = lambda: None
     deadline: Deadline = NEVER
 
 
-UNATTENDED = Attention()
+NOT_CANCELLABLE = Cancellation()
 """Of a wait that is part of no operation."""
 
-_attention: ContextVar[Attention] = ContextVar("attention", default=UNATTENDED)
+_cancellation: ContextVar[Cancellation] = ContextVar("cancellation", default=NOT_CANCELLABLE)
 
 
 @contextmanager
-def attended(attention: Attention) -> Iterator[None]:
-    """Have all waits in the block, in this thread, look at `attention`."""
-    token = _attention.set(attention)
+def cancellable(cancellation: Cancellation) -> Iterator[None]:
+    """Let `cancellation` end all waits in the block, in this thread."""
+    token = _cancellation.set(cancellation)
     try:
         yield
     finally:
-        _attention.reset(token)
+        _cancellation.reset(token)
 
 
-def attend() -> None:
-    """Raise what the present operation is to end with, if it is to end."""
-    _attention.get().check()
+def check_cancelled() -> None:
+    """Raise the error that the present operation ends with, if it is to end."""
+    _cancellation.get().check()
 
 
-def allowed(seconds: float) -> float:
-    """Return how many of `seconds` the present operation has left for one wait."""
-    return min(seconds, _attention.get().deadline.left)
+def capped(seconds: float) -> float:
+    """Return `seconds`, or what the present operation has left if that is less."""
+    return min(seconds, _cancellation.get().deadline.left)
 
 
-def patiently(wait: Callable[[float], T], seconds: float) -> T:
-    """Return what `wait` (for so many seconds at most) returns once that is true.
+def wait_cancellable(wait: Callable[[float], T], seconds: float) -> T:
+    """Call `wait` (with the seconds it may take) until it returns something true; return that.
 
-    What it returned last, which is false, after `seconds`.
+    After `seconds`, return what it returned last, which is false.
     """
     deadline = Deadline.after(seconds)
     while not (result := wait(min(SLICE, deadline.left))) and not deadline.passed:
-        attend()
+        check_cancelled()
     return result

@@ -1,7 +1,7 @@
-"""Other programs: started, fed, heard, waited for, and ended for certain.  This is the only door.
+"""Other programs: started, fed, read from, waited for and ended.  All are started here.
 
-No wait here is without end: not on a program that ignores SIGTERM or sleeps in the kernel, not on
-one that talks for ever or does not read, and not on what it leaves running with its pipes open.
+Every wait here has a deadline: for a program that ignores SIGTERM or sleeps in the kernel, for one
+that prints for ever or does not read, and for what it leaves running with its pipes open.
 
 A program has no descriptors but those that it is given, and finds SIGPIPE and SIGXFSZ as they were
 before Python ignored them.
@@ -21,22 +21,22 @@ from pathlib import Path
 from typing import IO
 
 from xenqemu.errors import HostError, HostTimeout
-from xenqemu.system.cancellation import patiently
+from xenqemu.system.cancellation import wait_cancellable
 from xenqemu.system.deadline import Deadline
 from xenqemu.system.descriptors import memory_file, ready
 from xenqemu.system.process import END_TIMEOUT
-from xenqemu.system.program_words import Words, last_words
-from xenqemu.system.signals import undisturbed
+from xenqemu.system.program_output import OutputTail, last_lines
+from xenqemu.system.signals import signals_deferred
 
-Hear = Callable[[bytes], None]
-"""Takes each piece of what a program says, and b"" at its end."""
+OnOutput = Callable[[bytes], None]
+"""Called with each piece of a program's output, and with b"" at its end."""
 
 PIPE, NOWHERE = subprocess.PIPE, subprocess.DEVNULL
 
 PIPE_SIZE = 16 * mmap.PAGESIZE
-"""Bytes that a pipe holds (pipe(7)): what an ended program has left in one is one piece."""
+"""Bytes that a pipe holds (pipe(7)): what an ended program has left in one is read at once."""
 
-MOST = 16 << 20
+MAX_OUTPUT = 16 << 20
 """Bytes that a program may print where all of them are wanted."""
 
 
@@ -47,10 +47,10 @@ class Child:
     _what: str
     _process: subprocess.Popen[bytes]
     _handle: int
-    _ears: dict[int, Hear]
-    _alone: float
-    _told: float
-    _group: bool
+    _callbacks: dict[int, OnOutput]
+    _eof_grace: float
+    _term_grace: float
+    _kill_group: bool
 
     @property
     def pid(self) -> int:
@@ -78,71 +78,71 @@ class Child:
     def ready(self, wanted: Mapping[int, int], seconds: float) -> list[int]:
         """Return which descriptors are ready, each for its events of poll(2).
 
-        None are after `seconds`, or sooner if the program has said something, which is heard.
+        None are after `seconds`, or sooner if the program printed something for a callback.
         """
-        found = ready({**wanted, **dict.fromkeys(self._ears, select.POLLIN)}, seconds)
-        for pipe in self._ears.keys() & set(found) - wanted.keys():
-            ear = self._ears.pop(pipe)  # who cannot hear it is not asked again
+        found = ready({**wanted, **dict.fromkeys(self._callbacks, select.POLLIN)}, seconds)
+        for pipe in self._callbacks.keys() & set(found) - wanted.keys():
+            callback = self._callbacks.pop(pipe)  # one that raises is not called again
             piece = os.read(pipe, PIPE_SIZE)
-            ear(piece)
+            callback(piece)
             if piece:
-                self._ears[pipe] = ear
+                self._callbacks[pipe] = callback
         return [descriptor for descriptor in found if descriptor in wanted]
 
     def feed(self, data: bytes | memoryview, seconds: float) -> None:
-        """Have it read `data`; meanwhile the operation that this is part of is attended to.
+        """Have it read `data`; the wait is cancellable.
 
         Raises `BrokenPipeError` if it reads no more, `HostTimeout` if it reads nothing for
         `seconds`.
         """
         rest, fd = memoryview(data), self.input.fileno()
         while rest:
-            if not patiently(lambda part: self.ready({fd: select.POLLOUT}, part), seconds):
-                raise HostTimeout(f"{self._what} has not read for {seconds:g} s")
+            if not wait_cancellable(lambda part: self.ready({fd: select.POLLOUT}, part), seconds):
+                raise HostTimeout(f"{self._what} read nothing for {seconds:g} s")
             rest = rest[os.write(fd, rest) :]
 
     def hang_up(self) -> None:
-        """Let it find the end of its input; may be repeated."""
+        """Close its input; may be repeated."""
         if self._process.stdin:
             self._process.stdin.close()
 
     def wait(self, seconds: float) -> bool:
         """Wait so long for its end, and return whether it has ended.
 
-        What it prints and nobody hears is passed over.
+        What it prints to a pipe without a callback is discarded.
         """
         if self._process.returncode is not None:
             return True
         if self._process.stdout:
-            self._ears.setdefault(self._process.stdout.fileno(), _pass_over)
+            self._callbacks.setdefault(self._process.stdout.fileno(), _discard)
         deadline = Deadline.after(seconds)
         while self._process.poll() is None:
             if deadline.passed:
                 return False
             self.ready({self._handle: select.POLLIN}, deadline.left)
-        self.ready({}, 0.0)  # its last words; whoever else has the pipe is not heard
-        for ear in self._ears.values():
-            ear(b"")
-        self._ears.clear()
+        self.ready({}, 0.0)  # what is left in the pipes, whoever else has them open
+        for callback in self._callbacks.values():
+            callback(b"")
+        self._callbacks.clear()
         return True
 
     def end(self) -> int:
-        """End it for certain, as `started` was told to, and return its status; may be repeated.
+        """End it, within the times given to `started`, and return its status; may be repeated.
 
-        Raises `HostTimeout` if it is there even after it was killed.
+        Raises `HostTimeout` if it is still there after SIGKILL.
         """
         try:
-            for act, seconds in ((self.hang_up, self._alone), (self._tell, self._told)):
+            for act, seconds in ((self.hang_up, self._eof_grace), (self._tell, self._term_grace)):
                 if seconds and not self.wait(0.0):
                     act()
                     self.wait(seconds)
-        finally:  # Ctrl-C may end the patience that we had
+        finally:  # Ctrl-C may have ended the waits
             self._kill()
         return self.status
 
     def leave(self) -> None:
-        """Let it live on when we forget it."""
-        self._process.returncode = 0  # Popen need not complain
+        """Leave it running."""
+        self._process.returncode = 0  # keeps Popen from warning
 
     def _tell(self) -> None:
         signal.pidfd_send_signal(self._handle, signal.SIGTERM)
@@ -151,12 +151,12 @@ class Child:
     def _kill(self) -> None:
         if self.wait(0.0):
             return
-        if self._group:
+        if self._kill_group:
             os.killpg(self.pid, signal.SIGKILL)  # nobody else has the id before it is waited for
         else:
             signal.pidfd_send_signal(self._handle, signal.SIGKILL)
         if not self.wait(END_TIMEOUT):
-            stays = f"process {self.pid} is there {END_TIMEOUT:g} s after SIGKILL"
+            stays = f"process {self.pid} is still there {END_TIMEOUT:g} s after SIGKILL"
             raise HostTimeout(f"{self._what}: {stays}")
 
 
@@ -165,68 +165,69 @@ def started(
     what: str,
     words: Sequence[str | Path],
     *,
-    given: int = NOWHERE,
-    output: int | Hear = NOWHERE,
-    errors: int | Hear = NOWHERE,
+    stdin: int = NOWHERE,
+    stdout: int | OnOutput = NOWHERE,
+    stderr: int | OnOutput = NOWHERE,
     descriptors: Collection[int] = (),
     environment: Mapping[str, str] | None = None,
     folder: Path | None = None,
-    apart: bool = False,
-    group: bool = False,
-    alone: float = 0.0,
-    told: float = 0.0,
-    refusal: Callable[[OSError], str] | None = None,
+    new_session: bool = False,
+    kill_group: bool = False,
+    eof_grace: float = 0.0,
+    term_grace: float = 0.0,
+    start_error: Callable[[OSError], str] | None = None,
 ) -> Iterator[Child]:
     """Run a program for the block; `what` names it in errors.
 
-    It reads the descriptor `given` and prints to `output` and `errors`, which are descriptors too,
-    or who hears it; the same for both makes them one.  `PIPE` is the caller's to write or read.
-    It gets `descriptors` under their own numbers, our environment unless it has one, our folder,
-    and, with `apart` or `group`, a session of its own, so that Ctrl-C is not for it.
+    It reads the descriptor `stdin` and prints to `stdout` and `stderr`, each a descriptor too, or a
+    callback; the same callback for both gets both in one pipe.  `PIPE` is for the caller to write
+    or read.  The program inherits `descriptors` under their numbers, our environment and our folder
+    unless others are given.  With `new_session` or `kill_group` it has its own session, so that
+    Ctrl-C does not reach it.
 
-    Behind the block it has `alone` seconds to end, finding the end of its input, then `told`
-    seconds after SIGTERM, if these are not 0; then it is killed, with `group` together with all
-    that it has started.  Raises `HostError`, in the words of `refusal`, if it cannot be started,
-    and as `Child.end`.
+    After the block its input is closed, and it has `eof_grace` seconds to end, then `term_grace`
+    seconds after SIGTERM (each step is left out if 0); then it is killed, with `kill_group` its
+    whole process group.  Raises `HostError`, with the text of `start_error`, if it cannot be
+    started, and what `Child.end` raises.
     """
     with ExitStack() as ending:
-        with undisturbed():  # Ctrl-C must not come between its start and our knowing of it
+        with signals_deferred():  # Ctrl-C must not come between its start and our knowing of it
             try:
                 process = subprocess.Popen(
                     words,
                     bufsize=0,
-                    stdin=given,
-                    stdout=_way(output),
-                    stderr=subprocess.STDOUT if output == errors else _way(errors),
+                    stdin=stdin,
+                    stdout=_stream(stdout),
+                    stderr=subprocess.STDOUT if stdout == stderr else _stream(stderr),
                     pass_fds=descriptors,
                     env=environment,
                     cwd=folder,
-                    start_new_session=apart or group,
+                    start_new_session=new_session or kill_group,
                 )
-                ending.callback(process.kill)  # to no effect once it has ended
+                ending.callback(process.kill)  # no effect once it has ended
                 handle = os.pidfd_open(process.pid)
             except OSError as error:
-                said = refusal(error) if refusal else f"cannot run {what}: {error}"
+                said = start_error(error) if start_error else f"cannot run {what}: {error}"
                 raise HostError(said) from error
             ending.callback(os.close, handle)
             for pipe in filter(None, (process.stdin, process.stdout, process.stderr)):
                 ending.enter_context(pipe)
             if process.stdin:
                 os.set_blocking(process.stdin.fileno(), False)
-            said_by = ((process.stdout, output), (process.stderr, errors))
-            ears = {pipe.fileno(): hear for pipe, hear in said_by if pipe and callable(hear)}
-            child = Child(what, process, handle, ears, alone, told, group)
+            pipes = ((process.stdout, stdout), (process.stderr, stderr))
+            callbacks = {pipe.fileno(): call for pipe, call in pipes if pipe and callable(call)}
+            child = Child(what, process, handle, callbacks, eof_grace, term_grace, kill_group)
             ending.callback(child.end)
         yield child
 
 
 @dataclass(frozen=True)
 class Done:
-    """How a program ended, and what it said: of its errors, what `Words` keep."""
+    """How a program ended, and what it printed; of stderr only what `OutputTail` keeps."""
 
     status: int
-    output: str
-    errors: bytes
+    stdout: str
+    stderr: bytes
 
 
 def finished(
@@ -234,26 +235,28 @@ def finished(
     words: Sequence[str | Path],
     timeout: float,
     given: bytes = b"",
-    refusal: Callable[[OSError], str] | None = None,
+    start_error: Callable[[OSError], str] | None = None,
 ) -> Done:
     """Run a program that reads `given`, and return how it ended.
 
-    Raises `HostTimeout` if it is not done within `timeout` seconds: then it is killed.  Raises
-    `HostError` if it prints more than `MOST` bytes, and as `started`.
+    Raises `HostTimeout` if it did not end within `timeout` seconds: then it is killed.  Raises
+    `HostError` if it prints more than `MAX_OUTPUT` bytes, and as `started`.
     """
-    printed, said = bytearray(), Words()
+    printed, said = bytearray(), OutputTail()
 
-    def hear(piece: bytes) -> None:
+    def keep(piece: bytes) -> None:
         printed.extend(piece)
-        if len(printed) > MOST:
-            raise HostError(f"{what} prints more than {MOST >> 20} MiB")
+        if len(printed) > MAX_OUTPUT:
+            raise HostError(f"{what} printed more than {MAX_OUTPUT >> 20} MiB")
 
     with (
-        memory_file(given) as file,  # it need not read it, and it may be long
-        started(what, words, given=file, output=hear, errors=said.keep, refusal=refusal) as child,
+        memory_file(given) as file,  # it may be long, and the program need not read it
+        started(
+            what, words, stdin=file, stdout=keep, stderr=said.keep, start_error=start_error
+        ) as child,
     ):
         if not child.wait(timeout):
-            raise HostTimeout(f"{what} is not done within {timeout:g} s")
+            raise HostTimeout(f"{what} did not end within {timeout:g} s")
         return Done(child.status, printed.decode(errors="backslashreplace"), said.text)
 
 
@@ -264,14 +267,14 @@ def run(what: str, words: Sequence[str | Path], timeout: float, given: str = "")
     """
     done = finished(what, words, timeout, given.encode())
     if done.status:
-        raise HostError(f"{what} failed ({done.status}): {last_words(done.errors)}")
-    return done.output
+        raise HostError(f"{what} failed ({done.status}): {last_lines(done.stderr)}")
+    return done.stdout
 
 
-def _way(hearer: int | Hear) -> int:
-    """Return by which descriptor it is said."""
-    return PIPE if callable(hearer) else hearer
+def _stream(target: int | OnOutput) -> int:
+    """Return the descriptor that Popen is given."""
+    return PIPE if callable(target) else target
 
 
-def _pass_over(_piece: bytes) -> None:
-    """Hear, and not listen."""
+def _discard(_piece: bytes) -> None:
+    """Ignore output."""

@@ -16,7 +16,7 @@ from xenqemu.errors import UsageError
 def require_file(fd: int, mode: int) -> None:
     """Raise `UsageError` unless `fd` is a regular file in `mode` (os.O_WRONLY or os.O_RDONLY).
 
-    QEMU would refuse it too, but later, when the guest stands still already.
+    QEMU would refuse it too, but later, when the guest is suspended already.
     """
     try:
         fit = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == mode

@@ -1,11 +1,11 @@
-"""Locks on whole files (flock(2)), each with a deadline; the kernel ends one with its holder."""
+"""Locks on whole files (flock(2)), each with a deadline; one is released when its holder ends."""
 
 from __future__ import annotations
 
 import fcntl
 import time
 
-from xenqemu.system.cancellation import patiently
+from xenqemu.system.cancellation import wait_cancellable
 
 PAUSE = 0.02
 """Seconds between two attempts at a lock that somebody holds."""
@@ -14,7 +14,7 @@ PAUSE = 0.02
 def locked_within(seconds: float, descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
     """Lock an open file; return False if others hold it for all of `seconds`.
 
-    `kind` is LOCK_EX, or LOCK_SH for those who only look.
+    `kind` is LOCK_EX, or LOCK_SH for readers.
     """
 
     def attempt(pause: float) -> bool:
@@ -25,4 +25,4 @@ def locked_within(seconds: float, descriptor: int, kind: int = fcntl.LOCK_EX) ->
             return False
         return True
 
-    return patiently(attempt, seconds)
+    return wait_cancellable(attempt, seconds)

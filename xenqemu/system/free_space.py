@@ -1,4 +1,4 @@
-"""Room on a file system: asking for it before it is needed."""
+"""Free space on a file system, reserved before it is needed."""
 
 from __future__ import annotations
 
@@ -24,38 +24,40 @@ LIBC.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_
 _TOO_LITTLE = {
     ENOSPC: "the file system has no more",
     EDQUOT: "the quota allows no more",
-    EFBIG: "no file may be so long",
+    EFBIG: "it exceeds the file size limit",
 }
 
 
 def reserve(file: int, size: int, shown: Path, before: int = 0) -> None:
-    """Set `size` bytes aside for `file`, so that writing them cannot fail for want of room.
+    """Reserve `size` bytes for `file`, so that writing them cannot fail for lack of space.
 
-    `before` are those that were set aside already: a tmpfs looks at each page of what it is asked
-    for.  Where the file system knows no reserving, that so much is free now has to do.  Raises
-    `HostError` with both numbers if there is too little; `shown` is where, in its words.  Python's
-    own posix_fallocate would write the whole file where the file system cannot.
+    `before` are those that were reserved already: a tmpfs visits each page of a request.  Where the
+    file system cannot reserve, that so much is free now has to suffice.  Raises `HostError` with
+    both numbers if there is too little; `shown` names the place in it.  Python's posix_fallocate
+    would write the whole file where the file system cannot reserve.
     """
     free = free_for(file)
     error = _obstacle(size, free) or fallocate(file, before, size)
     if error and error != EOPNOTSUPP:
         why = _TOO_LITTLE.get(error, os.strerror(error))
-        raise HostError(f"{shown}: {size} bytes have to be free for the record, {free} are ({why})")
+        raise HostError(
+            f"{shown}: {size} bytes of free space are needed for the save file, "
+            f"{free} are available ({why})"
+        )
 
 
 def free_for(file: int) -> int:
-    """Return how many bytes the file may have, those that were set aside for it included."""
+    """Return how many bytes the file may have, including those reserved for it."""
     found = os.fstatvfs(file)
-    if not found.f_blocks:  # as of a file system without bounds
+    if not found.f_blocks:  # a file system without a size limit
         return sys.maxsize
     return found.f_bavail * found.f_frsize + os.fstat(file).st_blocks * BLOCK
 
 
 def _obstacle(size: int, free: int) -> int:
-    """Return the errno that writing would end with, 0 if none can be told.
+    """Return the errno that writing would end with, 0 if none is known.
 
-    Many a file system looks at neither when it is asked to reserve, and fills the disk before it
-    finds that it was asked too much.
+    Many file systems check neither when asked to reserve, and fill the disk before they fail.
     """
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
     if size > free:
@@ -64,7 +66,7 @@ def _obstacle(size: int, free: int) -> int:
 
 
 def fallocate(file: int, start: int, end: int) -> int:
-    """Set the bytes from `start` to `end` aside and return 0, or the errno.
+    """Reserve the bytes from `start` to `end` and return 0, or the errno.
 
     glibc's wrapper is there on each Linux.
     """

@@ -15,7 +15,7 @@ from typing import Any
 
 from xenqemu.errors import HostError
 from xenqemu.system import child
-from xenqemu.system.undo import unless_failing
+from xenqemu.system.undo import undo_on_failure
 
 TIMEOUT = 10.0
 """Seconds for one act of iproute2."""
@@ -50,7 +50,7 @@ def is_name(name: str) -> bool:
 def checked_name(name: str, what: str) -> str:
     """Return a name that an interface can have; raise `HostError` with `what` it was meant for."""
     if not is_name(name):
-        raise HostError(f"{what} {name!r:.80} is no name of a network interface")
+        raise HostError(f"{what} {name!r:.80} is not a valid name of a network interface")
     return name
 
 
@@ -107,8 +107,8 @@ def renamed(link: Interface, name: str) -> Iterator[str]:
         yield name
         return
     if find(name) is not None:
-        raise HostError(f"cannot rename {former}: there is an interface {name} already")
-    with unless_failing(f"give {name} its name back", lambda: _take_name_back(name, former)):
+        raise HostError(f"cannot rename {former}: an interface {name} exists already")
+    with undo_on_failure(f"give {name} its name back", lambda: _take_name_back(name, former)):
         change(
             f"link set dev {former} name {name}",
             f"link property add dev {name} altname {former}",

@@ -1,9 +1,9 @@
-"""A lock that is a file: there only while somebody holds it or waits for it, let go by any death.
+"""A lock that is a file: there only while it is held or waited for, released when a process ends.
 
 The file is opened (O_CREAT), locked by flock(LOCK_EX), then compared with what has the name by now,
-because the holder removes the file before it lets go of the lock.  Who finds another file, or none,
-begins anew.  So do libxl (libxl__lock_file) and Xen's hotplug scripts (locking.sh); they wait for
-ever, here there is a deadline.  On NFS the lock holds between hosts too (flock(2)).
+because the holder removes the file before it releases the lock.  If it is another file, or none,
+all is done again.  So do libxl (libxl__lock_file) and Xen's hotplug scripts (locking.sh); they wait
+for ever, here there is a deadline.  On NFS the lock holds between hosts too (flock(2)).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from xenqemu.system.flock import locked_within
 
 
 @contextmanager
-def held(path: Path, seconds: float, mode: int = 0o600) -> Iterator[None]:
+def locked(path: Path, seconds: float, mode: int = 0o600) -> Iterator[None]:
     """Hold the lock for the block.
 
     Raises `HostTimeout` if somebody else does for `seconds`, `HostError` if the file cannot be
@@ -29,23 +29,23 @@ def held(path: Path, seconds: float, mode: int = 0o600) -> Iterator[None]:
     descriptor = _acquire(path, mode, deadline)
     while descriptor is None:
         if deadline.passed:
-            raise HostTimeout(f"{path} is held by another process for {seconds:g} s")
+            raise HostTimeout(f"{path} is locked by another process for {seconds:g} s")
         descriptor = _acquire(path, mode, deadline)
     try:
         yield
     finally:
         try:
-            path.unlink(missing_ok=True)  # before the lock is let go: see above
+            path.unlink(missing_ok=True)  # before the lock is released: see above
         finally:
             os.close(descriptor)
 
 
 def _acquire(path: Path, mode: int, deadline: Deadline) -> int | None:
-    """Return the locked file that has the name, None if it took too long or has another by now."""
+    """Return the locked file, None after the deadline, or if another file has the name."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode)
     except OSError as error:
-        raise HostError(f"cannot open the lock {path}: {error.strerror}") from error
+        raise HostError(f"cannot open the lock file {path}: {error.strerror}") from error
     ours = False
     try:
         ours = locked_within(deadline.left, descriptor) and _has_name(descriptor, path)

@@ -12,13 +12,13 @@
      44  u32 lo_encrypt_type
      48  u32 lo_encrypt_key_size
      52  u32 lo_flags
-     56  u8  lo_file_name[64]     the owner's to use: here, whose device it is
+     56  u8  lo_file_name[64]     free to use: here the tag
     120  u8  lo_crypt_name[64]
     184  u8  lo_encrypt_key[32]
     216  u64 lo_init[2]
     232
 
-LOOP_CONFIGURE (Linux 5.8) binds, sets all up and marks the device in one step, or does nothing: of
+LOOP_CONFIGURE (Linux 5.8) binds, configures and tags the device in one step, or does nothing: of
 two who were given the same free number one gets EBUSY and asks for the next.
 """
 
@@ -35,13 +35,13 @@ from pathlib import Path
 
 from xenqemu.errors import HostError
 from xenqemu.system.retry import Retry
-from xenqemu.system.undo import unless_failing
+from xenqemu.system.undo import undo_on_failure
 
 MAJOR = 7
 """The number that all loop devices have."""
 
 TAG_MAX = 63
-"""Bytes of a mark at most."""
+"""Bytes of a tag at most."""
 
 _CONFIGURE = 0x4C0A
 _CLR_FD = 0x4C01
@@ -78,7 +78,7 @@ class Loop:
 def attached(image: Path, tag: str, *, writable: bool) -> Iterator[Loop]:
     """Bind a free loop device to a file, past the page cache where the file system allows it.
 
-    It stays after the block, unless that fails.  Raises `HostError` if there is none to be had.
+    It stays after the block, unless that fails.  Raises `HostError` if no device is free.
     """
     try:
         with _opened(image, os.O_RDWR if writable else os.O_RDONLY) as descriptor:
@@ -86,7 +86,7 @@ def attached(image: Path, tag: str, *, writable: bool) -> Iterator[Loop]:
             file = os.fstat(descriptor)
     except OSError as error:
         raise HostError(f"no loop device for {image}: {error.strerror}") from error
-    with unless_failing(f"detach {path}", lambda: detach(path)):
+    with undo_on_failure(f"detach {path}", lambda: detach(path)):
         yield Loop(path, (file.st_dev, file.st_ino), tag)
 
 

@@ -12,14 +12,14 @@ from xenqemu.errors import HostError, HostTimeout
 from xenqemu.system.flock import locked_within
 
 LOCK_TIMEOUT = 10.0
-"""Seconds to wait for others who have the lock."""
+"""Seconds to wait for a lock that others hold."""
 
 
 def require_own(folder: Path) -> None:
     """Raise `HostError` for a folder that others may write to."""
     status = folder.stat()
     if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o022:
-        raise HostError(f"{folder} must be owned by you, and written by you alone")
+        raise HostError(f"{folder} must be owned by you and writable by nobody else")
 
 
 @contextmanager
@@ -35,7 +35,7 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         if not locked_within(LOCK_TIMEOUT, descriptor):
             where = folder / "lock"
-            raise HostTimeout(f"{where} is held by another process for {LOCK_TIMEOUT:g} s")
+            raise HostTimeout(f"{where} is locked by another process for {LOCK_TIMEOUT:g} s")
         yield
     finally:
         os.close(descriptor)

@@ -1,4 +1,4 @@
-"""Processes on this machine, told from others that got their ids later."""
+"""Processes on this machine, distinguished from later ones with the same id."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def boot_id() -> str:
-    """Return what tells this start of this machine from all others."""
+    """Return the id of this boot of this machine."""
     return BOOT_ID.read_text().strip()
 
 
@@ -38,7 +38,7 @@ class Process:
         return None if started is None else cls(pid, started)
 
     @property
-    def worked(self) -> float:
+    def cpu_seconds(self) -> float:
         """For how many seconds its threads have run, all together; 0 once it has ended."""
         fields = _stat(self.pid)
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") if fields else 0.0
@@ -54,13 +54,15 @@ class Process:
             return handle is None or bool(ready({handle: select.POLLIN}, seconds))
 
     def end(self) -> None:
-        """End it for certain, by SIGTERM and then SIGKILL; nothing if it has ended.
+        """End it, by SIGTERM and then SIGKILL; nothing if it has ended.
 
-        Raises `HostTimeout` if it is there even so.
+        Raises `HostTimeout` if it is still there after both.
         """
         with self._handle() as handle:
             if handle is not None and not _killed(handle):
-                raise HostTimeout(f"process {self.pid} is there {END_TIMEOUT:g} s after SIGKILL")
+                raise HostTimeout(
+                    f"process {self.pid} is still there {END_TIMEOUT:g} s after SIGKILL"
+                )
         with contextlib.suppress(ChildProcessError):  # it is only our child if we started it
             os.waitpid(self.pid, os.WNOHANG)
 

@@ -1,4 +1,4 @@
-"""What is tried again: only an act that may be repeated; a save or a suspend never is."""
+"""Retries, only for acts that may be repeated; a save or a suspend never is."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Retry:
 
     def __call__(self, act: Callable[[], T]) -> T:
         """Return what `act` returns, at last."""
-        import tenacity  # noqa: PLC0415  loading it takes longer than most commands go on
+        import tenacity  # noqa: PLC0415  loading it takes longer than most commands run
 
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(self.repeats),

@@ -1,4 +1,4 @@
-"""Signals that have to wait: Python raises Ctrl-C between any two steps of the main thread."""
+"""Deferred signals: Python raises Ctrl-C between any two steps of the main thread."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from contextlib import contextmanager
 from types import FrameType
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""By which people and programs end us."""
+"""Signals that ask a process to end."""
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
-    """Have orders to end come only once the block is done; for what is quickly done.
+def signals_deferred() -> Iterator[None]:
+    """Defer these signals to the end of the block, which must be short.
 
-    Those that kill us at once do so all the same.  In other threads Python raises none.
+    One without a handler still kills at once.  In other threads Python raises none.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

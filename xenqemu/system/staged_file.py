@@ -1,11 +1,11 @@
-"""A file that is whole under its final name, or not there at all.
+"""A file that is complete under its final name, or does not exist.
 
 What is written goes to a hidden file beside the target (same file system, so that the rename is
 atomic), 0600 because it holds a guest's memory.  Publishing syncs the file, renames it and syncs
 the folder.  Everything is done relative to one descriptor of the folder, so that nobody can
 swap the path underneath; an older file of that name survives any failure.
 
-What a killed process leaves of a draft is cleared away by what its `Traces` say.
+What a killed process leaves of a draft is removed by its `Traces`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _OLDER = ".older"
 
 @dataclass(frozen=True)
 class Traces:
-    """Where a draft and the older file of its name are: `path` is to be, `temporary` a name."""
+    """Where a draft and the older file are: `path` is the final path, `temporary` a name."""
 
     path: str
     temporary: str
@@ -38,7 +38,9 @@ class Traces:
         try:
             folder = _open_folder(Path(self.path))
         except HostError as error:
-            if isinstance(error.__cause__, FileNotFoundError):  # with the folder all of it is gone
+            if isinstance(
+                error.__cause__, FileNotFoundError
+            ):  # the folder is gone, and all with it
                 return
             raise
         try:
@@ -82,7 +84,7 @@ class Draft:
         self.traces = Traces(str(shown.absolute()), self._temporary)
 
     def create(self) -> None:
-        """Make the file; raise `HostError` where that, or to replace the older file, cannot be."""
+        """Make the file; raise `HostError` if that, or replacing the older one, is impossible."""
         try:
             fd = os.open(self._temporary, _NEW, 0o600, dir_fd=self._folder)
         except OSError as error:
@@ -93,19 +95,19 @@ class Draft:
         self._require_replaceable()
 
     def reserve(self, size: int) -> None:
-        """Set room aside for `size` bytes; raise `HostError` if there is too little."""
+        """Reserve space for `size` bytes; raise `HostError` if there is too little."""
         reserve(self.file.fileno(), size, self.path.parent, self._reserved)
         self._reserved = max(size, self._reserved)
 
     def sync(self) -> None:
-        """Have all of it on the disk, and give back what room is left over."""
+        """Sync all of it to the disk, and release space that was reserved and not used."""
         os.ftruncate(self.file.fileno(), os.fstat(self.file.fileno()).st_size)
         os.fsync(self.file.fileno())
 
     def reopen(self) -> BinaryIO:
         """Return a reader at the start of what was synced, by its own descriptor.
 
-        It reads from the disk, where the file system lets go of what it holds in memory.
+        It reads from the disk, where the file system drops its cached pages.
         """
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(self._temporary, flags, dir_fd=self._folder)
@@ -115,7 +117,7 @@ class Draft:
     def publish(self) -> None:
         """Sync, close, give the final name, sync the folder.
 
-        Whatever is raised on the way (`OSError` as the system says it), the older file of that
+        Whatever is raised on the way (`OSError` as the system raises it), the older file of that
         name is back, or the name is free again.
         """
         self.sync()
@@ -150,16 +152,16 @@ class Draft:
             )
 
     def _require_replaceable(self) -> None:
-        """Raise `HostError` if an older file could not be kept: on FAT, say, no file has two names.
+        """Raise `HostError` if an older file cannot be kept: FAT, for one, has no hard links.
 
-        It is known before anything is done that a failure to publish would have to undo.
+        This is checked before the guest is touched.
         """
         try:
             self._keep_older()
         except OSError as error:
             raise HostError(
-                f"{self.path} is there, and cannot be kept until it is replaced: {error.strerror}; "
-                "its file system may have no hard links: remove it first, or take another name"
+                f"{self.path} exists and cannot be replaced safely: {error.strerror}; "
+                "its file system may not support hard links: remove it first, or use another name"
             ) from error
         _remove(self._folder, self._older)
 
@@ -189,7 +191,7 @@ def draft_for(path: Path) -> Iterator[Draft]:
 
 
 def _remove(folder: int, *names: str) -> bool:
-    """Remove what there is of these names, and tell whether there was any."""
+    """Remove the files of these names, and return whether there was any."""
     found = False
     for name in names:
         with contextlib.suppress(FileNotFoundError):  # published, or first of its name

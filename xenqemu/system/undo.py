@@ -1,4 +1,4 @@
-"""The undo beside its act, for acts that need no journal."""
+"""Undo on failure, for acts that need no journal."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from xenqemu.errors import HostError
 
 
 @contextmanager
-def unless_failing(what: str, undo: Callable[[], None]) -> Iterator[None]:
-    """Run the block; if it fails, `undo` what it and its surroundings did.
+def undo_on_failure(what: str, undo: Callable[[], None]) -> Iterator[None]:
+    """Run the block; if it fails, call `undo`.
 
     `what` completes the sentence "could not …": that becomes a note of the first error.
     """

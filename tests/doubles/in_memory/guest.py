@@ -18,7 +18,7 @@ SPECIAL = (0xFEFFC, 0xFEFFF)
 class Guest:
     """A domain: `tick` counts on while it runs, in its memory and in its device state.
 
-    `logged` is whether a log of its dirty pages is kept, `loggable` whether there can be one.
+    `logged` is whether a log of its dirty pages is kept, `can_log_dirty` whether there can be one.
     """
 
     config: DomainConfig
@@ -30,9 +30,9 @@ class Guest:
     crashed: bool = False
     down: bool = False
     obeys: bool = True
-    worked: float = 0.0
+    cpu_seconds: float = 0.0
     logged: bool = False
-    loggable: bool = True
+    can_log_dirty: bool = True
 
     @property
     def runs(self) -> bool:

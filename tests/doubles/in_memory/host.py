@@ -95,7 +95,7 @@ class Host:
         def change() -> None:
             guest = self._guest(domid)
             if guest.config.name not in (old, new) or self._has(new, domid):
-                raise HostError(f"cannot call domain {domid} {new}")
+                raise HostError(f"cannot rename domain {domid} to {new}")
             guest.config = guest.config.with_name(new)
 
         self._world.call("host.rename", change)

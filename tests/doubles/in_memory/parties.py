@@ -30,17 +30,17 @@ class Hypervisor:
             if guest is None:
                 return None
             uuid, vcpus = guest.config.uuid, guest.config.max_vcpus
-            guest.worked += 0.25 if guest.runs else 0
+            guest.cpu_seconds += 0.25 if guest.runs else 0
             memory = len(guest.pages) * PAGE_SIZE
-            return DomainInfo(domid, uuid, guest.run_state, memory, vcpus, guest.worked)
+            return DomainInfo(domid, uuid, guest.run_state, memory, vcpus, guest.cpu_seconds)
 
         return self._world.call("hypervisor.info", answer)
 
     def suspend(self, domid: int) -> None:
         self._set("suspend", domid, suspended=True)
 
-    def settle(self, domid: int) -> None:
-        self._set("settle", domid)
+    def withdraw_suspend(self, domid: int) -> None:
+        self._set("withdraw_suspend", domid)
 
     def resume(self, domid: int) -> None:
         self._set("resume", domid, suspended=False)
@@ -87,8 +87,8 @@ class Memory:
     def load(self, source: Source, progress) -> None:
         self._world.call("memory.load", lambda: self._load(source, progress))
 
-    def loggable(self) -> bool:
-        return self._world.call("memory.loggable", lambda: self._guest.loggable)
+    def can_log_dirty(self) -> bool:
+        return self._world.call("memory.can_log_dirty", lambda: self._guest.can_log_dirty)
 
     def save_live(self, out, progress, live: Live) -> None:
         """Write the guest in two iterations, during which it runs; then suspend it, or give up."""

@@ -36,7 +36,7 @@ PAIRS = {
     ),
     "yes": (PreflightAnswer(xenqemu="0.1.0"), b'{"xenqemu": "0.1.0"}\n'),
     "no": (
-        PreflightAnswer(("zstd", "digest"), ("no room", "é"), "1"),
-        b'{"xenqemu": "1", "features": ["zstd", "digest"], "objections": ["no room", "\\u00e9"]}\n',
+        PreflightAnswer(("zstd", "digest"), ("no disk", "é"), "1"),
+        b'{"xenqemu": "1", "features": ["zstd", "digest"], "objections": ["no disk", "\\u00e9"]}\n',
     ),
 }

@@ -26,7 +26,7 @@ from xenqemu.errors import OutcomeUnknown, PastReturn, RolledBack, Stranded
 from xenqemu.formats.migration.handshake import Role
 from xenqemu.host.disk import lease
 from xenqemu.host.party_deadlines import Deadlines
-from xenqemu.host.peer.peer import Peer
+from xenqemu.host.peer.peer_messages import Peer
 from xenqemu.host.peer.wire import Wire
 from xenqemu.host.precopy_options import PrecopyOptions
 from xenqemu.operations import migrate as migrating

@@ -32,7 +32,7 @@ LOCAL_PORT = 33
 class Guest:
     """One domain; `pages` are by pfn, `types` those (<< 28) that are not ordinary ones.
 
-    `noted` is the dirty log, None while it is off; `mapped` are the pages that Xen itself has
+    `logged` is the dirty log, None while it is off; `mapped` are the pages that Xen itself has
     mapped to write, which count as dirty at the last look.
     """
 
@@ -47,15 +47,15 @@ class Guest:
     vcpus: int = 2
     vnuma: int = EOPNOTSUPP
     holds: int = 0
-    noted: set[int] | None = None
+    logged: set[int] | None = None
     mapped: set[int] = field(default_factory=set)
 
     def write(self, pfn: int, contents: bytes) -> None:
-        """Write to a page, which is noted if the dirty log is on."""
+        """Write to a page, which is logged if the dirty log is on."""
         assert pfn in self.pages
         self.pages[pfn] = contents
-        if self.noted is not None:
-            self.noted.add(pfn)
+        if self.logged is not None:
+            self.logged.add(pfn)
 
     def shut_down(self, reason: int) -> None:
         self.flags |= SHUTDOWN | reason << REASON_SHIFT
@@ -197,7 +197,7 @@ class FakeLibraries(Libraries):
     ) -> int:
         context = self.guest(domid).context
         if buffer is None:
-            return len(context) + 8  # Xen tells the room needed at most
+            return len(context) + 8  # Xen tells the most bytes needed
         _put(buffer, context[:size])
         return len(context)
 
@@ -314,21 +314,21 @@ class FakeLibraries(Libraries):
         assert (handle, stats) == (INTERFACE, None)
         guest = self.guest(domid)
         if operation == 2:  # ENABLE_LOGDIRTY
-            if guest.noted is not None:
+            if guest.logged is not None:
                 raise OSError(EINVAL, "on already")
-            guest.noted = set()
+            guest.logged = set()
         elif operation == 0:  # OFF
-            guest.noted = None
+            guest.logged = None
         else:
             assert operation == 11  # CLEAN
-            assert guest.noted is not None
+            assert guest.logged is not None
             self._clean(guest, bitmap, pages, final=mode == 1)
         return pages
 
     def _clean(self, guest: Guest, bitmap: int, pages: int, *, final: bool) -> None:
-        assert guest.noted is not None
-        dirty = guest.noted | (guest.mapped if final else set())
-        guest.noted = set()
+        assert guest.logged is not None
+        dirty = guest.logged | (guest.mapped if final else set())
+        guest.logged = set()
         assert all(pfn < pages for pfn in dirty)
         place = HypercallBuffer.from_address(bitmap).hbuf
         bits = sum(1 << pfn for pfn in dirty)

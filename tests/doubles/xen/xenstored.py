@@ -20,7 +20,7 @@ from xenqemu.lab.xenstored.event_loop import Server
 from xenqemu.lab.xenstored.listener import listening
 from xenqemu.lab.xenstored.xs_wire import Packet
 
-PATIENCE = 20.0
+TIMEOUT = 20.0
 
 
 @contextmanager
@@ -35,7 +35,7 @@ def running(
             yield server
         finally:
             server.stop()
-            thread.join(PATIENCE)
+            thread.join(TIMEOUT)
             assert not thread.is_alive()
 
 
@@ -54,7 +54,7 @@ def tool(path: Path, name: str, *arguments: str) -> subprocess.CompletedProcess[
         env=environment(path),
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         check=False,
     )
 
@@ -80,7 +80,7 @@ class Raw:
 
     def __init__(self, path: Path) -> None:
         self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(PATIENCE)
+        self.socket.settimeout(TIMEOUT)
         self.socket.connect(str(path))
 
     def __enter__(self) -> Self:
@@ -124,7 +124,7 @@ class Raw:
         return data
 
 
-def eventually(condition: object, seconds: float = PATIENCE) -> None:
+def eventually(condition: object, seconds: float = TIMEOUT) -> None:
     """Wait until `condition()` is true."""
     assert callable(condition)
     end = time.monotonic() + seconds

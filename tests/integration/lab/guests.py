@@ -26,7 +26,7 @@ from xenqemu.formats.stream.source import Source
 from xenqemu.lab.lab_host import Lab
 from xenqemu.lab.plain_qemu import Machine
 
-PATIENCE = 180.0
+TIMEOUT = 180.0
 """Seconds to wait for what takes a few on a machine that has nothing else to do."""
 
 PROGRAM = [sys.executable, "-m", "xenqemu"]
@@ -87,7 +87,7 @@ class Host:
             self.command(*words, program=program),
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=TIMEOUT,
             check=False,
             stdin=subprocess.DEVNULL,
             **options,
@@ -234,7 +234,7 @@ NO_RESERVING = "import xenqemu.system.staged_file as staging; staging.reserve = 
 """As on a file system whose room goes to somebody else meanwhile."""
 
 
-def wait(ready: Callable[[], bool], words: Callable[[], str], seconds: float = PATIENCE) -> None:
+def wait(ready: Callable[[], bool], words: Callable[[], str], seconds: float = TIMEOUT) -> None:
     """Wait until something is true; fail with `words` if it never is."""
     deadline = time.monotonic() + seconds
     while not ready():

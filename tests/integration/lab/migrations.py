@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.doubles.peers import relay
-from tests.integration.lab.guests import PATIENCE, PROGRAM, Guest, Host, ticks, wait
+from tests.integration.lab.guests import PROGRAM, TIMEOUT, Guest, Host, ticks, wait
 from xenqemu.formats.migration.handshake import WORDS, Message
 from xenqemu.operations.journal.folder import Journals
 
@@ -150,7 +150,7 @@ class BreakOff:
             text=True,
         )
         sender.write_text(str(process.pid))
-        _, words = process.communicate(timeout=PATIENCE)
+        _, words = process.communicate(timeout=TIMEOUT)
         wait(lambda: all(map(nothing_goes_on, (self.one, self.two))), lambda: words)
         return Broken(self.one, self.two, process.returncode, words)
 

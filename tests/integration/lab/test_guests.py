@@ -26,9 +26,9 @@ from tests.doubles.xen.xenstored import tool
 from tests.integration.lab.guests import (
     CFG,
     FILL,
-    PATIENCE,
     PROGRAM,
     TICK,
+    TIMEOUT,
     Guest,
     Host,
     assert_same_memory,
@@ -96,7 +96,7 @@ def test_xens_own_verifier_accepts_the_record(seed):
     environment = {"PYTHONPATH": str(verifier.parent.parent / "lib" / "python")}
     command = [sys.executable, str(verifier), "-f", "xl", "-i", str(seed.record)]
     done = subprocess.run(
-        command, capture_output=True, env=environment, timeout=PATIENCE, check=False
+        command, capture_output=True, env=environment, timeout=TIMEOUT, check=False
     )
     assert (done.returncode, done.stderr) == (0, b"")
 
@@ -263,7 +263,7 @@ def test_neither_save_nor_restore_takes_much_memory(big_seed, one, two, folder):
             [sys.executable, "-c", MEASURED, *host.command(*words)[len(PROGRAM) :]],
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=TIMEOUT,
             check=False,
         )
         assert done.returncode == 0, done.stderr
@@ -294,7 +294,7 @@ def test_a_disk_in_use_cannot_be_used_twice(devices_seed, one, two):
     guest = devices_seed.on(one)
     refused = two.run("restore", devices_seed.record)
     assert (refused.code, refused.out) == (3, "")
-    assert f"hda.raw is held by domain {one.status('full')['uuid']} on host " in refused.err
+    assert f"hda.raw is leased to domain {one.status('full')['uuid']} on host " in refused.err
     assert f"{one.lab.folder} since" in refused.err
     assert two.run("status", "full").code == 3
     guest.wait_tick()
@@ -327,7 +327,7 @@ def test_a_full_disk_costs_the_record_only(guest, one, folder):
         (folder / "web.save").write_bytes(b"older")
         done = one.run("save", "web", folder / "web.save")
         assert done.code == 3
-        assert "bytes have to be free for the record" in done.err
+        assert "bytes of free space are needed for the save file" in done.err
         assert [entry.name for entry in folder.iterdir()] == ["web.save"]
         assert (folder / "web.save").read_bytes() == b"older"
     guest.wait_tick(3)
@@ -370,7 +370,7 @@ def test_a_save_that_is_interrupted(big_seed, one, folder, number):
     guest = big_seed.on(one)
     process = started(one, "save", "save", "--json", "big", folder / "big.save")
     process.send_signal(number)
-    out, err = process.communicate(timeout=PATIENCE)
+    out, err = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 130
     assert err.startswith("xenqemu: interrupted; save of domain ")
     assert err.endswith("; the guest is as it was\n")
@@ -388,7 +388,7 @@ def test_a_save_that_is_interrupted(big_seed, one, folder, number):
 def test_a_restore_that_is_interrupted(big_seed, one):
     process = started(one, "build", "restore", "--json", big_seed.record)
     process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=PATIENCE)
+    _, err = process.communicate(timeout=TIMEOUT)
     assert (process.returncode, err) == (130, "xenqemu: interrupted\n")
     assert one.empty()
 
@@ -399,7 +399,7 @@ def test_a_restore_that_is_killed_is_cleared_away(big_seed, one):
     assert one.list() == []  # it is being made: nobody clears it away
     assert not one.empty()
     process.kill()
-    process.communicate(timeout=PATIENCE)
+    process.communicate(timeout=TIMEOUT)
     assert not one.empty()
     assert one.list() == []
     assert one.empty()
@@ -422,7 +422,7 @@ def test_qemu_is_killed_during_a_save(big_seed, one, two, folder):
     process = started(one, "save", "save", "--json", "big", folder / "big.save")
     os.kill(guest.machine.pid, signal.SIGKILL)
     said = guest.said
-    _, err = process.communicate(timeout=PATIENCE)
+    _, err = process.communicate(timeout=TIMEOUT)
     assert (process.returncode, err) == (0, "")
     assert one.empty()
     there = two.restore(folder / "big.save")
@@ -464,7 +464,7 @@ def test_down_ends_the_guests(seed, folder):
 def read_until(fd: int, text: bytes) -> bytes:
     said = b""
     while text not in said:
-        assert select.select([fd], [], [], PATIENCE)[0], said
+        assert select.select([fd], [], [], TIMEOUT)[0], said
         said += os.read(fd, 4096)
     return said
 
@@ -480,7 +480,7 @@ def test_the_console(guest, one):
         assert b"tick " in said
         assert not termios.tcgetattr(terminal)[3] & termios.ICANON
         os.write(ours, b"\x1d")
-        assert process.wait(PATIENCE) == 0
+        assert process.wait(TIMEOUT) == 0
         assert termios.tcgetattr(terminal) == before
     finally:
         process.kill()
@@ -502,7 +502,7 @@ def test_the_console_of_a_guest_that_ends(guest, one):
         assert process.stderr is not None
         read_until(process.stdout.fileno(), b"nonce")
         one.must("lab", "destroy", "web")
-        process.wait(PATIENCE)
+        process.wait(TIMEOUT)
         assert (process.returncode, process.stderr.read()) == (0, b"")
     assert one.empty()
     assert isinstance(guest, Guest)

@@ -16,7 +16,7 @@ SAYS_NO = pytest.mark.parametrize(
     ("text", "words"),
     [
         ("echo the backup runs >&2; exit 1", "exit status 1): the backup runs"),
-        pytest.param("sleep 60", "was killed: it was not done within 5 s", marks=pytest.mark.long),
+        pytest.param("sleep 60", "was killed: it did not end within 5 s", marks=pytest.mark.long),
         pytest.param("kill -SEGV $$", "signal 11", marks=pytest.mark.long),
     ],
 )

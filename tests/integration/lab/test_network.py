@@ -136,7 +136,7 @@ def test_guests_reach_each_other_wherever_they_are(hosts, folder):
     # What has its disk there cannot be brought back here as well.
     refused = one.run("restore", folder / "web.save")
     assert refused.code == 3
-    assert f"{image} is held by domain" in refused.err
+    assert f"{image} is leased to domain" in refused.err
     assert one.empty()
     assert ports("xq-one") == []
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.golden import save_files
-from tests.integration.lab.guests import CFG, LINUX, PATIENCE, PROGRAM, ticks
+from tests.integration.lab.guests import CFG, LINUX, PROGRAM, TIMEOUT, ticks
 from tests.parts import shortened
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream import xl
@@ -98,7 +98,7 @@ def test_a_record_in_a_pipe(firmware_record, tiny):
         ["/bin/sh", "-c", command, PROGRAM[0], firmware_record],
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         check=True,
     )
     assert done.stdout.startswith(f"-: sound; xl, {len(tiny)} bytes; hvm guest tiny; ")
@@ -111,7 +111,7 @@ def test_the_head_of_what_is_shown(firmware_record):
         ["/bin/sh", "-c", command, PROGRAM[0], firmware_record],
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         check=True,
     )
     assert (done.stdout, done.stderr) == ("      OFFSET         SIZE  RECORD\n", "")
@@ -287,7 +287,7 @@ def test_a_state_that_qemu_does_not_take(one, folder, tiny):
     file.write_bytes(tiny[:at] + struct.pack(">I", 99) + tiny[at + 4 :])
     done = one.run("restore", file)
     assert (done.code, done.out) == (3, "")
-    assert "ended while it loaded the state; qemu-system-x86_64 said: " in done.err
+    assert "ended while it loaded the device state; qemu-system-x86_64 said: " in done.err
     assert "unsupported version 99 for 'timer'" in done.err
     assert one.empty()
 
@@ -386,7 +386,7 @@ def test_a_record_in_a_pipe_is_not_restored(one, firmware_record):
         ["/bin/sh", "-c", command, PROGRAM[0], one.option, firmware_record],
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         check=False,
     )
     why = "xenqemu: /dev/stdin cannot be read twice: copy it to a file first\n"

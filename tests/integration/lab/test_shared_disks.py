@@ -123,7 +123,7 @@ def test_a_record_is_brought_back_on_one_host(tiny: Guest, image, one: Host, two
     one.restore(record)
     refused = two.run("restore", record)
     assert (refused.code, refused.out) == (3, "")
-    assert f"{image} is held by domain {UUID} on host {called(one)} since 2" in refused.err
+    assert f"{image} is leased to domain {UUID} on host {called(one)} since 2" in refused.err
     assert two.empty()
     assert Journals(two.lab.journals).found() == []
     assert_settled(image, (one, two))

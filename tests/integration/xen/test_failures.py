@@ -71,7 +71,7 @@ def test_guest_that_ignores_the_request(bed: Bed, idle: int) -> None:
     conf = f"{XENQEMU} --conf /job/xenqemu.conf"
     done = bed.run(f"{conf} save --step-timeout 5 idle {FILE}", timeout=120)
     assert done.rc == 10
-    waited = re.search(r"after ([\d.]+) s, so the request was taken back", done.err)
+    waited = re.search(r"after ([\d.]+) s, so the request was withdrawn", done.err)
     assert waited, done.err
     assert float(waited[1]) >= 5
     assert "as it was" in done.err
@@ -84,7 +84,7 @@ def test_guest_that_suspends_late(bed: Bed, idle: int) -> None:
     act = SUSPEND_LATE.format(domid=idle, after=5)
     done = at(bed, "quiesce started", act, "save", "--step-timeout", "3", "idle", FILE)
     assert done.rc == 10
-    assert "the request was taken back; the guest is as it was" in done.err
+    assert "the request was withdrawn; the guest is as it was" in done.err
     assert "running" in bed.must(f"{XENQEMU} status idle", timeout=60)
     assert "--s---" not in listed(bed)
 
@@ -138,7 +138,9 @@ def test_disk_that_is_too_small(bed: Bed) -> None:
     done = bed.run(f"{XENQEMU} save firmware /tmp/small/record", timeout=60)
     bed.must("ls -A /tmp/small | wc -l | grep -x 0; umount /tmp/small")
     assert done.rc == 3
-    assert re.search(r"\d{8} bytes have to be free for the record, \d{7} are", done.err), done.err
+    assert re.search(
+        r"\d{8} bytes of free space are needed for the save file, \d{7} are", done.err
+    ), done.err
     goes_on(bed, "firmware", bed.ticks("firmware"))
 
 

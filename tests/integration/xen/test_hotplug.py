@@ -68,7 +68,7 @@ def test_an_emulated_card_has_both_its_ends(bed: Bed, disk: str) -> None:
         (f'vif = [ "bridge=xenbr9,script={VIF}" ]', "script: there is no bridge 'xenbr9'"),
         (
             f'vif = [ "bridge=xenbr0,vifname=a/b,script={VIF}" ]',
-            "script: vifname 'a/b' is no name of a network interface",
+            "script: vifname 'a/b' is not a valid name of a network interface",
         ),
         (
             f'vif = [ "bridge=xenbr0,gatewaydev=eth9,script={VIF}" ]',

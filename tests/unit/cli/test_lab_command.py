@@ -32,7 +32,7 @@ def test_the_host_is_as_the_settings_say(run, folder, ended, place, monkeypatch)
     assert run("--host", "lab", "lab", "list").code == 0
     conf.write_text('hosd = "xen"')
     assert run("status", "small") == Done(
-        64, "", f"xenqemu: {conf}: no key is 'hosd'; the nearest is host\n"
+        64, "", f"xenqemu: {conf}: unknown key 'hosd'; did you mean host?\n"
     )
     monkeypatch.undo()
 

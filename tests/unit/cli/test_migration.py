@@ -33,9 +33,9 @@ def asked(monkeypatch: pytest.MonkeyPatch):
     """What `migrate` asks of the operation, where there is a domain 5."""
     seen = []
 
-    def migrate(_host, domain, to, options, *, observe, listener):
+    def migrate(_host, domain, to, options, *, observe, on_stderr):
         seen.append((domain, to, options))
-        listener("said \x1b there")
+        on_stderr("said \x1b there")
 
     monkeypatch.setattr("xenqemu.operations.migrate.migrate", migrate)
     monkeypatch.setattr(domain_state, "find", lambda _host, who: {"web": WEB}[who])
@@ -167,7 +167,7 @@ def test_what_comes_by_two_streams(host):
         _, words = receiver.communicate(timeout=60)
         assert receiver.returncode == 2
         assert b"xl header at offset 0x0: expected the magic" in words
-        assert stream.communicate(timeout=60) == (b"", b"xenqemu: the receiver has given up\n")
+        assert stream.communicate(timeout=60) == (b"", b"xenqemu: the receiver gave up\n")
         assert stream.returncode == 3
     assert [path.name for path in (host.folder / "operations").iterdir()] == ["lock"]
 
@@ -191,7 +191,7 @@ def test_a_sender_that_is_gone(host):
     )
     os.close(writing)
     assert done.returncode == 3
-    assert done.stderr == b"xenqemu: telling it the banner: the other host hung up\n"
+    assert done.stderr == b"xenqemu: sending the banner: the other host closed the connection\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])

@@ -10,11 +10,11 @@ from tests.doubles.xen.xenstored import running
 from xenqemu.errors import DeviceModelError, HostError, HypervisorError
 from xenqemu.host.domain_state import (
     DomainState,
-    conversation,
     find,
     identity,
     require_running,
     state,
+    state_and_device_model,
 )
 from xenqemu.host.protocol import Domain, DomainInfo, RunState
 from xenqemu.host.qemu.device_model import DeviceModel
@@ -105,7 +105,7 @@ def test_all_parties_agree(host, device_model):
 
 def test_another_domain_of_the_same_id(host, device_model):
     other = replace(WEB, uuid="00000000-e6df-11f1-a061-0df29b9903a9")
-    with pytest.raises(HostError, match=r"domain 3 is not web \(00000000-.*\) any more"):
+    with pytest.raises(HostError, match=r"domain 3 is no longer web \(00000000-.*\)"):
         require_running(host, other)
     assert require_running(host, replace(WEB, uuid=WEB.uuid.upper())).running
 
@@ -127,14 +127,14 @@ def test_a_guest_that_does_not_run(host, device_model, run_state):
         require_running(host, WEB)
 
 
-def test_a_device_model_that_stands_still(host, device_model):
+def test_a_device_model_that_hangs(host, device_model):
     device_model.model.machine.state = Status.PAUSED
     now = state(host, 3)
     assert (now.device_model, now.running) == ("paused", False)
 
 
 def test_the_device_model_is_asked_more_in_the_same_session(host, device_model):
-    with conversation(host, 3) as (now, asked):
+    with state_and_device_model(host, 3) as (now, asked):
         assert now.running
         assert asked.blockers() == []
     assert [name for name, _ in device_model.seen].count("qmp_capabilities") == 1
@@ -148,7 +148,7 @@ def test_a_device_model_that_did_not_answer_is_not_asked_more(host, device_model
         device_model.faults["query-status"] = fault
     else:
         host.qmp = host.qmp.with_name("nobody")
-    with conversation(host, 3) as (now, asked):
+    with state_and_device_model(host, 3) as (now, asked):
         assert asked is None
         assert now.trouble[0].startswith("device model: ")
 

@@ -1,4 +1,4 @@
-"""What comes after an iteration, as a table: the policy, what the iterations were, the step."""
+"""What comes after an iteration, as a table: the options, what the iterations were, the step."""
 
 import pytest
 
@@ -18,7 +18,7 @@ def iterations(*changed, a_page=0.001, look=0.0):
 
 
 @pytest.mark.parametrize(
-    ("policy", "so_far", "step"),
+    ("options", "so_far", "step"),
     [
         # libxc's own: few enough, or enough iterations
         (PrecopyOptions(), iterations(51), CONTINUE),
@@ -55,21 +55,21 @@ def iterations(*changed, a_page=0.001, look=0.0):
         (PrecopyOptions(max_downtime=0.3, give_up=True), iterations(60, look=0.4), CONTINUE),
     ],
 )
-def test_what_comes_after_a_round(policy, so_far, step):
-    assert decide(policy, so_far) is step
+def test_what_comes_after_a_iteration(options, so_far, step):
+    assert decide(options, so_far) is step
 
 
-def test_the_last_round_counts():
+def test_the_last_iteration_counts():
     calm = Iteration(3, 100, 100 * PAGE, 0.1, changed=200)
     assert decide(PrecopyOptions(max_downtime=0.3), [*iterations(9000, 9000), calm]) is SUSPEND
 
 
-def test_what_a_round_says():
+def test_what_a_iteration_says():
     made = Iteration(2, pages=200, size=1_000_000, seconds=0.5, changed=40, look=0.25)
     assert made.rate == 2_000_000
     assert made.expected_downtime == pytest.approx(0.25 + 40 * 0.0025)
 
 
-def test_a_round_without_pages():
+def test_a_iteration_without_pages():
     made = Iteration(2, pages=0, size=0, seconds=0.0, changed=5, look=0.25)
     assert (made.rate, made.expected_downtime) == (0.0, 0.25)

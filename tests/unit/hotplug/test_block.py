@@ -270,7 +270,7 @@ def test_a_guest_of_another_host_is_named(libxl: Libxl, image: Path) -> None:
     for domid in (5, 6):  # the same guest as well: it runs there, whatever record it was saved to
         path = libxl.disk(domid, image)
         why = libxl.refused(path, "add")
-        assert why.startswith(f"{image} is held by domain {UUIDS[5]} on host other since 2")
+        assert why.startswith(f"{image} is leased to domain {UUIDS[5]} on host other since 2")
         assert libxl.nodes(path)["hotplug-status"] == "busy"
         libxl.good(path, "remove")
         assert lease.held(image) == before
@@ -384,7 +384,7 @@ def busy_disk(libxl: Libxl, image: Path):
     backing = Backing.of(image)
     libxl.locks.mkdir(mode=0o700, parents=True)
     name = f"disk-{backing.device:x}-{backing.inode:x}.lock"
-    with lock_file.held(libxl.locks / name, 5):
+    with lock_file.locked(libxl.locks / name, 5):
         yield
 
 
@@ -398,9 +398,9 @@ def test_told_to_stop_while_it_waits(libxl: Libxl, image: Path, busy_disk: None)
             time.sleep(0.01)
         time.sleep(0.3)
         script.send_signal(signal.SIGTERM)
-        assert script.communicate(timeout=30)[1] == "xenqemu-vbd: told to stop, by SIGTERM\n"
+        assert script.communicate(timeout=30)[1] == "xenqemu-vbd: terminated by SIGTERM\n"
     assert script.returncode == 1
-    assert libxl.nodes(path)["hotplug-error"] == "told to stop, by SIGTERM"
+    assert libxl.nodes(path)["hotplug-error"] == "terminated by SIGTERM"
     assert not lock.exists()
     assert nothing(image)
 
@@ -426,7 +426,7 @@ def test_everything_is_undone_when_the_time_is_over(
     assert (nodes["hotplug-status"], nodes.get("physical-device")) == ("error", None)
 
 
-def test_what_cannot_be_undone_is_told_too(libxl, image, monkeypatch, capsys):
+def test_what_cannot_be_undone_is_reported_too(libxl, image, monkeypatch, capsys):
     path = libxl.disk(5, image)
 
     def fails(*_: object) -> None:

@@ -98,7 +98,7 @@ def test_time_runs_from_the_start_of_the_process():
 def test_what_is_undone_is_not_disturbed_again(monkeypatch):
     monkeypatch.setattr(contract, "age", lambda: 0.0)  # not that of all these tests
     undone = []
-    with pytest.raises(HostError, match="told to stop, by SIGTERM"), limited(1000):
+    with pytest.raises(HostError, match="terminated by SIGTERM"), limited(1000):
         try:
             signal.raise_signal(signal.SIGTERM)
         finally:
@@ -135,7 +135,7 @@ def test_a_lock_that_another_script_holds(libxl: Libxl, monkeypatch):
     ("text", "why"),
     [
         ("deadlines.lease_lock = -1", "deadlines.lease_lock: expected seconds, above 0 .*, got -1"),
-        ('xen.journalss = "/run"', "no key is 'xen.journalss'; the nearest is xen.journals"),
+        ('xen.journalss = "/run"', "unknown key 'xen.journalss'; did you mean xen.journals?"),
         ("xen", "not TOML: .*"),
         (None, "the settings cannot be read: No such file or directory"),
     ],
@@ -166,7 +166,7 @@ def test_a_lease_is_waited_for_as_the_settings_say(libxl: Libxl, image):
     libxl.conf.write_text(f"{libxl.conf.read_text()}deadlines.lease_lock = 0.2\n")
     path = libxl.disk(5, image)
     lock = image.with_name(f"{image.name}.xenqemu-lease.lock")
-    with lock_file.held(lock, 1):
+    with lock_file.locked(lock, 1):
         why = libxl.refused(path, "add")
-    assert why.startswith(f"{lock} is held by another process for 0.")
+    assert why.startswith(f"{lock} is locked by another process for 0.")
     assert loops(image) == []

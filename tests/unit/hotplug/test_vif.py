@@ -146,13 +146,13 @@ def test_a_name_of_its_own(libxl: Libxl) -> None:
 def test_a_name_that_is_taken(libxl: Libxl) -> None:
     vif("web")
     path = card(libxl, vifname="web")
-    assert refused(libxl, path) == "cannot rename vif5.0: there is an interface web already"
+    assert refused(libxl, path) == "cannot rename vif5.0: an interface web exists already"
     assert libxl.nodes(path)["hotplug-status"] == "error"
     assert untouched()
     assert untouched("web")
 
 
-def test_the_name_is_given_back_when_something_fails(libxl: Libxl) -> None:
+def test_the_name_is_released_when_something_fails(libxl: Libxl) -> None:
     path = card(libxl, vifname="web", state="6")
     assert refused(libxl, path) == f"{path} is not there, or is being removed"
     assert links.find("web") is None
@@ -171,19 +171,19 @@ def test_the_name_is_given_back_when_something_fails(libxl: Libxl) -> None:
         ({"bridge": "../br0"}, "there is no bridge '../br0'"),
         ({"bridge": "br0;id"}, "there is no bridge 'br0;id'"),
         ({"bridge": "br0\nvif5.0"}, r"bridge 'br0\nvif5.0' has control characters, or is too long"),
-        ({"vifname": "a/b"}, "vifname 'a/b' is no name of a network interface"),
+        ({"vifname": "a/b"}, "vifname 'a/b' is not a valid name of a network interface"),
         ({"vifname": "much-too-long-a-name"}, "vifname 'much-too-long-a-name' is no name of"),
         ({"vifname": "web\n"}, r"vifname 'web\n' has control characters, or is too long"),
-        ({"mac": "00:16:3e:00:00"}, "mac '00:16:3e:00:00' is no address of a network card"),
-        ({"mac": ""}, "mac '' is no address of a network card"),
-        ({"mtu": "67"}, "mtu '67' is no number of bytes from 68 to 65535"),
-        ({"mtu": "65536"}, "mtu '65536' is no number of bytes from 68 to 65535"),
-        ({"mtu": "1500 up"}, "mtu '1500 up' is no number of bytes from 68 to 65535"),
-        ({"mtu": "9" * 20}, f"mtu '{'9' * 20}' is no number of bytes from 68 to 65535"),
+        ({"mac": "00:16:3e:00:00"}, "mac '00:16:3e:00:00' is not a MAC address"),
+        ({"mac": ""}, "mac '' is not a MAC address"),
+        ({"mtu": "67"}, "mtu '67' is not a number of bytes from 68 to 65535"),
+        ({"mtu": "65536"}, "mtu '65536' is not a number of bytes from 68 to 65535"),
+        ({"mtu": "1500 up"}, "mtu '1500 up' is not a number of bytes from 68 to 65535"),
+        ({"mtu": "9" * 20}, f"mtu '{'9' * 20}' is not a number of bytes from 68 to 65535"),
         ({"ip": "192.0.2.300"}, "ip '192.0.2.300': '192.0.2.300' does not appear to be an IPv4"),
-        ({"gatewaydev": "a/b"}, "gatewaydev 'a/b' is no name of a network interface"),
+        ({"gatewaydev": "a/b"}, "gatewaydev 'a/b' is not a valid name of a network interface"),
         ({"gatewaydev": "eth9"}, "there is no gateway eth9"),
-        ({"vlan": "7"}, "vlan= is not for this script; with Open vSwitch, bridge=BRIDGE.VLAN"),
+        ({"vlan": "7"}, "vlan= is not supported; with Open vSwitch, use bridge=BRIDGE.VLAN"),
     ],
 )
 def test_bad_values(libxl: Libxl, nodes: dict[str, str], why: str) -> None:

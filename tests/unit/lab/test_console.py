@@ -18,7 +18,7 @@ from xenqemu.errors import HostError
 from xenqemu.lab import console
 from xenqemu.lab.console import CHUNK, LEAVE, attach
 
-PATIENCE = 20.0
+TIMEOUT = 20.0
 
 
 class Descriptor(NamedTuple):
@@ -47,7 +47,7 @@ class Console:
     def read(self, fd: int, size: int) -> bytes:
         data = b""
         while len(data) < size:
-            assert select.select([fd], [], [], PATIENCE)[0], data
+            assert select.select([fd], [], [], TIMEOUT)[0], data
             data += os.read(fd, size - len(data))
         return data
 
@@ -60,7 +60,7 @@ class Console:
 
     def left(self) -> bool:
         """Wait for the end of `attach`; raise what it raised."""
-        self._attached.result(PATIENCE)
+        self._attached.result(TIMEOUT)
         return True
 
     def close(self) -> None:
@@ -116,7 +116,7 @@ def test_much_is_said_at_once(joined):
     writer = threading.Thread(target=lambda: os.write(joined.guest, said))
     writer.start()
     assert joined.read(joined.screen, len(said)) == said
-    writer.join(PATIENCE)
+    writer.join(TIMEOUT)
     assert len(said) > CHUNK
 
 

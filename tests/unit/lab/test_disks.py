@@ -92,7 +92,7 @@ def test_two_hosts(lab, image, place):
             builder.prepare(with_disk(image))
         before = lease.held(image)
         for text in ("", OTHER):
-            with pytest.raises(InUse, match=f"{image} is held by domain .*{lab.folder} since"):
+            with pytest.raises(InUse, match=f"{image} is leased to domain .*{lab.folder} since"):
                 with DomainBuilder(other) as there:
                     there.prepare(with_disk(image, text=text))
             assert list(other.guests.iterdir()) == []
@@ -134,7 +134,7 @@ def test_all_leases_or_none(lab, image, place):
     second.touch()
     lease.take(second, lease.Owner("elsewhere", "boot", "vm"))
     both = config(f'disk = ["{image},qcow2,hda,w", "{second},raw,hdb,w"]')
-    with pytest.raises(InUse, match=r"second is held by domain vm on host elsewhere"):
+    with pytest.raises(InUse, match=r"second is leased to domain vm on host elsewhere"):
         with DomainBuilder(lab) as builder:
             builder.prepare(both)
     assert lease.held(image) is None

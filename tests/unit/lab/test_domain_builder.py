@@ -168,7 +168,7 @@ def test_the_lock_is_waited_for_and_not_for_ever(lab):
     holder = os.open(lab.folder / LOCK, os.O_RDWR | os.O_CREAT)
     fcntl.flock(holder, fcntl.LOCK_EX)
     impatient = Lab(lab.folder, deadlines=Deadlines(lab_lock=0.2))
-    with pytest.raises(HostTimeout, match=r"lock is held by another process for 0\.2 s"):
+    with pytest.raises(HostTimeout, match=r"lock is locked by another process for 0\.2 s"):
         with DomainBuilder(impatient) as builder:
             builder.prepare(config())
     os.close(holder)

@@ -244,7 +244,7 @@ def test_a_domain_that_is_whole_by_now_is_left_alone(lab, monkeypatch):
     leave_behind(lab)
     child = subprocess.Popen(["sleep", "60"])
     try:
-        really = lock_file.held
+        really = lock_file.locked
 
         def finished_meanwhile(*words):
             started = Process.of(child.pid).started
@@ -270,7 +270,7 @@ def test_nothing_is_removed_while_an_id_is_being_claimed(lab):
         began.set()
         lab.domains()
 
-    with lock_file.held(lab.folder / LOCK, lab.deadlines.lab_lock):
+    with lock_file.locked(lab.folder / LOCK, lab.deadlines.lab_lock):
         looking = threading.Thread(target=look)
         looking.start()
         assert began.wait(20)

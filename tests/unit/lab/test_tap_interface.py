@@ -51,12 +51,12 @@ def test_it_lives_as_long_as_anybody_has_it_open():
 
 def test_a_name_that_is_taken():
     vif("vif5.0")
-    with pytest.raises(InUse, match=r"there is an interface vif5\.0 already"):
+    with pytest.raises(InUse, match=r"an interface vif5\.0 exists already"):
         with tap_interface.opened("vif5.0"):
             pytest.fail("opened")
     with (
         tap_interface.opened(NAME),
-        pytest.raises(InUse, match="there is an interface vif5.0-emu already"),
+        pytest.raises(InUse, match="an interface vif5.0-emu exists already"),
     ):
         with tap_interface.opened(NAME):
             pytest.fail("opened")

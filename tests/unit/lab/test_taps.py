@@ -51,7 +51,7 @@ def test_two_hosts_in_one_network_have_taps_of_their_own(place):
 
 def test_nothing_is_left_when_a_later_card_fails(place):
     vif("web")
-    with pytest.raises(InUse, match="there is an interface web already"):
+    with pytest.raises(InUse, match="an interface web exists already"):
         with network.connected(CARDS, place, 7):
             pytest.fail("connected")
     assert ports() == []

@@ -12,7 +12,7 @@ from xenqemu.operations.events import Kind, Phase
 from xenqemu.operations.journal.folder import Journals
 from xenqemu.operations.options import After, SaveOptions
 from xenqemu.operations.save import save
-from xenqemu.system.cancellation import patiently
+from xenqemu.system.cancellation import wait_cancellable
 
 
 class Saving:
@@ -46,7 +46,7 @@ class Saving:
     def _observe(self, event):
         if (event.phase, event.kind) == (self._phase, Kind.STARTED):
             self.reached.set()
-            patiently(self._go_on.wait, 10)  # as each long wait does
+            wait_cancellable(self._go_on.wait, 10)  # as each long wait does
 
 
 @pytest.fixture

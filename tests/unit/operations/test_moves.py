@@ -23,7 +23,7 @@ from xenqemu.formats.migration.handshake import WORDS, HandshakeState, Message
 from xenqemu.formats.migration.wrapping import DIGEST, ZSTD
 from xenqemu.host.disk import lease
 from xenqemu.host.disk.lease import Owner
-from xenqemu.host.peer.peer import Peer
+from xenqemu.host.peer.peer_messages import Peer
 from xenqemu.host.precopy_options import PrecopyOptions
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.folder import Journals
@@ -81,7 +81,7 @@ def test_a_guest_moves(options):
 
 def test_a_guest_that_cannot_be_logged_moves_all_the_same():
     move = Move.prepared(precopy=PrecopyOptions())
-    move.source.guests[1].loggable = False
+    move.source.guests[1].can_log_dirty = False
     sent, taken = move.run()
     assert (sent.kind, taken.kind) == (None, None), (sent, taken)
     assert "memory.save" in sent.calls
@@ -230,14 +230,14 @@ def in_doubt(**options):
     source = Move.prepared(**options).source
 
     def run():
-        def hear(peer):
+        def receive(peer):
             if peer.handshake.state is HandshakeState.CLEARED:
                 source.die()
             return real(peer)
 
-        real = Peer.hear
+        real = Peer.receive
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Peer, "hear", hear)
+            patch.setattr(Peer, "receive", receive)
             move = Move(source, World(guests={}, next_domid=7))
             there, back = os.pipe(), os.pipe()
             words = (Message.BANNER, Message.READY)

@@ -128,7 +128,7 @@ def test_a_guest_that_hangs_has_not_run(folder):
 
     def hangs(domid):
         info = really(domid)
-        return info and replace(info, worked=0.0)
+        return info and replace(info, cpu_seconds=0.0)
 
     boot.world.host.hypervisor.info = hangs
     assert boot.restore() == {"mail": "failed", "web": "failed"}

@@ -8,7 +8,7 @@ from tests.doubles.in_memory.guest import Guest
 from tests.doubles.in_memory.save_files import NAME, config, device_state
 from tests.doubles.in_memory.world import World, loaded
 from xenqemu.errors import BadRecord, HostError, HostTimeout, RolledBack, UsageError
-from xenqemu.host.protocol import MaySuspendYet
+from xenqemu.host.protocol import SuspendPending
 from xenqemu.operations.events import Event, Kind, Phase
 from xenqemu.operations.journal.folder import Journals
 from xenqemu.operations.options import After, SaveOptions
@@ -236,15 +236,15 @@ def late(world, monkeypatch, *, withdrawn, suspends):
 
     def suspend(domid):
         world.call("hypervisor.suspend", lambda: None)
-        raise MaySuspendYet("domain 1 did not suspend", withdrawn=withdrawn)
+        raise SuspendPending("domain 1 did not suspend", withdrawn=withdrawn)
 
-    def settle(domid):
-        world.call("hypervisor.settle", lambda: setattr(guest, "suspended", suspends))
+    def withdraw_suspend(domid):
+        world.call("hypervisor.withdraw_suspend", lambda: setattr(guest, "suspended", suspends))
         if not suspends:
-            raise MaySuspendYet("it may suspend yet")
+            raise SuspendPending("it may still suspend")
 
     monkeypatch.setattr(world.host.hypervisor, "suspend", suspend)
-    monkeypatch.setattr(world.host.hypervisor, "settle", settle)
+    monkeypatch.setattr(world.host.hypervisor, "withdraw_suspend", withdraw_suspend)
 
 
 @pytest.mark.parametrize("withdrawn", [True, False])
@@ -254,7 +254,12 @@ def test_guest_that_suspends_late_is_resumed(world, tmp_path, monkeypatch, withd
         save(world, tmp_path / "record")
     acts = [name for name in world.calls if name.startswith("hypervisor.") and "info" not in name]
     resume = ["hypervisor.resume"] * 2  # the second time, there is nothing to do
-    assert acts == ["hypervisor.memory", "hypervisor.suspend", "hypervisor.settle", *resume]
+    assert acts == [
+        "hypervisor.memory",
+        "hypervisor.suspend",
+        "hypervisor.withdraw_suspend",
+        *resume,
+    ]
     assert world.running() == [1]
     assert Journals(world.host.journals).found() == []
 
@@ -272,7 +277,7 @@ def test_guest_that_may_suspend_yet_is_kept_in_mind(world, tmp_path, monkeypatch
         late(world, patch, withdrawn=False, suspends=False)
         with pytest.raises(RolledBack) as caught:
             save(world, tmp_path / "record")
-        assert caught.value.__cause__.__notes__ == ["it may suspend yet"]
+        assert caught.value.__cause__.__notes__ == ["it may still suspend"]
         (left,) = Journals(world.host.journals).found()
         assert not left.running
     world.guests[1].suspended = True  # now it does
@@ -303,7 +308,7 @@ def test_guest_in_the_hands_of_another(world, tmp_path):
 def test_too_little_room_is_refused_with_both_numbers(world, tmp_path, monkeypatch):
     huge = 1 << 60
     monkeypatch.setattr("tests.doubles.in_memory.parties.Memory.space", lambda self: huge)
-    match = rf"{tmp_path}: 115\d+ bytes have to be free for the record, \d+ are \("
+    match = rf"{tmp_path}: 115\d+ bytes of free space are needed for .*, \d+ are available \("
     refused(world, tmp_path / "record", HostError, match)
     assert list(tmp_path.iterdir()) == []
 

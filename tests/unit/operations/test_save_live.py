@@ -70,7 +70,7 @@ def test_the_guest_goes_on_before_its_record_is_compacted(world, tmp_path):
 
 
 def test_a_guest_that_cannot_be_logged_is_not_touched(world, tmp_path):
-    world.guests[1].loggable = False
+    world.guests[1].can_log_dirty = False
     with pytest.raises(HostError, match="this host cannot tell which of its pages change"):
         save(world, tmp_path / "record")
     assert world.acts() == []

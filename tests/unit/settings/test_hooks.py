@@ -119,7 +119,7 @@ def test_a_hook_forbids_with_its_reason(hooks, put, tmp_path):
 
 def test_a_hook_forbids_without_a_reason(hooks, put):
     put("exit 1")
-    with pytest.raises(Forbidden, match=r"hook failed \(exit status 1\): it does not say why"):
+    with pytest.raises(Forbidden, match=r"hook failed \(exit status 1\): no reason given"):
         hooks.run("pre", "save", ABOUT)
 
 
@@ -130,7 +130,7 @@ def test_afterwards_it_is_too_late_to_forbid(hooks, put, tmp_path, moment):
     put("kill -SEGV $$", "3", f"{moment}-save")
     first, third = hooks.run(moment, "save", ABOUT)
     assert first.endswith("1 failed (exit status 1): one")
-    assert third.endswith("3 failed (signal 11): it does not say why")
+    assert third.endswith("3 failed (signal 11): no reason given")
     assert (tmp_path / "two").exists()
 
 
@@ -153,7 +153,7 @@ def test_a_hook_that_hangs_is_killed_with_all_it_started(place, put, tmp_path, t
 
     looking = threading.Thread(target=look)
     looking.start()
-    with pytest.raises(Forbidden, match=r"hook was killed: it was not done within 1 s"):
+    with pytest.raises(Forbidden, match=r"hook was killed: it did not end within 1 s"):
         Hooks(place, 1.0).run("pre", "save", ABOUT)
     looking.join(20)
     assert len(seen) == 2
@@ -161,11 +161,11 @@ def test_a_hook_that_hangs_is_killed_with_all_it_started(place, put, tmp_path, t
         wait_ended(process.pid)
 
 
-def test_a_hook_that_hangs_afterwards_is_told_and_the_next_one_runs(place, put, tmp_path):
+def test_a_hook_that_hangs_afterwards_is_reported_and_the_next_one_runs(place, put, tmp_path):
     put("exec sleep 600", "1", "post-save")
     put("touch $NOTES/two", "2", "post-save")
     (said,) = Hooks(place, 2.0).run("post", "save", ABOUT)
-    assert said.endswith("1 was killed: it was not done within 2 s")
+    assert said.endswith("1 was killed: it did not end within 2 s")
     assert (tmp_path / "two").exists()
 
 
@@ -240,7 +240,9 @@ def test_a_hook_that_cannot_be_killed(hooks, put, monkeypatch):
     put("exec sleep 2")
     monkeypatch.setattr(os, "killpg", lambda _group, _number: None)
     monkeypatch.setattr(child, "END_TIMEOUT", 0.2)
-    with pytest.raises(Forbidden, match=r"process \d+ is there 0\.2 s after SIGKILL") as caught:
+    with pytest.raises(
+        Forbidden, match=r"process \d+ is still there 0\.2 s after SIGKILL"
+    ) as caught:
         Hooks(hooks.folder, 0.2).run("pre", "save", ABOUT)
     os.waitpid(int(str(caught.value).partition("process ")[2].split()[0]), 0)
 
@@ -257,7 +259,7 @@ def spoil(path: Path, how: str) -> None:
 
 WHY = {
     "owner": "is not run: it is owned by user 12345, not by root",
-    "mode": "is not run: everyone may write it (chmod o-w)",
+    "mode": "is not run: everyone may write to it (chmod o-w)",
 }
 
 
@@ -279,11 +281,11 @@ def test_a_link_is_as_good_as_what_it_leads_to(hooks, put, tmp_path):
     hook.rename(elsewhere)
     hook.symlink_to(elsewhere)
     spoil(elsewhere, "mode")
-    with pytest.raises(Forbidden, match="hook is not run: everyone may write it"):
+    with pytest.raises(Forbidden, match="hook is not run: everyone may write to it"):
         hooks.run("pre", "save", ABOUT)
 
 
-def test_one_that_is_not_trusted_afterwards_is_told_and_the_next_one_runs(hooks, put, tmp_path):
+def test_one_that_is_not_trusted_afterwards_is_reported_and_the_next_one_runs(hooks, put, tmp_path):
     spoil(put("touch $NOTES/one", "1", "failed-save"), "mode")
     put("touch $NOTES/two", "2", "failed-save")
     (said,) = hooks.run("failed", "save", ABOUT)

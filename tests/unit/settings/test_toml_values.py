@@ -77,7 +77,7 @@ PATH = "an absolute path"
         ("sound = 1", "sound", "true or false", "1"),
         ("parallel = 0", "parallel", COUNT, "0"),
         ("parallel = 1001", "parallel", COUNT, "1001"),
-        (f"parallel = 0x{'f' * 5000}", "parallel", COUNT, "a number without end"),
+        (f"parallel = 0x{'f' * 5000}", "parallel", COUNT, "a number of too many digits"),
         ("parallel = 2.0", "parallel", COUNT, "2.0"),
         ("parallel = true", "parallel", COUNT, "True"),
         ('first = "a"', "first", "a list of printable texts", "'a'"),
@@ -115,7 +115,7 @@ def test_wrong_values(text, key, expected, got):
 def test_unknown_keys_are_refused_with_the_nearest_known_one(text, unknown, nearest):
     with pytest.raises(UsageError) as caught:
         read(text.encode(), Chosen(), "x")
-    assert str(caught.value) == f"x: no key is {unknown!r}; the nearest is {nearest}"
+    assert str(caught.value) == f"x: unknown key {unknown!r}; did you mean {nearest}?"
 
 
 @pytest.mark.parametrize("key", ["", "\x1b", "a" * 5000])
@@ -124,7 +124,7 @@ def test_an_unknown_key_is_shown_safely(key):
     with pytest.raises(UsageError) as caught:
         read(text.encode(), Chosen(), "x")
     shown = str(caught.value)
-    assert shown.startswith(f"x: no key is {key!r:.80}; the nearest is ")
+    assert shown.startswith(f"x: unknown key {key!r:.80}; did you mean ")
     assert shown.isprintable()
 
 

@@ -70,7 +70,7 @@ def test_what_else_stands_there(text):
 def test_what_a_shell_would_compute(value):
     with pytest.raises(UsageError) as caught:
         read(f"XENDOMAINS_SAVE={value}".encode(), "old")
-    message = f"old: XENDOMAINS_SAVE: expected one word as it stands, got {value!r}"
+    message = f"old: XENDOMAINS_SAVE: expected one plain word, got {value!r}"
     assert str(caught.value) == message
 
 

@@ -12,13 +12,13 @@ from xenqemu.errors import Cancelled, HostTimeout, StoreError
 from xenqemu.host.party_deadlines import Deadlines
 from xenqemu.host.xenstore.store import CONFLICT
 from xenqemu.system.cancellation import (
+    NOT_CANCELLABLE,
     SLICE,
-    UNATTENDED,
-    Attention,
-    allowed,
-    attend,
-    attended,
-    patiently,
+    Cancellation,
+    cancellable,
+    capped,
+    check_cancelled,
+    wait_cancellable,
 )
 from xenqemu.system.deadline import Deadline, within
 from xenqemu.system.retry import Retry
@@ -98,9 +98,9 @@ def test_within_does_not_wait_longer() -> None:
     gate.set()
 
 
-def test_within_has_a_thread_that_is_not_attended() -> None:
-    with attended(Attention(lambda: _raise(Cancelled("cancelled")))):
-        within(5, "attending", attend)
+def test_within_has_a_thread_that_is_not_cancelled() -> None:
+    with cancellable(Cancellation(lambda: _raise(Cancelled("cancelled")))):
+        within(5, "attending", check_cancelled)
 
 
 # Waits that are part of an operation.
@@ -120,64 +120,67 @@ class Wait:
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
 
-def counted() -> tuple[Attention, list[int]]:
-    """Return what attends a wait, and notes each look."""
+def counted() -> tuple[Cancellation, list[int]]:
+    """Return a cancellation that notes each look."""
     looks: list[int] = []
-    return Attention(lambda: looks.append(len(looks))), looks
+    return Cancellation(lambda: looks.append(len(looks))), looks
 
 
 def test_a_wait_returns_what_it_was_for() -> None:
-    attention, looks = counted()
+    cancellation, looks = counted()
     wait = Wait("", None, [], "done")
-    with attended(attention):
-        assert patiently(wait, 20) == "done"
+    with cancellable(cancellation):
+        assert wait_cancellable(wait, 20) == "done"
     assert len(wait.asked) == 4
     assert looks == [0, 1, 2]  # between, neither before nor behind
 
 
 def test_a_long_wait_is_cut_into_slices() -> None:
     wait = Wait(False, False, True)
-    patiently(wait, 3600)
+    wait_cancellable(wait, 3600)
     assert wait.asked == [SLICE] * 3
     wait = Wait(True)
-    assert patiently(wait, math.inf)
+    assert wait_cancellable(wait, math.inf)
     assert wait.asked == [SLICE]
 
 
 def test_a_wait_in_vain_returns_its_last_answer_in_time() -> None:
     wait = Wait(False, 0, [], takes=0.04)
     start = time.monotonic()
-    assert patiently(wait, 0.1) == []
+    assert wait_cancellable(wait, 0.1) == []
     assert 0.1 <= time.monotonic() - start < 5
     assert 0 < wait.asked[0] <= 0.1
     assert wait.asked == sorted(wait.asked, reverse=True)  # never for longer than is left
 
 
-def test_a_wait_of_no_time_looks_once_and_is_not_attended() -> None:
+def test_a_wait_of_no_time_looks_once_and_is_not_cancelled() -> None:
     for answer in (True, False):
         wait = Wait(answer)
-        with attended(Attention(lambda: pytest.fail("it was attended"))):
-            assert patiently(wait, 0) is answer
+        with cancellable(Cancellation(lambda: pytest.fail("it was checked"))):
+            assert wait_cancellable(wait, 0) is answer
         assert wait.asked == [0.0]
 
 
 def test_a_wait_ends_when_its_operation_is_to_end() -> None:
     wait = Wait(False)
-    with pytest.raises(Cancelled), attended(Attention(lambda: _raise(Cancelled("cancelled")))):
-        patiently(wait, 3600)
+    with (
+        pytest.raises(Cancelled),
+        cancellable(Cancellation(lambda: _raise(Cancelled("cancelled")))),
+    ):
+        wait_cancellable(wait, 3600)
     assert len(wait.asked) == 1
 
 
 def test_attention_nests_and_ends_with_its_block() -> None:
-    attend()  # nobody is there to end anything
+    check_cancelled()  # nobody is there to end anything
     outer, inner = counted(), counted()
-    with attended(outer[0]):
-        with pytest.raises(ZeroDivisionError), attended(inner[0]):
-            attend()
+    with cancellable(outer[0]):
+        with pytest.raises(ZeroDivisionError), cancellable(inner[0]):
+            check_cancelled()
             raise ZeroDivisionError
-        attend()
-        attend()
-    attend()
+        check_cancelled()
+        check_cancelled()
+    check_cancelled()
     assert (len(outer[1]), len(inner[1])) == (2, 1)
 
 
@@ -185,19 +188,19 @@ def test_threads_do_not_see_each_others_attention() -> None:
     looks: list[str] = []
     both = threading.Barrier(2)
 
-    def work(name: str, attention: Attention) -> None:
-        attend()
-        with attended(attention):
+    def work(name: str, cancellation: Cancellation) -> None:
+        check_cancelled()
+        with cancellable(cancellation):
             both.wait(20)
-            attend()
+            check_cancelled()
             both.wait(20)
-        attend()
+        check_cancelled()
 
     def named(name: str) -> threading.Thread:
-        return threading.Thread(target=work, args=(name, Attention(lambda: looks.append(name))))
+        return threading.Thread(target=work, args=(name, Cancellation(lambda: looks.append(name))))
 
     threads = [named("one"), named("two")]
-    with attended(Attention(lambda: looks.append("main"))):
+    with cancellable(Cancellation(lambda: looks.append("main"))):
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -206,14 +209,14 @@ def test_threads_do_not_see_each_others_attention() -> None:
 
 
 def test_an_operation_allows_no_more_than_it_has_left() -> None:
-    assert UNATTENDED.deadline.left == math.inf
-    assert allowed(60) == 60
-    with attended(Attention(deadline=Deadline.after(10))):
-        assert 9 < allowed(60) <= 10
-        assert allowed(5) == 5
-        with attended(Attention(deadline=Deadline.after(-1))):
-            assert allowed(5) == 0
-    assert allowed(60) == 60
+    assert NOT_CANCELLABLE.deadline.left == math.inf
+    assert capped(60) == 60
+    with cancellable(Cancellation(deadline=Deadline.after(10))):
+        assert 9 < capped(60) <= 10
+        assert capped(5) == 5
+        with cancellable(Cancellation(deadline=Deadline.after(-1))):
+            assert capped(5) == 0
+    assert capped(60) == 60
 
 
 def _raise(error: Exception) -> None:

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from xenqemu.errors import Cancelled
-from xenqemu.system.cancellation import Attention, attended
+from xenqemu.system.cancellation import Cancellation, cancellable
 from xenqemu.system.flock import PAUSE, locked_within
 
 
@@ -50,7 +50,7 @@ def test_held_lock_is_waited_for_in_vain(mine, theirs):
     assert time.monotonic() - start >= 3 * PAUSE
 
 
-def test_lock_is_got_when_it_is_let_go_of(path, mine, theirs):
+def test_lock_is_got_when_it_is_released(path, mine, theirs):
     assert locked_within(0, theirs)
     timer = threading.Timer(0.1, fcntl.flock, (theirs, fcntl.LOCK_UN))
     timer.start()
@@ -89,7 +89,7 @@ def test_wait_ends_when_its_operation_is_to_end(mine, theirs):
         raise Cancelled("cancelled")
 
     assert locked_within(0, theirs)
-    with pytest.raises(Cancelled), attended(Attention(end)):
+    with pytest.raises(Cancelled), cancellable(Cancellation(end)):
         locked_within(3600, mine)
     fcntl.flock(theirs, fcntl.LOCK_UN)
     assert locked_within(0, theirs)  # it was not taken on the way out

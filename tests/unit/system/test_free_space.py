@@ -67,13 +67,13 @@ def test_what_was_written_stays(folder):
         assert os.pread(file.fileno(), 10, 0) == b"here"
 
 
-def test_too_little_room_is_told_by_both_numbers_and_nothing_is_taken(folder):
+def test_too_little_space_is_reported_with_both_numbers_and_nothing_is_reserved(folder):
     with opened(folder) as file:
         with pytest.raises(HostError) as caught:
             reserve(file.fileno(), SIZE + 1, folder)
         assert str(caught.value) == (
-            f"{folder}: {SIZE + 1} bytes have to be free for the record, {SIZE} are "
-            "(the file system has no more)"
+            f"{folder}: {SIZE + 1} bytes of free space are needed for the save file, "
+            f"{SIZE} are available (the file system has no more)"
         )
         assert set_aside(file) == 0
         reserve(file.fileno(), SIZE, folder)
@@ -86,7 +86,9 @@ def test_what_was_set_aside_counts_when_more_is_needed(folder):
         assert set_aside(file) == 900 * KIB
         reserve(file.fileno(), 300 * KIB, folder, 900 * KIB)
         assert set_aside(file) == 900 * KIB
-        with pytest.raises(HostError, match=f"{SIZE + KIB} bytes have to be free .* {SIZE} are"):
+        with pytest.raises(
+            HostError, match=f"{SIZE + KIB} bytes of free space are needed .* {SIZE} are"
+        ):
             reserve(file.fileno(), SIZE + KIB, folder, 900 * KIB)
 
 
@@ -94,7 +96,9 @@ def test_file_system_has_the_last_word(folder, monkeypatch):
     """There are quotas, and others who take what was free just now."""
     monkeypatch.setattr(free_space, "free_for", lambda _file: 2 * SIZE)
     with opened(folder) as file:
-        with pytest.raises(HostError, match=f"{2 * SIZE} are .the file system has no more.$"):
+        with pytest.raises(
+            HostError, match=f"{2 * SIZE} are available .the file system has no more.$"
+        ):
             reserve(file.fileno(), SIZE + 4 * KIB, folder)
 
 
@@ -114,14 +118,16 @@ def test_limit_of_a_file_counts_on_each_file_system(folder, tmp_path):
     for place in (folder, tmp_path):
         with opened(place) as file, no_file_longer_than(64 * KIB):
             reserve(file.fileno(), 64 * KIB, place)
-            with pytest.raises(HostError, match="65537 bytes have .*no file may be so long.$"):
+            with pytest.raises(
+                HostError, match="65537 bytes of free space .*it exceeds the file size limit.$"
+            ):
                 reserve(file.fileno(), 64 * KIB + 1, place)
 
 
 def test_longest_file_of_the_file_system(monkeypatch):
     monkeypatch.setattr(free_space, "free_for", lambda _file: 1 << 50)
     with disk("ext2", 256 * KIB) as folder, opened(folder) as file:
-        with pytest.raises(HostError, match="no file may be so long"):
+        with pytest.raises(HostError, match="it exceeds the file size limit"):
             reserve(file.fileno(), 1 << 45, folder)
 
 
@@ -132,7 +138,9 @@ def test_file_system_that_knows_no_reserving():
         there = free(folder)
         reserve(file.fileno(), there, folder)
         assert set_aside(file) == 0
-        with pytest.raises(HostError, match=rf"{there + 1} bytes have to be free .* {there} are"):
+        with pytest.raises(
+            HostError, match=rf"{there + 1} bytes of free space are needed .* {there} are"
+        ):
             reserve(file.fileno(), there + 1, folder)
 
 
@@ -142,7 +150,7 @@ def test_file_system_without_bounds():
         reserve(file.fileno(), 1 << 40, folder)
 
 
-def test_reserving_goes_on_after_a_signal(folder, monkeypatch):
+def test_reserving_continues_after_a_signal(folder, monkeypatch):
     """A tmpfs gives up, and takes all back, when one comes: a window that changes its size."""
 
     class Interrupted:
@@ -161,7 +169,7 @@ def test_reserving_goes_on_after_a_signal(folder, monkeypatch):
     assert free_space.LIBC.left == -1
 
 
-def test_room_in_a_pipe_cannot_be_set_aside():
+def test_space_in_a_pipe_cannot_be_reserved():
     reading, writing = os.pipe()
     with pytest.raises(HostError, match=os.strerror(errno.ESPIPE)):
         reserve(writing, 1, "pipe")

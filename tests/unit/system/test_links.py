@@ -42,7 +42,7 @@ def test_names(name):
     ],
 )
 def test_what_is_no_name(name):
-    with pytest.raises(HostError, match="^bridge '.*' is no name of a network interface$"):
+    with pytest.raises(HostError, match="^bridge '.*' is not a valid name of a network interface$"):
         links.checked_name(name, "bridge")
 
 
@@ -82,15 +82,13 @@ def test_a_renamed_interface_is_found_by_both_names():
 def test_a_name_that_is_taken():
     vif("vif5.0")
     vif("web")
-    with pytest.raises(
-        HostError, match=r"cannot rename vif5\.0: there is an interface web already"
-    ):
+    with pytest.raises(HostError, match=r"cannot rename vif5\.0: an interface web exists already"):
         with links.renamed(links.find("vif5.0"), "web"):
             pytest.fail("renamed")
     assert links.find("vif5.0").name == "vif5.0"
 
 
-def test_a_name_is_given_back_if_the_block_fails():
+def test_a_name_is_released_if_the_block_fails():
     vif("vif5.0")
     with pytest.raises(ZeroDivisionError), links.renamed(links.find("vif5.0"), "web"):
         ip("link set dev web up")

@@ -15,39 +15,39 @@ HOLDER = """
 import signal, sys
 from pathlib import Path
 from xenqemu.system import lock_file
-with lock_file.held(Path(sys.argv[1]), 10):
+with lock_file.locked(Path(sys.argv[1]), 10):
     print("held", flush=True)
     signal.pause()
 """
 
 
 def test_it_is_private_unless_told_otherwise(tmp_path):
-    with lock_file.held(tmp_path / "lock", 1):
+    with lock_file.locked(tmp_path / "lock", 1):
         assert stat.S_IMODE((tmp_path / "lock").stat().st_mode) == 0o600
     assert list(tmp_path.iterdir()) == []
 
 
-def test_it_is_let_go_by_the_death_of_its_holder(tmp_path):
+def test_it_is_released_by_the_death_of_its_holder(tmp_path):
     path = tmp_path / "lock"
     command = [sys.executable, "-c", HOLDER, str(path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(HostTimeout, match=r"lock is held by another process for 0\.1 s"):
-            with lock_file.held(path, 0.1):
+        with pytest.raises(HostTimeout, match=r"lock is locked by another process for 0\.1 s"):
+            with lock_file.locked(path, 0.1):
                 pytest.fail("both hold it")
         holder.send_signal(signal.SIGKILL)
     assert path.exists()
-    with lock_file.held(path, 5):
+    with lock_file.locked(path, 5):
         pass
     assert not path.exists()
 
 
-def test_a_lock_whose_file_cannot_be_removed_is_let_go_all_the_same(tmp_path, monkeypatch):
+def test_a_lock_whose_file_cannot_be_removed_is_released_all_the_same(tmp_path, monkeypatch):
     path = tmp_path / "lock"
     with monkeypatch.context() as patch, pytest.raises(PermissionError):
-        with lock_file.held(path, 1):
+        with lock_file.locked(path, 1):
             patch.setattr(os, "unlink", refuse)
-    with lock_file.held(path, 0.1):
+    with lock_file.locked(path, 0.1):
         pass
     assert not path.exists()
 

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from xenqemu.system.signals import ENDING, undisturbed
+from xenqemu.system.signals import ENDING, signals_deferred
 
 
 @pytest.fixture
@@ -21,14 +21,14 @@ def come():
 
 
 def test_nothing_comes(come):
-    with undisturbed():
+    with signals_deferred():
         pass
     assert come == []
 
 
 @pytest.mark.parametrize("number", ENDING)
 def test_one_comes_afterwards(come, number):
-    with undisturbed():
+    with signals_deferred():
         signal.raise_signal(number)
         signal.raise_signal(number)
         assert come == []
@@ -40,14 +40,14 @@ def test_one_comes_afterwards(come, number):
 def test_an_interrupt_is_raised_behind_the_block():
     done = []
     with pytest.raises(KeyboardInterrupt):
-        with undisturbed():
+        with signals_deferred():
             signal.raise_signal(signal.SIGINT)
             done.append("all of it")
     assert done == ["all of it"]
 
 
 def test_an_interrupt_is_not_lost_where_the_block_fails():
-    with pytest.raises(KeyboardInterrupt) as caught, undisturbed():
+    with pytest.raises(KeyboardInterrupt) as caught, signals_deferred():
         signal.raise_signal(signal.SIGINT)
         raise ZeroDivisionError
     assert isinstance(caught.value.__context__, ZeroDivisionError)
@@ -55,7 +55,7 @@ def test_an_interrupt_is_not_lost_where_the_block_fails():
 
 def test_what_is_ignored_stays_so(come):
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    with undisturbed():
+    with signals_deferred():
         signal.raise_signal(signal.SIGHUP)
     assert come == []
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
@@ -64,8 +64,8 @@ def test_what_is_ignored_stays_so(come):
 def test_what_kills_us_does_so_at_once():
     program = """
 import signal
-from xenqemu.system.signals import undisturbed
-with undisturbed():
+from xenqemu.system.signals import signals_deferred
+with signals_deferred():
     signal.raise_signal(signal.SIGTERM)
     print("still here")
 """
@@ -75,7 +75,7 @@ with undisturbed():
 
 def test_in_another_thread_nothing_is_changed(come):
     def run():
-        with undisturbed():
+        with signals_deferred():
             handlers.append(signal.getsignal(signal.SIGINT))
 
     handlers = []

@@ -116,7 +116,7 @@ def test_a_file_system_without_hard_links(tmp_path, monkeypatch, older):
         assert names(tmp_path) == ["guest"]
         return
     path.write_bytes(older)
-    why = f"^{path} is there, and cannot be kept .*: Operation not permitted; .*no hard links"
+    why = f"^{path} exists and cannot be replaced .*: Operation not permitted; .*support hard links"
     with pytest.raises(HostError, match=why), draft_for(path) as draft:
         draft.create()
     assert names(tmp_path) == ["guest"]
@@ -202,7 +202,7 @@ def used(file):
 
 
 @pytest.mark.parametrize("kind", ["tmpfs", "ext4"])
-def test_room_that_is_left_over_is_given_back(kind):
+def test_space_that_is_left_over_is_released(kind):
     size = 2 << 20
     with tmpfs(size) if kind == "tmpfs" else disk(kind, size) as folder:
         with draft_for(folder / "guest") as draft:
@@ -217,10 +217,10 @@ def test_room_that_is_left_over_is_given_back(kind):
         assert (folder / "guest").read_bytes() == b"x" * 5000
 
 
-def test_too_little_room(tmp_path):
+def test_too_little_space(tmp_path):
     with tmpfs(1 << 20) as folder, draft_for(folder / "guest") as draft:
         draft.create()
-        with pytest.raises(HostError, match=f"^{folder}: 2097152 bytes have .*, 1048576 are"):
+        with pytest.raises(HostError, match=f"^{folder}: 2097152 bytes of free .*, 1048576 are"):
             draft.reserve(2 << 20)
 
 

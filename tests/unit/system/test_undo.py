@@ -3,18 +3,18 @@
 import pytest
 
 from xenqemu.errors import HostError
-from xenqemu.system.undo import unless_failing
+from xenqemu.system.undo import undo_on_failure
 
 
 def test_nothing_is_undone_that_worked():
-    with unless_failing("undo", lambda: pytest.fail("undone")):
+    with undo_on_failure("undo", lambda: pytest.fail("undone")):
         pass
 
 
 @pytest.mark.parametrize("kind", [HostError, KeyboardInterrupt, ZeroDivisionError])
 def test_what_failed_is_undone(kind):
     undone = []
-    with pytest.raises(kind), unless_failing("undo", lambda: undone.append(1)):
+    with pytest.raises(kind), undo_on_failure("undo", lambda: undone.append(1)):
         raise kind
     assert undone == [1]
 
@@ -24,6 +24,6 @@ def test_the_first_error_is_the_one_that_is_shown(second):
     def undo():
         raise second
 
-    with pytest.raises(KeyError) as caught, unless_failing("let go of it", undo):
+    with pytest.raises(KeyError) as caught, undo_on_failure("release it", undo):
         raise KeyError
-    assert caught.value.__notes__ == ["could not let go of it: it is stuck"]
+    assert caught.value.__notes__ == ["could not release it: it is stuck"]

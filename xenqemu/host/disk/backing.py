@@ -1,4 +1,4 @@
-"""What the bytes of a disk lie on, whatever name it goes by, and whether this host uses it itself.
+"""What a disk is stored on, whatever its path, and whether this host uses it itself.
 
 An image and the loop devices on it are one: a guest that has /dev/loop3 and one that has the file
 share a disk.
@@ -53,10 +53,10 @@ class Backing:
         return self.inode != 0
 
     def used_here(self, *, writable: bool) -> str:
-        """Return how this host itself uses it, "" if in no way that forbids to give it to a guest.
+        """Return how this host itself uses it, "" if a guest may have it.
 
-        To be written, it must not be mounted, swapped on, or part of another device, nor may any
-        part of it; to be read, it must not be mounted to be written.
+        A guest may write to it if neither it nor a part of it is mounted, swap, or part of another
+        device; a guest may read it if it is not mounted read-write.
         """
         for number in self._devices():
             for place, writes in _mounts(number):

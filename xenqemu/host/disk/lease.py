@@ -1,4 +1,4 @@
-"""A lease beside a disk image: the guest of which host may write it, where hosts share a storage.
+"""A lease beside a disk image: which host's guest may write it, where hosts share a storage.
 
 ::
 
@@ -12,20 +12,20 @@
                                                          too, and is paused there
     owner, next owner  --claim-->    they change places  by the next owner, before it lets the guest
                                                          run: the point of no return
-    owner, next owner  --keep-->     owner               the move is over, says who has the guest
+    owner, next owner  --keep-->     owner               the migration is over, by who has the guest
     owner, next owner  --release-->  the other, as owner its copy is gone
     owner              --release-->  (none)
 
-A host knows its own guests by its xenstore; so what is its own here it may take over at any time,
-also what it left when it crashed: then the lease names a former boot.  Whether another host still
-lives it cannot know, so that what is another's is refused; when that is gone for good, removing
-the file is for a human.  A part in a move is worth something only as long as its host stays up: an
-owner that crashed meanwhile must ask whether the next owner became the guest, a next owner has to
-be built again.
+A host knows its own guests by its xenstore; so it may take over its own lease at any time, also
+one that it left when it crashed: then the lease names a former boot.  It cannot know whether
+another host is still up, so it refuses another host's lease; if that host is gone for good, an
+administrator has to remove the file.  A place in a lease during a migration is valid only as long
+as its host stays up: an owner that crashed meanwhile must ask whether the next owner became the
+guest, a next owner has to be built again.
 
-That a guest moves is known by the name of its domain while it is being built, NAME--incoming, as
-xl's (xl_migrate.c) and ours have it.  xl claims nothing: there the old host's `release` completes
-the move.
+A migration is recognised by the name of the domain while it is being built, NAME--incoming, with xl
+(xl_migrate.c) and with us.  xl never claims: there the old host's `release` completes the
+migration.
 
 All functions follow symbolic links, may be repeated, and raise `HostError` where the lease cannot
 be read or written, `HostTimeout` where its lock is held for long.
@@ -43,7 +43,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xenqemu.errors import HostError, InUse
-from xenqemu.host.party_deadlines import PATIENCE, Deadlines
+from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
 from xenqemu.system import lock_file
 from xenqemu.system.descriptors import sync_folder
 from xenqemu.system.process import boot_id
@@ -59,7 +59,7 @@ LONGEST = 4096
 
 @dataclass(frozen=True)
 class Owner:
-    """A guest on a host: `boot` is the host's boot, `since` when it got its part of a lease."""
+    """A guest on a host: `boot` is the host's boot, `since` when it got its place in a lease."""
 
     host: str
     boot: str
@@ -78,7 +78,7 @@ class Owner:
 
 @dataclass(frozen=True)
 class Lease:
-    """Who may write an image, and who has it once the owner lets go of it."""
+    """Who may write an image, and who may once the owner has released it."""
 
     owner: Owner
     next_owner: Owner | None = None
@@ -102,13 +102,12 @@ def held(image: Path) -> Lease | None:
 
 
 def take(
-    image: Path, who: Owner, deadlines: Deadlines = PATIENCE, *, incoming: bool = False
+    image: Path, who: Owner, deadlines: Deadlines = DEFAULT_DEADLINES, *, incoming: bool = False
 ) -> None:
-    """Become the owner, or the next owner if the same guest has it elsewhere and is moving here.
+    """Become the owner, or the next owner if the same guest has it elsewhere and migrates here.
 
-    That it moves is known to the caller (`incoming`), or from its being the next owner already.
-    Whether the image is free on this very host is the caller's to know.  Raises `InUse`, naming who
-    has it.
+    That it migrates is known to the caller (`incoming`), or from its being the next owner already.
+    The caller checks whether the image is free on this host.  Raises `InUse`, naming who has it.
     """
     with _changing(image, deadlines) as file:
         lease = _read(file)
@@ -123,44 +122,44 @@ def take(
             raise _in_use(file, lease.owner)
 
 
-def claim(image: Path, who: Owner, deadlines: Deadlines = PATIENCE) -> None:
-    """Become the owner, whose next_owner the former one is: from now on the guest may run here.
+def claim(image: Path, who: Owner, deadlines: Deadlines = DEFAULT_DEADLINES) -> None:
+    """Change places with the owner: from now on the guest may run here.
 
-    Nothing if `who` holds it already.  Raises `InUse` if it has no part in the lease (any more).
+    Nothing if `who` is the owner already.  Raises `InUse` if it is not in the lease (any more).
     """
     with _changing(image, deadlines) as file:
         lease = _read(file)
         if lease is None:
-            raise InUse(f"{image} is no longer held by {who}: somebody has removed {file}")
+            raise InUse(f"{image} is no longer leased to {who}: {file} was removed")
         part = _part(file, lease, who)
         if part != lease.owner:
             _write(file, Lease(_now(part), lease.owner))
 
 
-def keep(image: Path, who: Owner, deadlines: Deadlines = PATIENCE) -> None:
-    """Be the only one with a part in the lease: the move is over, and `who` has the guest.
+def keep(image: Path, who: Owner, deadlines: Deadlines = DEFAULT_DEADLINES) -> None:
+    """Become the only one in the lease: the migration is over, and `who` has the guest.
 
-    Nothing if there is none any more.  Raises `InUse` if `who` has no part in it.
+    Nothing if there is no lease any more.  Raises `InUse` if `who` is not in it.
     """
     with _changing(image, deadlines) as file:
         lease = _read(file)
-        if lease is not None and lease != (alone := Lease(_part(file, lease, who))):
-            _write(file, alone)
+        if lease is not None and lease != (only := Lease(_part(file, lease, who))):
+            _write(file, only)
 
 
 def moved(image: Path, who: Owner) -> bool:
-    """Return whether the guest has gone from `who` for good: another host alone has its image."""
+    """Return whether the guest has left `who` for good: only another host has its image."""
     lease = held(image)
     if lease is None or _is_held(lease, who):
         return False
     return lease.owner.vm == who.vm and not _is_next_owner(lease, who)
 
 
-def release(image: Path, who: Owner, deadlines: Deadlines = PATIENCE) -> None:
-    """Let go of what `who` has of the lease; nothing if that has no part in it.
+def release(image: Path, who: Owner, deadlines: Deadlines = DEFAULT_DEADLINES) -> None:
+    """Remove `who` from the lease; nothing if it is not in it.
 
-    Where `who` names no guest, it is whichever its host has let write.  What the host has from a
-    former boot is left: somebody may have become the next_owner of it.
+    If `who` names no guest, any guest of its host is removed.  What the host has from a former boot
+    is left: somebody may have become its next owner.
     """
     with _changing(image, deadlines) as file:
         lease = _read(file)
@@ -172,12 +171,12 @@ def release(image: Path, who: Owner, deadlines: Deadlines = PATIENCE) -> None:
             _write(file, replace(lease, next_owner=None))
 
 
-def _is_of(party: Owner, who: Owner) -> bool:
-    return (party.host, party.boot) == (who.host, who.boot) and who.vm in ("", party.vm)
+def _is_of(owner: Owner, who: Owner) -> bool:
+    return (owner.host, owner.boot) == (who.host, who.boot) and who.vm in ("", owner.vm)
 
 
 def _refuse_beside_next_owner(file: Path, lease: Lease, who: Owner) -> None:
-    """Raise `InUse` if the next owner may be the guest: we came up anew, or are another one."""
+    """Raise `InUse` if the next owner may be the guest: we rebooted, or are another one."""
     if lease.next_owner and (lease.owner.boot != who.boot or lease.next_owner.vm != who.vm):
         raise _in_use(file, lease.next_owner)
 
@@ -199,11 +198,11 @@ def _part(file: Path, lease: Lease, who: Owner) -> Owner:
     return lease.next_owner
 
 
-def _in_use(file: Path, party: Owner) -> InUse:
+def _in_use(file: Path, owner: Owner) -> InUse:
     image = file.name.removesuffix(SUFFIX)
     return InUse(
-        f"{file.with_name(image)} is held by {party} since {party.since}; "
-        f"if that is gone for good, remove {file}"
+        f"{file.with_name(image)} is leased to {owner} since {owner.since}; "
+        f"if that host is gone for good, remove {file}"
     )
 
 
@@ -225,9 +224,9 @@ def _file(image: Path) -> Path:
 
 @contextmanager
 def _changing(image: Path, deadlines: Deadlines) -> Iterator[Path]:
-    """Hold the lock of the lease for the block, and give its file."""
+    """Hold the lock of the lease for the block, and yield its file."""
     file = _file(image)
-    with lock_file.held(file.with_name(f"{file.name}.lock"), deadlines.lease_lock):
+    with lock_file.locked(file.with_name(f"{file.name}.lock"), deadlines.lease_lock):
         yield file
 
 
@@ -247,14 +246,14 @@ def _read(file: Path) -> Lease | None:
 
 def _parsed(tree: Mapping[str, Any]) -> Lease:
     next_owner = tree["next_owner"]
-    return Lease(_party(tree["owner"]), None if next_owner is None else _party(next_owner))
+    return Lease(_owner(tree["owner"]), None if next_owner is None else _owner(next_owner))
 
 
-def _party(tree: Mapping[str, Any]) -> Owner:
-    party = Owner(**tree)
+def _owner(tree: Mapping[str, Any]) -> Owner:
+    owner = Owner(**tree)
     if not all(isinstance(value, str) for value in tree.values()):
         raise TypeError
-    return party
+    return owner
 
 
 def _write(file: Path, lease: Lease | None) -> None:

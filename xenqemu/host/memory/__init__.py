@@ -1,1 +1,1 @@
-"""Guest memory, whichever the host: pages, and what is written of a guest that runs."""
+"""Guest memory on any host: pages, and live saves."""

@@ -1,7 +1,7 @@
-"""Writing the memory of a guest that runs: iterations, the suspend, the rest.
+"""Writing the memory of a running guest: iterations, the suspend, the rest.
 
 The loop is one for all hosts.  What differs is how a host knows which pages changed, and that is
-behind `ChangingPages`: Xen keeps a log, in the lab the pages are compared with what was written.
+behind `ChangingPages`: Xen has a dirty log, the lab compares pages with what was written.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from xenqemu.formats.stream.sink import Sink
 from xenqemu.host.precopy import Decision, Iteration, decide
 from xenqemu.host.precopy_options import PrecopyOptions
 from xenqemu.host.protocol import Live, Progress
-from xenqemu.system.cancellation import patiently
+from xenqemu.system.cancellation import wait_cancellable
 from xenqemu.system.deadline import Deadline
 
 
@@ -43,18 +43,18 @@ class Pace:
         self.waited = 0.0
 
     def keep(self) -> None:
-        """Wait until what was written so far may have been."""
+        """Wait until the limit allows what was written so far."""
         if self._limit:
             due = Deadline(self._began + (self._out.offset - self._start) / self._limit)
             self.waited += due.left
-            patiently(time.sleep, due.left)
+            wait_cancellable(time.sleep, due.left)
 
 
 def write_live(pages: ChangingPages, out: Sink, progress: Progress, live: Live) -> None:
     """Write the pages of a running guest to `out`, suspending it in between.
 
-    `progress` is of the iteration that goes on.  Raises `NotConverged`, the guest not having been
-    touched, where the options say so.
+    `progress` is of the present iteration.  Raises `NotConverged`, before the guest is suspended,
+    where the options say so.
     """
     iterations: list[Iteration] = []
     step = Decision.CONTINUE
@@ -88,7 +88,7 @@ def not_converged(options: PrecopyOptions, last: Iteration) -> NotConverged:
 def _write(
     pages: ChangingPages, out: Sink, progress: Progress, number: int, bandwidth: int | None
 ) -> Iteration:
-    """Write what is to be written, as iteration `number`."""
+    """Write the pages that are due, as iteration `number`."""
     pace = Pace(out, bandwidth)
     start, began = out.offset, time.monotonic()
 

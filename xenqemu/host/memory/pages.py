@@ -1,4 +1,4 @@
-"""Guest pages in a buffer: which are zeros, and what a record says of the others.
+"""Guest pages in a buffer: which are zeros, and the PAGE_DATA entries of the others.
 
 Work per page stays out of Python where it can: of each page one word is looked at, all of them in
 one call, and only pages that begin with zeros are compared whole.  Tables of page numbers come of
@@ -18,7 +18,7 @@ BATCH = 1024
 """Most pages in a record, as libxc's own writer has it (MAX_BATCH_SIZE)."""
 
 FRAME = 1 << 16
-"""Bytes of an image beside its pages, generously: headers, and the state of vcpus."""
+"""Bytes of an image beside its pages, rounded up: headers, and the state of vcpus."""
 
 WINDOW = BATCH * PAGE_SIZE
 """Bytes of pages in a record at most."""

@@ -1,4 +1,4 @@
-"""Where the host's end of a guest's network card goes: a bridge, an Open vSwitch, or a route.
+"""What a guest's network card is connected to: a bridge, an Open vSwitch, or a route.
 
 ::
 
@@ -7,8 +7,8 @@
     bridge=BR:VLAN:VLAN…       Open vSwitch: a trunk of these VLANs; BR.TAG:VLAN… is both
     gatewaydev=IF ip=NET…      the networks are routed to the guest, IF answers ARP for them
 
-as Xen's vif-bridge, vif-openvswitch and vif-route have it.  A `Port` is only a plan; `join` carries
-it out and may be repeated, `leave` undoes any plan, even where nothing is left to undo.
+as Xen's vif-bridge, vif-openvswitch and vif-route have it.  A `Port` only describes
+it; `join` makes the connection and may be repeated, `leave` undoes any, and may be repeated too.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Bridge:
         return mtu
 
     def announce(self, mac: str, addresses: Sequence[Address]) -> None:
-        """See `Port`; the bridge itself forgets where it has seen the guest, and looks for it."""
+        """See `Port`; the bridge also forgets at which port it has seen the guest."""
         links.forget(self.name, mac)
         if links.require(self.name, "bridge").up:
             announce(mac, addresses, self.name)
@@ -84,7 +84,7 @@ class OpenVSwitch:
     about: Mapping[str, str] = field(default_factory=dict)
 
     def join(self, link: Interface, mtu: int | None) -> int:
-        """See `Port`; a port that the name has from former times is replaced."""
+        """See `Port`; an older port of that name is replaced."""
         mtu = mtu or link.mtu
         words = ["--", "--if-exists", "del-port", link.name, "--", "add-port", self.name, link.name]
         words += [f"tag={self.tag}"] if self.tag else []
@@ -96,7 +96,7 @@ class OpenVSwitch:
         return mtu
 
     def announce(self, mac: str, addresses: Sequence[Address]) -> None:
-        """Do nothing: what we said there, the switch would take for said by the host itself."""
+        """Do nothing: the switch would take our frames for the host's own."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def leave(name: str) -> None:
 
 
 def _ovs_if_up(*words: str) -> str | None:
-    """Ask Open vSwitch; None if this host has none, or it is not up.
+    """Run ovs-vsctl; None if this host has no Open vSwitch, or it is not up.
 
     Then it has no ports; what its database lists is replaced when the name is used again.
     """

@@ -1,1 +1,1 @@
-"""The other host of a migration: the way there, and what is said."""
+"""The other host of a migration: the command that leads to it, and the messages."""

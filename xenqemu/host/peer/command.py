@@ -1,11 +1,11 @@
 """The command that carries a migration to the other host: ssh, or whatever an admin names.
 
-As xl has it: a child process, run by `sh -c`, whose standard input and output are the wire.  What
-it says on standard error is passed on, and its last lines are kept for errors.
+As xl has it: a child process, run by `sh -c`, whose standard input and output are the wire.  Its
+standard error is passed on, and its last lines are kept for errors.
 
 The child keeps our terminal, so that ssh can ask for a password, but Ctrl-C and a hang-up of the
-terminal are ours alone to answer.  It is ended for certain: once nobody writes to it any more it
-has a moment to end by itself, then it is told to, then it is made to.
+terminal do not reach it.  Once its input is closed it has `peer_end` to end, and again after
+SIGTERM; then it is killed.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from dataclasses import dataclass
 
 from xenqemu.errors import HostTimeout, ProtocolError
 from xenqemu.formats.stream.source import CHUNK
-from xenqemu.host.party_deadlines import PATIENCE, Deadlines
+from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
 from xenqemu.host.peer.wire import Wire
 from xenqemu.system import child
 from xenqemu.system.child import PIPE, Child
 from xenqemu.system.deadline import Deadline
 from xenqemu.system.descriptors import enlarge
-from xenqemu.system.program_words import Words
+from xenqemu.system.program_output import OutputTail
 
 LINE_MAX = 4096
-"""Bytes of a line that are waited for; what is longer is taken in pieces."""
+"""Bytes of a line at most; a longer one is split."""
 
 DETACHED = "trap '' HUP INT\n"
 """What the shell does before the command: these signals are sent to all of a terminal."""
@@ -33,37 +33,37 @@ DETACHED = "trap '' HUP INT\n"
 NOT_FOUND = 127
 """The exit status of a shell, and so of ssh, that does not find the command."""
 
-Listener = Callable[[str], None]
-"""Called with each line that the child says on standard error."""
+OnStderrLine = Callable[[str], None]
+"""Called with each line of a command's standard error."""
 
 
-def unheard(_line: str) -> None:
-    """Pass nothing on."""
+def ignore_line(_line: str) -> None:
+    """Do nothing."""
 
 
-class Lines:
-    """What a command says, passed on by the line; `words` are those for errors."""
+class StderrLines:
+    """A command's standard error, passed on by the line; `words` keeps some of it for errors."""
 
-    def __init__(self, listener: Listener) -> None:
-        self._listener = listener
+    def __init__(self, on_stderr: OnStderrLine) -> None:
+        self._on_stderr = on_stderr
         self._part = b""
-        self.words = Words()
+        self.words = OutputTail()
 
-    def hear(self, piece: bytes) -> None:
-        """Take what it says next, b"" at its end."""
+    def feed(self, piece: bytes) -> None:
+        """Take the next piece, b"" at the end."""
         self.words.keep(piece)
         *lines, self._part = (self._part + piece).split(b"\n")
         while len(self._part) >= LINE_MAX or (self._part and not piece):
             lines.append(self._part[:LINE_MAX])
             self._part = self._part[LINE_MAX:]
         for line in lines:
-            self._listener(line.decode(errors="backslashreplace").rstrip())
+            self._on_stderr(line.decode(errors="backslashreplace").rstrip())
 
 
 class Transport:
     """A command that runs; `wire` leads through it to the other host."""
 
-    def __init__(self, rune: str, process: Child, words: Words) -> None:
+    def __init__(self, rune: str, process: Child, words: OutputTail) -> None:
         self._rune = rune
         self._process = process
         self._words = words
@@ -71,12 +71,12 @@ class Transport:
         self.wire = Wire(process.output, process.input, process.ready)
 
     def finish(self, seconds: float) -> None:
-        """Say no more, and let the command come to its own end, for so long at most."""
+        """Close its input, and wait so long for the command to end."""
         self.wire.hang_up()
         self._process.wait(seconds)
 
     def end(self) -> int:
-        """End the command for certain and return its exit status, negative for a signal."""
+        """End the command and return its exit status, negative for a signal."""
         return self._process.end()
 
     def ending(self) -> str:
@@ -88,28 +88,28 @@ class Transport:
 
 @contextmanager
 def carried(
-    rune: str, listener: Listener = unheard, deadlines: Deadlines = PATIENCE
+    rune: str, on_stderr: OnStderrLine = ignore_line, deadlines: Deadlines = DEFAULT_DEADLINES
 ) -> Iterator[Transport]:
     """Run a command for the block.
 
-    Once it has to end, it has `deadlines.peer_end` to do so, and again when it is told to.
+    After the block it has `deadlines.peer_end` to end, and again after SIGTERM.
     """
-    lines = Lines(listener)
+    lines = StderrLines(on_stderr)
     with child.started(
         repr(rune),
         ["sh", "-c", DETACHED + rune],
-        given=PIPE,
-        output=PIPE,
-        errors=lines.hear,
-        alone=deadlines.peer_end,
-        told=deadlines.peer_end,
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=lines.feed,
+        eof_grace=deadlines.peer_end,
+        term_grace=deadlines.peer_end,
     ) as process:
         yield Transport(rune, process, lines.words)
 
 
 @dataclass(frozen=True)
 class CommandResult:
-    """What a command said to a question, its exit status, and how it ended, in words."""
+    """What a command answered, its exit status, and how it ended, in words."""
 
     data: bytes
     status: int
@@ -120,33 +120,33 @@ def ask(
     rune: str,
     question: bytes,
     limit: int,
-    listener: Listener = unheard,
-    deadlines: Deadlines = PATIENCE,
+    on_stderr: OnStderrLine = ignore_line,
+    deadlines: Deadlines = DEFAULT_DEADLINES,
 ) -> CommandResult:
-    """Run a command, give it `question`, and return what it says until it ends.
+    """Run a command with `question` as its input, and return what it prints.
 
-    Raises `HostTimeout` if that takes too long, `ProtocolError` if it says more than `limit` bytes.
+    Raises `HostTimeout` if that takes too long, `ProtocolError` for more than `limit` bytes.
     """
     seconds = deadlines.peer_answer
     deadline = Deadline.after(seconds)
-    with carried(rune, listener, deadlines) as transport:
+    with carried(rune, on_stderr, deadlines) as transport:
         try:
-            _tell(transport, question, deadline)
-            data = _told(transport, limit, deadline)
+            _send(transport, question, deadline)
+            data = _received(transport, limit, deadline)
         except HostTimeout as error:
             raise HostTimeout(f"no answer within {seconds:g} s; {transport.ending()}") from error
         return CommandResult(data, transport.end(), transport.ending())
 
 
-def _tell(transport: Transport, question: bytes, deadline: Deadline) -> None:
+def _send(transport: Transport, question: bytes, deadline: Deadline) -> None:
     rest = memoryview(question)
-    with suppress(BrokenPipeError):  # whoever does not want to hear it all may answer even so
+    with suppress(BrokenPipeError):  # a command may answer without reading it all
         while rest:
             rest = rest[transport.wire.writev([rest], deadline) :]
     transport.wire.hang_up()
 
 
-def _told(transport: Transport, limit: int, deadline: Deadline) -> bytes:
+def _received(transport: Transport, limit: int, deadline: Deadline) -> bytes:
     data = b""
     while piece := transport.wire.read(CHUNK, deadline):
         data += piece

@@ -1,8 +1,8 @@
-"""The extra streams of a record on their way to a receiver: a command each, as the first has one.
+"""The extra streams by which a save file is sent to a receiver: a command for each.
 
-They are begun one by one, once the first has led to a receiver, so that one password is asked for
-at a time; and each is there before the guest is touched.  When it is over they are all hung up
-before the first one is waited for: the other host may be listening to any of them.
+They are started one by one, once the first has reached a receiver, so that ssh asks for one
+password at a time; and each is connected before the guest is touched.  In the end all are closed
+before the first one is waited for: the other host may be reading from any of them.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from contextlib import ExitStack, contextmanager
 from xenqemu.errors import ProtocolError, ReplyLost
 from xenqemu.formats.migration.stream_chunks import READY
 from xenqemu.formats.stream.sink import Buffer
-from xenqemu.host.party_deadlines import PATIENCE, Deadlines
-from xenqemu.host.peer.command import Listener, Transport, carried, unheard
-from xenqemu.host.peer.peer import Peer, explained
+from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
+from xenqemu.host.peer.command import OnStderrLine, Transport, carried, ignore_line
+from xenqemu.host.peer.peer_messages import Peer, explained
 from xenqemu.system.deadline import Deadline
 
 
@@ -23,7 +23,11 @@ class ExtraStream:
     """Stream `number` beside that of `peer`, through a command of its own."""
 
     def __init__(
-        self, number: int, peer: Peer, transport: Transport, deadlines: Deadlines = PATIENCE
+        self,
+        number: int,
+        peer: Peer,
+        transport: Transport,
+        deadlines: Deadlines = DEFAULT_DEADLINES,
     ) -> None:
         self.wire = transport.wire
         self._number = number
@@ -31,11 +35,10 @@ class ExtraStream:
         self._transport = transport
         self._deadlines = deadlines
 
-    def hear(self) -> None:
-        """Hear that the receiver has it.
+    def await_ready(self) -> None:
+        """Wait until the receiver has it.
 
-        Raises `ProtocolError` where something else is said, `ReplyLost` or `HostTimeout` where
-        nothing is.
+        Raises `ProtocolError` for any other answer, `ReplyLost` or `HostTimeout` for none.
         """
         seconds = self._deadlines.peer_stream
         deadline = Deadline.after(seconds)
@@ -47,16 +50,16 @@ class ExtraStream:
                 if not READY.startswith(said):
                     raise ProtocolError(f"expected {READY!r}, got {said!r}")
                 if not piece:
-                    raise ReplyLost("the other host hung up")
+                    raise ReplyLost("the other host closed the connection")
 
     def writev(self, buffers: Sequence[Buffer]) -> int:
-        """Send some bytes of the record and return how many, for a `Sink`."""
+        """Send some bytes of the save file and return how many, for a `Sink`."""
         seconds = self._deadlines.peer_stall
-        with explained(f"sending the record by stream {self._number}", seconds, self._ending):
+        with explained(f"sending the save file by stream {self._number}", seconds, self._ending):
             return self.wire.writev(buffers, Deadline.after(seconds))
 
     def _ending(self) -> str:
-        """Say how both commands ended: what the receiver said last came by the first."""
+        """Say how both commands ended: the receiver's last messages came by the first."""
         self.wire.hang_up()
         self._peer.wire.hang_up()
         first = self._peer.ending
@@ -67,22 +70,22 @@ class ExtraStream:
 def streams_by(
     runes: Sequence[str],
     peer: Peer,
-    listener: Listener = unheard,
-    deadlines: Deadlines = PATIENCE,
+    on_stderr: OnStderrLine = ignore_line,
+    deadlines: Deadlines = DEFAULT_DEADLINES,
 ) -> Iterator[tuple[ExtraStream, ...]]:
     """Run the commands that lead to a receiver beside that of `peer`, for the block.
 
-    Raises as `ExtraStream.hear`.
+    Raises as `ExtraStream.await_ready`.
     """
     wires = [peer.wire]
     streams = []
     with ExitStack() as stack:
         try:
             for number, rune in enumerate(runes, 1):
-                transport = stack.enter_context(carried(rune, listener, deadlines))
+                transport = stack.enter_context(carried(rune, on_stderr, deadlines))
                 wires.append(transport.wire)
                 streams.append(ExtraStream(number, peer, transport, deadlines))
-                streams[-1].hear()
+                streams[-1].await_ready()
             yield tuple(streams)
         finally:
             for wire in wires:

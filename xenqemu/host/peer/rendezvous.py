@@ -1,4 +1,4 @@
-"""Where the streams of one record meet: commands find one receiver by a token.
+"""Where the extra streams of a migration meet: commands find their receiver by a token.
 
 ::
 
@@ -6,12 +6,12 @@
     migrate-receive --stream K --token TOKEN     has stream K, connects there
         -> u8 K, with its standard input (SCM_RIGHTS)
         <- "j"    joined: from now on the receiver reads it
-        <- "t"    taken: the receiver has the whole record
+        <- "t"    taken: the receiver has the whole save file
         <- end
 
-The one that has stream K stays until the end, since what leads to it (sshd) gives a stream up when
-its program has ended.  FOLDER is that of the host's operations, nobody else's; so a token need not
-be secret, only be told from others.  A receiver that is killed leaves a socket that refuses; the
+The process that has stream K stays until the end, since sshd closes a stream when its program has
+ended.  FOLDER is that of the host's operations, where only its owner may write; so a token has to
+be unique, but not secret.  A receiver that is killed leaves a socket that refuses connections; the
 next one removes it.
 """
 
@@ -30,9 +30,9 @@ from typing import IO
 
 from xenqemu.errors import HostError, HostTimeout, ReplyLost
 from xenqemu.formats.stream.source import CHUNK
-from xenqemu.host.party_deadlines import PATIENCE, Deadlines
+from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
 from xenqemu.host.peer.wire import Incoming, Wire
-from xenqemu.system.cancellation import patiently
+from xenqemu.system.cancellation import wait_cancellable
 from xenqemu.system.deadline import Deadline
 from xenqemu.system.descriptors import enlarge, ready
 from xenqemu.system.private_folder import locked
@@ -49,12 +49,12 @@ _CREDENTIALS = Struct("iii")
 
 
 def new_token() -> str:
-    """Return a token that no other record has."""
+    """Return a new token."""
     return token_hex(DIGITS // 2)
 
 
 class Rendezvous:
-    """A receiver's side: streams 1 to `count` - 1 are to come to `listener`."""
+    """The receiver's side: streams 1 to `count` - 1 connect to `listener`."""
 
     def __init__(
         self, listener: socket.socket, count: int, stack: ExitStack, deadlines: Deadlines
@@ -67,9 +67,9 @@ class Rendezvous:
         self._files: dict[int, IO[bytes]] = {}
 
     def streams(self, first: Wire) -> list[Incoming]:
-        """Return the extra streams, once all are here.
+        """Return the extra streams, once all are connected.
 
-        Raises `HostTimeout` if one does not come, `ReplyLost` if the first one ends meanwhile.
+        Raises `HostTimeout` if one does not connect, `ReplyLost` if the first one ends meanwhile.
         """
         wanted = range(1, self._count)
         seconds = self._deadlines.peer_stream * len(wanted)
@@ -77,7 +77,7 @@ class Rendezvous:
         while missing := [number for number in wanted if number not in self._files]:
             doing = f"waiting for stream {missing[0]} of {self._count}"
             if self._comes_first(first, deadline):
-                raise ReplyLost(f"{doing}: the other host hung up")
+                raise ReplyLost(f"{doing}: the other host closed the connection")
             if deadline.passed:
                 raise HostTimeout(f"{doing}: it did not come within {seconds:g} s")
             self._take(missing)
@@ -86,25 +86,25 @@ class Rendezvous:
         return [Incoming(Wire(file, file), stall, f"stream {number}") for number, file in files]
 
     def taken(self) -> None:
-        """Tell all streams that the record is here; one that is gone by now has done its part."""
+        """Tell all streams that the save file is complete; one that has ended needs no answer."""
         for connection in self._joined.values():
             with suppress(OSError):
                 connection.send(TAKEN)
             connection.close()
 
     def _comes_first(self, first: Wire, deadline: Deadline) -> bool:
-        """Wait for somebody to connect; return True if the first stream has something instead."""
+        """Wait for a connection; return True if the first stream has data instead."""
         both = dict.fromkeys((first.fileno(), self._listener.fileno()), select.POLLIN)
-        return first.fileno() in patiently(partial(ready, both), deadline.left)
+        return first.fileno() in wait_cancellable(partial(ready, both), deadline.left)
 
     def _take(self, missing: Sequence[int]) -> None:
-        """Take a stream from whoever has connected; hang up if it is none that is missing.
+        """Accept a connection and take its stream; close it if that is not one of the missing ones.
 
-        What is to be said is so short that it is there at once, or not at all.
+        The message is so short that it arrives at once, or not at all.
         """
         connection = self._stack.enter_context(self._listener.accept()[0])
         connection.settimeout(self._deadlines.peer_end)
-        with suppress(OSError):  # it is gone, or says nothing
+        with suppress(OSError):  # it has ended, or sends nothing
             number, file = self._offered(connection)
             if number in missing and _is_ours(connection):
                 connection.send(JOINED)
@@ -124,11 +124,11 @@ class Rendezvous:
 
 @contextmanager
 def rendezvous(
-    folder: Path, token: str, count: int, deadlines: Deadlines = PATIENCE
+    folder: Path, token: str, count: int, deadlines: Deadlines = DEFAULT_DEADLINES
 ) -> Iterator[Rendezvous]:
     """Listen for the extra ones of `count` streams, for the block; the streams end with it.
 
-    Raises `HostError` where nobody can be listened for.
+    Raises `HostError` if the socket cannot be made.
     """
     with ExitStack() as stack:
         listener = stack.enter_context(socket.socket(socket.AF_UNIX))
@@ -148,12 +148,12 @@ def rendezvous(
 
 @contextmanager
 def joined(
-    folder: Path, token: str, number: int, deadlines: Deadlines = PATIENCE
+    folder: Path, token: str, number: int, deadlines: Deadlines = DEFAULT_DEADLINES
 ) -> Iterator[None]:
-    """Yield our standard input to the receiver as stream `number`, for the block.
+    """Hand our standard input to the receiver as stream `number`, for the block.
 
-    Behind the block it is waited for to have the record.  Raises `HostError` where there is no
-    such receiver, and where it does not want the stream or gives the record up.
+    After the block, wait until the receiver has the save file.  Raises `HostError` if there is no
+    such receiver, or if it refuses the stream or gives up.
     """
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(deadlines.peer_stream)
@@ -163,13 +163,13 @@ def joined(
             socket.send_fds(connection, [bytes([number])], [0])
         except OSError as error:
             raise HostError(f"there is no receiver for stream {number}: {error}") from error
-        _hear(connection, JOINED, f"the receiver does not want stream {number}")
+        _expect(connection, JOINED, f"the receiver refused stream {number}")
         yield
         connection.settimeout(deadlines.operation)
-        _hear(connection, TAKEN, "the receiver has given up")
+        _expect(connection, TAKEN, "the receiver gave up")
 
 
-def _hear(connection: socket.socket, word: bytes, trouble: str) -> None:
+def _expect(connection: socket.socket, word: bytes, trouble: str) -> None:
     try:
         if connection.recv(1) == word:
             return
@@ -185,10 +185,10 @@ def _place(folder: Path, token: str) -> Path:
 
 
 def _remove_if_left(path: Path) -> None:
-    """Remove a socket where nobody listens any more; under the lock nobody is about to."""
+    """Remove a socket where nobody listens any more; the lock keeps others from listening now."""
     with socket.socket(socket.AF_UNIX) as probe:
         probe.setblocking(False)
-        with suppress(FileNotFoundError, BlockingIOError):  # done with just now; a full queue
+        with suppress(FileNotFoundError, BlockingIOError):  # just removed; a full queue
             try:
                 probe.connect(str(path))
             except ConnectionRefusedError:

@@ -6,7 +6,7 @@
     xl migrate -s CMD DOM HOST       exec CMD HOST xl migrate-receive …
     xl migrate -s "" DOM COMMAND     COMMAND, as it stands
 
-xenqemu looks for itself there first, and has xl receive where it is not.  A COMMAND that ends in
+A xenqemu is tried first there, then xl.  A COMMAND that ends in
 `xenqemu … migrate-receive` is known to lead to one, and gets options behind it.
 """
 
@@ -21,7 +21,7 @@ XENQEMU = "xenqemu"
 XL = "xl"
 
 _OURS = re.compile(r"\bxenqemu\b[^;&|<>()]*\smigrate-receive(\s+-[^;&|<>()]*)?\s*")
-"""How a command ends that leads to a xenqemu and to nothing behind it."""
+"""How a command ends that runs a xenqemu as its last program."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Route:
         if self.command:
             return self.run(program, "migrate-receive", *options)
         if options and program == XL:
-            raise UsageError(f"say {' '.join(options)} within the command: {self.host}")
+            raise UsageError(f"write {' '.join(options)} into the command: {self.host}")
         return " ".join([self.host, *options])
 
     def run(self, *words: str) -> str:

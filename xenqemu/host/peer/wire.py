@@ -1,10 +1,10 @@
 """Two descriptors that lead to another host; every wait on them has a deadline.
 
-They are pipes or sockets.  A write is tried only when the system says that there is room, so that
-descriptors which were handed to us blocking, and which others share, can be left as they are: for
-messages, which fit into any room.  Who writes more makes `outgoing` non-blocking.
+They are pipes or sockets.  A write is tried only when poll(2) says that it is possible, so that
+blocking descriptors that others share can be left as they are: messages always fit.  A caller that
+writes more makes `outgoing` non-blocking.
 
-The end of what the other host says (`read` returns nothing) and its refusal to hear more
+The end of the other host's output (`read` returns nothing) and its closed input
 (`BrokenPipeError`) are two things: a process that has ended is seen as either.
 """
 
@@ -22,7 +22,7 @@ from typing import IO
 from xenqemu.errors import HostTimeout
 from xenqemu.formats.stream.sink import Buffer
 from xenqemu.system import descriptors
-from xenqemu.system.cancellation import patiently
+from xenqemu.system.cancellation import wait_cancellable
 from xenqemu.system.deadline import Deadline
 
 Ready = Callable[[Mapping[int, int], float], Collection[int]]
@@ -31,7 +31,7 @@ Ready = Callable[[Mapping[int, int], float], Collection[int]]
 class Wire:
     """The way to the other host and back; both are raw files, as `open(…, buffering=0)` gives.
 
-    Waits are those of `ready`, as that of `descriptors`: it may do something else meanwhile.
+    It waits by `ready`, like that of `descriptors`, which may do something else meanwhile.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Wire:
     def read(self, size: int, deadline: Deadline) -> bytes:
         """Return up to `size` bytes, b"" once there will be no more; raise `HostTimeout`."""
         fd = self.incoming.fileno()
-        self._await(fd, select.POLLIN, deadline, "nothing came from the other host")
+        self._await(fd, select.POLLIN, deadline, "the other host sent nothing")
         try:
             return os.read(fd, size)
         except ConnectionResetError:  # how a socket says it where something was left unread
@@ -57,28 +57,28 @@ class Wire:
     def writev(self, buffers: Sequence[Buffer], deadline: Deadline) -> int:
         """Write some of `buffers` and return how many bytes; raise `HostTimeout`.
 
-        Raises `BrokenPipeError` once nobody reads any more, or we have hung up.
+        Raises `BrokenPipeError` once nobody reads any more, or after `hang_up`.
         """
         if self.outgoing.closed:
-            raise BrokenPipeError(errno.EPIPE, "hung up already")
+            raise BrokenPipeError(errno.EPIPE, "closed already")
         fd = self.outgoing.fileno()
-        self._await(fd, select.POLLOUT, deadline, "the other host takes no more")
+        self._await(fd, select.POLLOUT, deadline, "the other host read nothing")
         try:
             return os.writev(fd, buffers)
         except ConnectionResetError as error:
             raise BrokenPipeError(*error.args) from error
 
     def hang_up(self) -> None:
-        """Let the other host find the end of what we say; may be repeated."""
+        """Close our output to the other host; may be repeated."""
         self.outgoing.close()
 
     def _await(self, fd: int, event: int, deadline: Deadline, trouble: str) -> None:
-        if not patiently(partial(self._ready, {fd: event}), deadline.left):
+        if not wait_cancellable(partial(self._ready, {fd: event}), deadline.left):
             raise HostTimeout(trouble)
 
 
 class Incoming:
-    """What comes by a wire, for a `Source`; it may pause for `stall` seconds.
+    """What is read from a wire, for a `Source`; it may pause for `stall` seconds.
 
     Where there are several, `name` says in an error which one it is.
     """
@@ -98,10 +98,10 @@ class Incoming:
 
 @contextmanager
 def standard_wire() -> Iterator[Wire]:
-    """Take standard input and output for a wire to whoever started us, for the block.
+    """Use standard input and output as a wire to whoever started us, for the block.
 
-    Meanwhile what we, or programs that we start, print goes to standard error, and there is
-    nothing to be read: no stray word gets between the messages.
+    Meanwhile what we, or programs that we start, print goes to standard error, and their standard
+    input is empty: nothing gets between the messages.
     """
     sys.stdout.flush()
     with ExitStack() as stack:
@@ -115,7 +115,7 @@ def standard_wire() -> Iterator[Wire]:
 
 
 def _kept(fd: int, mode: str, stack: ExitStack) -> IO[bytes]:
-    """Return another file for what `fd` is now, which `stack` makes it again in the end."""
+    """Return a file for a duplicate of `fd`; `stack` restores `fd` in the end."""
     spare = os.dup(fd)
     stack.callback(os.close, spare)
     stack.callback(os.dup2, spare, fd)

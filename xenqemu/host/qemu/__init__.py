@@ -1,1 +1,1 @@
-"""QEMU as a device model, over QMP; and a QEMU program, asked what it knows."""
+"""QEMU as a device model, over QMP; and what a QEMU program supports."""

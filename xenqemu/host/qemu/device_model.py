@@ -1,6 +1,6 @@
-"""QEMU as the device model of one domain, asked over QMP.
+"""QEMU as the device model of one domain, over QMP.
 
-Facts that shape it (QEMU's qmp-spec, migration/savevm.c and monitor/fds.c; libxl_qmp.c):
+Facts that determine it (QEMU's qmp-spec, migration/savevm.c and monitor/fds.c; libxl_qmp.c):
 
 * libxl's socket serves one client.  A second one waits in the listen queue without a greeting,
   and `xl` waits while we are in: connect under a deadline, leave quickly.
@@ -34,9 +34,9 @@ from xenqemu.errors import (
 )
 from xenqemu.formats.device_state import device_stream
 from xenqemu.formats.stream.source import bounded
-from xenqemu.host.party_deadlines import PATIENCE, Deadlines
+from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
 from xenqemu.host.qemu.qmp import Connection, Refused
-from xenqemu.system.cancellation import attend
+from xenqemu.system.cancellation import check_cancelled
 from xenqemu.system.deadline import Deadline
 from xenqemu.system.descriptors import memory_file, reopened, require_file
 
@@ -47,7 +47,7 @@ LIVE_SINCE = (2, 11, 0)
 """The QEMU whose save first knew `live`."""
 
 EXIT_ON_ERROR_SINCE = (9, 1, 0)
-"""The QEMU that can first be told to outlive a failed load, and so to say why it failed."""
+"""The first QEMU with exit-on-error, by which it survives a failed load and says why."""
 
 STATE_LIMIT = device_stream.MAX_SIZE
 """Bytes of device state that are taken into memory."""
@@ -71,10 +71,10 @@ class DeviceModel:
     """A connection to the QMP socket of a device model, open inside its `with` block.
 
     Every method raises `DeviceModelError` where QEMU refuses, `HostTimeout` where it does not
-    answer, `ReplyLost` where nobody knows (see above).
+    answer, `ReplyLost` where it is unknown whether it acted (see above).
     """
 
-    def __init__(self, path: Path, deadlines: Deadlines = PATIENCE) -> None:
+    def __init__(self, path: Path, deadlines: Deadlines = DEFAULT_DEADLINES) -> None:
         self._path = path
         self._deadlines = deadlines
         self._connection: Connection | None = None
@@ -123,7 +123,7 @@ class DeviceModel:
         raise _nonsense("query-status", answer)
 
     def blockers(self) -> list[str]:
-        """Return what forbids to save now; nothing where QEMU (before 6.0) cannot tell."""
+        """Return what prevents a save now; nothing where QEMU (before 6.0) does not tell."""
         answer = self.execute("query-migrate")
         match answer:
             case {"blocked-reasons": [*reasons]}:
@@ -137,11 +137,11 @@ class DeviceModel:
         self.execute("stop")
 
     def cont(self) -> None:
-        """Let them go on, and take the disk images back; may be repeated."""
+        """Continue them, and take the disk images back; may be repeated."""
         self.execute("cont")
 
     def announce(self) -> None:
-        """Have the network told, some times, that the emulated cards are here (QEMU 4.0 and later).
+        """Announce the emulated cards to the network, repeatedly (QEMU 4.0 and later).
 
         Times are milliseconds; the values are those that QEMU takes after its own migrations.
         """
@@ -174,8 +174,8 @@ class DeviceModel:
     def load_state(self, fd: int) -> None:
         """Load a state, from where `fd` stands, into a QEMU that has `-S -incoming defer`.
 
-        `fd` is readable, on a regular file or a memfd.  Returns when QEMU is paused and whole;
-        a QEMU before 9.1 ends if it cannot load.
+        `fd` is readable, on a regular file or a memfd.  Returns when the load is complete and
+        QEMU is paused; a QEMU before 9.1 ends if it cannot load.
         """
         require_file(fd, os.O_RDONLY)
         arguments: dict[str, object] = {"uri": f"fd:{_INCOMING}"}
@@ -186,7 +186,9 @@ class DeviceModel:
         try:
             self._await_loaded()
         except ReplyLost as error:
-            raise DeviceModelError(f"{self._path}: QEMU ended while it loaded the state") from error
+            raise DeviceModelError(
+                f"{self._path}: QEMU ended while it loaded the device state"
+            ) from error
 
     def load_state_bytes(self, state: bytes) -> None:
         """Load a state held in memory: `load_state` by way of a memfd."""
@@ -194,8 +196,8 @@ class DeviceModel:
             self.load_state(fd)
 
     def quit(self) -> None:
-        """Ask QEMU to end, and leave; that it has ended is to be seen by its process."""
-        with suppress(ReplyLost):  # hanging up is an answer here
+        """Ask QEMU to end, and disconnect; its process shows when it has ended."""
+        with suppress(ReplyLost):  # a closed connection is an answer here
             self.execute("quit")
         self.__exit__()
 
@@ -213,11 +215,13 @@ class DeviceModel:
         for name in SAVE_COMMANDS:
             if {"name": name} in answer:
                 return name
-        raise DeviceModelError(f"{self._path}: it cannot save its state", "CommandNotFound")
+        raise DeviceModelError(
+            f"{self._path}: this QEMU cannot save its device state", "CommandNotFound"
+        )
 
     @contextmanager
     def _fdset(self, fd: int) -> Iterator[str]:
-        """Hand `fd` over for the block, which is given the name to open it by."""
+        """Hand `fd` over for the block, and yield the path to open it by."""
         answer = self.execute("add-fd", fd=fd)
         match answer:
             case {"fdset-id": int(number)}:
@@ -241,11 +245,13 @@ class DeviceModel:
         end = Deadline.after(self._deadlines.qemu_load)
         while (status := self._loading()) == "inmigrate":
             if end.passed:
-                raise HostTimeout(f"{self._path}: not loaded in {self._deadlines.qemu_load:g} s")
-            attend()
+                raise HostTimeout(
+                    f"{self._path}: device state not loaded within {self._deadlines.qemu_load:g} s"
+                )
+            check_cancelled()
             time.sleep(_AGAIN)
         if status != "paused":
-            raise DeviceModelError(f"{self._path}: it is {status} after loading, not paused")
+            raise DeviceModelError(f"{self._path}: QEMU is {status} after loading, not paused")
 
     def _loading(self) -> str:
         match self.execute("query-migrate"):
@@ -275,7 +281,7 @@ def _refusal(command: str, kind: str, words: str) -> DeviceModelError:
 
 
 def _nonsense(command: str, answer: object) -> DeviceModelError:
-    return DeviceModelError(f"{command} was answered by {repr(answer)[:200]}")
+    return DeviceModelError(f"unexpected answer to {command}: {repr(answer)[:200]}")
 
 
 def _utf8(path: Path) -> str:

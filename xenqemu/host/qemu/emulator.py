@@ -1,4 +1,4 @@
-"""A QEMU program, asked what it knows before it is needed."""
+"""What a QEMU program supports, asked before it is needed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ QUESTION_TIMEOUT = 30.0
 """Seconds that QEMU has to start and to answer."""
 
 WORDS = 2000
-"""Bytes of what it says that an error repeats."""
+"""Bytes of its output that an error repeats."""
 
 MONITOR = ("-nodefaults", "-machine", "none", "-display", "none", "-qmp", "stdio")
 """Without a machine, it talks QMP on its own streams."""
@@ -27,22 +27,22 @@ def machines(program: str) -> dict[str, str]:
     """Return the machines that a QEMU has, with what each is an alias of ("" for none)."""
     words = ({"execute": name} for name in ("qmp_capabilities", "query-machines", "quit"))
     done = _run(program, MONITOR, "".join(map(json.dumps, words)), "machines")
-    for answer in _answers(done.output):
+    for answer in _answers(done.stdout):
         match answer:
             case [{"name": str()}, *_]:
                 return {known["name"]: known.get("alias", "") for known in answer}
-    raise _silent(program, "machines", done.errors)
+    raise _silent(program, "machines", done.stderr)
 
 
 def devices(program: str) -> frozenset[str]:
     """Return the names of the devices that a QEMU has.
 
-    Asked before it sets anything up: a QEMU for Xen alone has nothing to run a monitor on.
+    By -device help, which needs no machine: a QEMU built for Xen only has none for a monitor.
     """
     done = _run(program, ("-device", "help"), "", "devices")
-    names = frozenset(_DEVICE.findall(done.output))
+    names = frozenset(_DEVICE.findall(done.stdout))
     if not names:
-        raise _silent(program, "devices", done.errors)
+        raise _silent(program, "devices", done.stderr)
     return names
 
 
@@ -54,7 +54,7 @@ def _run(program: str, words: tuple[str, ...], said: str, what: str) -> Done:
             [program, *words],
             QUESTION_TIMEOUT,
             said.encode(),
-            refusal=lambda error: f"{question}: {error}",
+            start_error=lambda error: f"{question}: {error}",
         )
     except HostTimeout as error:
         raise HostError(f"{question}: timed out after {QUESTION_TIMEOUT:g} s") from error

@@ -1,14 +1,14 @@
-"""One QMP connection with deadlines, driven from outside; the only file that knows asyncio.
+"""One QMP connection with deadlines; the only file that uses asyncio.
 
 ::
 
     open    connect, greeting, qmp_capabilities
     ask     {"execute": command, "arguments": …} -> {"return": …} or {"error": {class, desc}}
-    close   hang up
+    close   close the connection
 
 Whether an unanswered request was carried out is unknown.  One that may be repeated ends in
-`HostTimeout`; any other, and any hang-up, ends in `ReplyLost`.  After either the connection is
-given up and answers no more: what comes late must not be taken for the next answer.
+`HostTimeout`; any other, and any lost connection, ends in `ReplyLost`.  After either the connection
+is closed: a late answer must not be taken for the next one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 from qemu.qmp import ExecuteError, Message, QMPClient, QMPError, Runstate
 
 from xenqemu.errors import DeviceModelError, HostTimeout, ReplyLost
-from xenqemu.system.cancellation import allowed
+from xenqemu.system.cancellation import capped
 
 LINE_LIMIT = 1 << 20
 """Bytes of one QMP message at most, the limit of libxl's own client."""
@@ -51,7 +51,7 @@ class Refused(Exception):
 
 
 class _Client(QMPClient):
-    """Prints no message for a log that nobody reads: that takes longer than to talk to QEMU."""
+    """Formats no messages for the debug log: that takes longer than the exchange itself."""
 
     def _cb_inbound(self, msg: Message) -> Message:
         return msg
@@ -68,17 +68,17 @@ class Connection:
         self._runner = asyncio.Runner()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         self._client = _Client(readbuflen=LINE_LIMIT)
-        self._client.events.event_filter = lambda _event: False  # nobody reads them: keep none
+        self._client.events.event_filter = lambda _event: False  # nobody reads them
         self._closed = False
 
     def open(self, seconds: float) -> None:
         """Connect and negotiate."""
         try:
-            self._run(self._connect(allowed(seconds)))
+            self._run(self._connect(capped(seconds)))
         except TimeoutError as error:
             raise HostTimeout(
-                f"{self._path}: no greeting in {seconds:g} s: it serves one client at a time, "
-                "and another one is connected, or QEMU hangs"
+                f"{self._path}: no QMP greeting within {seconds:g} s: "
+                "it serves one client at a time, and another one is connected, or QEMU hangs"
             ) from error
         except (QMPError, OSError, ValueError) as error:
             raise DeviceModelError(f"{self._path}: {str(error)[:200]}") from error
@@ -86,11 +86,13 @@ class Connection:
     def ask(
         self, command: str, arguments: Mapping[str, object] | None, fd: int | None, seconds: float
     ) -> object:
-        """Run one command, after handing `fd` over; give the connection up if no answer comes."""
+        """Run one command, after handing `fd` over; close the connection if no answer comes."""
         if self._closed:
-            raise DeviceModelError(f"{self._path}: {command}: the connection was given up before")
+            raise DeviceModelError(
+                f"{self._path}: {command}: the connection was closed after an earlier failure"
+            )
         try:
-            return self._run(self._exchange(command, arguments, fd, allowed(seconds)))
+            return self._run(self._exchange(command, arguments, fd, capped(seconds)))
         except ExecuteError as error:
             raise Refused(error.error_class, str(error)) from error
         except TimeoutError as error:
@@ -99,14 +101,14 @@ class Connection:
         except (QMPError, OSError) as error:
             cause = type(self.close() or error).__name__
             raise ReplyLost(
-                f"{self._path}: {command}: the connection broke before the answer ({cause})"
+                f"{self._path}: {command}: the connection was lost before the answer ({cause})"
             ) from error
         except BaseException:
             self.close()
             raise
 
     def close(self) -> BaseException | None:
-        """Hang up, at once and whatever the peer does; return why it was broken before, if so."""
+        """Close at once, whatever the peer does; return why it was broken before, if it was."""
         if self._closed:
             return None
         self._closed = True
@@ -169,5 +171,5 @@ def _loop_runs() -> bool:
 
 def _silence(where: str, command: str, seconds: float) -> HostTimeout | ReplyLost:
     if command in _REPEATABLE or command.startswith("query-"):
-        return HostTimeout(f"{where}: no answer in {seconds:g} s")
-    return ReplyLost(f"{where}: no answer in {seconds:g} s: whether it was done is unknown")
+        return HostTimeout(f"{where}: no answer within {seconds:g} s")
+    return ReplyLost(f"{where}: no answer within {seconds:g} s: whether it was executed is unknown")

@@ -1,6 +1,6 @@
-"""Other programs that work on a domain: a save of xl takes no lock that could be asked for.
+"""Other programs that work on a domain: `xl save` takes no lock that could be tested.
 
-What they are called with says it, as /proc shows it::
+They are found by their command lines in /proc::
 
     xl [-vfNtT…] save|migrate|… DOM …          DOM is a name or an id
     xl [-vfNtT…] shutdown|reboot -a            all of them
@@ -21,10 +21,10 @@ from xenqemu.system.process import commands
 PROC = Path("/proc")
 
 VERBS = {"save", "migrate", "remus", "suspend", "resume", "destroy", "shutdown", "reboot"}
-"""Commands of xl that end a domain, stop it, or let it go on."""
+"""Commands of xl that end, stop or resume a domain."""
 
 ALL = ("-a", "--all")
-"""Options of xl that stand for each domain."""
+"""Options of xl that mean all domains."""
 
 
 def concurrent_toolstacks(domain: Domain, version: Version, proc: Path = PROC) -> list[str]:
@@ -51,6 +51,6 @@ def _saves(arguments: Sequence[str], domid: int, version: Version) -> bool:
 
     try:
         call = parse_arguments(arguments, version)
-    except FormatError:  # a helper of another kind, whose words are not known
+    except FormatError:  # a helper of another version
         return False
     return call.mode == SAVE and call.values["domid"] == domid

@@ -1,4 +1,4 @@
-"""The acts on a domain and the questions about it, as libxenctrl has them."""
+"""Operations on a domain and queries about it, by libxenctrl."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class Control:
         return domain
 
     def pause(self, domid: int) -> None:
-        """Hold the vcpus; Xen counts the holds."""
+        """Pause the vcpus; Xen counts pauses."""
         self._xen.call("xc_domain_pause", domid)
 
     def unpause(self, domid: int) -> None:
-        """Take one hold away."""
+        """Undo one pause."""
         self._xen.call("xc_domain_unpause", domid)
 
     def destroy(self, domid: int) -> None:
@@ -50,9 +50,9 @@ class Control:
             raise failed(f"xc_domain_destroy({domid})", error)
 
     def resume(self, domid: int) -> None:
-        """Let a suspended guest go on, told (if it asked to be suspended) that nothing came of it.
+        """Resume a suspended guest; if it made the suspend hypercall, that returns 1 (cancelled).
 
-        That is libxc's fast way, which leaves the guest connected to its devices.
+        That is libxc's fast resume, which leaves the guest connected to its devices.
         """
         self._xen.call("xc_domain_resume", domid, 1)
 
@@ -61,7 +61,7 @@ class Control:
         self._xen.call("xc_domain_shutdown", domid, reason)
 
     def has_vnuma(self, domid: int) -> bool:
-        """Return whether the guest sees NUMA nodes; whatever else Xen answers than no is yes."""
+        """Return whether the guest sees NUMA nodes; any answer but EOPNOTSUPP counts as yes."""
         counts = [byref(c_uint32(0)) for _ in range(3)]
         result, error = self._xen.attempt("xc_domain_getvnuma", domid, *counts, None, None, None)
         return result == 0 or error != EOPNOTSUPP
@@ -80,7 +80,7 @@ class Control:
 
     @contextmanager
     def suspend_channel(self, domid: int, port: int) -> Iterator[SuspendChannel]:
-        """Hold the event channel that the guest takes suspend requests by, for the block.
+        """Bind the event channel for suspend requests to the guest, for the block.
 
         libxc locks it against other savers; raises `HypervisorError` if it is taken or gone.
         """
@@ -97,7 +97,7 @@ class Control:
 
 
 class SuspendChannel:
-    """An event channel to a guest, our end of it being `port`."""
+    """An event channel to a guest; `port` is our end."""
 
     def __init__(self, xen: Xen, channels: c_void_p, port: int) -> None:
         self._libraries = xen.libraries

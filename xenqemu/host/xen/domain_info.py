@@ -34,7 +34,7 @@ REASONS = ("poweroff", "reboot", "suspend", "crash", "watchdog", "soft reset")
 
 @dataclass(frozen=True)
 class XenDomain:
-    """A domain in Xen's words: `pages` and `paged` (out) are counts, `flags` as drawn above.
+    """A domain as Xen describes it: `pages` and `paged` (out) are counts, `flags` as drawn above.
 
     `cpu_time` is in nanoseconds.
     """
@@ -61,7 +61,7 @@ class XenDomain:
 
     @property
     def paused(self) -> bool:
-        """Whether a toolstack holds the vcpus, whatever else the run state is."""
+        """Whether a toolstack has paused the vcpus, whatever else the run state is."""
         return bool(self.flags & PAUSED)
 
     @property
@@ -71,7 +71,7 @@ class XenDomain:
 
     @property
     def run_state(self) -> RunState:
-        """The state that says most: a suspended guest may be held too."""
+        """The state that says most: a suspended guest may be paused too."""
         if self.flags & DYING:
             return RunState.DYING
         if self.reason is not None:
@@ -81,13 +81,13 @@ class XenDomain:
 
     @property
     def info(self) -> DomainInfo:
-        """The same for those who know no Xen."""
+        """The same, independent of Xen."""
         memory = self.pages * PAGE_SIZE
-        worked = self.cpu_time / 1e9
-        return DomainInfo(self.domid, self.uuid, self.run_state, memory, self.vcpus, worked)
+        cpu_seconds = self.cpu_time / 1e9
+        return DomainInfo(self.domid, self.uuid, self.run_state, memory, self.vcpus, cpu_seconds)
 
     def __str__(self) -> str:
-        """Say the state for people."""
+        """The state, for people."""
         if self.reason is None or self.flags & DYING:
             return self.run_state.value
         known = self.reason < len(REASONS)

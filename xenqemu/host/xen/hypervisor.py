@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from xenqemu.errors import HypervisorError
-from xenqemu.host.party_deadlines import PATIENCE, Deadlines
+from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
 from xenqemu.host.protocol import DomainInfo, GuestMemory, RunState
 from xenqemu.host.xen import suspend_request
 from xenqemu.host.xen.control import Control
@@ -36,7 +36,7 @@ class XenHypervisor:
         device_model: Callable[[int], DeviceModel | None],
         pv_memory: Callable[[int], GuestMemory],
         *,
-        deadlines: Deadlines = PATIENCE,
+        deadlines: Deadlines = DEFAULT_DEADLINES,
         elide_zeros: bool = True,
     ) -> None:
         self._xen = xen
@@ -53,19 +53,19 @@ class XenHypervisor:
         return domain.info if domain else None
 
     def suspend(self, domid: int) -> None:
-        """Make a running guest suspend; raises what `trigger.suspend` does."""
+        """Make a running guest suspend; raises what `suspend_request.suspend` does."""
         with self._store() as store:
             suspend_request.suspend(self._control, store, domid, self._deadlines)
 
-    def settle(self, domid: int) -> None:
-        """Take back a request to suspend that was left, and wait a while for a late guest."""
+    def withdraw_suspend(self, domid: int) -> None:
+        """Withdraw a suspend request that was left, and wait a while for a guest that is late."""
         with self._store() as store:
-            suspend_request.settle(self._control, store, domid, self._deadlines)
+            suspend_request.withdraw(self._control, store, domid, self._deadlines)
 
     def resume(self, domid: int) -> None:
-        """Let a suspended guest go on where it was; nothing if it runs or is held.
+        """Resume a suspended guest; nothing if it is running or paused.
 
-        xenstored is told in any case, or it would not tell of the next suspend; so a resume that
+        xenstored is told in any case, or it would not report the next suspend; so a resume that
         failed half-way can be repeated.
         """
         domain = self._control.existing(domid)
@@ -77,11 +77,11 @@ class XenHypervisor:
             store.resume(domid)
 
     def pause(self, domid: int) -> None:
-        """Hold the vcpus; Xen counts the holds, each `unpause` takes one away."""
+        """Pause the vcpus; Xen counts pauses, each `unpause` undoes one."""
         self._control.pause(domid)
 
     def unpause(self, domid: int) -> None:
-        """Release the hold; nothing if there is none."""
+        """Unpause the vcpus; nothing if they are not paused."""
         if self._control.existing(domid).paused:
             self._control.unpause(domid)
 
@@ -97,10 +97,10 @@ class XenHypervisor:
         return HvmMemory(self._xen, domid, device_log, elide_zeros=self._elide_zeros)
 
     def stop_dirty_log(self, domid: int) -> None:
-        """Have neither Xen nor the device model note what is written; nothing if neither does."""
+        """Switch off the dirty logs of Xen and the device model; nothing if both are off."""
         if self._control.domain(domid) is not None:
             device_log = partial(self._switch_device_log, domid)
             dirty_log.stop(DirtyLog(self._xen, domid), device_log)
 
     def _switch_device_log(self, domid: int, on: bool) -> None:
-        dirty_log.switch(self._device_model(domid), on=on)
+        dirty_log.switch_device_log(self._device_model(domid), on=on)

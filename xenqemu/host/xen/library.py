@@ -219,7 +219,7 @@ class Xen:
         buffer = HypercallBuffer(ubuf=c_void_p(-1))  # no bounce buffer, says DECLARE_…_BUFFER
         given = (self._handle, ctypes.byref(buffer), -(-size // PAGE_SIZE))
         if self.libraries["xc__hypercall_buffer_alloc_pages"](*given) is None:
-            raise HypervisorError(f"there is no memory for {size} bytes that Xen may write to")
+            raise HypervisorError(f"no memory for a hypercall buffer of {size} bytes")
         try:
             yield buffer
         finally:
@@ -248,7 +248,7 @@ class Xen:
         version = dotted(self.version)
         reasons = {
             # What Xen answers to another version of the interface (do_sysctl, do_domctl).
-            EACCES: f"libxenctrl.so.{version} is not that of the hypervisor that runs",
+            EACCES: f"libxenctrl.so.{version} does not match the running hypervisor",
             EPERM: "this domain may not control others (it is not dom0)",
         }
         raise HostError(f"no control over Xen: {reasons.get(error, os.strerror(error))}")

@@ -1,7 +1,7 @@
-"""Whether a Xen host can take a guest, asked before anything is built.
+"""Whether a Xen host can take a guest, checked before anything is built.
 
-libxl finds most of this only while it builds, and says it in words of its own; what would fail
-there for certain is refused here by name.
+libxl finds most of this only while it builds; what would certainly fail there is refused here, with
+the name of what is missing.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ An older Xen refuses a longer record, a newer one fills a shorter one up with ze
 
 OWN_BACKENDS = (None, "0", "Domain-0")
 OWN_BRIDGE_SCRIPTS = (None, "vif-bridge", "/etc/xen/scripts/vif-bridge")
-"""Of these it is known what a `bridge` has to be."""
+"""For these, `bridge` names a bridge of the kernel."""
 
 LEAST_DOM0 = 128 << 20
-"""Bytes that libxl leaves dom0 at least when it makes room (LIBXL_MIN_DOM0_MEM)."""
+"""Bytes that libxl leaves dom0 at least when it frees memory (LIBXL_MIN_DOM0_MEM)."""
 
 QEMUS = (
     "/usr/libexec/xen-qemu-system-i386",
@@ -53,7 +53,8 @@ def check(needs: Needs, version: Version) -> None:
     """Raise `HostError` or `Unsupported` with the reason why Xen `version` cannot take it."""
     if needs.lab:
         raise HostError(
-            f"{needs.config.name} is a guest of the lab: its CPU state is QEMU's, and Xen has none"
+            f"{needs.config.name} is a guest of the lab: its CPU state is part of QEMU's "
+            "device state, which Xen cannot load"
         )
     newest = release(version).image
     if needs.image_version > newest:
@@ -79,23 +80,23 @@ def check_bridges(config: DomainConfig) -> None:
 
 
 def check_memory(config: DomainConfig, free: int, dom0: int) -> None:
-    """Raise `HostError` if there is no room even if dom0, which has `dom0` bytes, gives some."""
+    """Raise `HostError` if `free` bytes and what dom0, of `dom0` bytes, can give do not suffice."""
     needed = config.max_memkb << 10
-    room = free + max(0, dom0 - LEAST_DOM0)
-    if needed > room:
+    available = free + max(0, dom0 - LEAST_DOM0)
+    if needed > available:
         raise HostError(
             f"{config.name} needs {needed >> 20} MiB: {free >> 20} MiB are free, "
-            f"and dom0 could give {room - free >> 20} more"
+            f"and dom0 could give {available - free >> 20} more"
         )
 
 
 def check_cpu(needs: Needs, most: Iterable[CpuidLeaf]) -> None:
-    """Raise `HostError` if the guest was told of features that are not in `most`, our own."""
+    """Raise `HostError` if the guest uses CPU features that are not in `most`, this host's."""
     gone = list(lacking(needs.cpuid, most))
     if gone:
         more = f" and {len(gone) - SHOWN} more" if len(gone) > SHOWN else ""
         raise HostError(
-            f"{needs.config.name} was told of CPU features that are not here: "
+            f"{needs.config.name} uses CPU features that this host lacks: "
             f"CPUID {', '.join(gone[:SHOWN])}{more}"
         )
 
@@ -113,7 +114,7 @@ def check_devices(config: DomainConfig, version: Version) -> None:
 
 
 def objections_elsewhere(needs: Needs, info: str, listing: str) -> Iterator[XenqemuError]:
-    """Return the reasons against a host of which xl's lists tell, as far as they do."""
+    """Yield the reasons why another host cannot take a guest, as far as xl's lists show them."""
     facts, listed = numbers(info), list(domains(listing))
     checks = [lambda: _check_names(needs.config, listed)]
     if {"xen_major", "xen_minor"} <= facts.keys():
@@ -121,15 +122,15 @@ def objections_elsewhere(needs: Needs, info: str, listing: str) -> Iterator[Xenq
         checks.append(lambda: check(needs, version))
     dom0 = [each.memory for each in listed if each.domid == 0]
     if dom0 and "free_memory" in facts:
-        room = facts["free_memory"] << 20, dom0[0] << 20
-        checks.append(lambda: check_memory(needs.config, *room))
+        memory = facts["free_memory"] << 20, dom0[0] << 20
+        checks.append(lambda: check_memory(needs.config, *memory))
     return collected(checks)
 
 
 def _check_names(config: DomainConfig, listed: Iterable[Listed]) -> None:
     """Raise `HostError` if there is a domain of this name or uuid.
 
-    One of both may be the guest itself, which moves within its host: xl's last renaming will tell.
+    A domain with both may be the guest itself, migrating within its host.
     """
     for name, domid, uuid, _memory in listed:
         if (name == config.name) != (uuid == config.uuid.lower()):

@@ -1,4 +1,4 @@
-"""Bringing a guest to suspend: libxl's three ways to ask, and the wait that follows.
+"""Suspending a guest: libxl's three kinds of suspend request, and the wait that follows.
 
 ::
 
@@ -9,10 +9,12 @@
     otherwise                      control/shutdown = "suspend";         the guest empties the
                                    watch, then write                     node, then suspends
 
-The request in xenstore is taken back in a transaction when its time is over: either the guest saw
-it, or it never will.  What libxl lacks: control/feature-suspend is read, a guest that cannot
-answer is not asked, and each error says which step it was, how long that took, and what the guest
-had answered.  (tools/libs/light/libxl_dom_suspend.c; docs/misc/xenstore-paths.pandoc)
+The request in xenstore is withdrawn in a transaction when its deadline has passed: either the guest
+acknowledged it, or it never will.  What libxl lacks: control/feature-suspend is read, a guest that
+cannot acknowledge is not asked, and each error says which step failed, how long it took, and
+whether the guest had acknowledged.
+
+Sources: tools/libs/light/libxl_dom_suspend.c, docs/misc/xenstore-paths.pandoc.
 """
 
 from __future__ import annotations
@@ -22,16 +24,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from xenqemu.errors import HostError, HostTimeout, HypervisorError
-from xenqemu.host.party_deadlines import PATIENCE, Deadlines
-from xenqemu.host.protocol import MaySuspendYet, RunState
+from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
+from xenqemu.host.protocol import RunState, SuspendPending
 from xenqemu.host.xen.control import Control
 from xenqemu.host.xen.domain_info import SUSPEND, XenDomain
 from xenqemu.host.xenstore.store import Store, Transaction
-from xenqemu.system.cancellation import SLICE, attend
+from xenqemu.system.cancellation import SLICE, check_cancelled
 from xenqemu.system.deadline import Deadline
 
 CALLBACK_IRQ = 0
-"""HVM_PARAM_CALLBACK_IRQ: not zero once PV drivers of the guest listen."""
+"""HVM_PARAM_CALLBACK_IRQ: not zero once the guest has PV drivers."""
 
 ACPI_S_STATE = 14
 """HVM_PARAM_ACPI_S_STATE: not zero while the guest sleeps."""
@@ -39,55 +41,63 @@ ACPI_S_STATE = 14
 REQUEST = "suspend"
 
 LOOK_AGAIN = 1.0
-"""Seconds between two looks at a guest of which nothing is heard.
+"""Seconds between two checks of the guest's run state, where xenstored reports nothing.
 
-xenstored does not tell of a guest that is suspended if someone forgot to tell it of the resume
-before; nor if the guest has had an event channel for it: then Xen tells the channel only.
+xenstored does not report a suspend if it was not told of the resume before, nor if the guest has an
+event channel for suspend requests: then Xen notifies that channel only.
 """
 
 
-def suspend(control: Control, store: Store, domid: int, deadlines: Deadlines = PATIENCE) -> None:
+def suspend(
+    control: Control, store: Store, domid: int, deadlines: Deadlines = DEFAULT_DEADLINES
+) -> None:
     """Make a running guest suspend, and return when Xen says it has.
 
     Raises `HypervisorError` before the guest is touched if it cannot be suspended, and later if
-    it ended otherwise; `MaySuspendYet` if it did not take the request, which was then taken back,
-    or took it and no more was seen.
+    it ended otherwise; `SuspendPending` if it did not acknowledge the request, which was then
+    withdrawn, or acknowledged it and did not suspend in time.
     """
     _Suspend(control, store, domid, deadlines).run()
 
 
-def settle(control: Control, store: Store, domid: int, deadlines: Deadlines = PATIENCE) -> None:
-    """Take back a request that is still there, and return once the guest has suspended late.
+def withdraw(
+    control: Control, store: Store, domid: int, deadlines: Deadlines = DEFAULT_DEADLINES
+) -> None:
+    """Withdraw a request that is still there, and return once the guest has suspended late.
 
-    Raises `MaySuspendYet` if it has not in the time there is for that.
+    Raises `SuspendPending` if it has not within `deadlines.late`.
     """
-    taken_back = store.atomically(_withdraw(_node(domid)))
-    told = "the request was taken back only now" if taken_back else "it had been asked to"
-    await_suspended(control, store, domid, deadlines.late, told)
+    withdrawn = store.atomically(_withdraw(_node(domid)))
+    reached = "the request was withdrawn only now" if withdrawn else "it had been asked to suspend"
+    await_suspended(control, store, domid, deadlines.late, reached)
 
 
 def await_suspended(
-    control: Control, store: Store, domid: int, seconds: float, told: str = "it took the request"
+    control: Control,
+    store: Store,
+    domid: int,
+    seconds: float,
+    reached: str = "it acknowledged the request",
 ) -> None:
-    """Return when Xen says that the guest has suspended; `told` is what was done to that end.
+    """Return when Xen says that the guest has suspended; `reached` says how far the request got.
 
-    Raises `HypervisorError` if it ended otherwise, `MaySuspendYet` after `seconds`, or if that
-    cannot be seen any more.
+    Raises `HypervisorError` if it ended otherwise, `SuspendPending` after `seconds`, or if
+    its state can no longer be read.
     """
     start, deadline = time.monotonic(), Deadline.after(seconds)
-    with _asked(domid, told):
+    with _pending_on_error(domid, reached):
         while not _suspended(control, domid):
-            attend()
+            check_cancelled()
             next_look = min(LOOK_AGAIN, deadline.left)
             try:
                 store.wait("@releaseDomain", lambda: _suspended(control, domid), next_look)
             except HostTimeout as error:
                 if deadline.passed and not _suspended(control, domid):
-                    raise _late(domid, told, time.monotonic() - start) from error
+                    raise _late(domid, reached, time.monotonic() - start) from error
 
 
 class _Suspend:
-    """One handshake with one guest."""
+    """One suspend request to one guest."""
 
     def __init__(self, control: Control, store: Store, domid: int, deadlines: Deadlines) -> None:
         self._control = control
@@ -105,10 +115,10 @@ class _Suspend:
             self._by_channel(port)
         elif self._type(domain) == "hvm" and (asleep or not listens):
             self._control.shutdown(self._domid, SUSPEND)
-            self._await("Xen was told to do so without it")
+            self._await("Xen was told to suspend it without asking it")
         else:
             self._by_control_node(domain)
-            self._await("it took the request")
+            self._await("it acknowledged the request")
 
     def _suspendable(self) -> XenDomain:
         domain = self._control.domain(self._domid)
@@ -119,11 +129,11 @@ class _Suspend:
         if domain.paged:
             raise self._refused(f"{domain.paged} of its pages are paged out")
         if self._control.has_vnuma(self._domid):
-            raise self._refused("it has vNUMA, which no record can hold")
+            raise self._refused("it has vNUMA, which a save file cannot hold")
         return domain
 
     def _hvm_state(self, domain: XenDomain) -> tuple[bool, bool]:
-        """Return whether an HVM or PVH guest is asleep, and whether PV drivers of it listen."""
+        """Return whether an HVM or PVH guest is in ACPI S3, and whether it has PV drivers."""
         if not domain.hvm:
             return False, True
         asleep = self._control.hvm_param(self._domid, ACPI_S_STATE) != 0
@@ -139,28 +149,28 @@ class _Suspend:
         return kind or ("hvm" if domain.hvm else "pv")
 
     def _by_channel(self, port: int) -> None:
-        told = f"it was told by event channel {port}"
+        reached = f"it was asked by event channel {port}"
         start = time.monotonic()
         deadline = Deadline.after(self._deadlines.suspend)
         with self._control.suspend_channel(self._domid, port) as channel:
             channel.notify()
-            with _asked(self._domid, told):
+            with _pending_on_error(self._domid, reached):
                 while not _suspended(self._control, self._domid):
                     if deadline.passed:
-                        raise _late(self._domid, told, time.monotonic() - start)
+                        raise _late(self._domid, reached, time.monotonic() - start)
                     channel.wait(min(SLICE, deadline.left))
-                    attend()
+                    check_cancelled()
 
     def _by_control_node(self, domain: XenDomain) -> None:
-        """Write the request, and return when the guest has taken it."""
+        """Write the request, and return when the guest has acknowledged it."""
         if domain.paused:
-            raise self._refused("it is paused, and so cannot answer")
+            raise self._refused("it is paused, so it cannot acknowledge the request")
         if self._store.read(f"{self._home}/control/feature-suspend") == "0":
-            raise self._refused("it says by control/feature-suspend = 0 that it would not")
+            raise self._refused("control/feature-suspend is 0: the guest does not support it")
         start = time.monotonic()
         request = _Request(self._store, self._node)
         try:
-            self._store.wait(self._node, request.taken, self._deadlines.acknowledge)
+            self._store.wait(self._node, request.acknowledged, self._deadlines.acknowledge)
         except BaseException as error:  # an interrupted wait must not leave the request either
             withdrawn = request.written and self._withdrawn(error)
             if withdrawn and isinstance(error, HostError):
@@ -169,38 +179,38 @@ class _Suspend:
                 raise
 
     def _withdrawn(self, error: BaseException) -> bool:
-        """Take the request back; False if the guest took it at the last moment."""
+        """Withdraw the request; False if the guest acknowledged it at the last moment."""
         try:
             return self._store.atomically(_withdraw(self._node))
         except HostError as second:
-            words = f"{error}; {self._node} could not be reset ({second}): it may suspend yet"
-            raise MaySuspendYet(words) from error
+            words = f"{error}; {self._node} could not be reset ({second}): it may still suspend"
+            raise SuspendPending(words) from error
 
-    def _await(self, told: str) -> None:
+    def _await(self, reached: str) -> None:
         seconds = self._deadlines.suspend
-        await_suspended(self._control, self._store, self._domid, seconds, told)
+        await_suspended(self._control, self._store, self._domid, seconds, reached)
 
-    def _unanswered(self, waited: float) -> MaySuspendYet:
+    def _unanswered(self, waited: float) -> SuspendPending:
         words = (
-            f"domain {self._domid} did not take the request to suspend: control/shutdown still "
-            f'said "{REQUEST}" after {waited:.1f} s, so the request was taken back'
+            f"domain {self._domid} did not acknowledge the suspend request: control/shutdown still "
+            f'said "{REQUEST}" after {waited:.1f} s, so the request was withdrawn'
         )
-        return MaySuspendYet(words, withdrawn=True)
+        return SuspendPending(words, withdrawn=True)
 
     def _refused(self, why: str) -> HypervisorError:
         return HypervisorError(f"domain {self._domid} cannot be suspended: {why}")
 
 
 class _Request:
-    """The request in xenstore, written at the first look, when the watch stands already."""
+    """The request in xenstore, written at the first check, when the watch is set already."""
 
     def __init__(self, store: Store, node: str) -> None:
         self._store = store
         self._node = node
         self.written = False
 
-    def taken(self) -> bool | None:
-        """Return True once the guest has taken the request; a node that is gone counts too."""
+    def acknowledged(self) -> bool | None:
+        """Return True once the guest has acknowledged; a node that is gone counts too."""
         if not self.written:
             self.written = True
             self._store.write(self._node, REQUEST)
@@ -212,21 +222,21 @@ class _Ended(HypervisorError):
 
 
 @contextmanager
-def _asked(domid: int, told: str) -> Iterator[None]:
-    """Say of all else that fails in the block that the guest was asked, and may suspend yet."""
+def _pending_on_error(domid: int, reached: str) -> Iterator[None]:
+    """Turn any other error in the block into `SuspendPending`: the guest was asked."""
     try:
         yield
-    except (MaySuspendYet, _Ended):
+    except (SuspendPending, _Ended):
         raise
     except HostError as error:
-        raise MaySuspendYet(f"{error}; domain {domid} may suspend yet: {told}") from error
+        raise SuspendPending(f"{error}; domain {domid} may still suspend: {reached}") from error
 
 
 def _suspended(control: Control, domid: int) -> bool | None:
     """Return True if the guest has suspended, None if it runs; raise if it ended otherwise."""
     domain = control.domain(domid)
     if domain is None:
-        raise _Ended(f"domain {domid} was destroyed while it was to suspend")
+        raise _Ended(f"domain {domid} was destroyed while it was being suspended")
     if domain.run_state is RunState.SUSPENDED:
         return True
     if domain.run_state in {RunState.RUNNING, RunState.PAUSED}:
@@ -239,7 +249,7 @@ def _node(domid: int) -> str:
 
 
 def _withdraw(node: str) -> Callable[[Transaction], bool]:
-    """Return what takes a request back in a transaction; False if there is none to take back."""
+    """Return what withdraws a request in a transaction, and returns whether there was one."""
 
     def withdraw(transaction: Transaction) -> bool:
         waiting = transaction.read(node) == REQUEST
@@ -250,8 +260,8 @@ def _withdraw(node: str) -> Callable[[Transaction], bool]:
     return withdraw
 
 
-def _late(domid: int, told: str, waited: float) -> MaySuspendYet:
-    return MaySuspendYet(
-        f"domain {domid} did not suspend: {told}, but {waited:.1f} s later it still ran, "
-        "and it may suspend yet"
+def _late(domid: int, reached: str, waited: float) -> SuspendPending:
+    return SuspendPending(
+        f"domain {domid} did not suspend: {reached}, but {waited:.1f} s later "
+        "it was still running, and it may still suspend"
     )

@@ -1,8 +1,7 @@
 """A Xen host: its parties as libxl finds them, put together for operations.
 
-Of the parties those are loaded only where they are met that one guest has and another has not:
-loading QEMU's client, which needs asyncio, takes longer than suspending a guest does.  Where it
-will be met, it is loaded while xl is waited for.
+What only some guests need is imported late: importing QEMU's client, which needs asyncio, takes
+longer than suspending a guest.  Where it will be needed, it is imported while xl is waited for.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from xenqemu.formats.stream import hvm_context as hvm
 from xenqemu.formats.stream.libxc_records import PAGE_SIZE
 from xenqemu.formats.stream.source import Source
 from xenqemu.host.disk.lease import Owner
-from xenqemu.host.party_deadlines import PATIENCE, Deadlines
+from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
 from xenqemu.host.protocol import (
     BuildOptions,
     Domain,
@@ -43,7 +42,7 @@ from xenqemu.host.xen.memory.guest_state import (
     largest_policies,
     policies,
 )
-from xenqemu.host.xen.places import PLACES, XenPlaces
+from xenqemu.host.xen.xen_paths import XEN_PATHS, XenPaths
 from xenqemu.host.xen.xl import toolstack
 from xenqemu.host.xenstore import names
 from xenqemu.host.xenstore.sessions import Sessions
@@ -57,8 +56,8 @@ if TYPE_CHECKING:
 class XenHost:
     """The Xen host that this machine is the control domain of.
 
-    Each domain that is worked on is asked anew; nothing is kept but the open interface of Xen and
-    the sessions with xenstored.
+    The state of domains is always read anew; only the open interface of Xen and the sessions with
+    xenstored are kept.
     """
 
     kind = "xen"
@@ -66,18 +65,18 @@ class XenHost:
     def __init__(
         self,
         *,
-        deadlines: Deadlines = PATIENCE,
-        places: XenPlaces = PLACES,
+        deadlines: Deadlines = DEFAULT_DEADLINES,
+        paths: XenPaths = XEN_PATHS,
         elide_zeros: bool = True,
     ) -> None:
         self.deadlines = deadlines
-        self._places = places
+        self._paths = paths
         self._elide_zeros = elide_zeros
-        self._sessions = Sessions(lambda: Store(places.xenstored, deadlines))
+        self._sessions = Sessions(lambda: Store(paths.xenstored, deadlines))
 
     @property
     def identity(self) -> str:
-        """What tells this host from all others."""
+        """An identity that no other host has."""
         return f"xen:{boot_id()}"
 
     @cached_property
@@ -98,8 +97,8 @@ class XenHost:
 
     @property
     def journals(self) -> Path:
-        """The operations that go on on this machine."""
-        return self._places.journals
+        """The folder of the journals of running operations."""
+        return self._paths.journals
 
     def domids(self) -> list[int]:
         """Return the ids of all guests, ended ones too."""
@@ -110,11 +109,11 @@ class XenHost:
         return [domid for domid, *found in self._names() if found == [name, f"/vm/{uuid}"]]
 
     def concurrent_toolstacks(self, domain: Domain) -> list[str]:
-        """Return the programs of xl that work on a domain just now."""
+        """Return the concurrent toolstacks that work on a domain."""
         return concurrent_toolstacks(domain, self._xen.version)
 
     def owner(self, uuid: str) -> Owner:
-        """Return who a guest of this host is to other hosts, as our block script has it too."""
+        """Return the owner that a lease names for a guest of this host, as in our block script."""
         return Owner.here(uuid)
 
     def store(self) -> AbstractContextManager[Store]:
@@ -131,18 +130,18 @@ class XenHost:
         from xenqemu.host.xen.xl.qmp_socket import LockedDeviceModel  # noqa: PLC0415  see above
 
         who = (domid, self._existing(domid).uuid)
-        path = self._places.run / f"qmp-libxl-{domid}"
+        path = self._paths.run / f"qmp-libxl-{domid}"
         return LockedDeviceModel(path, who, self.deadlines)
 
     def config(self, domid: int) -> DomainConfig:
-        """Return what the domain is made of now, as `xl save` would store it."""
+        """Return the domain's present configuration, as `xl save` would store it."""
         self._existing(domid)
         if self._has_device_model(domid):
             _load_qmp_socket()
         return toolstack.listed_config(domid, self.deadlines)
 
     def needs(self, domid: int, config: DomainConfig) -> Needs:
-        """Return what a record of a running domain will ask of its next host."""
+        """Return what a save file of a running domain will require of its host."""
         sizes: dict[int, int] = {}
         if config.type != "pv":
             sizes = hvm.parse(hvm_context(self._xen, domid).data).longest
@@ -171,15 +170,15 @@ class XenHost:
         """Return the reasons why another host cannot, as far as xl's words there tell."""
         return requirements.objections_elsewhere(needs, info, domains)
 
-    def build(self, record: Source, progress: Progress, options: BuildOptions) -> int:
-        """Make a paused domain of a checked save file and return its id, or leave nothing."""
+    def build(self, save_file: Source, progress: Progress, options: BuildOptions) -> int:
+        """Build a paused domain from a checked save file and return its id, or leave nothing."""
         from xenqemu.host.xen.xl.xl_restore import XlRestore  # noqa: PLC0415  see above
 
         builder = XlRestore(self.store, monitor=options.monitor, deadlines=self.deadlines)
-        return builder.build(record, progress, options.config, options.size)
+        return builder.build(save_file, progress, options.config, options.size)
 
     def rename(self, domid: int, old: str, new: str) -> None:
-        """Call a domain `new` that is called `old`, or is called so already."""
+        """Rename a domain from `old` to `new`; nothing if it has the new name already."""
         with self.store() as store:
             names.rename(store, domid, old, new)
 
@@ -192,7 +191,7 @@ class XenHost:
         toolstack.destroy(domid, self.deadlines)
 
     def close(self) -> None:
-        """Give the interface of Xen and the sessions with xenstored back, as far as open."""
+        """Close the interface of Xen and the sessions with xenstored, if open."""
         self._sessions.close()
         self.__dict__.pop("hypervisor", None)
         xen = self.__dict__.pop("_xen", None)
@@ -238,7 +237,7 @@ class XenHost:
         )
 
     def _checks(self, needs: Needs) -> tuple[Callable[[], None], ...]:
-        """Return what is asked of every guest that is to come here."""
+        """Return the checks of every guest before it is built here."""
         config = needs.config
         return (
             lambda: requirements.check(needs, self._xen.version),
@@ -276,5 +275,5 @@ class XenHost:
 
 
 def _load_qmp_socket() -> None:
-    """Load QEMU's client beside what goes on now."""
+    """Import QEMU's client in another thread."""
     threading.Thread(target=import_module, args=("xenqemu.host.xen.xl.qmp_socket",)).start()

@@ -3,7 +3,7 @@
 pyxs 0.4.1 waits for ever when xenstored goes away, stays silent or answers what was not asked; it
 believes any length; it refuses values that are empty or not printable ASCII; it does not know
 DIRECTORY_PART.  So of pyxs serve the transport, the `Router` with its thread, and its variables
-for replies, while the packets, the waiting and the end of the thread are seen to here.
+for replies, while the packets, the waits and the end of the thread are handled here.
 
 A link that failed once, in any way, is closed and stays so: a late reply cannot be mistaken for
 the next one.
@@ -31,7 +31,7 @@ from xenqemu.system.deadline import within
 
 
 class _Packet(NamedTuple):
-    """What pyxs's `Packet` is, without its opinion on which operations exist."""
+    """What pyxs's `Packet` is, without its list of operations."""
 
     op: int
     rq_id: int
@@ -75,7 +75,7 @@ _connection: Callable[[str | None], Any] = _Connection
 _router: Callable[[Any], Any] = Router
 
 _FAULTS = (PyXSError, OSError, ValueError, TypeError, AttributeError, struct.error)
-"""What ends pyxs's thread: the connection is gone or closed, or the bytes make no sense."""
+"""What ends pyxs's thread: the connection is lost or closed, or the bytes are invalid."""
 
 
 class Watcher:
@@ -104,7 +104,7 @@ class Connection:
     """A connection, opened when made, for one thread at a time; `name` is its socket's path.
 
     `seconds` is the deadline of each request.  Raises `StoreError` if nobody listens there,
-    `HostTimeout` if whoever does is stuck.
+    `HostTimeout` if it does not answer.
     """
 
     def __init__(self, path: Path | None, seconds: float) -> None:
@@ -131,10 +131,10 @@ class Connection:
         return not self._over.is_set()
 
     @property
-    def at_rest(self) -> bool:
-        """Whether it can be asked again, where nothing is being asked: no byte waits, nor the end.
+    def reusable(self) -> bool:
+        """Whether it works and nothing is outstanding: neither data nor its end can be read.
 
-        pyxs's thread may not have come yet to see that the other side hung up.
+        pyxs's thread may not have noticed yet that xenstored closed the connection.
         """
         transport = self._router.connection.transport
         if transport is None:
@@ -202,7 +202,7 @@ class Connection:
         self._router.w_terminator.close()
 
     def _new_id(self) -> int:
-        """Return a number of 32 bits that no request of late had, and not 0."""
+        """Return a 32-bit number other than 0 that no recent request had."""
         return next(self._counter) % 0xFFFFFFFF + 1
 
     def _send(self, op: Op, payload: bytes, what: str, tx_id: int) -> Any:
@@ -217,7 +217,7 @@ class Connection:
             raise StoreError(f"{what}: no connection to xenstored at {self.name}") from error
 
     def _reply(self, variable: Any, what: str) -> _Packet:
-        """Wait for the reply, for the end of the connection, or in vain."""
+        """Return the reply, unless the connection or the time ends before."""
         with variable.condition:
             ended = variable.condition.wait_for(
                 lambda: variable.target is not None or not self.alive, self._seconds
@@ -227,13 +227,15 @@ class Connection:
             return reply
         self.close()
         if ended:
-            raise ReplyLost(f"{what}: xenstored at {self.name} hung up before its reply")
+            raise ReplyLost(
+                f"{what}: xenstored at {self.name} closed the connection before its reply"
+            )
         raise HostTimeout(
             f"{what}: xenstored at {self.name} did not answer within {self._seconds:g} s"
         )
 
     def _route(self) -> None:
-        """Run pyxs's thread; when it ends, tell all who wait for it."""
+        """Run pyxs's thread; when it ends, wake all who wait for it."""
         with contextlib.suppress(*_FAULTS):  # each means the same: there will be no more replies
             self._router()
         self._over.set()

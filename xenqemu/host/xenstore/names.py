@@ -2,11 +2,11 @@
 
 ::
 
-    /local/domain/DOMID/name      what every tool calls the domain
+    /local/domain/DOMID/name      the name that every tool shows
     /vm/UUID/name                 the same; two domains of one uuid share it
 
-Both change in one transaction that looks first whether the domain is called as expected and nobody
-else has the new name.  The configuration that libxl has stored of a domain keeps the old name:
+Both change in one transaction, which first checks that the domain has the old name and no other
+domain has the new one.  The configuration that libxl has stored of a domain keeps the old name:
 libxl takes that from xenstore whenever it uses it.  Source: libxl_domain.c.
 """
 
@@ -16,14 +16,14 @@ from xenqemu.errors import HostError
 from xenqemu.host.xenstore.store import Store, Transaction
 
 AWAY = "--migratedaway"
-"""Behind the name of a domain that has been handed over, as xl puts it there."""
+"""Suffix of the name of a domain that has migrated away, as with xl."""
 
 INCOMING = "--incoming"
-"""Behind the name of a domain that is on its way here."""
+"""Suffix of the name of a domain that is migrating here, as with xl."""
 
 
 def rename(store: Store, domid: int, old: str, new: str) -> None:
-    """Call a domain `new` that is called `old`; nothing if it is called so already.
+    """Rename a domain from `old` to `new`; nothing if it has the new name already.
 
     Raises `HostError` if it has another name, or another domain has the new one.
     """
@@ -34,8 +34,8 @@ def rename(store: Store, domid: int, old: str, new: str) -> None:
         if name == new:
             return
         if name != old:
-            called = f"is called {name!r}" if name else "has no name"
-            raise HostError(f"cannot call domain {domid} {new!r}: it {called}, not {old!r}")
+            named = f"is named {name!r}" if name else "has no name"
+            raise HostError(f"cannot rename domain {domid} to {new!r}: it {named}, not {old!r}")
         _require_free(nodes, new)
         for place in (home, nodes.read(f"{home}/vm")):
             if place:
@@ -47,4 +47,4 @@ def rename(store: Store, domid: int, old: str, new: str) -> None:
 def _require_free(nodes: Transaction, name: str) -> None:
     for entry in nodes.list("/local/domain") or ():
         if nodes.read(f"/local/domain/{entry}/name") == name:
-            raise HostError(f"domain {entry} is called {name!r} already")
+            raise HostError(f"domain {entry} is named {name!r} already")

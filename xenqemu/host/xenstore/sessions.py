@@ -1,13 +1,12 @@
 """The sessions with xenstored that a host keeps, so that an operation needs but one connection.
 
-Whoever asks xenstore does so in a block, and a block has its session for itself: one that no other
-block has just now, or else a new one.  Blocks inside a block of the same thread share its session.
-So there are as many connections as threads that ask at the same time, and one thread that waits
-keeps no other waiting.
+xenstore is used in blocks, and each block has a session of its own: an idle one, or else a new one.
+Blocks inside a block of the same thread share its session.  So there are as many connections as
+threads that use xenstore at the same time, and no thread waits for another.
 
-Only a session that is at rest is used again.  A block that failed, in whatever way, may have left
-a request whose reply is still to come, a transaction or a watch; with the connection, xenstored
-forgets all of these.  A connection may also have been lost meanwhile, as when xenstored was
+Only a session without anything outstanding is reused.  A block that failed, in whatever way, may
+have left a request without its reply, a transaction or a watch; when the connection is closed,
+xenstored drops all of these.  A connection may also have been lost meanwhile, as when xenstored was
 restarted.  Either way the next block has a new one.
 
 A program that is started meanwhile does not inherit the connection (PEP 446).
@@ -23,7 +22,7 @@ from xenqemu.host.xenstore.store import Store
 
 
 class Sessions:
-    """What one host has open to its xenstore, for any number of threads.
+    """The sessions of one host with its xenstore, for any number of threads.
 
     `make` gives a store that is not connected yet; it raises where there is no xenstored to ask.
     """
@@ -41,7 +40,7 @@ class Sessions:
         if outer is not None:
             yield outer
             return
-        store = self._at_rest() or self._make().__enter__()
+        store = self._reusable() or self._make().__enter__()
         try:
             self._mine.store = store
             yield store
@@ -54,17 +53,17 @@ class Sessions:
             self._idle.append(store)
 
     def close(self) -> None:
-        """End the connections that no block has; the next block opens a new one."""
+        """Close the idle connections; the next block opens a new one."""
         with self._lock:
             idle, self._idle = self._idle, []
         for store in idle:
             store.close()
 
-    def _at_rest(self) -> Store | None:
-        """Take a store out of those that are idle, None if there is none that can be used."""
+    def _reusable(self) -> Store | None:
+        """Take an idle store, None if there is none that can be reused."""
         with self._lock:
             store = self._idle.pop() if self._idle else None
-        if store is None or store.at_rest:
+        if store is None or store.reusable:
             return store
         store.close()
         return None

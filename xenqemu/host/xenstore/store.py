@@ -13,14 +13,14 @@ from typing import Protocol, Self, TypeVar
 
 from xenqemu.errors import HostError, HostTimeout, StoreError
 from xenqemu.formats.xenstore import Op
-from xenqemu.host.party_deadlines import PATIENCE, Deadlines
+from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
 from xenqemu.host.xenstore.connection import Connection
-from xenqemu.system.cancellation import patiently
+from xenqemu.system.cancellation import wait_cancellable
 from xenqemu.system.deadline import Deadline
 from xenqemu.system.retry import Retry
 
 DIRECTORY_MAX = 16 << 20
-"""Bytes of names in one directory; more is taken for a fault of the other side."""
+"""Bytes of names in one directory; more is an error of xenstored."""
 
 ID_DIGITS = 10
 """Of the highest id of a transaction, which is a u32."""
@@ -34,7 +34,7 @@ def _is_conflict(error: BaseException) -> bool:
 
 
 CONFLICT = Retry(_is_conflict, attempts=64, seconds=20.0, pause=0.25)
-"""For what xenstored refused because something changed meanwhile: nothing was done by it."""
+"""For a conflict: xenstored did nothing, because something changed meanwhile."""
 
 
 class _Ask(Protocol):
@@ -44,7 +44,7 @@ class _Ask(Protocol):
 
 
 class Nodes:
-    """The acts on nodes, on the store itself or inside a transaction.
+    """Operations on nodes, on the store itself or inside a transaction.
 
     All raise `StoreError` with the errno name that xenstored gave as `code`, or one of the
     errors of a lost connection: see `Connection.request`.
@@ -118,7 +118,7 @@ class Nodes:
             if len(generations) > 1:
                 raise StoreError(f"{path}: changed while being listed", "EAGAIN")
             if not part or len(names) > DIRECTORY_MAX:
-                raise StoreError(f"{path}: xenstored does not come to an end listing it")
+                raise StoreError(f"{path}: xenstored's list of it does not end")
             names += part
         return _names(names[1:-1])
 
@@ -135,7 +135,9 @@ class Store(Nodes):
     connected (module `sessions`).
     """
 
-    def __init__(self, socket: Path | None = None, deadlines: Deadlines = PATIENCE) -> None:
+    def __init__(
+        self, socket: Path | None = None, deadlines: Deadlines = DEFAULT_DEADLINES
+    ) -> None:
         super().__init__(self._ask_live)
         self._socket = socket
         self._seconds = deadlines.store_request
@@ -155,30 +157,30 @@ class Store(Nodes):
             self._link = None
 
     @property
-    def at_rest(self) -> bool:
-        """Whether there is a connection that works, and on which nothing is still to come."""
-        return self._link is not None and self._link.at_rest
+    def reusable(self) -> bool:
+        """Whether there is a connection that works, with nothing outstanding."""
+        return self._link is not None and self._link.reusable
 
     def atomically(self, change: Callable[[Transaction], T]) -> T:
         """Do `change` in a transaction and return what it returned, once it is committed.
 
-        `change` is repeated from its start while others interfere, and may raise to give up: then
-        nothing was changed.  Raises `StoreError` EAGAIN if they never stop interfering.
+        `change` is repeated from its start on a conflict, and may raise to abort: then nothing was
+        changed.  Raises `StoreError` EAGAIN if the conflicts do not end.
         """
         return CONFLICT(lambda: self._try(change))
 
     def wait(self, path: str, ready: Callable[[], T | None], timeout: float) -> T:
         """Return what `ready` returns once that is not None; it is asked at each change of `path`.
 
-        The watch stands before the first check.  `path` may be @releaseDomain or
+        The watch is set before the first check.  `path` may be @releaseDomain or
         @introduceDomain.  Raises `HostTimeout` after `timeout` seconds.
         """
         deadline = Deadline.after(timeout)
         with self._connected().watching(_bytes(path), f"watching {path}") as watcher:
             while (result := ready()) is None:
-                if deadline.passed or not patiently(watcher.next, deadline.left):
+                if deadline.passed or not wait_cancellable(watcher.next, deadline.left):
                     raise HostTimeout(
-                        f"{path}: not as wanted within {timeout:g} s{self._last(path)}"
+                        f"{path}: did not change as expected within {timeout:g} s{self._last(path)}"
                     )
             return result
 
@@ -191,7 +193,7 @@ class Store(Nodes):
         _if_there(lambda: self._ask_about(Op.RELEASE, domid))
 
     def resume(self, domid: int) -> None:
-        """Let the domain's next shutdown be told, after it was suspended and resumed."""
+        """Have xenstored report the next shutdown of a domain that was suspended and resumed."""
         self._ask_about(Op.RESUME, domid)
 
     def domain_path(self, domid: int) -> str:

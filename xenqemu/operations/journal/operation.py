@@ -29,12 +29,12 @@ from xenqemu.errors import (
 )
 from xenqemu.formats.typed_json import plain
 from xenqemu.host.precopy import Iteration
-from xenqemu.host.protocol import Host, MaySuspendYet, RunState
+from xenqemu.host.protocol import Host, RunState, SuspendPending
 from xenqemu.operations.events import Event, Kind, Observer, Phase, unobserved
 from xenqemu.operations.journal.folder import Journals
 from xenqemu.operations.journal.log import About, Found, Log
 from xenqemu.operations.journal.steps import Commit, Overtaken, Step
-from xenqemu.system.cancellation import Attention, attended
+from xenqemu.system.cancellation import Cancellation, cancellable
 from xenqemu.system.deadline import Deadline
 
 MOVING = {"migration", "reception"}
@@ -58,7 +58,7 @@ class Operation:
         self._deadline = Deadline.after(timeout)
         self._phase = Phase.CHECK
         self._heard = ""
-        self._attention = ExitStack()
+        self._cancellation = ExitStack()
 
     @classmethod
     def begin(
@@ -81,11 +81,11 @@ class Operation:
         return cls(host, Journals(host.journals).begin(about, harmless), observe, timeout)
 
     def __enter__(self) -> Self:
-        self._attention.enter_context(attended(Attention(self._check, self._deadline)))
+        self._cancellation.enter_context(cancellable(Cancellation(self._check, self._deadline)))
         return self
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        self._attention.close()
+        self._cancellation.close()
         error = error or _raised(self.log.close)
         if error is None:
             return
@@ -189,7 +189,7 @@ class Operation:
         self.state.take(line)  # true whether or not it can be written
         self.log.append(line)
         if passed:
-            self._attention.close()  # it cannot be cancelled any more
+            self._cancellation.close()  # it cannot be cancelled any more
 
     def finish(self) -> None:
         """Perform the steps that follow the point of no return."""
@@ -240,7 +240,7 @@ class Operation:
             return ""
         self._notify(Event(Phase.UNDO, Kind.FAILED, text=_in_words(error)), cause)
         self.log.unfinished |= not isinstance(error, Overtaken)
-        if isinstance(error, MaySuspendYet):
+        if isinstance(error, SuspendPending):
             cause.add_note(_in_words(error))
             return ""
         return f"could not {step.text}: {_in_words(error)}"

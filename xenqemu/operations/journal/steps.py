@@ -14,7 +14,7 @@ from typing import ClassVar
 from xenqemu.errors import HostError
 from xenqemu.formats.typed_json import Tagged
 from xenqemu.host.domain_state import state
-from xenqemu.host.protocol import Host, MaySuspendYet, RunState
+from xenqemu.host.protocol import Host, RunState, SuspendPending
 from xenqemu.operations import guest_leases
 from xenqemu.system.staged_file import Identity, Traces
 
@@ -97,9 +97,9 @@ class WithdrawSuspend(OnGuest, words="withdraw the suspend request"):
 
     def _act(self, host: Host) -> None:
         try:
-            host.hypervisor.settle(self.domid)
+            host.hypervisor.withdraw_suspend(self.domid)
             host.hypervisor.resume(self.domid)
-        except MaySuspendYet:
+        except SuspendPending:
             if not self.withdrawn:
                 raise
 

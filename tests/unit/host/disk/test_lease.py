@@ -76,7 +76,7 @@ def test_the_file_is_for_humans_too(image):
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-def test_hosts_on_one_machine_are_told_apart():
+def test_hosts_on_one_machine_are_distinguished():
     assert lease.host_id().startswith(os.uname().nodename)
     assert lease.host_id("/lab/one") == f"{lease.host_id()}//lab/one"
 
@@ -85,8 +85,8 @@ def test_another_host_is_refused_with_the_holder_named(image):
     lease.take(image, ONE)
     for other in (Owner("two", "boot-2", MAIL), TWO):
         why = reason(image, other)
-        assert f"{image} is held by domain {WEB} on host one since 2" in why
-        assert f"if that is gone for good, remove {image}.xenqemu-lease" in why
+        assert f"{image} is leased to domain {WEB} on host one since 2" in why
+        assert f"if that host is gone for good, remove {image}.xenqemu-lease" in why
     assert "host one" in reason(image, Owner("two", "boot-2", MAIL), incoming=True)
     lease.release(image, TWO)
     assert who(image) == ("one", None)
@@ -115,7 +115,7 @@ def test_it_is_found_by_every_name_of_the_image(image):
     assert lease.held(image) is None
 
 
-def test_only_what_one_has_is_let_go_of(image):
+def test_only_what_one_has_is_released(image):
     lease.take(image, ONE)
     for stranger in (Owner("one", "boot-1", MAIL), Owner("two", "boot-1", WEB)):
         lease.release(image, stranger)
@@ -197,19 +197,21 @@ def test_a_guest_that_stays_cannot_live_elsewhere_any_more(image, claimed):
         lease.claim(image, TWO)
     lease.keep(image, ONE)
     assert who(image) == ("one", None)
-    with pytest.raises(InUse, match=r"is held by domain .* on host one"):
+    with pytest.raises(InUse, match=r"is leased to domain .* on host one"):
         lease.claim(image, TWO)
-    with pytest.raises(InUse, match=r"is held by domain .* on host one"):
+    with pytest.raises(InUse, match=r"is leased to domain .* on host one"):
         lease.keep(image, TWO)
     lease.release(image, TWO)
     assert who(image) == ("one", None)
 
 
 def test_a_lease_that_somebody_has_removed(image):
-    """The guest was let go of there; whoever has it may go on, but nobody is to begin."""
+    """The lease was removed there; whoever has the guest may run it, but nobody may begin."""
     lease.keep(image, ONE)
     assert lease.held(image) is None
-    with pytest.raises(InUse, match=r"disk.img is no longer held by domain .* on host two: someb"):
+    with pytest.raises(
+        InUse, match=r"disk.img is no longer leased to domain .* on host two: .* was rem"
+    ):
         lease.claim(image, TWO)
 
 
@@ -305,7 +307,7 @@ def test_a_damaged_lease_is_left_to_a_human(image, text):
 
 
 def test_a_lease_that_cannot_be_read_or_written(image, tmp_path):
-    with pytest.raises(HostError, match="cannot open the lock .*: No such file"):
+    with pytest.raises(HostError, match="cannot open the lock file .*: No such file"):
         lease.take(tmp_path / "none" / "disk.img", ONE)
     with pytest.raises(HostError, match="File name too long"):
         lease.take(tmp_path / ("x" * 240), ONE)
@@ -315,8 +317,10 @@ def test_a_lease_that_cannot_be_read_or_written(image, tmp_path):
 
 
 def test_a_lock_that_somebody_holds_for_long(image):
-    with lock_file.held(image.with_name("disk.img.xenqemu-lease.lock"), 5):
-        with pytest.raises(HostTimeout, match=r"lease\.lock is held by another process for 0\.1 s"):
+    with lock_file.locked(image.with_name("disk.img.xenqemu-lease.lock"), 5):
+        with pytest.raises(
+            HostTimeout, match=r"lease\.lock is locked by another process for 0\.1 s"
+        ):
             lease.take(image, ONE, Deadlines(lease_lock=0.1))
 
 

@@ -10,7 +10,7 @@ from xenqemu.formats.stream.sink import Sink
 from xenqemu.host.memory.live import Pace, write_live
 from xenqemu.host.precopy_options import PrecopyOptions
 from xenqemu.host.protocol import Live
-from xenqemu.system.cancellation import Attention, attended
+from xenqemu.system.cancellation import Cancellation, cancellable
 
 PAGE = b"p" * 4096
 
@@ -125,7 +125,7 @@ def test_the_bandwidth_is_kept_but_not_of_a_suspended_guest(clock):
     assert [r.seconds for r in reported] == [0.0, 0.0, 0.0]  # waiting is no part of it
 
 
-def test_each_round_begins_its_bandwidth_anew(clock):
+def test_each_iteration_begins_its_bandwidth_anew(clock):
     out = Sink(io.BytesIO())
     out.write(PAGE * 9)
     pace = Pace(out, 4096)
@@ -153,5 +153,5 @@ def test_a_wait_for_the_bandwidth_ends_with_the_operation():
     out = Sink(io.BytesIO())
     pace = Pace(out, 1)
     out.write(PAGE)
-    with attended(Attention(check)), pytest.raises(Cancelled):
+    with cancellable(Cancellation(check)), pytest.raises(Cancelled):
         pace.keep()

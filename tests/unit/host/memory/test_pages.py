@@ -76,11 +76,11 @@ def test_page_table_of_a_whole_batch():
 
 
 @given(st.lists(st.integers(1, 20), max_size=20))
-def test_an_image_has_room_however_its_pages_are_spread(records):
+def test_an_image_has_space_however_its_pages_are_spread(records):
     out = io.BytesIO()
     for count in records:
         page_data.write(Sink(out), PageData.of(range(count)), [bytes(count * PAGE)])
-    room = image_space(sum(records)) - FRAME
-    assert len(out.getvalue()) <= room
+    space = image_space(sum(records)) - FRAME
+    assert len(out.getvalue()) <= space
     if set(records) == {1}:
-        assert len(out.getvalue()) == room
+        assert len(out.getvalue()) == space

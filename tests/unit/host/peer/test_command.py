@@ -104,7 +104,7 @@ def test_only_the_last_lines_are_kept():
 
 def test_a_silent_end():
     with carried("kill -9 $$") as there:
-        assert there.ending() == "'kill -9 $$' ended with signal 9: it does not say why"
+        assert there.ending() == "'kill -9 $$' ended with signal 9: no reason given"
 
 
 def test_a_command_that_is_not_there():

@@ -9,7 +9,7 @@ from xenqemu.formats.migration.stream_chunks import READY
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.host.party_deadlines import Deadlines
 from xenqemu.host.peer.extra_streams import streams_by
-from xenqemu.host.peer.peer import receiver_by
+from xenqemu.host.peer.peer_messages import receiver_by
 
 PATIENT = Deadlines(peer_stream=30, peer_stall=30, peer_end=5)
 RECEIVER = "cat >/dev/null; echo no space >&2; exit 3"
@@ -45,9 +45,9 @@ def test_none(tmp_path):
 
 NEVER = {
     "something else": ("echo Welcome", ProtocolError, r"expected b'xenqemu .*', got b'Welcome\\n'"),
-    "a part": ("printf xenqemu", ReplyLost, "the other host hung up"),
-    "nothing": ("exit 9", ReplyLost, "the other host hung up"),
-    "silence": ("exec sleep 60", HostTimeout, "nothing came from the other host for 0.5 s"),
+    "a part": ("printf xenqemu", ReplyLost, "the other host closed the connection"),
+    "nothing": ("exit 9", ReplyLost, "the other host closed the connection"),
+    "silence": ("exec sleep 60", HostTimeout, "the other host sent nothing for 0.5 s"),
 }
 
 
@@ -66,16 +66,18 @@ def test_one_that_breaks_tells_how_both_ended():
     rune = f"{SAYS_READY} head -c 100000 >/dev/null; echo no route >&2; exit 255"
     with receiver_by(RECEIVER, deadlines=PATIENT) as peer:
         with streams_by([rune], peer, deadlines=PATIENT) as (stream,):
-            with pytest.raises(HostError, match="^sending the record by stream 1: ") as caught:
+            with pytest.raises(HostError, match="^sending the save file by stream 1: ") as caught:
                 Sink(stream).write(RECORD)
-    ending = f"the other host hung up; {FIRST}; {rune!r} ended with status 255: no route"
+    ending = (
+        f"the other host closed the connection; {FIRST}; {rune!r} ended with status 255: no route"
+    )
     assert str(caught.value).endswith(ending)
 
 
 def test_one_that_takes_no_more():
     rune = f"{SAYS_READY} exec sleep 60"
     impatient = Deadlines(peer_stream=30, peer_stall=0.3, peer_end=0.3)
-    words = "^sending the record by stream 1: the other host takes no more for 0.3 s; "
+    words = "^sending the save file by stream 1: the other host read nothing for 0.3 s; "
     with receiver_by(RECEIVER, deadlines=PATIENT) as peer:
         with streams_by([rune], peer, deadlines=impatient) as (stream,):
             with pytest.raises(HostTimeout, match=words):
@@ -96,6 +98,6 @@ def test_all_are_hung_up_before_any_is_waited_for(tmp_path):
         with pytest.raises(ZeroDivisionError), streams_by(runes, peer, deadlines=PATIENT) as two:
             raise ZeroDivisionError
         for each in (peer, *two):
-            with pytest.raises(HostError, match="hung up"):
+            with pytest.raises(HostError, match="closed the conn"):
                 each.writev([b"x"])
     assert sorted(ended.read_text().split()) == ["0", "1", "2"]

@@ -30,7 +30,7 @@ def test_our_own():
 
 
 def test_a_whole_command_is_run_as_it_stands():
-    with pytest.raises(UsageError, match="say -e -p within the command: nc web2 99"):
+    with pytest.raises(UsageError, match="write -e -p into the command: nc web2 99"):
         Route("nc web2 99", "").receiver(XL, "-e", "-p")
 
 

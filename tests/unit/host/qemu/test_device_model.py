@@ -115,10 +115,10 @@ SILENCE = {name: ReplyLost if name in ONCE_ONLY else HostTimeout for name in ACT
 def test_silence_ends_in_time(path: Path, command: str, fault: Fault) -> None:
     with ReferenceDeviceModel(path, faults={command: fault}), DeviceModel(path, SHORT) as dm:
         start = time.monotonic()
-        with pytest.raises(SILENCE[command], match=f"{command}: no answer in 1 s"):
+        with pytest.raises(SILENCE[command], match=f"{command}: no answer within 1 s"):
             ACTS[command](dm)
         assert time.monotonic() - start < 4
-        with pytest.raises(DeviceModelError, match="given up"):
+        with pytest.raises(DeviceModelError, match="earlier failure"):
             dm.status()
 
 
@@ -127,7 +127,7 @@ def test_silence_ends_in_time(path: Path, command: str, fault: Fault) -> None:
 def test_a_hang_up_is_a_lost_reply(path: Path, command: str, fault: Fault) -> None:
     with ReferenceDeviceModel(path, faults={command: fault}) as peer:
         with DeviceModel(path) as dm:
-            with pytest.raises(ReplyLost, match=f"{command}: the connection broke"):
+            with pytest.raises(ReplyLost, match=f"{command}: the connection was lost"):
                 ACTS[command](dm)
         # It was asked once only, whatever the command.
         assert [name for name, _ in peer.seen].count(command) == 1
@@ -139,7 +139,7 @@ def test_within_a_running_event_loop(path: Path) -> None:
     async def ask() -> list[str]:
         with DeviceModel(path, SHORT) as dm:
             said = [dm.status()]
-            with pytest.raises(ReplyLost, match="stop: the connection broke"):
+            with pytest.raises(ReplyLost, match="stop: the connection was lost"):
                 dm.stop()
         with DeviceModel(path, SHORT) as dm:
             return [*said, dm.status()]
@@ -147,7 +147,7 @@ def test_within_a_running_event_loop(path: Path) -> None:
     with ReferenceDeviceModel(path, faults={"stop": faults.reply_lost}):
         assert asyncio.run(ask()) == ["running", "paused"]
     with ReferenceDeviceModel(path, faults={"query-status": faults.hang}):
-        with pytest.raises(HostTimeout, match="query-status: no answer in 1 s"):
+        with pytest.raises(HostTimeout, match="query-status: no answer within 1 s"):
             asyncio.run(ask())
 
 
@@ -217,7 +217,7 @@ def test_the_first_error_is_the_one_shown(path: Path, second: Fault) -> None:
         ("DeviceNotActive", "No device", DeviceModelError),
     ],
 )
-def test_the_two_failures_of_a_save_are_told_apart(
+def test_the_two_failures_of_a_save_are_distinguished(
     path: Path, kind: str, words: str, expected: type[DeviceModelError]
 ) -> None:
     refusal = {"xen-save-devices-state": faults.refuse(kind, words)}
@@ -276,7 +276,7 @@ def test_qemu_1_1_takes_no_descriptor(path: Path) -> None:
 def test_a_peer_that_knows_no_save_is_named(path: Path) -> None:
     with ReferenceDeviceModel(path, faults={"query-commands": faults.answer([{"name": "x"}])}):
         with DeviceModel(path) as dm:
-            with pytest.raises(DeviceModelError, match="cannot save its state") as caught:
+            with pytest.raises(DeviceModelError, match="cannot save its device state") as caught:
                 dm.save_state(Path("/x"), live=True)
         assert caught.value.kind == "CommandNotFound"
 
@@ -302,7 +302,10 @@ def test_a_load_without_an_end_is_given_up(path: Path) -> None:
     never = {"query-status": faults.answer({"status": "inmigrate"})}
     with ReferenceDeviceModel(path, state=QemuRunState.INMIGRATE, faults=never) as peer:
         state = b"".join([HEADER[:8], b"\0"])
-        with DeviceModel(path, SHORT) as dm, pytest.raises(HostTimeout, match="not loaded in 1 s"):
+        with (
+            DeviceModel(path, SHORT) as dm,
+            pytest.raises(HostTimeout, match="not loaded within 1 s"),
+        ):
             dm.load_state_bytes(state)
         assert [name for name, _ in peer.seen].count("query-status") > 2
 
@@ -473,7 +476,7 @@ def test_what_json_cannot_say_is_the_callers_mistake(path: Path) -> None:
     with ReferenceDeviceModel(path) as peer, DeviceModel(path) as dm:
         with pytest.raises(TypeError):
             dm.execute("stop", {"x": object()})
-        with pytest.raises(DeviceModelError, match="given up"):
+        with pytest.raises(DeviceModelError, match="earlier failure"):
             dm.stop()
         assert "stop" not in [name for name, _ in peer.seen]
 

@@ -20,8 +20,8 @@ from xenqemu.host.domain_state import find, require_running, state
 from xenqemu.host.precopy_options import PrecopyOptions
 from xenqemu.host.xen import xen_host as host_module
 from xenqemu.host.xen.library import Xen
-from xenqemu.host.xen.places import XenPlaces
 from xenqemu.host.xen.xen_host import XenHost
+from xenqemu.host.xen.xen_paths import XenPaths
 from xenqemu.host.xen.xl import qmp_socket
 from xenqemu.host.xen.xl.libxl_locks import locked
 from xenqemu.host.xenstore.store import Store
@@ -99,7 +99,7 @@ def host(
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
     monkeypatch.setattr(qmp_socket, "locked", partial(locked, folder=tmp_path))
     monkeypatch.setattr(host_module, "Xen", lambda: Xen(libraries=libraries))
-    opened = XenHost(places=XenPlaces(tmp_path, path, tmp_path / "operations"))
+    opened = XenHost(paths=XenPaths(tmp_path, path, tmp_path / "operations"))
     yield opened
     opened.close()
 

@@ -26,7 +26,7 @@ def test_what_xen_says_of_a_domain_is_read_from_its_bytes() -> None:
     domain = XenDomain.unpack(SAMPLE)
     assert domain == XenDomain(5, 0x102, 32752, 4, 1, UUID, 999)
     assert domain.info == DomainInfo(5, UUID, RunState.RUNNING, 32752 * 4096, 1)
-    assert domain.info.worked == 999e-9
+    assert domain.info.cpu_seconds == 999e-9
 
 
 DYING, HVM, SHUTDOWN, PAUSED, BLOCKED, RUNNING = (1 << bit for bit in range(6))

@@ -46,10 +46,10 @@ def test_memory_is_that_of_the_kind_of_guest(host: Host, guest: Guest) -> None:
 
 def test_stopping_the_dirty_log_of_whom_ever(host: Host, guest: Guest) -> None:
     hypervisor = host.hypervisor()
-    guest.noted = {1}
+    guest.logged = {1}
     for _ in range(2):
         hypervisor.stop_dirty_log(DOMID)
-        assert guest.noted is None
+        assert guest.logged is None
     assert host.asked == [DOMID] * 2
     hypervisor.stop_dirty_log(8)  # gone meanwhile: nothing is left to be stopped
     assert host.asked == [DOMID] * 2

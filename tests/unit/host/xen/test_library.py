@@ -111,11 +111,11 @@ def test_without_xen_the_interface_does_not_open(capfd: pytest.CaptureFixture[st
     ("errno", "why"),
     [
         (EPERM, "this domain may not control others"),
-        (EACCES, r"libxenctrl\.so\.4\.17 is not that of the hypervisor"),
+        (EACCES, r"libxenctrl\.so\.4\.17 does not match the running hypervisor"),
         (EIO, "Input/output error"),
     ],
 )
-def test_no_control_is_told_apart(libraries: FakeLibraries, errno: int, why: str) -> None:
+def test_no_control_is_distinguished(libraries: FakeLibraries, errno: int, why: str) -> None:
     libraries.refusals["xc_domain_getinfolist"] = errno
     with pytest.raises(HostError, match=f"no control over Xen: {why}"):
         Xen(libraries=libraries)

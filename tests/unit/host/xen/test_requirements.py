@@ -95,7 +95,7 @@ def test_cpu_features_that_the_host_lacks_are_named():
     told = leaf._replace(leaf=7, subleaf=0, a=0, b=1 << 16, c=7, d=1)
     requirements.check_cpu(Needs(config(), 3), ())
     requirements.check_cpu(Needs(config(), 3, cpuid=(told,)), (told,))
-    words = r"g was told of CPU features that are not here: CPUID 7.0 ebx bit 16, .* and 1 more$"
+    words = r"g uses CPU features that this host lacks: CPUID 7.0 ebx bit 16, .* and 1 more$"
     with pytest.raises(HostError, match=words):
         requirements.check_cpu(Needs(config(), 3, cpuid=(told,)), ())
 

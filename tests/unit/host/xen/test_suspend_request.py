@@ -16,13 +16,13 @@ from tests.doubles.xen.fake_xen import FakeLibraries, Guest
 from tests.doubles.xen.guest_parts import DOMID, HOME, LONG, NODE, Host, ends, playing, requested
 from xenqemu.errors import Cancelled, HostTimeout, HypervisorError, StoreError
 from xenqemu.host.party_deadlines import Deadlines
-from xenqemu.host.protocol import MaySuspendYet
+from xenqemu.host.protocol import SuspendPending
 from xenqemu.host.xen import suspend_request
 from xenqemu.host.xen.control import Control
 from xenqemu.host.xen.domain_info import HVM, SHUTDOWN
 from xenqemu.host.xen.library import Xen
 from xenqemu.host.xenstore.store import Store, Transaction
-from xenqemu.system.cancellation import Attention, attended
+from xenqemu.system.cancellation import Cancellation, cancellable
 
 SOON = Deadlines(acknowledge=0.2, suspend=0.2)
 ACPI_S_STATE = 14
@@ -72,13 +72,13 @@ def test_pv_and_pvh_guests_are_always_asked(
     assert guest.flags == flags | SHUTDOWN | 2 << 16
 
 
-def test_no_answer_and_the_request_is_taken_back(host: Host, guest: Guest, store: Store) -> None:
-    with pytest.raises(MaySuspendYet) as caught:
+def test_no_answer_and_the_request_is_withdrawn(host: Host, guest: Guest, store: Store) -> None:
+    with pytest.raises(SuspendPending) as caught:
         host.hypervisor(SOON).suspend(DOMID)
     assert caught.value.withdrawn
     assert said(caught.value) == (
-        "domain 7 did not take the request to suspend: control/shutdown still said "
-        '"suspend" after N s, so the request was taken back'
+        "domain 7 did not acknowledge the suspend request: control/shutdown still said "
+        '"suspend" after N s, so the request was withdrawn'
     )
     assert store.read(NODE) == ""
     assert guest.flags == HVM
@@ -131,11 +131,11 @@ def test_a_guest_that_took_the_request_may_be_late(
         requested(mine)
         mine.write(NODE, "")
 
-    with playing(host.path, play), pytest.raises(MaySuspendYet) as caught:
+    with playing(host.path, play), pytest.raises(SuspendPending) as caught:
         host.hypervisor(Deadlines(acknowledge=20.0, suspend=0.2)).suspend(DOMID)
     assert said(caught.value) == (
-        "domain 7 did not suspend: it took the request, but N s later it still ran, "
-        "and it may suspend yet"
+        "domain 7 did not suspend: it acknowledged the request, but N s later "
+        "it was still running, and it may still suspend"
     )
     with playing(host.path, lambda mine: ends(mine, guest)):
         suspend_request.await_suspended(Control(xen), store, DOMID, 20.0)
@@ -181,7 +181,9 @@ def test_a_domain_that_goes_away(host: Host, guest: Guest, libraries: FakeLibrar
 
     with (
         playing(host.path, play),
-        pytest.raises(HypervisorError, match="^domain 7 was destroyed while it was to suspend$"),
+        pytest.raises(
+            HypervisorError, match="^domain 7 was destroyed while it was being suspended$"
+        ),
     ):
         host.hypervisor().suspend(DOMID)
 
@@ -205,19 +207,19 @@ class BreaksForGood(BreaksWhileWaiting):
     reset = False
 
 
-def test_a_lost_store_takes_the_request_back_too(host: Host, guest: Guest, store: Store) -> None:
-    with pytest.raises(MaySuspendYet, match="so the request was taken back") as caught:
+def test_a_lost_store_withdraws_the_request_too(host: Host, guest: Guest, store: Store) -> None:
+    with pytest.raises(SuspendPending, match="so the request was withdrawn") as caught:
         host.hypervisor(store=BreaksWhileWaiting).suspend(DOMID)
     assert str(caught.value.__cause__) == "the connection was lost"
     assert store.read(NODE) == ""
 
 
 def test_a_store_lost_for_good_says_what_is_left(host: Host, guest: Guest, store: Store) -> None:
-    with pytest.raises(MaySuspendYet) as caught:
+    with pytest.raises(SuspendPending) as caught:
         host.hypervisor(store=BreaksForGood).suspend(DOMID)
     assert str(caught.value) == (
         f"the connection was lost; {NODE} could not be reset (it is gone for good): "
-        "it may suspend yet"
+        "it may still suspend"
     )
     assert not caught.value.withdrawn
     assert store.read(NODE) == "suspend"
@@ -229,7 +231,7 @@ class Interrupted(Store):
         raise KeyboardInterrupt
 
 
-def test_an_interrupted_wait_takes_the_request_back(host: Host, guest: Guest, store: Store) -> None:
+def test_an_interrupted_wait_withdraws_the_request(host: Host, guest: Guest, store: Store) -> None:
     with pytest.raises(KeyboardInterrupt):
         host.hypervisor(store=Interrupted).suspend(DOMID)
     assert store.read(NODE) == ""
@@ -275,7 +277,9 @@ def test_a_forced_guest_can_be_late_too(
 ) -> None:
     guest.params = {}
     monkeypatch.setattr(Guest, "shut_down", lambda _guest, _reason: None)
-    with pytest.raises(MaySuspendYet, match=r"told to do so without it, but \d\.\d s later"):
+    with pytest.raises(
+        SuspendPending, match=r"told to suspend it without asking it, but \d\.\d s later"
+    ):
         host.hypervisor(SOON).suspend(DOMID)
 
 
@@ -298,7 +302,9 @@ def test_an_event_channel(host: Host, guest: Guest, store: Store, libraries: Fak
 
 def test_an_event_channel_without_an_answer(host: Host, guest: Guest, store: Store) -> None:
     store.write(f"{HOME}/device/suspend/event-channel", "5")
-    with pytest.raises(MaySuspendYet, match=r"event channel 5, but \d\.\d s later it still ran"):
+    with pytest.raises(
+        SuspendPending, match=r"event channel 5, but \d\.\d s later it was still running"
+    ):
         host.hypervisor(SOON).suspend(DOMID)
 
 
@@ -313,7 +319,7 @@ def test_an_event_channel_that_is_taken(
     assert libraries.calls[-1] == "xenevtchn_close"
 
 
-def test_a_sleeping_guest_is_not_told_by_its_channel(
+def test_a_sleeping_guest_is_not_asked_by_its_channel(
     host: Host, guest: Guest, store: Store, libraries: FakeLibraries
 ) -> None:
     store.write(f"{HOME}/device/suspend/event-channel", "5")
@@ -333,9 +339,9 @@ def cancelled() -> None:
     raise Cancelled("cancelled")
 
 
-def unless_asked(store: Store, end: Callable[[], None]) -> Attention:
+def unless_asked(store: Store, end: Callable[[], None]) -> Cancellation:
     """Have the operation end, but not while the guest has yet to take the request."""
-    return Attention(lambda: None if store.read(NODE) == "suspend" else end())
+    return Cancellation(lambda: None if store.read(NODE) == "suspend" else end())
 
 
 def takes(store: Store) -> None:
@@ -375,24 +381,24 @@ def asked(
 def test_out_of_time_the_guest_may_suspend_yet(host: Host, store: Store) -> None:
     """Who is told of the time alone would not look out for the guest any more."""
     start = time.monotonic()
-    with pytest.raises(MaySuspendYet) as caught, attended(unless_asked(store, out_of_time)):
+    with pytest.raises(SuspendPending) as caught, cancellable(unless_asked(store, out_of_time)):
         host.hypervisor().suspend(DOMID)
     assert time.monotonic() - start < LONG.suspend / 2
     assert not caught.value.withdrawn
-    words = "all of it was to take 1 s at most; domain 7 may suspend yet: "
+    words = "all of it was to take 1 s at most; domain 7 may still suspend: "
     assert str(caught.value).startswith(words)
 
 
 @pytest.mark.usefixtures("asked")
 def test_cancelled_while_the_guest_was_asked(host: Host, store: Store) -> None:
-    with pytest.raises(Cancelled), attended(unless_asked(store, cancelled)):
+    with pytest.raises(Cancelled), cancellable(unless_asked(store, cancelled)):
         host.hypervisor().suspend(DOMID)
 
 
 def test_out_of_time_before_the_guest_took_the_request(
     host: Host, guest: Guest, store: Store
 ) -> None:
-    with pytest.raises(MaySuspendYet) as caught, attended(Attention(out_of_time)):
+    with pytest.raises(SuspendPending) as caught, cancellable(Cancellation(out_of_time)):
         host.hypervisor().suspend(DOMID)
     assert caught.value.withdrawn
     assert str(caught.value.__cause__) == "all of it was to take 1 s at most"
@@ -402,7 +408,7 @@ def test_out_of_time_before_the_guest_took_the_request(
 def test_cancelled_before_the_guest_took_the_request(
     host: Host, guest: Guest, store: Store
 ) -> None:
-    with pytest.raises(Cancelled), attended(Attention(cancelled)):
+    with pytest.raises(Cancelled), cancellable(Cancellation(cancelled)):
         host.hypervisor().suspend(DOMID)
     assert store.read(NODE) == ""
 
@@ -417,10 +423,10 @@ class BreaksOnceTaken(Store):
 
 
 def test_a_store_lost_while_the_guest_is_to_suspend(host: Host, guest: Guest) -> None:
-    with playing(host.path, takes), pytest.raises(MaySuspendYet) as caught:
+    with playing(host.path, takes), pytest.raises(SuspendPending) as caught:
         host.hypervisor(store=BreaksOnceTaken).suspend(DOMID)
     assert str(caught.value) == (
-        "the connection was lost; domain 7 may suspend yet: it took the request"
+        "the connection was lost; domain 7 may still suspend: it acknowledged the request"
     )
     assert isinstance(caught.value.__cause__, StoreError)
 
@@ -433,7 +439,10 @@ def test_xen_that_tells_no_more_while_the_guest_is_to_suspend(
         libraries.refusals["xc_domain_getinfolist"] = EIO
         mine.write(NODE, "")
 
-    with playing(host.path, play), pytest.raises(MaySuspendYet, match=r"error; domain 7 may susp"):
+    with (
+        playing(host.path, play),
+        pytest.raises(SuspendPending, match=r"error; domain 7 may still susp"),
+    ):
         host.hypervisor().suspend(DOMID)
 
 
@@ -442,15 +451,13 @@ def test_xen_that_tells_no_more_while_the_guest_is_to_suspend(
 LATE = Deadlines(late=0.2)
 
 
-def test_a_request_that_is_still_there_is_taken_back(
-    host: Host, guest: Guest, store: Store
-) -> None:
+def test_a_request_that_is_still_there_is_withdrawn(host: Host, guest: Guest, store: Store) -> None:
     store.write(NODE, "suspend")
-    with pytest.raises(MaySuspendYet) as caught:
-        host.hypervisor(LATE).settle(DOMID)
+    with pytest.raises(SuspendPending) as caught:
+        host.hypervisor(LATE).withdraw_suspend(DOMID)
     assert said(caught.value) == (
-        "domain 7 did not suspend: the request was taken back only now, but N s later it still "
-        "ran, and it may suspend yet"
+        "domain 7 did not suspend: the request was withdrawn only now, but N s later it was "
+        "still running, and it may still suspend"
     )
     assert store.read(NODE) == ""
 
@@ -461,8 +468,10 @@ def test_another_request_is_left_alone(
 ) -> None:
     if other is not None:
         store.write(NODE, other)
-    with pytest.raises(MaySuspendYet, match=r"did not suspend: it had been asked to, but \d\.\d s"):
-        host.hypervisor(LATE).settle(DOMID)
+    with pytest.raises(
+        SuspendPending, match=r"did not suspend: it had been asked to suspend, but \d\.\d s"
+    ):
+        host.hypervisor(LATE).withdraw_suspend(DOMID)
     assert store.read(NODE) == other
 
 
@@ -472,7 +481,7 @@ def test_a_guest_that_suspends_late_is_waited_for(host: Host, guest: Guest, stor
         ends(mine, guest)
 
     with playing(host.path, play):
-        host.hypervisor(Deadlines(late=20.0)).settle(DOMID)
+        host.hypervisor(Deadlines(late=20.0)).withdraw_suspend(DOMID)
     assert guest.flags == HVM | SHUTDOWN | 2 << 16
 
 
@@ -481,20 +490,20 @@ def test_a_guest_that_has_suspended_is_not_waited_for(
 ) -> None:
     store.write(NODE, "suspend")  # the guest does not empty the node where it is forced
     guest.shut_down(2)
-    host.hypervisor(Deadlines(late=0.0)).settle(DOMID)
+    host.hypervisor(Deadlines(late=0.0)).withdraw_suspend(DOMID)
     assert store.read(NODE) == ""
 
 
 def test_settling_takes_no_time_that_there_is_not(host: Host, guest: Guest) -> None:
-    with pytest.raises(MaySuspendYet, match=r"0\.0 s later"):
-        host.hypervisor(Deadlines(late=0.0)).settle(DOMID)
+    with pytest.raises(SuspendPending, match=r"0\.0 s later"):
+        host.hypervisor(Deadlines(late=0.0)).withdraw_suspend(DOMID)
 
 
 @pytest.mark.parametrize("reason", [0, 3])
 def test_settling_a_guest_that_ended_otherwise(host: Host, guest: Guest, reason: int) -> None:
     guest.shut_down(reason)
     with pytest.raises(HypervisorError, match="^domain 7 is shut down with .* instead of susp"):
-        host.hypervisor(LATE).settle(DOMID)
+        host.hypervisor(LATE).withdraw_suspend(DOMID)
 
 
 def test_settling_a_domain_that_is_gone(
@@ -502,14 +511,16 @@ def test_settling_a_domain_that_is_gone(
 ) -> None:
     libraries.guests.clear()
     store.remove(HOME)
-    with pytest.raises(HypervisorError, match="^domain 7 was destroyed while it was to suspend$"):
-        host.hypervisor(LATE).settle(DOMID)
+    with pytest.raises(
+        HypervisorError, match="^domain 7 was destroyed while it was being suspended$"
+    ):
+        host.hypervisor(LATE).withdraw_suspend(DOMID)
     assert store.read(NODE) is None
 
 
 def test_settling_without_a_store(host: Host, guest: Guest) -> None:
     with pytest.raises(StoreError, match="it is gone for good"):
-        host.hypervisor(LATE, store=BreaksForGood).settle(DOMID)
+        host.hypervisor(LATE, store=BreaksForGood).withdraw_suspend(DOMID)
 
 
 # Refusals, before the guest is touched.
@@ -538,11 +549,11 @@ def held(guest: Guest) -> None:
 @pytest.mark.parametrize(
     ("prepare", "why"),
     [
-        (vnuma, "it has vNUMA, which no record can hold"),
-        (vnuma_told, "it has vNUMA, which no record can hold"),
+        (vnuma, "it has vNUMA, which a save file cannot hold"),
+        (vnuma_told, "it has vNUMA, which a save file cannot hold"),
         (paged, "9 of its pages are paged out"),
         (suspended, r"it is shut down with reason 2 \(suspend\) already"),
-        (held, "it is paused, and so cannot answer"),
+        (held, "it is paused, so it cannot acknowledge the request"),
     ],
 )
 def test_refusals(
@@ -558,7 +569,9 @@ def test_refusals(
 
 def test_a_guest_that_says_it_would_not(host: Host, guest: Guest, store: Store) -> None:
     store.write(f"{HOME}/control/feature-suspend", "0")
-    with pytest.raises(HypervisorError, match="control/feature-suspend = 0 that it would not$"):
+    with pytest.raises(
+        HypervisorError, match="control/feature-suspend is 0: the guest does not support it$"
+    ):
         host.hypervisor().suspend(DOMID)
     assert store.read(NODE) is None
 

@@ -23,8 +23,8 @@ from xenqemu.host.protocol import BuildOptions, Domain, GuestMemory, Needs
 from xenqemu.host.xen import xen_host as host_module
 from xenqemu.host.xen.library import Xen
 from xenqemu.host.xen.memory.helper_memory import HelperMemory
-from xenqemu.host.xen.places import XenPlaces
 from xenqemu.host.xen.xen_host import XenHost
+from xenqemu.host.xen.xen_paths import XenPaths
 from xenqemu.host.xen.xl import qmp_socket
 from xenqemu.host.xen.xl.libxl_locks import locked, userdata_path
 from xenqemu.host.xenstore.store import Store
@@ -50,7 +50,7 @@ def opened(libraries: FakeLibraries, monkeypatch: pytest.MonkeyPatch) -> list[Xe
 
 @pytest.fixture
 def host(opened: list[Xen], path: Path, tmp_path: Path) -> XenHost:
-    return XenHost(places=XenPlaces(tmp_path, path, tmp_path / "operations"))
+    return XenHost(paths=XenPaths(tmp_path, path, tmp_path / "operations"))
 
 
 def named(store: Store, domid: int, name: str = "", vm: str = "") -> None:
@@ -61,7 +61,9 @@ def named(store: Store, domid: int, name: str = "", vm: str = "") -> None:
             store.write(f"/local/domain/{domid}/{node}", value)
 
 
-def test_operations_are_noted_where_the_administrator_says(host: XenHost, tmp_path: Path) -> None:
+def test_operations_are_journaled_where_the_administrator_says(
+    host: XenHost, tmp_path: Path
+) -> None:
     log = Journals(host.journals).begin(About("save", 7, "g", UUID, "/f"), lambda _other: False)
     (found,) = Journals(host.journals).found()
     assert found.path == tmp_path / "operations" / "1.op"
@@ -101,7 +103,7 @@ def test_rivals_are_found_by_name_and_by_id(host: XenHost, store: Store, tmp_pat
     )  # xenstore does not know it
 
 
-def test_room_for_a_pv_guest_is_that_of_the_pages_it_has(host: XenHost, guest: Guest) -> None:
+def test_space_for_a_pv_guest_is_that_of_the_pages_it_has(host: XenHost, guest: Guest) -> None:
     guest.flags = 0
     guest.pages = dict.fromkeys(range(300), b"")
     memory: GuestMemory = host.hypervisor.memory(DOMID)
@@ -111,7 +113,7 @@ def test_room_for_a_pv_guest_is_that_of_the_pages_it_has(host: XenHost, guest: G
     assert memory.space() == image_space(301)
 
 
-def test_room_for_a_pv_guest_that_is_gone(
+def test_space_for_a_pv_guest_that_is_gone(
     host: XenHost, guest: Guest, libraries: FakeLibraries
 ) -> None:
     guest.flags = 0

@@ -40,7 +40,7 @@ def test_both_names_change_and_nothing_else(store):
     assert names(store) == ("guest--migratedaway",) * 2
 
 
-def test_it_may_be_repeated_and_taken_back(store):
+def test_it_may_be_repeated_and_undone(store):
     for _ in range(2):
         rename(store, 4, "guest", "new")
         assert names(store) == ("new", "new")
@@ -57,11 +57,11 @@ def test_a_domain_without_a_uuid_path(store):
 @pytest.mark.parametrize(
     ("domid", "old", "new", "why"),
     [
-        (4, "gust", "new", "cannot call domain 4 'new': it is called 'guest', not 'gust'"),
-        (6, "guest", "new", "cannot call domain 6 'new': it has no name, not 'guest'"),
-        (7, "guest", "new", "cannot call domain 7 'new': it has no name, not 'guest'"),
-        (4, "guest", "other", "domain 5 is called 'other' already"),
-        (4, "guest", "Domain-0", "domain 0 is called 'Domain-0' already"),
+        (4, "gust", "new", "cannot rename domain 4 to 'new': it is named 'guest', not 'gust'"),
+        (6, "guest", "new", "cannot rename domain 6 to 'new': it has no name, not 'guest'"),
+        (7, "guest", "new", "cannot rename domain 7 to 'new': it has no name, not 'guest'"),
+        (4, "guest", "other", "domain 5 is named 'other' already"),
+        (4, "guest", "Domain-0", "domain 0 is named 'Domain-0' already"),
     ],
 )
 def test_what_is_refused_changes_nothing(store, domid, old, new, why):
@@ -86,6 +86,6 @@ def test_a_name_that_is_taken_meanwhile(store, tmp_path):
             return real(late)
 
         store.atomically = disturbed
-        with pytest.raises(HostError, match="domain 5 is called 'new' already"):
+        with pytest.raises(HostError, match="domain 5 is named 'new' already"):
             rename(store, 4, "guest", "new")
     assert names(store) == ("guest", "guest")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.doubles.xen.xenstored import PATIENCE, Connections, eventually, running
+from tests.doubles.xen.xenstored import TIMEOUT, Connections, eventually, running
 from xenqemu.errors import HostTimeout, StoreError
 from xenqemu.formats.xenstore import HEADER
 from xenqemu.host.xenstore.sessions import Sessions
@@ -86,7 +86,7 @@ def test_a_block_in_a_block_has_the_same_session(
 def test_threads_do_not_wait_for_each_other(sessions: Sessions, connections: Connections) -> None:
     def wait() -> None:
         with sessions.store() as store:
-            store.wait("/go", lambda: store.read("/go"), PATIENCE)
+            store.wait("/go", lambda: store.read("/go"), TIMEOUT)
 
     waiting = [threading.Thread(target=wait) for _ in range(3)]
     for thread in waiting:
@@ -95,7 +95,7 @@ def test_threads_do_not_wait_for_each_other(sessions: Sessions, connections: Con
     with sessions.store() as store:
         store.write("/go", "now")
     for thread in waiting:
-        thread.join(PATIENCE)
+        thread.join(TIMEOUT)
         assert not thread.is_alive()
     assert connections.taken == 4
     for _ in range(5):
@@ -139,7 +139,7 @@ def test_what_is_done_after_an_error_sees_nothing_of_it(
     with sessions.store() as store:
         assert store.read("/a") is None
         store.write("/a", "undone")
-        assert store.at_rest
+        assert store.reusable
 
 
 def test_one_wait_sees_no_events_of_the_one_before(
@@ -152,8 +152,8 @@ def test_one_wait_sees_no_events_of_the_one_before(
 
     with sessions.store() as store:
         store.write("/a", "")
-        assert store.wait("/a", lambda: store.write("/a", "now") or True, PATIENCE)
-        assert store.at_rest
+        assert store.wait("/a", lambda: store.write("/a", "now") or True, TIMEOUT)
+        assert store.reusable
     with sessions.store() as store, pytest.raises(HostTimeout):
         store.wait("/b", looking(store, "/b"), 0.2)
     assert looked == ["/b"] * 2  # at first, and for the event by which a watch begins
@@ -181,9 +181,9 @@ def test_a_connection_that_was_lost_in_a_block_is_opened_anew(tmp_path: Path) ->
     with running(path), sessions.store() as store:
         assert store is not outer
         store.close()
-        assert not store.at_rest
+        assert not store.reusable
         use(sessions)  # a block inside this one
-        assert store.at_rest
+        assert store.reusable
     sessions.close()
 
 
@@ -192,9 +192,9 @@ def test_bytes_that_nobody_asked_for_end_a_session(tmp_path: Path) -> None:
         listener.bind(str(tmp_path / "socket"))
         listener.listen()
         with Store(tmp_path / "socket") as store, listener.accept()[0] as xenstored:
-            assert store.at_rest
+            assert store.reusable
             xenstored.sendall(bytes(HEADER.size))
-            eventually(lambda: not store.at_rest)
+            eventually(lambda: not store.reusable)
 
 
 def sockets(listing: str) -> set[str]:

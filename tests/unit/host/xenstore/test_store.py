@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyxs.connection import UnixSocketConnection
 
-from tests.doubles.xen.xenstored import PATIENCE, Raw, eventually, running
+from tests.doubles.xen.xenstored import TIMEOUT, Raw, eventually, running
 from xenqemu.errors import HostTimeout, ReplyLost, StoreError
 from xenqemu.formats.xenstore import HEADER, Op
 from xenqemu.host.party_deadlines import Deadlines
@@ -103,7 +103,7 @@ def test_a_tree_has_the_values_of_all_nodes_below(store: Store) -> None:
 @contextmanager
 def seen(path: Path, before: Callable[[Op, str, tuple[bytes, ...]], None]) -> Iterator[Nodes]:
     """Nodes of which each request is told to `before`, and sent then."""
-    link = Connection(path, PATIENCE)
+    link = Connection(path, TIMEOUT)
 
     def ask(op: Op, at: str, *words: bytes) -> bytes:
         before(op, at, words)
@@ -218,7 +218,7 @@ def test_many_at_once_lose_nothing(path: Path) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(PATIENCE)
+        thread.join(TIMEOUT)
     with Store(path) as store:
         assert store.read("/n") == "40"
 
@@ -267,7 +267,7 @@ def test_waiting_for_a_value(store: Store, path: Path) -> None:
 
     writer = threading.Timer(0.1, write)
     writer.start()
-    assert store.wait("/a", ready, PATIENCE) == "3"
+    assert store.wait("/a", ready, TIMEOUT) == "3"
     writer.join()
     assert checks[0] is None
     assert len(checks) <= 6
@@ -282,7 +282,7 @@ def test_a_change_between_the_watch_and_the_check_is_not_missed(store: Store, pa
         return value
 
     start = time.monotonic()
-    assert store.wait("/a", ready, PATIENCE) == "now"
+    assert store.wait("/a", ready, TIMEOUT) == "now"
     assert time.monotonic() - start < 5
 
 
@@ -296,15 +296,19 @@ def test_waiting_for_a_domain_to_go(store: Store, path: Path) -> None:
             other.control("shutdown", "5")
 
     threading.Timer(0.1, shut_down).start()
-    assert store.wait("@releaseDomain", lambda: gone.is_set() or None, PATIENCE) is True
+    assert store.wait("@releaseDomain", lambda: gone.is_set() or None, TIMEOUT) is True
 
 
 @pytest.mark.parametrize(
     ("watched", "value", "words"),
     [
-        ("/a", "suspend", r"^/a: not as wanted within 0\.1 s; its last value is 'suspend'$"),
-        ("/a", None, r"^/a: not as wanted within 0\.1 s; it does not exist$"),
-        ("@releaseDomain", None, r"^@releaseDomain: not as wanted within 0\.1 s$"),
+        (
+            "/a",
+            "suspend",
+            r"^/a: did not change as expected within 0\.1 s; its last value is 'suspend'$",
+        ),
+        ("/a", None, r"^/a: did not change as expected within 0\.1 s; it does not exist$"),
+        ("@releaseDomain", None, r"^@releaseDomain: did not change as expected within 0\.1 s$"),
     ],
 )
 def test_waiting_in_vain(store: Store, watched: str, value: str | None, words: str) -> None:
@@ -385,7 +389,7 @@ def test_xenstored_killed_during_a_wait(tmp_path: Path) -> None:
     with program(path) as process, Store(path) as store:
         threading.Timer(0.2, process.kill).start()
         with pytest.raises(StoreError, match="lost while waiting"):
-            store.wait("/a", lambda: None, PATIENCE)
+            store.wait("/a", lambda: None, TIMEOUT)
 
 
 def test_a_transaction_does_not_move_to_another_connection(tmp_path: Path) -> None:
@@ -436,7 +440,7 @@ def test_a_connection_that_nobody_accepts_ends_by_its_deadline(tmp_path: Path) -
             Store(path, SOON).__enter__()
         for _ in range(2):  # who gave up must not stay connected
             accepted, _ = listener.accept()
-            accepted.settimeout(PATIENCE)
+            accepted.settimeout(TIMEOUT)
             first.close()
             assert accepted.recv(1) == b""
             accepted.close()
@@ -488,9 +492,9 @@ def peer(path: Path, answer: Callable[[socket.socket, bytes], None]) -> Iterator
             yield
         finally:
             listener.shutdown(socket.SHUT_RDWR)
-            accepting.join(PATIENCE)
+            accepting.join(TIMEOUT)
             for thread in connections:
-                thread.join(PATIENCE)
+                thread.join(TIMEOUT)
                 assert not thread.is_alive()
 
 
@@ -595,7 +599,7 @@ def test_a_directory_without_end(
     with (
         peer(tmp_path / "socket", answer),
         Store(tmp_path / "socket") as store,
-        pytest.raises(StoreError, match="/d: xenstored does not come to an end"),
+        pytest.raises(StoreError, match="/d: xenstored's list of it does not end"),
     ):
         store.list("/d")
 
@@ -648,8 +652,10 @@ def test_a_link_that_closes_while_a_request_is_sent(
 ) -> None:
     """The request is lost too: an answer to it might come before the end."""
     monkeypatch.setattr(UnixSocketConnection, "create_transport", losing)
-    link = Connection(path, PATIENCE)
-    with pytest.raises(ReplyLost, match="READ: xenstored at .* hung up before its reply"):
+    link = Connection(path, TIMEOUT)
+    with pytest.raises(
+        ReplyLost, match="READ: xenstored at .* closed the connection before its reply"
+    ):
         link.request(Op.READ, b"/a\0", "READ")
     link.close()
 

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.doubles.xen.xenstored import PATIENCE, Raw, eventually, running, tool
+from tests.doubles.xen.xenstored import TIMEOUT, Raw, eventually, running, tool
 from xenqemu.errors import StoreError, TooBig
 from xenqemu.formats.xenstore import HEADER, Op
 from xenqemu.lab.xenstored import __main__ as program
@@ -190,7 +190,7 @@ def test_a_client_that_is_gone_before_it_is_accepted_is_passed_over(tmp_path: Pa
             assert gone.ended()
             assert there.ask(Op.MKDIR, b"/a\0") == OK
         server.stop()
-        thread.join(PATIENCE)
+        thread.join(TIMEOUT)
         assert not thread.is_alive()
 
 
@@ -341,11 +341,11 @@ def test_the_program_from_start_to_end(tmp_path: Path, number: signal.Signals) -
         assert int(pid.read_text()) == process.pid
         assert tool(path, "write", "/a", "kept").returncode == 0
         with start(path) as second:
-            assert second.wait(PATIENCE) == 3
+            assert second.wait(TIMEOUT) == 3
             assert second.stderr is not None
             assert "serves this socket already" in second.stderr.read()
         process.send_signal(number)
-        assert process.wait(PATIENCE) == 0
+        assert process.wait(TIMEOUT) == 0
         assert process.stderr is not None
         assert process.stderr.read() == ""
     assert not path.exists()
@@ -354,13 +354,13 @@ def test_the_program_from_start_to_end(tmp_path: Path, number: signal.Signals) -
         eventually(path.exists)
         assert tool(path, "read", "/a").stdout == "kept\n"
         process.kill()
-        process.wait(PATIENCE)
+        process.wait(TIMEOUT)
     assert path.exists()
     with start(path, "--pid-file", pid) as process:
         eventually(pid.exists)
         assert tool(path, "ls", "-f").stdout == ('/@introduceDomain = ""\n/@releaseDomain = ""\n')
         process.terminate()
-        assert process.wait(PATIENCE) == 0
+        assert process.wait(TIMEOUT) == 0
 
 
 def run_until_there(path: Path, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.doubles.xen.xenstored import PATIENCE, Raw, environment, tool
+from tests.doubles.xen.xenstored import TIMEOUT, Raw, environment, tool
 from xenqemu.host.xenstore.store import Store
 
 GOLDEN = Path(__file__).parents[3] / "golden" / "xenstore-running.txt"
@@ -32,7 +32,7 @@ def xen_tool(path: Path, name: str, *arguments: str) -> subprocess.CompletedProc
         env=environment(path),
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         check=False,
     )
 
@@ -106,7 +106,7 @@ def test_watch(path: Path) -> None:
             store.introduce(3, 1, 1)
             store.release(3)
         assert watching.stdout.read() == "/a/b\n/a\n@releaseDomain\n"
-        assert watching.wait(PATIENCE) == 0
+        assert watching.wait(TIMEOUT) == 0
 
 
 def test_the_tree_of_a_real_host(path: Path) -> None:

@@ -490,7 +490,7 @@ def test_beginning_waits_for_others_who_begin(journals, folder, monkeypatch):
     begin(journals).close()
     with (folder / "lock").open() as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(HostTimeout, match="/lock is held by another process for 0.05 s"):
+        with pytest.raises(HostTimeout, match="/lock is locked by another process for 0.05 s"):
             begin(journals)
     begin(journals).close()
 
@@ -654,7 +654,7 @@ def test_folder_and_files_are_private(journals, folder):
 def test_folder_that_others_may_write_is_refused(journals, folder, mode):
     folder.mkdir(parents=True)
     folder.chmod(mode)
-    with pytest.raises(HostError, match=f"^{folder} must be owned by you, and written by you"):
+    with pytest.raises(HostError, match=f"^{folder} must be owned by you and writable"):
         begin(journals)
     assert list(folder.iterdir()) == []
 
@@ -669,7 +669,7 @@ def test_folder_of_somebody_else_is_refused(journals, folder, monkeypatch):
 def test_folder_that_others_have_come_to_write_in_is_not_recovered_from(journals, folder):
     found = left(journals)
     folder.chmod(0o770)
-    with pytest.raises(HostError, match="written by you alone"):
+    with pytest.raises(HostError, match="writable by nobody else"):
         journals.adopt(found)
     folder.chmod(0o700)
     journals.adopt(found).close()

@@ -17,7 +17,7 @@ from xenqemu.errors import (
     RolledBack,
     Stranded,
 )
-from xenqemu.host.protocol import MaySuspendYet
+from xenqemu.host.protocol import SuspendPending
 from xenqemu.operations.events import Event, Kind, Phase
 from xenqemu.operations.journal.folder import Journals
 from xenqemu.operations.journal.log import LogState
@@ -88,11 +88,11 @@ def test_what_somebody_else_has_ended_is_not_left_to_do(host, acts):
 
 
 def test_guest_that_may_suspend_yet_is_as_it_was_and_is_noted(host, acts):
-    acts.refuse["resume the guest"] = MaySuspendYet("it may suspend yet")
+    acts.refuse["resume the guest"] = SuspendPending("it may still suspend")
     error = HostError("it took too long")
     with pytest.raises(RolledBack, match="the guest is as it was"):
         run(host, error=error)
-    assert error.__notes__ == ["it may suspend yet"]
+    assert error.__notes__ == ["it may still suspend"]
     assert left(host) == ["save"]
 
 

@@ -11,7 +11,7 @@ from xenqemu.errors import HostError, HypervisorError, InUse
 from xenqemu.formats.typed_json import plain, typed
 from xenqemu.host.disk import lease
 from xenqemu.host.disk.lease import Owner
-from xenqemu.host.protocol import DomainInfo, MaySuspendYet, RunState
+from xenqemu.host.protocol import DomainInfo, RunState, SuspendPending
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.steps import Overtaken, Question, Step
 from xenqemu.system.staged_file import Traces, draft_for
@@ -137,20 +137,20 @@ def test_rename(world):
     for _again in range(2):
         perform(world, steps.Rename(1, UUID, "sample--new", "sample"))
         assert world.guests[1].config.name == "sample"
-    with pytest.raises(HostError, match="cannot call domain 1"):
+    with pytest.raises(HostError, match="cannot rename domain 1"):
         perform(world, steps.Rename(1, UUID, "one", "two"))
 
 
 def suspends_late(world, monkeypatch, *, suspends=True):
     """Have the guest suspend while it is waited for, or not."""
 
-    def settle(domid):
-        world.calls.append("hypervisor.settle")
+    def withdraw_suspend(domid):
+        world.calls.append("hypervisor.withdraw_suspend")
         world.guests[domid].suspended = suspends
         if not suspends:
-            raise MaySuspendYet("it may suspend yet")
+            raise SuspendPending("it may still suspend")
 
-    monkeypatch.setattr(world.host.hypervisor, "settle", settle)
+    monkeypatch.setattr(world.host.hypervisor, "withdraw_suspend", withdraw_suspend)
 
 
 @pytest.mark.parametrize(
@@ -161,17 +161,17 @@ def test_guest_that_suspends_late_goes_on(world, monkeypatch, step):
     for _again in range(2):
         perform(world, step(1, UUID))
         assert world.running() == [1]
-    assert acts(world) == ["hypervisor.settle", "hypervisor.resume"] * 2
+    assert acts(world) == ["hypervisor.withdraw_suspend", "hypervisor.resume"] * 2
 
 
 def test_guest_that_does_not_suspend_yet(world, monkeypatch):
     suspends_late(world, monkeypatch, suspends=False)
-    with pytest.raises(MaySuspendYet):
+    with pytest.raises(SuspendPending):
         perform(world, steps.WithdrawSuspend(1, UUID))
     perform(
         world, steps.WithdrawSuspend(1, UUID, withdrawn=True)
     )  # that is what was to be expected
-    assert acts(world) == ["hypervisor.settle"] * 2
+    assert acts(world) == ["hypervisor.withdraw_suspend"] * 2
     assert world.running() == [1]
 
 
@@ -318,7 +318,7 @@ def test_disks_of_a_guest_that_stays(world, shared):
 def test_disks_that_another_host_has_are_left_alone(world, shared):
     lease.claim(shared, ELSEWHERE)
     lease.keep(shared, ELSEWHERE)
-    with pytest.raises(InUse, match=f"{shared} is held by domain {UUID} on host elsewhere since"):
+    with pytest.raises(InUse, match=f"{shared} is leased to domain {UUID} on host elsewhere since"):
         keep(world, shared)
     assert lease.held(shared).owner.host == "elsewhere"
 

@@ -1,11 +1,11 @@
-"""The log of the pages of a guest that are written to, while it runs.
+"""The dirty log: which pages of a guest are written to while it runs.
 
-Two parties write to a guest's memory.  What its vcpus and Xen write Xen notes by itself, once it
-is told to; what its QEMU writes, QEMU has to tell Xen, once that is told to (over QMP, by
-xen-set-global-dirty-log).  Both make the guest slower, so both must end in any case.
+Two parties write to a guest's memory.  What its vcpus and Xen write, Xen logs by itself once the
+log is on; what its QEMU writes, QEMU has to tell Xen, once that is switched on too (over QMP,
+by xen-set-global-dirty-log).  Both make the guest slower, so both are switched off in any case.
 
 As libxc does (xg_sr_save.c): a log that is on already, for the frame buffer, is switched off and on
-again; the last look says LOGDIRTY_FINAL, for which Xen adds what it has mapped itself.
+again; the last query says LOGDIRTY_FINAL, for which Xen adds what it has mapped itself.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class DirtyLog:
         self._domid = domid
 
     def start(self) -> None:
-        """Begin a log in which nothing is noted yet."""
+        """Begin a log that is empty."""
         try:
             self._do(ENABLE_LOGDIRTY)
         except HypervisorError:  # it may be on: for the frame buffer, or left by a killed save
@@ -65,19 +65,21 @@ class DirtyLog:
         result, error = self._xen.attempt(name, *arguments)
         # EINVAL: there cannot be one, as for a PV guest where Xen has no shadow paging.
         if result < 0 and error != EINVAL:
-            raise failed(f"{name}: the dirty log of domain {self._domid} stays on", error)
+            raise failed(
+                f"{name}: the dirty log of domain {self._domid} could not be switched off", error
+            )
 
     def take(self, pages: int, *, final: bool) -> bytes:
-        """Return a bit a page, the first in bit 0, of what was noted, and forget it.
+        """Return a bit a page, the first in bit 0, of what was dirty_log_on, and forget it.
 
-        `final` is for a guest that stands still: what Xen has mapped of it to write counts too.
+        `final` is for a suspended guest: what Xen has mapped of it for writing counts too.
         """
         size = -(-pages // 8)
         with self._xen.hypercall_buffer(size) as bitmap:
             mode = LOGDIRTY_FINAL if final else 0
-            told = self._do(CLEAN, ctypes.byref(bitmap), pages, mode)
-            if told != pages:
-                raise HypervisorError(f"the dirty log is of {told} pages, not {pages}")
+            count = self._do(CLEAN, ctypes.byref(bitmap), pages, mode)
+            if count != pages:
+                raise HypervisorError(f"the dirty log covers {count} pages, not {pages}")
             return ctypes.string_at(bitmap.hbuf or 0, size)
 
     def _do(self, operation: int, bitmap: object = None, pages: int = 0, mode: int = 0) -> int:
@@ -92,11 +94,11 @@ class DirtyLog:
         return call.value, (self._domid, operation, bitmap, pages, *megabytes, mode, None)
 
 
-def switch(device_model: DeviceModel | None, *, on: bool) -> None:
-    """Have a device model tell Xen what it writes, or no longer; nothing if there is none.
+def switch_device_log(device_model: DeviceModel | None, *, on: bool) -> None:
+    """Switch a device model's dirty log on or off; nothing if there is no device model.
 
-    QEMU from 6.1 on ends by an assertion if it is to switch off what is not on.  To switch on what
-    is on does nothing, so that comes first in any case.
+    QEMU from 6.1 on aborts if it switches off a log that is not on.  To switch on one that is on
+    has no effect, so that comes first in any case.
     """
     if device_model is None:
         return
@@ -107,10 +109,10 @@ def switch(device_model: DeviceModel | None, *, on: bool) -> None:
 
 
 @contextmanager
-def noted(log: DirtyLog, device_log: DeviceLog) -> Iterator[None]:
-    """Have all that is written to a guest's memory noted for the block.
+def dirty_log_on(log: DirtyLog, device_log: DeviceLog) -> Iterator[None]:
+    """Log all that is written to a guest's memory, for the block.
 
-    Whatever fails, both are told to stop; if that fails too, it is noted at the first error.
+    Whatever fails, both logs are switched off; if that fails too, the first error gets a note.
     """
     try:
         device_log(True)
@@ -120,13 +122,13 @@ def noted(log: DirtyLog, device_log: DeviceLog) -> Iterator[None]:
         try:
             stop(log, device_log)
         except HostError as second:
-            error.add_note(f"the pages that change are noted still: {second}")
+            error.add_note(f"the dirty log may still be on: {second}")
         raise
     stop(log, device_log)
 
 
 def stop(log: DirtyLog, device_log: DeviceLog) -> None:
-    """Have nobody note anything any more; may be repeated, and come when nobody did."""
+    """Switch both logs off; may be repeated, and called when both are off."""
     try:
         log.stop()
     finally:

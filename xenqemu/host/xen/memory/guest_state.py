@@ -1,4 +1,4 @@
-"""What a record holds of an HVM or PVH guest beside its pages, read from Xen."""
+"""What an image holds of an HVM or PVH guest beside its pages, read from Xen."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PV_MAX, HVM_MAX = 2, 3
 """Which policy of the host: XEN_SYSCTL_cpu_policy_* of sysctl.h."""
 
 POLICY_MAX = 1 << 16
-"""Entries of a cpu policy that are believed; real ones have some hundreds."""
+"""Most entries of a cpu policy that are accepted; real ones have some hundreds."""
 
 
 def policies(xen: Xen, domid: int) -> list[Value]:
@@ -50,14 +50,14 @@ def _policies(xen: Xen, whose: str, number: int) -> list[Value]:
     kind = xen.release.cpu_policy
     if kind is CpuPolicy.NONE:
         return []
-    room = _Room(xen, kind)
+    buffers = _PolicyBuffers(xen, kind)
     if kind is CpuPolicy.DIRECT:
-        leaves, msrs = room.leaves, room.msrs
-        counts = byref(room.nr_leaves), byref(room.nr_msrs)
+        leaves, msrs = buffers.leaves, buffers.msrs
+        counts = byref(buffers.nr_leaves), byref(buffers.nr_msrs)
         xen.call(f"xc_get_{whose}_cpu_policy", number, counts[0], leaves, counts[1], msrs)
     else:
-        _serialise(xen, f"xc_cpu_policy_get_{whose}", number, room)
-    return room.records()
+        _serialise(xen, f"xc_cpu_policy_get_{whose}", number, buffers)
+    return buffers.records()
 
 
 def tsc_info(xen: Xen, domid: int) -> X86TscInfo:
@@ -68,30 +68,30 @@ def tsc_info(xen: Xen, domid: int) -> X86TscInfo:
     return X86TscInfo(mode.value, khz.value, nsec.value, incarnation.value)
 
 
-def context_room(xen: Xen, domid: int) -> int:
+def max_context_size(xen: Xen, domid: int) -> int:
     """Return how many bytes `hvm_context` has at most; the guest may run."""
     size = xen.call("xc_domain_hvm_getcontext", domid, None, 0)
-    _believe(size, HvmContext.LIMIT, "bytes of HVM context")
+    _require_at_most(size, HvmContext.LIMIT, "bytes of HVM context")
     return size
 
 
 def hvm_context(xen: Xen, domid: int) -> HvmContext:
     """Return Xen's own state of the guest."""
-    size = context_room(xen, domid)
+    size = max_context_size(xen, domid)
     buffer = (c_ubyte * size)()
     used = xen.call("xc_domain_hvm_getcontext", domid, buffer, size)
     return HvmContext(bytes(buffer)[:used])
 
 
 def hvm_params(xen: Xen, domid: int) -> HvmParams:
-    """Return those HVM_PARAM_* that belong into a record and are not zero."""
+    """Return those HVM_PARAM_* that belong into an image and are not zero."""
     control = Control(xen)
     values = {index: control.hvm_param(domid, index) for index in xen.release.params}
     return HvmParams({index: value for index, value in values.items() if value})
 
 
-class _Room:
-    """Room for the cpu policy of any domain, and how much of it was used."""
+class _PolicyBuffers:
+    """Buffers for the cpu policy of any domain, and how much of them was used."""
 
     def __init__(self, xen: Xen, kind: CpuPolicy) -> None:
         direct = kind is CpuPolicy.DIRECT
@@ -99,7 +99,7 @@ class _Room:
         self.nr_leaves, self.nr_msrs = c_uint32(0), c_uint32(0)
         xen.call(size, byref(self.nr_leaves), byref(self.nr_msrs))
         for number in (self.nr_leaves, self.nr_msrs):
-            _believe(number.value, POLICY_MAX, "entries of cpu policy")
+            _require_at_most(number.value, POLICY_MAX, "entries of cpu policy")
         self.leaves = (c_ubyte * (self.nr_leaves.value * LEAF.size))()
         self.msrs = (c_ubyte * (self.nr_msrs.value * MSR.size))()
 
@@ -115,18 +115,20 @@ class _Room:
         return records
 
 
-def _serialise(xen: Xen, getter: str, number: int, room: _Room) -> None:
+def _serialise(xen: Xen, getter: str, number: int, buffers: _PolicyBuffers) -> None:
     policy = xen.libraries["xc_cpu_policy_init"]()
     if policy is None:
         raise HypervisorError("xc_cpu_policy_init: no memory")
     try:
         xen.call(getter, number, policy)
-        counts = byref(room.nr_leaves), byref(room.nr_msrs)
-        xen.call("xc_cpu_policy_serialise", policy, room.leaves, counts[0], room.msrs, counts[1])
+        counts = byref(buffers.nr_leaves), byref(buffers.nr_msrs)
+        xen.call(
+            "xc_cpu_policy_serialise", policy, buffers.leaves, counts[0], buffers.msrs, counts[1]
+        )
     finally:
         xen.libraries["xc_cpu_policy_destroy"](policy)
 
 
-def _believe(number: int, limit: int, what: str) -> None:
+def _require_at_most(number: int, limit: int, what: str) -> None:
     if number > limit:
-        raise HypervisorError(f"Xen asks for room for {number} {what}, more than {limit}")
+        raise HypervisorError(f"Xen reports {number} {what}, more than {limit}")

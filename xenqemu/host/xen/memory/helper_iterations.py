@@ -7,8 +7,8 @@
 
 libxc decides when it is time; its helper knows no message to tell it otherwise.  What is left to
 our options: the bandwidth, kept by reading the image no faster, and at the end to suspend the guest
-or to give up.  How many pages changed in the last iteration is not told, so it is taken to be as
-many as in the one before.
+or to give up.  How many pages changed in the last iteration is not reported, so it is taken to be
+as many as in the one before.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ITERATION = "Frames iteration"
 
 
 class HelperIterations:
-    """The iterations of one save; `failure` is why the guest was not suspended."""
+    """The iterations of one save; `failure` is why the guest could not be suspended."""
 
     def __init__(self, out: Sink, progress: protocol.Progress, live: Live) -> None:
         self._out = out
@@ -39,8 +39,8 @@ class HelperIterations:
         self._begin(live.precopy.bandwidth)
         self.failure: BaseException | None = None
 
-    def told(self, message: Progress) -> None:
-        """Hear how far the helper is."""
+    def on_progress(self, message: Progress) -> None:
+        """Take the helper's progress."""
         if not message.what.startswith(ITERATION):
             return
         if message.what != self._what:
@@ -55,7 +55,7 @@ class HelperIterations:
         self._pace.keep()
 
     def suspend(self, _message: HelperMessage) -> int:
-        """Suspend the guest and answer 1; or 0, upon which the helper puts things in order."""
+        """Suspend the guest and answer 1; or 0, upon which the helper cleans up and ends."""
         self._end(changed=self._pages)
         try:
             options, iterations = self._live.precopy, self._iterations

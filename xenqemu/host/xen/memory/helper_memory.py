@@ -24,22 +24,22 @@ from xenqemu.formats.stream.libxc_records import PAGE_SIZE
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.formats.stream.source import CHUNK, Source
 from xenqemu.host.memory.pages import image_space
-from xenqemu.host.party_deadlines import PATIENCE, Deadlines
+from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
 from xenqemu.host.protocol import Live, Progress
 from xenqemu.host.xen.memory.helper_iterations import HelperIterations
 from xenqemu.host.xen.memory.helper_process import COMPLAINTS, NAME, Helper, started
-from xenqemu.system.cancellation import patiently
+from xenqemu.system.cancellation import wait_cancellable
 
 Answers = Mapping[type[HelperMessage], Callable[[Any], int]]
 """How each message that is answered is answered."""
 
 
 class HelperMemory:
-    """The memory of a PV guest, or of any that is suspended, behind the seam of `GuestMemory`.
+    """The memory of a PV guest, or of any that is suspended, as `GuestMemory`.
 
-    `suspended` tells whether the guest is so, `pages` how many it has, `logs` whether Xen can note
-    which of them change.  No QEMU is told to note
-    what it writes: a PV guest has none that would, and that of a suspended one stands still too.
+    `suspended` tells whether the guest is so, `pages` how many it has, `logs` whether Xen can log
+    which of them change.  No QEMU's dirty log is switched on: a PV guest has no such QEMU, and that
+    of a suspended guest is stopped too.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class HelperMemory:
         pages: Callable[[], int],
         logs: Callable[[], bool],
         hvm: bool = False,
-        deadlines: Deadlines = PATIENCE,
+        deadlines: Deadlines = DEFAULT_DEADLINES,
     ) -> None:
         self._domid = domid
         self._path = path
@@ -77,13 +77,13 @@ class HelperMemory:
         `OSError` if `out` could not be written.
         """
 
-        def told(message: messages.Progress) -> None:
+        def on_progress(message: messages.Progress) -> None:
             if message.what.startswith("Frames"):
                 progress(message.done * PAGE_SIZE, message.total * PAGE_SIZE)
 
-        self._run(out, Conversation(self._dialect, self._answers, told), lambda: None)
+        self._run(out, HelperDialogue(self._dialect, self._answers, on_progress), lambda: None)
 
-    def loggable(self) -> bool:
+    def can_log_dirty(self) -> bool:
         """Return whether Xen can log the guest."""
         return self._logs()
 
@@ -94,7 +94,7 @@ class HelperMemory:
         """
         iterations = HelperIterations(out, progress, live)
         answers = {**self._answers, messages.Suspend: iterations.suspend}
-        talk = Conversation(self._dialect, answers, iterations.told)
+        talk = HelperDialogue(self._dialect, answers, iterations.on_progress)
         try:
             self._run(out, talk, iterations.keep, LIVE)
         except HypervisorError:
@@ -105,22 +105,22 @@ class HelperMemory:
         iterations.finish()
 
     def load(self, _source: Source, _progress: Progress) -> None:
-        """Raise `HypervisorError`: on Xen it is libxl that makes domains, of whole records."""
+        """Raise `HypervisorError`: on Xen, libxl builds domains, from whole save files."""
         raise HypervisorError(f"the memory of domain {self._domid} can only be restored by xl")
 
     def _run(
-        self, out: Sink, talk: Conversation, written: Callable[[], None], flags: int = 0
+        self, out: Sink, talk: HelperDialogue, written: Callable[[], None], flags: int = 0
     ) -> None:
         """Have a helper write the image; `written` is called after each piece of it."""
         with started(partial(self._command, flags)) as helper:
             try:
                 _carry(helper, talk, out, written, self._stall)
             except FormatError as error:
-                raise HypervisorError(f"{self._path} talks no sense: {error}") from error
+                raise HypervisorError(f"{self._path} sent an invalid message: {error}") from error
             status = helper.wait()
             if status or talk.result != 0:
                 outcome = _outcome(status, talk.result)
-                words = "; ".join([*talk.complaints, *helper.last_words()]) or "it gives no reason"
+                words = "; ".join([*talk.complaints, *helper.last_lines()]) or "no reason given"
                 raise HypervisorError(
                     f"{NAME} could not save domain {self._domid} ({outcome}): {words}"
                 )
@@ -137,31 +137,31 @@ class HelperMemory:
         return [str(self._path), *self._dialect.arguments(SAVE, values)]
 
 
-class Conversation:
-    """What a helper says and is answered; `complaints` are its last, `result` its outcome.
+class HelperDialogue:
+    """A helper's messages and their answers; `complaints` are its last errors, `result` its result.
 
-    `told` is called with each message of progress.
+    `on_progress` is called with each message of progress.
     """
 
     def __init__(
-        self, dialect: Dialect, answers: Answers, told: Callable[[messages.Progress], None]
+        self, dialect: Dialect, answers: Answers, on_progress: Callable[[messages.Progress], None]
     ) -> None:
         self._reader = dialect.reader()
         self._answers = answers
-        self._told = told
+        self._on_progress = on_progress
         self.complaints: deque[str] = deque(maxlen=COMPLAINTS)
         self.result: int | None = None
 
-    def hear(self, data: bytes) -> Iterator[int]:
+    def feed(self, data: bytes) -> Iterator[int]:
         """Take some of the helper's output; yield the answers that it waits for.
 
-        Raises `FormatError` for what is no message, or is one that was not to be expected.
+        Raises `FormatError` for what is not a message, or not an expected one.
         """
         for message in self._reader.feed(data):
             if isinstance(message, messages.Log):
                 self._note(message)
             elif isinstance(message, messages.Progress):
-                self._told(message)
+                self._on_progress(message)
             elif isinstance(message, messages.Complete):
                 self.result = message.retval
                 yield 0
@@ -178,14 +178,14 @@ class Conversation:
 
 
 def _carry(
-    helper: Helper, talk: Conversation, out: Sink, written: Callable[[], None], stall: float
+    helper: Helper, talk: HelperDialogue, out: Sink, written: Callable[[], None], stall: float
 ) -> None:
     """Pass the image on and answer messages until the helper has closed both pipes."""
     pipes = [helper.image, helper.output]
     while pipes:
-        ready = patiently(partial(helper.ready, pipes), stall)
+        ready = wait_cancellable(partial(helper.ready, pipes), stall)
         if not ready:
-            raise HostTimeout(f"{NAME} has neither written nor talked for {stall:g} s")
+            raise HostTimeout(f"{NAME} has sent neither data nor messages for {stall:g} s")
         for pipe in ready:
             data = os.read(pipe, CHUNK)
             if not data:
@@ -194,7 +194,7 @@ def _carry(
                 out.write(data)
                 written()
             else:
-                for answer in talk.hear(data):
+                for answer in talk.feed(data):
                     helper.answer(answer)
 
 

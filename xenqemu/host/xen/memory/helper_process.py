@@ -15,7 +15,7 @@ from xenqemu.formats.stream.source import CHUNK
 from xenqemu.system import child
 from xenqemu.system.child import PIPE, Child
 from xenqemu.system.descriptors import enlarge
-from xenqemu.system.program_words import Words
+from xenqemu.system.program_output import OutputTail
 
 VARIABLE = "LIBXL_SAVE_HELPER"
 """Where libxl looks for a save helper other than its own."""
@@ -32,7 +32,7 @@ FOLDERS = (
 """Where Xen's own programs are ($LIBEXEC_BIN): Debian's by version, then those of the others."""
 
 END_TIMEOUT = 5.0
-"""Seconds that a helper has to end, once it is done or told to."""
+"""Seconds that a helper has to end, once it is done or got SIGTERM."""
 
 COMPLAINTS = 5
 """A helper's last complaints that an error repeats."""
@@ -48,14 +48,14 @@ def own_helper(version: Version, folders: tuple[str, ...] = FOLDERS) -> Path:
 
 
 def own_environment() -> dict[str, str]:
-    """Return our environment without the word that another helper is to be used."""
+    """Return our environment without $LIBXL_SAVE_HELPER."""
     return {name: value for name, value in os.environ.items() if name != VARIABLE}
 
 
 class Helper:
     """A helper that runs; `image` is the pipe that it writes to, `output` that it talks by."""
 
-    def __init__(self, process: Child, image: int, said: Words) -> None:
+    def __init__(self, process: Child, image: int, said: OutputTail) -> None:
         self._process = process
         self._said = said
         self.image = image
@@ -73,10 +73,10 @@ class Helper:
     def wait(self) -> int:
         """Return its exit status, now that it has closed its output."""
         if not self._process.wait(END_TIMEOUT):
-            raise HostTimeout(f"{NAME} has closed its output but does not end")
+            raise HostTimeout(f"{NAME} has closed its output but did not end")
         return self._process.status
 
-    def last_words(self) -> list[str]:
+    def last_lines(self) -> list[str]:
         """Return the last lines of its standard error."""
         return self._said.text.decode(errors="backslashreplace").splitlines()[-COMPLAINTS:]
 
@@ -85,10 +85,10 @@ class Helper:
 def started(command: Callable[[int], list[str]]) -> Iterator[Helper]:
     """Run a helper for the block; `command` makes its argument list of its io_fd.
 
-    To be ended it is told to, and puts things in order: its next write fails.  A pipe that was
-    closed before would kill it instead, and leave the guest with a dirty log.
+    It is ended by SIGTERM, after which its next write fails and it cleans up.  A pipe closed before
+    that would kill it instead, and leave the guest's dirty log on.
     """
-    said = Words()
+    said = OutputTail()
     with ExitStack() as ending:
         image, io_fd = os.pipe()
         ending.callback(os.close, image)
@@ -98,13 +98,13 @@ def started(command: Callable[[int], list[str]]) -> Iterator[Helper]:
                 child.started(
                     NAME,
                     command(io_fd),
-                    given=PIPE,
-                    output=PIPE,
-                    errors=said.keep,
+                    stdin=PIPE,
+                    stdout=PIPE,
+                    stderr=said.keep,
                     descriptors=[io_fd],
                     environment=own_environment(),
-                    told=END_TIMEOUT,
-                    refusal=lambda error: f"cannot start {NAME}: {error}",
+                    term_grace=END_TIMEOUT,
+                    start_error=lambda error: f"cannot start {NAME}: {error}",
                 )
             )
         finally:

@@ -26,7 +26,7 @@ from xenqemu.host.xen.control import Control
 from xenqemu.host.xen.domain_info import XenDomain
 from xenqemu.host.xen.library import Xen
 from xenqemu.host.xen.memory import guest_state
-from xenqemu.host.xen.memory.dirty_log import DeviceLog, DirtyLog, noted
+from xenqemu.host.xen.memory.dirty_log import DeviceLog, DirtyLog, dirty_log_on
 from xenqemu.host.xen.memory.guest_pages import XTAB, GuestPages
 from xenqemu.host.xen.memory.logged_pages import LoggedPages
 from xenqemu.host.xen.memory.page_records import write_pages
@@ -35,7 +35,7 @@ from xenqemu.host.xen.memory.page_records import write_pages
 class HvmMemory:
     """One HVM or PVH guest; `elide_zeros` is whether pages of zeros are written as XALLOC.
 
-    `device_log` switches the notes that its device model takes of what it writes.
+    `device_log` switches the dirty log of its device model.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class HvmMemory:
     def space(self) -> int:
         """Return how many bytes the image has at most, from the pages that the guest has now."""
         pages = Control(self._xen).existing(self._domid).pages
-        return image_space(pages) + guest_state.context_room(self._xen, self._domid)
+        return image_space(pages) + guest_state.max_context_size(self._xen, self._domid)
 
     def save(self, out: Sink, progress: Progress) -> None:
         """Write the image; raise `HypervisorError` unless the guest is suspended."""
@@ -62,25 +62,27 @@ class HvmMemory:
             self._save_pages(guest, writer, domain.pages, progress)
         self._end(writer)
 
-    def loggable(self) -> bool:
+    def can_log_dirty(self) -> bool:
         """Return True: wherever such guests run, Xen can log them."""
         return True
 
     def save_live(self, out: Sink, progress: Progress, live: Live) -> None:
-        """Write the image of a guest that runs until `live.suspend`, which is to suspend it."""
+        """Write the image of a guest that runs until `live.suspend` suspends it."""
         self._unpaged()
         writer = self._begun(out)
         xen, domid = self._xen, self._domid
         with xen.handle_of("xenforeignmemory") as handle:
             pages = LoggedPages(xen, handle, domid, writer, elide_zeros=self._elide_zeros)
-            with noted(DirtyLog(xen, domid), self._device_log):
+            with dirty_log_on(DirtyLog(xen, domid), self._device_log):
                 write_live(pages, out, progress, live)
         self._unpaged()
         self._end(writer)
 
     def load(self, source: Source, progress: Progress) -> None:  # noqa: ARG002 - GuestMemory's
-        """Refuse: on Xen, libxl builds the domain of a whole record, memory included."""
-        raise HypervisorError("on Xen an image is not read into a domain: libxl restores records")
+        """Refuse: on Xen, libxl builds the domain from a whole save file, memory included."""
+        raise HypervisorError(
+            "on Xen an image is not loaded into a domain: libxl restores save files"
+        )
 
     def _unpaged(self) -> XenDomain:
         domain = Control(self._xen).existing(self._domid)
@@ -99,7 +101,7 @@ class HvmMemory:
         return writer
 
     def _end(self, writer: ImageWriter) -> None:
-        """Write what comes after the pages, of a guest that stands still."""
+        """Write what comes after the pages, of a suspended guest."""
         xen, domid = self._xen, self._domid
         writer.write(guest_state.tsc_info(xen, domid))
         writer.write(guest_state.hvm_context(xen, domid))

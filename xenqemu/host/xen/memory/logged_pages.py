@@ -1,9 +1,9 @@
 """The pages of an HVM or PVH guest that runs, by Xen's log of those that are written to.
 
 A guest may give pages back while it runs, and get others (ballooning).  A page that went is a hole
-and left out.  Of one that came Xen notes nothing until the next look; so when the guest has got
-more or fewer pages than at the last look, all of them count as changed.  Unseen stays only a guest
-that gets just as many as it gives back between two looks, which libxc would not see either.
+and left out.  Xen does not log a page that came until the next query; so when the guest has got
+more or fewer pages than at the last query, all of them count as changed.  Unseen stays only a guest
+that gets just as many as it gives back between two queries, which libxc would not see either.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class LoggedPages:
         domain = self._control.existing(self._domid)
         if suspended and domain.run_state is not RunState.SUSPENDED:
             raise HypervisorError(f"domain {self._domid} is {domain}, not suspended")
-        # Counted before the log is taken: what comes in between shows at the next look.
+        # Counted before the log is taken: what comes in between shows at the next query.
         before, self._pages = self._pages, domain.pages
         gpfns = self._control.gpfns(self._domid)
         changed = int.from_bytes(self._log.take(gpfns, final=suspended), "little")

@@ -1,9 +1,9 @@
-"""libxl's locks on a domain, taken as libxl takes them, so that an xl beside us waits for us.
+"""libxl's locks on a domain, taken as libxl takes them, so that a concurrent xl waits for us.
 
 ::
 
     /var/lib/xen/userdata-l.DOMID.UUID.libxl-device-changes-lock
-                                       while devices or the configuration are looked at or changed
+                                       while devices or the configuration are read or changed
     /var/lib/xen/userdata-l.DOMID.UUID.qmp-socket-lock
                                        while the one client of QEMU's socket is connected
     /var/lib/xen/userdata-l.DOMID.UUID.domain-userdata-lock
@@ -25,7 +25,7 @@ from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 
-from xenqemu.host.party_deadlines import PATIENCE, Deadlines
+from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
 from xenqemu.system import lock_file
 
 FOLDER = Path("/var/lib/xen")
@@ -47,12 +47,16 @@ def userdata_path(domid: int, uuid: str, name: str, what: str, folder: Path = FO
 
 @contextmanager
 def locked(
-    lock: Lock, domid: int, uuid: str, deadlines: Deadlines = PATIENCE, folder: Path = FOLDER
+    lock: Lock,
+    domid: int,
+    uuid: str,
+    deadlines: Deadlines = DEFAULT_DEADLINES,
+    folder: Path = FOLDER,
 ) -> Iterator[None]:
     """Hold a lock of a domain for the block; raise `HostTimeout` if somebody else does for long.
 
-    Whether the domain is still there is for the caller to look at, once the lock is held.
+    The caller has to check that the domain still exists, once the lock is held.
     """
     path = userdata_path(domid, uuid, lock.value, "l", folder)
-    with lock_file.held(path, deadlines.libxl_lock, 0o666):
+    with lock_file.locked(path, deadlines.libxl_lock, 0o666):
         yield

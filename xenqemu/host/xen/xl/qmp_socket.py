@@ -1,4 +1,4 @@
-"""The QMP socket that libxl has QEMU make, and shares with whoever takes the lock for it."""
+"""The QMP socket that libxl has QEMU make, which is shared by a lock."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from xenqemu.host.xen.xl.libxl_locks import Lock, locked
 
 
 class LockedDeviceModel(DeviceModel):
-    """A device model whose one client holds, as libxl does, the lock of its socket."""
+    """A device model whose client holds the lock of its socket meanwhile, as libxl does."""
 
     def __init__(self, path: Path, who: tuple[int, str], deadlines: Deadlines) -> None:
         super().__init__(path, deadlines)

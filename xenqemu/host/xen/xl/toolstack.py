@@ -1,10 +1,10 @@
-"""libxl's side of a Xen host, by xl.
+"""libxl, by way of xl.
 
 ::
 
     xl list -l DOMID       what libxl has stored of the domain (userdata-d.DOMID.UUID.libxl-json),
                            with what has changed since: memory, vcpus, scheduling, devices, name;
-                           it is what `xl save` puts into a record
+                           it is what `xl save` puts into a save file
     xl shutdown -F DOMID   asks the guest, and does not wait for it
     xl destroy DOMID       ends it, and all that libxl has set up for it
     xl info                free_memory, in MiB
@@ -21,7 +21,7 @@ from xenqemu.errors import HostError, HostTimeout
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.config.libxl_json import loaded
 from xenqemu.formats.config.xl_tables import numbers
-from xenqemu.host.party_deadlines import PATIENCE, Deadlines
+from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
 from xenqemu.system import child
 
 XL = ("xl",)
@@ -32,11 +32,11 @@ GONE = "does not exist"
 
 
 def listed_config(
-    domid: int, deadlines: Deadlines = PATIENCE, xl: Sequence[str] = XL
+    domid: int, deadlines: Deadlines = DEFAULT_DEADLINES, xl: Sequence[str] = XL
 ) -> DomainConfig:
     """Return the present configuration of a domain, as `xl save` would store it.
 
-    Raises `HostError` with xl's words, `FormatError` for what is no list of domains.
+    Raises `HostError` with xl's error, `FormatError` for output that is not a list of domains.
     """
     listed = loaded(run_xl("list", "-l", str(domid), deadlines=deadlines, xl=xl).encode())
     for entry in listed if isinstance(listed, list) else ():
@@ -45,7 +45,7 @@ def listed_config(
     raise HostError(f"xl list -l does not list domain {domid}")
 
 
-def destroy(domid: int, deadlines: Deadlines = PATIENCE, xl: Sequence[str] = XL) -> None:
+def destroy(domid: int, deadlines: Deadlines = DEFAULT_DEADLINES, xl: Sequence[str] = XL) -> None:
     """End a domain and all that libxl has set up for it; nothing if it is gone."""
     try:
         run_xl("destroy", str(domid), deadlines=deadlines, xl=xl)
@@ -56,12 +56,12 @@ def destroy(domid: int, deadlines: Deadlines = PATIENCE, xl: Sequence[str] = XL)
             raise
 
 
-def shut_down(domid: int, deadlines: Deadlines = PATIENCE, xl: Sequence[str] = XL) -> None:
+def shut_down(domid: int, deadlines: Deadlines = DEFAULT_DEADLINES, xl: Sequence[str] = XL) -> None:
     """Ask a guest to power off: by its PV drivers or else, as with a button, by ACPI."""
     run_xl("shutdown", "-F", str(domid), deadlines=deadlines, xl=xl)
 
 
-def exists(domid: int, deadlines: Deadlines = PATIENCE, xl: Sequence[str] = XL) -> bool:
+def exists(domid: int, deadlines: Deadlines = DEFAULT_DEADLINES, xl: Sequence[str] = XL) -> bool:
     """Return whether libxl knows the domain."""
     try:
         run_xl("list", str(domid), deadlines=deadlines, xl=xl)
@@ -72,14 +72,14 @@ def exists(domid: int, deadlines: Deadlines = PATIENCE, xl: Sequence[str] = XL) 
     return True
 
 
-def free_memory(deadlines: Deadlines = PATIENCE, xl: Sequence[str] = XL) -> int:
-    """Return how many bytes of the host's memory nobody has."""
+def free_memory(deadlines: Deadlines = DEFAULT_DEADLINES, xl: Sequence[str] = XL) -> int:
+    """Return how many bytes of the host's memory are free."""
     facts = numbers(run_xl("info", deadlines=deadlines, xl=xl))
     if "free_memory" not in facts:
         raise HostError("xl info does not say how much memory is free")
     return facts["free_memory"] << 20
 
 
-def run_xl(*words: str, deadlines: Deadlines = PATIENCE, xl: Sequence[str] = XL) -> str:
-    """Run xl and return what it prints; raise `HostError` with its words if it fails."""
+def run_xl(*words: str, deadlines: Deadlines = DEFAULT_DEADLINES, xl: Sequence[str] = XL) -> str:
+    """Run xl and return what it prints; raise `HostError` with its error if it fails."""
     return child.run(f"xl {words[0]}", [*xl, *words], deadlines.xl_command)

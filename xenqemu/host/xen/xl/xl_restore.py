@@ -1,14 +1,13 @@
-"""Making a domain of a record: `xl restore -p`, fed through a pipe.
+"""Building a domain from a save file: `xl restore -p`, fed through a pipe.
 
-xl reads a record from its start to libxl's END record and never seeks, so the pipe is as good to
-it as a file.  The record is looked through on its way: what comes from another host does not end
-where a record does.  xl opens /proc/self/fd/0: the daemon that it leaves behind to see to the
-guest's reboots, and the QEMU that it starts, have their standard input elsewhere and hold no pipe
-open.
+xl reads a save file from its start to libxl's END record and never seeks, so a pipe serves as well
+as a file.  The records are parsed on the way: what comes from another host does not end where the
+save file does.  xl opens /proc/self/fd/0: the daemon that it leaves behind to restart the guest,
+and the QEMU that it starts, have another standard input and hold no pipe open.
 
-When the pipe ends early, libxl destroys what it has made so far, and xl fails.  That is also how
-an attempt is given up here.  The reason of a failure is in xl's complaints or, where QEMU would
-not take its state, in QEMU's log alone.
+When the pipe ends early, libxl destroys what it has built so far, and xl fails.  That is also how
+a restore is aborted here.  The reason of a failure is in xl's output or, where QEMU did not load
+its device state, only in QEMU's log.
 """
 
 from __future__ import annotations
@@ -25,26 +24,26 @@ from xenqemu.formats.stream import xl as xl_format
 from xenqemu.formats.stream.libxl import Stream
 from xenqemu.formats.stream.source import Source
 from xenqemu.formats.stream.xl import JSON, XlHeader
-from xenqemu.host.party_deadlines import PATIENCE, Deadlines
+from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
 from xenqemu.host.protocol import Progress
 from xenqemu.host.xen.xl import toolstack
 from xenqemu.host.xen.xl.toolstack import XL
 from xenqemu.host.xenstore.store import Store
 from xenqemu.system import child
-from xenqemu.system.cancellation import patiently
+from xenqemu.system.cancellation import wait_cancellable
 from xenqemu.system.child import PIPE, Child
-from xenqemu.system.program_words import Words, last_words, tail
+from xenqemu.system.program_output import OutputTail, last_lines, tail
 
 LOGS = Path("/var/log/xen")
 CAUSES = 4
-"""Errors of xl that ours repeats: the first, for those that follow are of the clearing up."""
+"""Errors of xl that ours repeats: the first ones, since later ones come from its cleanup."""
 
 
 class XlRestore:
     """Builds paused domains on this host.
 
     `store` gives a session with xenstore for a block.  `monitor` is whether xl leaves its daemon
-    behind, as it does unless told -e; without one nobody restarts a guest that reboots.
+    behind, as it does without -e; without it nobody restarts a guest that reboots.
     """
 
     def __init__(
@@ -54,7 +53,7 @@ class XlRestore:
         monitor: bool = True,
         xl: Sequence[str] = XL,
         logs: Path = LOGS,
-        deadlines: Deadlines = PATIENCE,
+        deadlines: Deadlines = DEFAULT_DEADLINES,
     ) -> None:
         self._store = store
         self._options = ("-p",) if monitor else ("-p", "-e")
@@ -64,66 +63,66 @@ class XlRestore:
 
     def build(
         self,
-        record: Source,
+        save_file: Source,
         progress: Progress,
         config: DomainConfig | None = None,
         size: int = 0,
     ) -> int:
-        """Make a paused domain of an xl save file and return its id, or leave nothing.
+        """Build a paused domain from an xl save file and return its id, or leave nothing.
 
-        `config` takes the place of the record's own.  `size` is how many bytes `record` has,
-        for `progress`, 0 if that is not known.  Raises `HostError` with the words of xl and QEMU,
-        `HostTimeout` if xl stalled, `FormatError` if the record's header is bad or has no config.
+        `config` takes the place of the file's own.  `size` is how many bytes `save_file` has,
+        for `progress`, 0 if that is not known.  Raises `HostError` with the errors of xl and QEMU,
+        `HostTimeout` if xl stalled, `FormatError` if the file's header is bad or has no config.
         """
-        head, config = _head(record, config)
+        head, config = _header(save_file, config)
         self._require_free(config)
-        started, said = time.time(), Words()
-        with self._undone(config), self._running(said) as xl:
+        started, said = time.time(), OutputTail()
+        with self._destroyed_on_failure(config), self._running(said) as xl:
             feed = partial(xl.feed, seconds=self._deadlines.xl_stall)
             with contextlib.suppress(BrokenPipeError):  # it has ended: its status will tell
                 feed(head)
-                for _record in Stream(Source(_Passing(record, feed))):
-                    progress(record.offset, max(record.offset, size))
+                for _record in Stream(Source(_Forwarding(save_file, feed))):
+                    progress(save_file.offset, max(save_file.offset, size))
             status = self._finished(xl)
             if status:
                 words = [f"xl restore failed ({status}): {_complaints(said)}"]
                 raise HostError("; ".join([*words, *self._device_model(config.name, started)]))
             return self._built(config)
 
-    def _running(self, said: Words) -> contextlib.AbstractContextManager[Child]:
-        """Run xl for a block; to be ended it first finds the pipe's end, and can clean up."""
+    def _running(self, said: OutputTail) -> contextlib.AbstractContextManager[Child]:
+        """Run xl for a block; in the end its input is closed first, so that it can clean up."""
         return child.started(
             "xl restore",
             [*self._xl, "restore", *self._options, "/proc/self/fd/0"],
-            given=PIPE,
-            output=said.keep,
-            errors=said.keep,
-            apart=True,  # Ctrl-C is ours to deal with
-            alone=self._deadlines.xl_give_up,
+            stdin=PIPE,
+            stdout=said.keep,
+            stderr=said.keep,
+            new_session=True,  # Ctrl-C must not reach it
+            eof_grace=self._deadlines.xl_give_up,
         )
 
     def _finished(self, xl: Child) -> int:
-        """Let xl come to its end and return its exit status."""
+        """Close xl's input, wait for its end and return its exit status."""
         xl.hang_up()
         limit = self._deadlines.xl_finish
-        if not patiently(xl.wait, limit):
-            raise HostTimeout(f"xl restore is not done {limit:g} s after it was given all")
+        if not wait_cancellable(xl.wait, limit):
+            raise HostTimeout(f"xl restore did not end within {limit:g} s after the last byte")
         return xl.status
 
     def _require_free(self, config: DomainConfig) -> None:
         domid = self._find(config.name)
         if domid is not None:
-            raise HostError(f"there is a domain called {config.name!r} already, with id {domid}")
+            raise HostError(f"domain {domid} is named {config.name!r} already")
 
     def _built(self, config: DomainConfig) -> int:
         domid = self._find(config.name)
         if domid is None:
-            raise HostError(f"xl restore is done, but there is no domain called {config.name!r}")
+            raise HostError(f"xl restore succeeded, but there is no domain named {config.name!r}")
         return domid
 
     @contextlib.contextmanager
-    def _undone(self, config: DomainConfig) -> Iterator[None]:
-        """See that nothing is left of the domain if the block fails."""
+    def _destroyed_on_failure(self, config: DomainConfig) -> Iterator[None]:
+        """Destroy the domain if the block fails."""
         try:
             yield
         except BaseException as error:
@@ -132,7 +131,7 @@ class XlRestore:
                 if domid is not None:
                     toolstack.destroy(domid, self._deadlines, self._xl)
             except HostError as trouble:
-                error.add_note(f"something may be left of domain {config.name!r}: {trouble}")
+                error.add_note(f"not all may be removed of domain {config.name!r}: {trouble}")
             raise
 
     def _find(self, name: str, uuid: str | None = None) -> int | None:
@@ -152,38 +151,38 @@ class XlRestore:
         try:
             said = tail(path) if path.stat().st_mtime >= since else b""
         except OSError:
-            return []  # a PVH guest has none, and xl's own words have been told
-        return [f"QEMU: {last_words(said)}"] if said.strip() else []
+            return []  # a PVH guest has none; xl's own errors are reported already
+        return [f"QEMU: {last_lines(said)}"] if said.strip() else []
 
 
-class _Passing:
-    """Gives what comes from `record`, once xl has read it too."""
+class _Forwarding:
+    """Reads from `save_file`, and passes all of it to xl."""
 
-    def __init__(self, record: Source, feed: Callable[[bytes | memoryview], None]) -> None:
-        self._record = record
+    def __init__(self, save_file: Source, feed: Callable[[bytes | memoryview], None]) -> None:
+        self._save_file = save_file
         self._feed = feed
 
     def read(self, size: int, /) -> bytes:
-        piece = self._record.read(size)
+        piece = self._save_file.read(size)
         self._feed(piece)
         return piece
 
     def readinto(self, buffer: memoryview, /) -> int:
-        got = self._record.readinto(buffer)
+        got = self._save_file.readinto(buffer)
         self._feed(buffer[:got])
         return got
 
 
-def _complaints(said: Words) -> str:
-    """Return xl's errors or, where it calls none so, its last words."""
+def _complaints(said: OutputTail) -> str:
+    """Return xl's errors or, without such lines, the last lines of its output."""
     errors = [line for line in said.text.splitlines() if b"error:" in line]
-    return last_words(b"\n".join(errors[:CAUSES]) or said.text)
+    return last_lines(b"\n".join(errors[:CAUSES]) or said.text)
 
 
-def _head(record: Source, config: DomainConfig | None) -> tuple[bytes, DomainConfig]:
-    """Return what stands before the stream, with the config to use, and that config."""
-    header = xl_format.read(record).value
-    assert isinstance(header, XlHeader)  # it says so
+def _header(save_file: Source, config: DomainConfig | None) -> tuple[bytes, DomainConfig]:
+    """Return the header before the stream, with the config to use, and that config."""
+    header = xl_format.read(save_file).value
+    assert isinstance(header, XlHeader)  # by its type
     if config is not None:
         text = config.dump() + b"\0"
         header = XlHeader(header.mandatory_flags | JSON, text, header.tail)

@@ -1,4 +1,4 @@
-"""Xen's log and the device model's notes: on for a while, off again whatever fails."""
+"""The dirty logs of Xen and the device model: on for a while, off again whatever fails."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from xenqemu.errors import DeviceModelError, HypervisorError
 from xenqemu.host.qemu.device_model import DeviceModel
 from xenqemu.host.xen.library import Xen
 from xenqemu.host.xen.memory import dirty_log
-from xenqemu.host.xen.memory.dirty_log import DirtyLog, noted, switch
+from xenqemu.host.xen.memory.dirty_log import DirtyLog, dirty_log_on, switch_device_log
 
 DOMID = 7
 
@@ -29,7 +29,7 @@ def bits(*pfns: int) -> int:
 
 
 @pytest.mark.parametrize("version", [(4, 13), (4, 14), (4, 15), (4, 16), (4, 17), (4, 20)])
-def test_what_was_written_to_is_told_once(version: tuple[int, int]) -> None:
+def test_what_was_written_to_is_reported_once(version: tuple[int, int]) -> None:
     libraries, xen = fake_xen(version)
     guest = libraries.guests[DOMID] = Guest(pages={pfn: bytes(4096) for pfn in range(100)})
     log = DirtyLog(xen, DOMID)
@@ -43,7 +43,7 @@ def test_what_was_written_to_is_told_once(version: tuple[int, int]) -> None:
     assert int.from_bytes(log.take(99, final=False), "little") == 0
     assert int.from_bytes(log.take(99, final=True), "little") == bits(3)
     log.stop()
-    assert guest.noted is None
+    assert guest.logged is None
     call = "xc_shadow_control" if version < (4, 16) else "xc_logdirty_control"
     assert [name for name in libraries.calls if "dirty" in name or "shadow" in name] == [call] * 5
     assert libraries.mappings == {}
@@ -59,7 +59,7 @@ def test_a_log_that_is_on_begins_anew(log: DirtyLog, guest: Guest) -> None:
 
 def test_a_log_that_cannot_be_on(libraries: FakeLibraries, log: DirtyLog) -> None:
     libraries.refusals["xc_logdirty_control"] = EPERM
-    with pytest.raises(HypervisorError, match="stays on: Operation not permitted"):
+    with pytest.raises(HypervisorError, match="not be switched off: Operation not permitted"):
         log.start()
 
 
@@ -70,7 +70,7 @@ def test_stopping_where_there_can_be_no_log(libraries: FakeLibraries, log: Dirty
 
 def test_whether_there_can_be_a_log(libraries: FakeLibraries, log: DirtyLog, guest: Guest) -> None:
     assert log.possible()
-    assert guest.noted is None
+    assert guest.logged is None
     libraries.refusals["xc_logdirty_control"] = EOPNOTSUPP
     assert not log.possible()
 
@@ -80,7 +80,7 @@ def test_a_log_of_fewer_pages(
 ) -> None:
     log.start()
     monkeypatch.setattr(libraries, "xc_logdirty_control", lambda *_arguments: 90)
-    with pytest.raises(HypervisorError, match="the dirty log is of 90 pages, not 100"):
+    with pytest.raises(HypervisorError, match="the dirty log covers 90 pages, not 100"):
         log.take(100, final=False)
     assert libraries.mappings == {}
 
@@ -88,12 +88,12 @@ def test_a_log_of_fewer_pages(
 def test_no_memory_for_the_bitmap(libraries: FakeLibraries, log: DirtyLog) -> None:
     log.start()
     libraries.refusals["xc__hypercall_buffer_alloc_pages"] = EIO
-    with pytest.raises(HypervisorError, match="no memory for 13 bytes"):
+    with pytest.raises(HypervisorError, match="no memory for a hypercall buffer of 13 bytes"):
         log.take(100, final=False)
 
 
 class Switch:
-    """A device model's notes, on or off; `refused` are the numbers of switches that fail."""
+    """A device model's dirty log, on or off; `refused` are the numbers of switches that fail."""
 
     def __init__(self, *refused: int) -> None:
         self.told: list[bool] = []
@@ -107,9 +107,9 @@ class Switch:
 
 def test_both_are_on_for_the_block_alone(log: DirtyLog, guest: Guest) -> None:
     device = Switch()
-    with noted(log, device):
-        assert (device.told, guest.noted) == ([True], set())
-    assert (device.told, guest.noted) == ([True, False], None)
+    with dirty_log_on(log, device):
+        assert (device.told, guest.logged) == ([True], set())
+    assert (device.told, guest.logged) == ([True, False], None)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, HypervisorError, OSError])
@@ -117,30 +117,30 @@ def test_both_are_off_after_an_error(
     log: DirtyLog, guest: Guest, error: type[BaseException]
 ) -> None:
     device = Switch()
-    with pytest.raises(error), noted(log, device):
+    with pytest.raises(error), dirty_log_on(log, device):
         raise error("cause")
-    assert (device.told, guest.noted) == ([True, False], None)
+    assert (device.told, guest.logged) == ([True, False], None)
 
 
 def test_a_device_model_that_cannot_note(log: DirtyLog, guest: Guest) -> None:
     device = Switch(1)
-    with pytest.raises(DeviceModelError, match="refused"), noted(log, device):
+    with pytest.raises(DeviceModelError, match="refused"), dirty_log_on(log, device):
         pytest.fail("nothing may go on")
-    assert (device.told, guest.noted) == ([True, False], None)
+    assert (device.told, guest.logged) == ([True, False], None)
 
 
-def test_what_cannot_be_stopped_is_told_beside_the_first_error(log: DirtyLog, guest: Guest) -> None:
-    with pytest.raises(OSError, match="cause") as caught, noted(log, Switch(2)):
+def test_what_cannot_be_stopped_is_noted_at_the_first_error(log: DirtyLog, guest: Guest) -> None:
+    with pytest.raises(OSError, match="cause") as caught, dirty_log_on(log, Switch(2)):
         raise OSError("cause")
-    assert caught.value.__notes__ == ["the pages that change are noted still: refused"]
-    assert guest.noted is None
+    assert caught.value.__notes__ == ["the dirty log may still be on: refused"]
+    assert guest.logged is None
 
 
 def test_what_cannot_be_stopped_after_all_went_well(
     libraries: FakeLibraries, log: DirtyLog
 ) -> None:
     device = Switch()
-    with pytest.raises(HypervisorError, match="stays on"), noted(log, device):
+    with pytest.raises(HypervisorError, match="not be switched off"), dirty_log_on(log, device):
         libraries.refusals["xc_logdirty_control"] = EIO
     assert device.told == [True, False]  # one that fails keeps not the other
 
@@ -173,16 +173,16 @@ def test_qemu_is_never_told_to_stop_what_it_does_not_do(on: bool) -> None:
     for before in (True, False):
         device_model = Recorded()
         device_model.on = before
-        switch(device_model, on=on)
+        switch_device_log(device_model, on=on)
         assert (device_model.on, device_model.connected) == (on, 0)
 
 
 def test_a_guest_without_a_device_model() -> None:
-    switch(None, on=True)
+    switch_device_log(None, on=True)
 
 
 def test_stop_may_be_repeated(log: DirtyLog, guest: Guest) -> None:
     device = Switch()
     for _ in range(2):
         dirty_log.stop(log, device)
-    assert (guest.noted, device.told) == (None, [False, False])
+    assert (guest.logged, device.told) == (None, [False, False])

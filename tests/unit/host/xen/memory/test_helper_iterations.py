@@ -178,7 +178,7 @@ def test_the_bandwidth_is_kept_until_the_freeze(
     memory: Callable[..., HelperMemory], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[float] = []
-    monkeypatch.setattr(live, "patiently", lambda _wait, seconds: waits.append(seconds))
+    monkeypatch.setattr(live, "wait_cancellable", lambda _wait, seconds: waits.append(seconds))
     seen = Seen()
     seen.save(memory(), PrecopyOptions(bandwidth=1), suspend=lambda: waits.append(-1.0))
     assert sum(waits[: waits.index(-1.0)]) > 40000

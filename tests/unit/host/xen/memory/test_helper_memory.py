@@ -17,7 +17,7 @@ from xenqemu.host.protocol import GuestMemory
 from xenqemu.host.xen.memory import helper_process
 from xenqemu.host.xen.memory.helper_memory import HelperMemory
 from xenqemu.host.xen.memory.helper_process import own_environment, own_helper
-from xenqemu.system.cancellation import Attention, attended
+from xenqemu.system.cancellation import Cancellation, cancellable
 
 REAL = Path("/usr/lib/xen-4.17/bin/libxl-save-helper")
 PAGE = 4096
@@ -175,11 +175,11 @@ def test_a_complaint_without_an_error_of_the_system(memory, errno):
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        ("sys.exit(0)", "(ended without a result): it gives no reason"),
+        ("sys.exit(0)", "(ended without a result): no reason given"),
         ("sys.exit('write: no')", "(status 1): write: no"),
-        ("complete(); sys.exit(3)", "(status 3): it gives no reason"),
-        ("os.kill(os.getpid(), 9)", "(signal 9): it gives no reason"),
-        ("os.write(1, b'abc'); os.kill(os.getpid(), 11)", "(signal 11): it gives no reason"),
+        ("complete(); sys.exit(3)", "(status 3): no reason given"),
+        ("os.kill(os.getpid(), 9)", "(signal 9): no reason given"),
+        ("os.write(1, b'abc'); os.kill(os.getpid(), 11)", "(signal 11): no reason given"),
     ],
 )
 def test_an_early_exit(memory, body, words):
@@ -198,7 +198,7 @@ def test_a_flood_of_errors_does_not_hold_the_helper_up(memory):
     "body", ["say(77)", "os.write(1, b'#!/bin/sh' * 2000)", "say(5)", "say(8, bytes(4))"]
 )
 def test_what_is_no_save_helper(memory, tmp_path, body):
-    with pytest.raises(HypervisorError, match="talks no sense: save helper"):
+    with pytest.raises(HypervisorError, match="sent an invalid message: save helper"):
         saved(memory(body + "; time.sleep(60)"))
     assert nobody_is_left(str(tmp_path))
 
@@ -210,7 +210,7 @@ def test_a_helper_that_does_not_wait_for_its_answer(memory):
 
 def test_a_stalled_helper_is_ended(memory, tmp_path):
     start = time.monotonic()
-    with pytest.raises(HostTimeout, match=r"neither written nor talked for 0\.3 s"):
+    with pytest.raises(HostTimeout, match=r"sent neither data nor messages for 0\.3 s"):
         saved(memory("image(b'x'); time.sleep(60)", deadlines=Deadlines(helper_stall=0.3)))
     assert time.monotonic() - start < 5
     assert nobody_is_left(str(tmp_path))
@@ -223,7 +223,7 @@ def test_a_helper_that_closes_its_pipes_and_stays_is_killed(memory, tmp_path, mo
         for fd in (0, 1, io_fd): os.close(fd)
         time.sleep(60)
         """
-    with pytest.raises(HostTimeout, match="does not end"):
+    with pytest.raises(HostTimeout, match="did not end"):
         saved(memory(body))
     assert nobody_is_left(str(tmp_path))
 
@@ -270,7 +270,7 @@ def test_the_helper_does_not_see_that_another_is_to_be_used(memory, monkeypatch)
     assert "PATH" in own_environment()
 
 
-def test_room_is_that_of_the_pages_the_guest_has_now(tmp_path):
+def test_space_is_that_of_the_pages_the_guest_has_now(tmp_path):
     pages = [0, 1000]
     memory = HelperMemory(
         7, tmp_path, DIALECTS[-1], lambda: True, pages=pages.pop, logs=lambda: True
@@ -286,7 +286,7 @@ def test_an_operation_that_is_to_end_ends_the_helper(memory, tmp_path):
         raise Cancelled("cancelled")
 
     start = time.monotonic()
-    with pytest.raises(Cancelled), attended(Attention(end)):
+    with pytest.raises(Cancelled), cancellable(Cancellation(end)):
         saved(memory("image(b'x'); time.sleep(60)"))
     assert time.monotonic() - start < 20
     assert nobody_is_left(str(tmp_path))

@@ -34,7 +34,7 @@ FULL = bytes(range(256)) * 16
 
 
 def unswitched(on: bool) -> None:
-    raise AssertionError(f"the device log of a guest that stands still was switched: {on}")
+    raise AssertionError(f"the device log of a suspended guest was switched: {on}")
 
 
 def suspended(**fields: object) -> Guest:
@@ -189,18 +189,18 @@ def test_older_xens(version: tuple[int, int], policies: list[str], params: dict[
     [range(3000), range(0, 300 * 1024, 1024), [], [5], [0, 1, 2, 1023, 1024, 5000]],
     ids=["close together", "far from each other", "none", "one", "some"],
 )
-def test_the_image_has_room(libraries: FakeLibraries, xen: Xen, pfns: range | list[int]) -> None:
+def test_the_image_has_space(libraries: FakeLibraries, xen: Xen, pfns: range | list[int]) -> None:
     guest = suspended(
         pages=dict.fromkeys(pfns, FULL),
         params=dict.fromkeys(range(20), 1),
         context=bytes(99999),
     )
     libraries.guests[DOMID] = guest
-    room = HvmMemory(xen, DOMID, unswitched).space()
-    assert len(image(xen)[0]) <= room < len(image(xen)[0]) + 80_000 + 20 * len(pfns)
+    space = HvmMemory(xen, DOMID, unswitched).space()
+    assert len(image(xen)[0]) <= space < len(image(xen)[0]) + 80_000 + 20 * len(pfns)
 
 
-def test_room_is_told_of_a_running_guest_too(libraries: FakeLibraries, xen: Xen) -> None:
+def test_space_is_told_of_a_running_guest_too(libraries: FakeLibraries, xen: Xen) -> None:
     libraries.guests[DOMID] = Guest(pages={0: FULL})
     one = HvmMemory(xen, DOMID, unswitched).space()
     libraries.guests[DOMID].pages[1] = FULL
@@ -282,10 +282,10 @@ def test_sizes_beyond_belief(
 ) -> None:
     libraries.guests[DOMID] = suspended(pages={0: FULL})
     monkeypatch.setattr(HvmContext, "LIMIT", 10)
-    with pytest.raises(HypervisorError, match="room for 15 bytes of HVM context, more than 10"):
+    with pytest.raises(HypervisorError, match="reports 15 bytes of HVM context, more than 10"):
         image(xen)
     monkeypatch.setattr("xenqemu.host.xen.memory.guest_state.POLICY_MAX", 6)
-    with pytest.raises(HypervisorError, match="room for 7 entries of cpu policy, more than 6"):
+    with pytest.raises(HypervisorError, match="reports 7 entries of cpu policy, more than 6"):
         image(xen)
 
 
@@ -302,5 +302,5 @@ def test_a_full_disk_leaves_nothing_mapped(
 
 
 def test_images_are_not_loaded_here(xen: Xen) -> None:
-    with pytest.raises(HypervisorError, match="libxl restores records"):
+    with pytest.raises(HypervisorError, match="libxl restores save files"):
         HvmMemory(xen, DOMID, unswitched).load(Source.of(b""), lambda _done, _total: None)

@@ -126,7 +126,7 @@ def test_a_whole_save(xen: Xen, guest: Guest) -> None:
     ]
     assert seen[-1] == (PAGE, PAGE)
     assert told == [True, False]
-    assert guest.noted is None
+    assert guest.logged is None
     assert [record.name for record in libxc.read(Source.of(data))] == [
         *("image header", "domain header", "X86_CPUID_POLICY", "X86_MSR_POLICY"),
         *("STATIC_DATA_END", *["PAGE_DATA"] * 4),
@@ -169,7 +169,7 @@ def test_more_changes_than_a_record_holds(xen: Xen, guest: Guest) -> None:
 
 
 def test_pages_that_go_and_come_while_the_guest_runs(xen: Xen, guest: Guest) -> None:
-    """Of a page that comes Xen notes nothing until the next look."""
+    """Xen does not log a page that comes until the next query."""
 
     def balloon(done: Iteration) -> None:
         if done.number == 1:
@@ -216,7 +216,7 @@ def test_but_one_that_a_frozen_guest_lacks_is_an_error(xen: Xen, guest: Guest) -
 
     with pytest.raises(HypervisorError, match="pfn 0x4 is populated but not mappable"):
         image(xen, suspend=suspend)
-    assert guest.noted is None
+    assert guest.logged is None
 
 
 def test_a_guest_all_of_whose_pages_of_a_batch_go(
@@ -239,7 +239,7 @@ def test_a_guest_that_is_not_frozen_after_all(
     memory = HvmMemory(xen, DOMID, nothing)
     with pytest.raises(HypervisorError, match="domain 7 is running, not suspended"):
         memory.save_live(Sink(io.BytesIO()), nothing, Live(PrecopyOptions(), nothing, nothing))
-    assert guest.noted is None
+    assert guest.logged is None
 
 
 def test_paged_out_pages_are_refused(xen: Xen, guest: Guest) -> None:
@@ -263,13 +263,13 @@ def test_a_guest_that_never_settles_is_left_alone(xen: Xen, guest: Guest) -> Non
     policy = PrecopyOptions(iterations=3, threshold=5, give_up=True)
     with pytest.raises(NotConverged):
         image(xen, policy, progress=change, suspend=pytest.fail, switch=told.append)
-    assert (told, guest.noted) == ([True, False], None)
+    assert (told, guest.logged) == ([True, False], None)
 
 
 def test_a_log_that_was_left_on(xen: Xen, guest: Guest) -> None:
-    guest.noted = {1, 2, 3}
+    guest.logged = {1, 2, 3}
     assert replayed(image(xen)) == guest.pages
-    assert guest.noted is None
+    assert guest.logged is None
 
 
 def failing_at(number: int | None) -> tuple[list[str], Guest, list[bool]]:
@@ -307,7 +307,7 @@ def test_every_call_that_fails_leaves_no_log_on(number: int) -> None:
     _, guest, told = failing_at(number)
     assert told in ([], [True, False])
     off = len(CALLS) - 1 - CALLS[::-1].index("xc_logdirty_control")
-    assert (guest.noted is None) == (number != off)
+    assert (guest.logged is None) == (number != off)
 
 
 def test_a_device_model_that_refuses(xen: Xen, guest: Guest) -> None:
@@ -316,8 +316,8 @@ def test_a_device_model_that_refuses(xen: Xen, guest: Guest) -> None:
 
     with pytest.raises(DeviceModelError, match="no True") as caught:
         image(xen, switch=refuse)
-    assert caught.value.__notes__ == ["the pages that change are noted still: no False"]
-    assert guest.noted is None
+    assert caught.value.__notes__ == ["the dirty log may still be on: no False"]
+    assert guest.logged is None
 
 
 CHANGES = st.sampled_from(["wzg", "wzc"]).flatmap(

@@ -51,14 +51,14 @@ def test_the_folder_is_libxls():
 def test_nobody_else_gets_it_while_it_is_held(tmp_path, path):
     with taken(tmp_path):
         assert not is_free(path)
-        with pytest.raises(HostTimeout, match=r"qmp-socket-lock is held .* for 0\.1 s"):
+        with pytest.raises(HostTimeout, match=r"qmp-socket-lock is locked .* for 0\.1 s"):
             with taken(tmp_path, 0.1):
                 pytest.fail("both hold it")
         assert not is_free(path)
     assert not path.exists()
 
 
-def test_it_is_let_go_of_when_the_block_fails(tmp_path, path):
+def test_it_is_released_when_the_block_fails(tmp_path, path):
     with pytest.raises(KeyError):
         with taken(tmp_path):
             raise KeyError
@@ -129,6 +129,6 @@ def test_many_at_once_hold_it_one_at_a_time(tmp_path):
 
 
 def test_a_folder_that_is_not_there(tmp_path):
-    with pytest.raises(HostError, match="cannot open the lock .*: No such file"):
+    with pytest.raises(HostError, match="cannot open the lock file .*: No such file"):
         with taken(tmp_path / "none"):
             pytest.fail("held")

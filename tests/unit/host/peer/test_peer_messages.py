@@ -16,7 +16,7 @@ from xenqemu.formats.migration.handshake import WORDS, HandshakeState, Message, 
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.formats.stream.source import Source
 from xenqemu.host.party_deadlines import Deadlines
-from xenqemu.host.peer.peer import Peer, receiver_by
+from xenqemu.host.peer.peer_messages import Peer, receiver_by
 from xenqemu.host.peer.wire import Wire
 
 BANNER, READY, GO, REPORT, STARTED, FAILED, BACK = Message
@@ -36,18 +36,18 @@ RECEIVER = """
 import hashlib, os, sys, time
 from xenqemu.formats.migration.handshake import Message
 from xenqemu.formats.stream.source import Source
-from xenqemu.host.peer.peer import sender_at_standard_streams
+from xenqemu.host.peer.peer_messages import sender_at_standard_streams
 size, then, *talk = sys.argv[1:]
 with sender_at_standard_streams() as peer:
     for name in talk:
         message = Message[name]
         if message is Message.READY:
-            record = Source(peer.record()).exact(int(size), "record")
+            record = Source(peer.save_file()).exact(int(size), "record")
             print(hashlib.sha256(record).hexdigest(), flush=True)
         if message is Message.GO:
-            print(peer.hear(), flush=True)
+            print(peer.receive(), flush=True)
         else:
-            peer.say(message)
+            peer.send(message)
     if then == "exit":
         sys.exit("no space")
     if then == "kill":
@@ -81,9 +81,9 @@ def follow(peer, talk):
         if message is READY:
             Sink(peer).write(RECORD)
         if message is GO:
-            peer.say(GO)
+            peer.send(GO)
         else:
-            assert peer.hear() is message
+            assert peer.receive() is message
 
 
 @pytest.mark.parametrize("talk", ENDS, ids=["moved", "returned", "given up"])
@@ -124,8 +124,8 @@ def test_a_receiver_that_dies(receiver, talk, then, ending):
     with receiver_by(receiver(talk, then), deadlines=PATIENT) as peer:
         follow(peer, talk)
         with pytest.raises(ReplyLost, match=f"; 'exec .*' ended with {ending}") as caught:
-            peer.hear()
-    assert str(caught.value).startswith(f"{PLACES[talk]}: the other host hung up; ")
+            peer.receive()
+    assert str(caught.value).startswith(f"{PLACES[talk]}: the other host closed the connection; ")
 
 
 @pytest.mark.parametrize("talk", PLACES, ids=lambda talk: talk[-1].name if talk else "NONE")
@@ -134,16 +134,18 @@ def test_a_receiver_that_stalls(receiver, talk):
     with receiver_by(receiver(talk, "stall"), deadlines=waiting) as peer:
         follow(peer, talk)
         with pytest.raises(HostTimeout, match="'exec .*' ended with signal 15") as caught:
-            peer.hear()
-    words = f"{PLACES[talk]}: nothing came from the other host for 0.5 s; "
+            peer.receive()
+    words = f"{PLACES[talk]}: the other host sent nothing for 0.5 s; "
     assert str(caught.value).startswith(words)
 
 
 @pytest.mark.parametrize("then", ["exit", "kill"])
 def test_a_receiver_that_dies_before_the_record_is_out(receiver, then):
     with receiver_by(receiver([BANNER], then), deadlines=PATIENT) as peer:
-        assert peer.hear() is BANNER
-        with pytest.raises(HostError, match="sending the record: the other host hung up; 'exec"):
+        assert peer.receive() is BANNER
+        with pytest.raises(
+            HostError, match="sending the save file: the other host closed the connection; 'exec"
+        ):
             Sink(peer).write(RECORD)
 
 
@@ -151,8 +153,8 @@ def test_a_receiver_that_takes_no_more_of_the_record(receiver):
     with receiver_by(
         receiver([BANNER], "stall"), deadlines=replace(PATIENT, peer_stall=0.3)
     ) as peer:
-        assert peer.hear() is BANNER
-        words = "sending the record: the other host takes no more for 0.3 s; 'exec"
+        assert peer.receive() is BANNER
+        words = "sending the save file: the other host read nothing for 0.3 s; 'exec"
         with pytest.raises(HostTimeout, match=words):
             Sink(peer).write(RECORD)
 
@@ -162,37 +164,39 @@ def test_a_receiver_that_does_not_say_that_it_is_ready(receiver):
     with receiver_by(
         f"cat >/dev/null & {rune}", deadlines=replace(PATIENT, peer_ready=0.3)
     ) as peer:
-        assert peer.hear() is BANNER
-        words = "waiting for its ready message: nothing came from the other host for 0.3 s"
+        assert peer.receive() is BANNER
+        words = "waiting for its ready message: the other host sent nothing for 0.3 s"
         with pytest.raises(HostTimeout, match=words):
-            peer.hear()
+            peer.receive()
 
 
-def test_go_cannot_be_told_to_one_that_died(receiver):
+def test_go_cannot_be_sent_to_one_that_died(receiver):
     with receiver_by(receiver([BANNER, READY], "exit"), deadlines=PATIENT) as peer:
         follow(peer, [BANNER, READY])
         gone = select.poll()
         gone.register(peer.wire.outgoing, 0)
         assert gone.poll(30_000) == [(peer.wire.outgoing.fileno(), select.POLLERR)]
-        words = "telling it the GO message: the other host hung up; .*no space"
+        words = "sending the GO message: the other host closed the connection; .*no space"
         with pytest.raises(HostError, match=words):
-            peer.say(GO)
+            peer.send(GO)
 
 
-def test_go_is_not_told_once_the_other_host_was_given_up(receiver):
+def test_go_is_not_sent_once_the_other_host_was_given_up(receiver):
     with receiver_by(receiver([BANNER, READY], "exit"), deadlines=PATIENT) as peer:
         follow(peer, [BANNER, READY])
         with pytest.raises(ReplyLost):
-            peer.hear()
-        with pytest.raises(HostError, match="telling it the GO message: the other host hung up"):
-            peer.say(GO)
+            peer.receive()
+        with pytest.raises(
+            HostError, match="sending the GO message: the other host closed the connection"
+        ):
+            peer.send(GO)
 
 
 def test_a_login_banner_is_shown_with_the_command():
     rune = "printf 'Welcome to Debian\\n'; exec cat"
     with receiver_by(rune, deadlines=PATIENT) as peer:
         with pytest.raises(ProtocolError, match="a login script .* ended with status 0") as caught:
-            peer.hear()
+            peer.receive()
     assert "expected banner, got 'Welcome to Debian\\n'" in str(caught.value)
     assert repr(rune) in str(caught.value)
 
@@ -200,7 +204,7 @@ def test_a_login_banner_is_shown_with_the_command():
 def test_a_command_that_is_not_there():
     with receiver_by("exec no-such-xl migrate-receive", deadlines=PATIENT) as peer:
         with pytest.raises(ReplyLost, match="ended with status 127: .*no-such-xl: not found"):
-            peer.hear()
+            peer.receive()
 
 
 @pytest.fixture
@@ -220,50 +224,54 @@ def sender():
 
 def test_a_receiver_waits_for_go(sender):
     peer, says, hears = sender
-    peer.say(BANNER)
+    peer.send(BANNER)
     says.write(RECORD[:1000])
-    assert Source(peer.record()).exact(1000, "record") == RECORD[:1000]
-    peer.say(READY)
-    with pytest.raises(HostTimeout, match="its GO message: nothing came .* for 0.3 s$"):
-        peer.hear()
+    assert Source(peer.save_file()).exact(1000, "record") == RECORD[:1000]
+    peer.send(READY)
+    with pytest.raises(HostTimeout, match="its GO message: the other host sent nothing for 0.3 s$"):
+        peer.receive()
     says.write(WORDS[GO][1])
-    assert peer.hear() is GO
-    peer.say(REPORT)
-    peer.say(STARTED)
+    assert peer.receive() is GO
+    peer.send(REPORT)
+    peer.send(STARTED)
     assert hears.read(1000) == b"".join(WORDS[m][1] for m in (BANNER, READY, REPORT, STARTED))
 
 
 @pytest.mark.parametrize("cut", [0, 1, 43])
 def test_a_sender_that_hangs_up_before_go_is_whole(sender, cut):
     peer, says, _hears = sender
-    peer.say(BANNER)
-    peer.say(READY)
+    peer.send(BANNER)
+    peer.send(READY)
     says.write(WORDS[GO][1][:cut])
     says.close()
-    with pytest.raises(ReplyLost, match="waiting for its GO message: the other host hung up$"):
-        peer.hear()
+    with pytest.raises(
+        ReplyLost, match="waiting for its GO message: the other host closed the connection$"
+    ):
+        peer.receive()
     for message in (REPORT, FAILED, BACK):
-        peer.say(message)
+        peer.send(message)
 
 
 def test_a_sender_that_says_something_else(sender):
     peer, says, _hears = sender
-    peer.say(BANNER)
-    peer.say(READY)
+    peer.send(BANNER)
+    peer.send(READY)
     says.write(b"domain is mine")
     with pytest.raises(ProtocolError, match="expected GO message, got 'domain is mine'"):
-        peer.hear()
+        peer.receive()
 
 
-def test_a_sender_that_is_gone_cannot_be_told(sender):
+def test_a_sender_that_is_gone_cannot_be_sent_to(sender):
     peer, _says, hears = sender
     hears.close()
-    with pytest.raises(HostError, match="telling it the banner: the other host hung up$"):
-        peer.say(BANNER)
+    with pytest.raises(
+        HostError, match="sending the banner: the other host closed the connection$"
+    ):
+        peer.send(BANNER)
 
 
 def test_a_record_that_stalls(sender):
     peer, says, _hears = sender
     says.write(b"some")
-    with pytest.raises(HostTimeout, match="nothing came from the other host"):
-        Source(peer.record()).exact(5, "record")
+    with pytest.raises(HostTimeout, match="the other host sent nothing"):
+        Source(peer.save_file()).exact(5, "record")

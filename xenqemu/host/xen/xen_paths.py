@@ -1,4 +1,4 @@
-"""Where the parties of a Xen host are found."""
+"""Paths of a Xen host."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class XenPlaces:
-    """Where the parties of a Xen host listen; no `xenstored` is where libxenstore looks.
+class XenPaths:
+    """Where the parties of a Xen host listen; for `xenstored`, None is libxenstore's default.
 
-    `journals` is where the operations that go on have theirs, and the hotplug scripts have their
-    locks; a reboot has to empty it.
+    `journals` is the folder of the journals of running operations and of the locks of the hotplug
+    scripts; a reboot has to empty it.
     """
 
     run: Path = Path("/var/run/xen")
@@ -19,5 +19,5 @@ class XenPlaces:
     journals: Path = Path("/run/xenqemu")
 
 
-PLACES = XenPlaces()
+XEN_PATHS = XenPaths()
 """Xen's own: XEN_RUN_DIR, where libxl has QEMU make its sockets, and xenstored's default."""
