@@ -92,15 +92,15 @@ def boot(lab: Lab, fill: int, words: str = "") -> Path:
 
 def measure(one: Lab, two: Lab, folder: Path) -> dict[str, float]:
     """Time each act once, in seconds."""
-    record, copy, image = folder / "record", folder / "copy", folder / "image"
+    save_file, copy, image = folder / "save_file", folder / "copy", folder / "image"
     took = {
-        "save -c": timed(lambda: run(one, "save", "-c", "bench", record)),
-        "cp of the save file": timed(lambda: subprocess.run(["cp", record, copy], check=True)),
+        "save -c": timed(lambda: run(one, "save", "-c", "bench", save_file)),
+        "cp of the save file": timed(lambda: subprocess.run(["cp", save_file, copy], check=True)),
     }
     copy.unlink()
-    took["restore -p"] = timed(lambda: run(two, "restore", "-p", record))
+    took["restore -p"] = timed(lambda: run(two, "restore", "-p", save_file))
     run(two, "lab", "destroy", "bench")
-    record.unlink()
+    save_file.unlink()
     memory = one.hypervisor.memory(1)
     one.hypervisor.pause(1)
     took["memory out"] = timed(lambda: write(memory, image))

@@ -19,7 +19,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_domain(parser)
     parser.add_argument("file", metavar="FILE", type=Path)
     parser.add_argument(
-        "config", metavar="CFG", type=Path, nargs="?", help="config in place of its own"
+        "config",
+        metavar="CFG",
+        type=Path,
+        nargs="?",
+        help="use this config instead of the domain's own",
     )
     add_json_and_run(parser, run)
 

@@ -88,7 +88,7 @@ class MigrateOptions:
     keep_domid: bool = option(False, KEEP_DOMID, flag="-D")
     precopy: PrecopyOptions | None = option(
         PrecopyOptions(),
-        "Send the domain while it runs, as with xl; not to may take less time in all.",
+        "Send the domain while it runs, as with xl; --no-live may take less time.",
         flag="--live",
         nested=PrecopyOptions,
     )

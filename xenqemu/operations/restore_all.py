@@ -24,11 +24,11 @@ from xenqemu.system.deadline import Deadline
 
 @dataclass(frozen=True)
 class _Running:
-    """A guest that was unpaused, and is checked when `proved` has passed."""
+    """A guest that was unpaused, and is checked when `proof` has passed."""
 
     guest: SavedGuest
     domid: int
-    proved: Deadline
+    proof: Deadline
 
 
 def restore_all(
@@ -64,7 +64,7 @@ def restore_all(
             else:
                 running.append(_Running(guest, done.domid, Deadline.after(plan.proof)))
         for each in running:
-            time.sleep(each.proved.left)
+            time.sleep(each.proof.left)
             observe(_proved(host, each, plan))
 
 

@@ -39,7 +39,7 @@ def save_all(
     check: bool = True,
     hooks: GuestHooks = no_hooks,
 ) -> None:
-    """Do with all guests as `plan` says; `own` is what they say themselves, by their names.
+    """Save or shut down all guests as `plan` says; `own` is what their own files say, by name.
 
     `observe` is called with each outcome.  One that fails does not stop the others.  Unless
     `check`, save files are not read back.  `hooks` are run for each save.  Ctrl-C rolls back the
@@ -95,7 +95,7 @@ def _ended(now: DomainState) -> bool:
 
 
 def _identity(host: Host, now: DomainState) -> Domain:
-    """Return who a guest is, by its config where xenstore does not tell."""
+    """Return who a guest is, by its config where xenstore does not say."""
     try:
         domain = identity(host, now.domid)
     except HostError:

@@ -16,7 +16,7 @@ from tests.integration.lab.migrations import BreakOff
 
 @pytest.fixture(scope="session")
 def room() -> Iterator[Path]:
-    """A folder for hosts and records, in memory where possible."""
+    """A folder for hosts and save files, in memory where possible."""
     memory = Path("/dev/shm")
     folder = Path(tempfile.mkdtemp(prefix="lab", dir=memory if memory.is_dir() else None))
     yield folder
@@ -58,7 +58,7 @@ def two(second: Host) -> Iterator[Host]:
 
 @pytest.fixture
 def folder(room: Path) -> Iterator[Path]:
-    """An empty folder for records."""
+    """An empty folder for save files."""
     made = Path(tempfile.mkdtemp(dir=room))
     yield made
     shutil.rmtree(made)
@@ -102,7 +102,7 @@ def devices_seed(first: Host, room: Path) -> Seed:
 
 @pytest.fixture(scope="session")
 def firmware_record(first: Host, room: Path) -> Path:
-    """The record of a guest that has firmware alone: small, and there at once."""
+    """The save file of a guest that has firmware alone: small, and there at once."""
     first.create(CFG.format(name="tiny", memory=16))
     first.must("save", "tiny", room / "tiny.save")
     return room / "tiny.save"

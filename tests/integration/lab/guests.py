@@ -192,7 +192,7 @@ class Guest:
             return self.earlier + console.read()
 
     def moved(self, to: Host, record: Path) -> Guest:
-        """Save it, bring it back on another host, and return it there."""
+        """Save it, restore it on another host, and return it there."""
         earlier = self.save(record)
         guest = to.restore(record)
         guest.earlier = earlier
@@ -201,7 +201,7 @@ class Guest:
 
 @dataclass(frozen=True)
 class Seed:
-    """A guest that was booted and saved: its record, and what it had said."""
+    """A guest that was booted and saved: its save file, and what it had said."""
 
     record: Path
     said: bytes
@@ -256,7 +256,7 @@ def ticks(said: bytes) -> int:
 
 
 def pages(record: Path) -> Iterator[tuple[int, bytes]]:
-    """Yield (pfn, contents) of all pages that a record has, in its order; XALLOC gives zeros."""
+    """Yield (pfn, contents) of all pages that a save file has, in its order; XALLOC gives zeros."""
     found: list[tuple[int, bytes]] = []
 
     def take(table: PageData, source: Source) -> None:
@@ -274,7 +274,7 @@ def pages(record: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def assert_same_memory(ram: Path, record: Path) -> tuple[int, int]:
-    """Compare a guest's RAM with a record, page by page; return how many pages lie where.
+    """Compare a guest's RAM with a save file, page by page; return how many pages lie where.
 
     What the record does not have must be zeros, which holes of the file are.
     """

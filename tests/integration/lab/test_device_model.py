@@ -67,7 +67,7 @@ class TestQemu(Suite):
 
 
 def test_a_guest_goes_on_in_another_qemu(tmp_path: Path) -> None:
-    """The firmware's own writes to RAM stay, and the clock of its timer goes on."""
+    """The firmware's own writes to RAM stay, and the clock of its timer continues."""
     ram = tmp_path / "ram"
     with plain_qemu(tmp_path, ram=ram, paused=False) as qemu, DeviceModel(qemu.qmp) as dm:
         deadline = time.monotonic() + 30

@@ -138,7 +138,7 @@ def test_streams_split_where_the_footers_are(name: str, tmp_path: Path) -> None:
 
 
 def boot_disk(file: Path, sector: bytes) -> None:
-    """Make a disk whose boot sector asks for the next one by PIO and then stands still.
+    """Make a disk whose boot sector asks for the next one by PIO and then halts.
 
     So `sector` lies in the buffer of the IDE drive, with a subsection that holds all of it.
     """

@@ -349,7 +349,7 @@ def test_what_was_set_aside_stays_ours(one, tiny, folder):
 
 
 def test_disk_that_fills_up_at_each_megabyte(one, filled, folder):
-    """Where nothing can be set aside: the write fails, the older record and the guest stay."""
+    """Where no space can be reserved: the write fails, the older save file and the guest stay."""
     codes = []
     for left in range(1, 9):
         with small_disk(folder, 24) as disk:
@@ -382,7 +382,7 @@ def test_disk_that_fills_up_at_each_megabyte(one, filled, folder):
     ],
 )
 def test_system_calls_that_fail(one, tiny, folder, fault, code):
-    """Errors of the disk where it is synced and where the record gets its name, by strace."""
+    """Errors of the disk where it is synced and where the save file gets its name, by strace."""
     (folder / "record").write_bytes(b"older")
     inject = ["strace", "-f", "-o", "/dev/null", "-e", f"inject={fault}"]
     command = [*inject, *one.command("save", "tiny", folder / "record")]

@@ -206,7 +206,7 @@ def test_memory_above_the_pci_hole(big_seed, one):
 
 @pytest.mark.parametrize("memory", shortened([3072, 3080], 3080))
 def test_sparse_memory_up_to_the_pci_hole_and_beyond(one, two, folder, memory):
-    """Pages anywhere, put there while the guest stands still; its firmware leaves them alone."""
+    """Pages anywhere, put there while the guest is stopped; its firmware leaves them alone."""
     size = memory * MIB
     some = random.Random(memory)
     guest = one.create(CFG.format(name="sparse", memory=memory), "-p")
@@ -417,7 +417,7 @@ def test_qemu_was_killed(guest, one):
 
 
 def test_qemu_is_killed_during_a_save(big_seed, one, two, folder):
-    """Its devices were saved, and its memory is a file: the record is whole even so."""
+    """Its devices were saved, and its memory is a file: the save file is complete even so."""
     guest = big_seed.on(one)
     process = started(one, "save", "save", "--json", "big", folder / "big.save")
     os.kill(guest.machine.pid, signal.SIGKILL)

@@ -182,7 +182,7 @@ def test_one_of_the_streams_is_cut_off(break_off, one: Host, two: Host, folder: 
 
 
 def dealt(size: int) -> list[int]:
-    """Return how many bytes each of three streams has of a record."""
+    """Return how many bytes each of three streams has of a save file."""
     chunks = [min(CHUNK, size - at) + SIZE.size for at in range(0, size, CHUNK)]
     return [sum(chunks[stream::3]) for stream in range(3)]
 

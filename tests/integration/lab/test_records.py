@@ -1,4 +1,4 @@
-"""Records of lab guests: what they show, and which of them a host refuses, leaving nothing."""
+"""Save files of lab guests: what they show, and which of them a host refuses, leaving nothing."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def parts(data: bytes) -> Records:
 
 
 def with_config(data: bytes, change: Callable[[dict[str, Any]], None]) -> bytes:
-    """Return a record with another configuration."""
+    """Return a save file with another configuration."""
     source = Source.of(data)
     header = xl.read(source).value
     assert isinstance(header, xl.XlHeader)
@@ -50,7 +50,7 @@ def with_config(data: bytes, change: Callable[[dict[str, Any]], None]) -> bytes:
 
 @pytest.fixture(scope="session")
 def tiny(firmware_record: Path) -> bytes:
-    """The record of a guest that has firmware alone."""
+    """The save file of a guest that has firmware alone."""
     return firmware_record.read_bytes()
 
 
@@ -183,7 +183,7 @@ def cut(share: float) -> Callable[[bytes, Records], bytes]:
 
 
 def put(what: str, at: int, value: bytes) -> Callable[[bytes, Records], bytes]:
-    """Return what puts other bytes into a record, `at` bytes behind its start."""
+    """Return what puts other bytes into a save file, `at` bytes behind its start."""
 
     def damage(data: bytes, found: Records) -> bytes:
         place = found[what].offset + at
@@ -280,7 +280,7 @@ def test_a_config_that_cannot_be_met(one, folder, tiny, kind):
 
 
 def test_a_state_that_qemu_does_not_take(one, folder, tiny):
-    """It reads as a sound record; only QEMU knows that it has no such version of a device."""
+    """It reads as a sound save file; only QEMU knows that it has no such version of a device."""
     state = parts(tiny)["libxl EMULATOR_CONTEXT"]
     at = tiny.index(struct.pack(">B", 5) + b"timer", state.offset) + 6 + 4  # its version
     file = folder / "record"

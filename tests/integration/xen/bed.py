@@ -329,12 +329,12 @@ class Bed:
 
 
 def record(name: str) -> str:
-    """The path in dom0 of a guest's record."""
+    """The path in dom0 of a guest's save file."""
     return f"/guests/{name}.save"
 
 
 def saved_ticks(name: str) -> list[Tick]:
-    """What the guest of a record had said when it was saved."""
+    """What the guest of a save file had said when it was saved."""
     return _ticks(_text(GUESTS / f"{name}.console"))
 
 

@@ -39,7 +39,7 @@ def iterations(out: str) -> list[dict[str, Any]]:
 
 
 def goes_on_here_and_from_its_record(busy: Bed) -> None:
-    """Save a busy guest while it runs; it goes on, and what was saved does under xl and us."""
+    """Save a busy guest while it runs; both keep running, the saved one under xl and us."""
     told = iterations(busy.must(f"{XENQEMU} save -c --json {LIVE} hvm {FILE}", timeout=300))
     assert [each["number"] for each in told] == list(range(1, len(told) + 1))
     assert 2 <= len(told) <= 5  # fewer where it was still, without a processor to run on

@@ -49,7 +49,7 @@ def assert_clock(bed: Bed, name: str) -> None:
 
 
 def begin(bed: Bed, name: str) -> list[Tick]:
-    """Bring a guest back from the build's record; what it has said since."""
+    """Restore a guest from the build's save file; what it has said since."""
     bed.restore(name)
     return goes_on(bed, name, saved_ticks(name))
 

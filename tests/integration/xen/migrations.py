@@ -23,7 +23,7 @@ def migrate(bed: Bed, sender: str, name: str, receiver: str) -> Result:
 
 
 def begin(bed: Bed, name: str) -> list[Tick]:
-    """Bring a guest back from the build's record.
+    """Restore a guest from the build's save file.
 
     The firmware's serial port is begun anew by each QEMU: it is written on into a console's log.
     """
@@ -39,7 +39,7 @@ def listed(bed: Bed) -> list[str]:
 
 
 def migrates_every_way(bed: Bed, name: str) -> None:
-    """Migrate a guest in each of the `WAYS`; it goes on after each, and nothing is left."""
+    """Migrate a guest in each of the `WAYS`; it runs after each, and nothing is left."""
     begin(bed, name)
     for sender, receiver in WAYS.values():
         before = bed.ticks(name)

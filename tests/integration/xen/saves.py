@@ -18,7 +18,7 @@ WAYS = {
 
 
 def goes_every_way(bed: Bed, name: str) -> None:
-    """Save and restore a guest in each of the `WAYS`; it goes on after each."""
+    """Save and restore a guest in each of the `WAYS`; it runs after each."""
     begin(bed, name)
     sizes = {}
     for way, (save, restore) in WAYS.items():

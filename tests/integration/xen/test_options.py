@@ -45,7 +45,7 @@ def test_options_and_configurations(bed: Bed) -> None:
 
 
 def config_in(record: str, bed: Bed) -> dict[str, dict[str, object]]:
-    """Return the config that a record holds."""
+    """Return the config that a save file holds."""
     found = json.loads(bed.must(f"{XENQEMU} inspect --json {record}", timeout=60))
     return dict(found["config"])
 

@@ -24,7 +24,7 @@ def became(printed: str) -> dict[str, str]:
 
 
 def test_guests_outlive_a_reboot_of_their_host(boot: Boots, tmp_path: Path) -> None:
-    """Three are saved; the record of one is damaged then: two go on, and that one is told."""
+    """Three are saved; the save file of one is damaged then: two run, and that one is reported."""
     disk = tmp_path / "disk.img"
     with disk.open("wb") as image:
         image.truncate(1 << 30)

@@ -42,7 +42,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture(scope="session")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A record that stock xl wrote."""
+    """A save file that stock xl wrote."""
     file = tmp_path_factory.mktemp("golden") / "vga.save"
     file.write_bytes(save_files.unpacked("vga.save"))
     return file

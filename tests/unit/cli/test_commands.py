@@ -1,4 +1,4 @@
-"""verify and inspect: of real records, of layers cut out of them, of damage, from a pipe."""
+"""verify and inspect: of real save files, of layers cut out of them, of damage, from a pipe."""
 
 import os
 import re
@@ -47,7 +47,7 @@ VGA = "xl, 42455925 bytes; hvm guest vga; 8268 pages (32 MiB), 1036212 holes; 29
 
 
 def parts(name: str) -> dict[str, bytes]:
-    """Return the layers of a record, each as a stream of its own."""
+    """Return the layers of a save file, each as a stream of its own."""
     data = save_files.unpacked(name)
     found = {record.name: record for record in Walk(Source.of(data))}
     begin = {record.name: record.offset for record in Walk(Source.of(data)) if record.offset}

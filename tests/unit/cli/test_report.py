@@ -1,4 +1,4 @@
-"""What a record holds, in words: of outlines that real records do not give."""
+"""Summaries of contents that real save files do not have."""
 
 from xenqemu.cli import report
 from xenqemu.formats.config.domain_config import DomainConfig

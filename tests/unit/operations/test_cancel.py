@@ -16,7 +16,7 @@ from xenqemu.system.cancellation import wait_cancellable
 
 
 class Saving:
-    """A save in a thread, which stands still in one phase until it is let go on."""
+    """A save in a thread, which waits in one phase until it may continue."""
 
     def __init__(self, world, path, phase, after=After.DESTROY):
         self.error = None

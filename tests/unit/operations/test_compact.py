@@ -1,4 +1,4 @@
-"""A record written anew: the same guest, each page once; what needs nothing stays as it was."""
+"""A save file without superseded pages: the same guest, each page once, or as it was."""
 
 import io
 
@@ -19,7 +19,7 @@ ONE, TWO = b"1" * 4096, b"2" * 4096
 
 @pytest.fixture
 def compacted(tmp_path):
-    """Return what a record becomes, and what was told of it meanwhile."""
+    """Return the compacted save file, and the progress that was reported."""
 
     def run(data):
         (tmp_path / "whole").write_bytes(data)
@@ -71,7 +71,7 @@ def test_what_xl_sent_of_a_running_guest(compacted):
 
 
 def memory(data):
-    """Return the pages that a record ends with."""
+    """Return the pages that a save file ends with."""
     pages = {}
 
     def take(table, source):

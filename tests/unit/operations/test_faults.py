@@ -88,7 +88,7 @@ class Run:
 
     @property
     def undone(self) -> str:
-        """What an error says of an operation that was taken back."""
+        """What an error says of an operation that was rolled back."""
         return (
             "the guest is as it was" if "host.config" in self.world.calls else "it is rolled back"
         )
@@ -97,7 +97,7 @@ class Run:
         return (self.path.read_bytes() if self.path.exists() else None) == data
 
     def holds(self, guest: Guest | None) -> bool:
-        """Whether the file is a record of `guest`, or of one that is no more, at any tick of it."""
+        """Whether the file is a save file of `guest`, or of a destroyed one, at any tick of it."""
         if not self.path.exists() or self.file_is(OLDER):
             return False
         found = loaded(self.path)
@@ -277,7 +277,7 @@ def test_every_call_fails(operation, how, tmp_path):
 
 
 def judge(operation: Operation, run: Run, how: How, name: str) -> None:
-    """Judge one run: its error, then guest and record, then that nothing is in the way of more."""
+    """Judge one run: its error, guest and save file, then that another may follow."""
     if run.error is None:
         assert name in FAIL_BY_THEMSELVES
     elif how in CTRL_C:
@@ -319,7 +319,7 @@ def killed_at(operation: Operation, fault: Fault, folder: Path) -> None:
 
 
 def judge_recovered(operation: Operation, world: World, path: Path) -> None:
-    """Recover, and judge: one guest, or a whole record; nothing else is left behind."""
+    """Recover, and judge: one guest, or a complete save file; nothing else is left behind."""
     for done in recover(world.host):
         assert done.complete, done
     assert Journals(world.host.journals).found() == []

@@ -1,4 +1,4 @@
-"""What a record holds, in numbers and words, whatever layer it begins at."""
+"""What a save file holds, in numbers and words, whatever layer it begins at."""
 
 import io
 

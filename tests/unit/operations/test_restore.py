@@ -35,7 +35,7 @@ BUILD = ["host.build", "memory.load"]
 
 @pytest.fixture
 def saved(tmp_path):
-    """The record of a guest that is gone, and the guest."""
+    """The save file of a guest that is gone, and the guest."""
     world = World()
     guest = world.guests[1]
     save(world.host, world.domain(), tmp_path / "record")

@@ -1,4 +1,4 @@
-"""All guests after a boot: in order, each record kept until its guest was seen to run."""
+"""All guests after a boot: in order, each save file kept until its guest was seen to run."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,7 @@ PLAN = RestoreAll(proof=0.01)
 
 
 class Boot:
-    """A host without guests, and what becomes of the records in `folder`."""
+    """A host without guests, and what becomes of the save files in `folder`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -137,7 +137,7 @@ def test_a_guest_that_hangs_has_not_run(folder):
 
 
 def test_a_guest_is_not_brought_back_a_second_time(folder):
-    """Its restore was killed after the guest was let run, and the host went down without a save."""
+    """Its restore was killed after the guest was unpaused, and the host ended without a save."""
     (folder / "web").rename(folder / ".web.ran")
     boot = Boot(folder)
     assert boot.restore() == {"mail": "restored", "web": "failed"}

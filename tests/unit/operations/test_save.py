@@ -1,4 +1,4 @@
-"""A suspend: what is done in which order, what becomes of the guest, what the record holds."""
+"""A suspend: what is done in which order, what becomes of the guest, what the save file holds."""
 
 import stat
 

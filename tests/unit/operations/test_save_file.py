@@ -25,7 +25,7 @@ def written(guest: Guest, state: bytes | None) -> bytes:
 
 
 def read(source: Source):
-    """Return the parts of a record, and the guest whose memory was filled."""
+    """Return the parts of a save file, and the guest whose memory was filled."""
     guests = []
 
     def memory_for(what: DomainConfig) -> Memory:

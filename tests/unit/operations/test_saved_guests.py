@@ -1,4 +1,4 @@
-"""Where the records of all guests lie, and under which names."""
+"""Where the save files of all guests are, and under which names."""
 
 import pytest
 

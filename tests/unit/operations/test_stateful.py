@@ -32,7 +32,7 @@ FAULTS = st.one_of(
 
 
 class Host(RuleBasedStateMachine):
-    """One guest on one host, and records of it."""
+    """One guest on one host, and save files of it."""
 
     def __init__(self) -> None:
         super().__init__()

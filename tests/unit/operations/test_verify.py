@@ -1,4 +1,4 @@
-"""What only shows when all of a record has been read: whether its parts speak of one guest."""
+"""What only shows when all of a save file has been read: whether its parts speak of one guest."""
 
 import io
 import os
@@ -109,7 +109,7 @@ def test_what_stock_xl_wrote_verifies(name):
 
 
 def refused(data: bytes, error: FormatError):
-    """Assert that a record is refused with just this error."""
+    """Assert that a save file is refused with just this error."""
     with pytest.raises(FormatError) as caught:
         verified(data)
     assert (type(caught.value), vars(caught.value)) == (type(error), vars(error))

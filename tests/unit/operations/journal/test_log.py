@@ -99,7 +99,7 @@ def files(monkeypatch):
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_whatever_of_a_file_was_written_can_be_replayed(name, files, tmp_path):
-    """And the next line goes on from there."""
+    """And the next line continues from there."""
     try:
         OPERATIONS[name](World(), tmp_path / "record")
     except XenqemuError:

@@ -134,7 +134,7 @@ def test_commit_that_nobody_can_tell_of_puts_the_guest_back(host, acts):
 
 
 def test_point_that_was_passed_after_all_is_noted(host, acts):
-    """When it is recovered, nobody could tell any more: the record may have been moved away."""
+    """When it is recovered, nobody could tell any more: the save file may have been moved away."""
 
     def lost():
         acts.passed = True
