@@ -61,7 +61,7 @@ def test_save_is_killed_and_recovered(one, tiny, folder, option, moment):
         one.must("verify", record)
         states = [each["state"] for each in one.list()]
         assert states == {None: [], "-c": ["running"], "-p": ["paused"]}[option]
-        assert f"finished: the record {record} is" in told.out
+        assert f"finished: the save file {record} is" in told.out
     else:
         assert names == ["tiny"]
         assert runs(one, "tiny")
@@ -262,7 +262,7 @@ def test_xenstored_dies(one, tiny, folder, moment):
     assert done.code == 12, done.err
     assert f"the save file {folder}/record is the guest now; left to do: 1. could not" in done.err
     one.must("lab", "up", one.lab.folder)
-    assert "finished: the record" in one.must("recover")
+    assert "finished: the save file" in one.must("recover")
     assert one.list() == []
     assert runs(one, one.restore(folder / "record").name)
 
