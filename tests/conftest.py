@@ -73,15 +73,11 @@ class Clock:
     def __init__(self) -> None:
         self._seconds = Counter[str]()
         self._hosts = Counter[str]()
-        self._again: list[str] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take the time of a test."""
         self._seconds[part_of(report.nodeid)] += report.duration  # type: ignore[assignment]
         self._hosts.update(str(words) for name, words in report.user_properties if name == HOST)
-        if report.outcome == "rerun":  # type: ignore[comparison-overlap]
-            hidden = report.longrepr.reprcrash.message.splitlines()[0]
-            self._again.append(f"run again: {report.nodeid}: {hidden}")
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Say where the time went, before the tests too."""
@@ -89,7 +85,7 @@ class Clock:
         before = [line.partition(" ")[::2] for line in file.read_text().splitlines()]
         parts = [f"{part} {seconds} s" for seconds, part in before]
         parts += [f"{part} tests {took:.0f} s" for part, took in self._seconds.most_common()]
-        lines = [*sorted(self._hosts), *self._again, f"where the time went: {', '.join(parts)}"]
+        lines = [*sorted(self._hosts), f"where the time went: {', '.join(parts)}"]
         for line in lines:
             terminalreporter.write_line(line)
 

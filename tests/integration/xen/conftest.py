@@ -10,7 +10,6 @@ Every test begins on a host without guests.  When one fails, the host's logs are
 from __future__ import annotations
 
 import functools
-import re
 import subprocess
 from collections.abc import Callable, Generator, Iterator
 
@@ -25,20 +24,6 @@ from tests.parts import HOST, host_of
 
 TIMEOUT = 300
 """Seconds for a test that does not say otherwise."""
-
-EMULATOR_FAILED = re.compile(r"^.*Triple fault - invoking HVM shutdown action.*$", re.MULTILINE)
-"""What Xen's console says of a guest whose vcpu came to its end."""
-
-
-class EmulatorError(Exception):
-    """QEMU's emulation of SVM lost a guest.
-
-    Stock xl alone has been seen to meet it, at a save and a restore as well as at a migration: the
-    guest goes on for seconds, then its vcpu has Xen's own registers, or cannot read its IDT.  Of
-    guests that are merely left running, one is lost in some twenty minutes of theirs.  A test that
-    this happened to has said nothing and is run again.  A guest that we have broken ends there
-    too, but every time.
-    """
 
 
 @pytest.fixture(scope="session", params=on(*XENSTOREDS))
@@ -88,12 +73,10 @@ def disk(bed: Bed) -> Iterator[str]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A test that the emulation spoilt is run again, and each has its time."""
+    """Each test has its time."""
     for item in items:
-        if item.get_closest_marker("xen"):
-            item.add_marker(pytest.mark.flaky(reruns=3, only_rerun=[EmulatorError.__name__]))
-            if item.get_closest_marker("timeout") is None:
-                item.add_marker(pytest.mark.timeout(TIMEOUT))
+        if item.get_closest_marker("xen") and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(TIMEOUT))
 
 
 @pytest.hookimpl(hookwrapper=True, tryfirst=True)
@@ -107,16 +90,6 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None]:
 @functools.cache
 def build(version: str) -> None:
     subprocess.run([SCRIPT, "build", version], check=True)
-
-
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Generator[None, pluggy.Result[None], None]:
-    """Tell a failure of the emulator from one of ours."""
-    marks = {host: len(host.console()) for host in _hosts(item)}
-    outcome = yield
-    said = "".join(host.console()[marks.get(host, 0) :] for host in _hosts(item))
-    if outcome.excinfo and (found := EMULATOR_FAILED.search(said)):
-        outcome.force_exception(EmulatorError(f"{found[0].strip()}\n{outcome.excinfo[1]}"))
 
 
 def _hosts(item: pytest.Item) -> list[Bed]:

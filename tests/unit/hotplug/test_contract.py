@@ -126,7 +126,7 @@ def test_a_lock_that_another_script_holds(libxl: Libxl, monkeypatch):
     backend = Backend(Device("vbd", 5, 51712), libxl.store, read_settings())
     with backend.locked("vbd-5-51712"), backend.locked("vbd-5-51728"):
         assert libxl.locks.stat().st_mode & 0o777 == 0o700
-        with pytest.raises(HostTimeout, match=r"vbd-5-51712\.lock is held by another process"):
+        with pytest.raises(HostTimeout, match=r"vbd-5-51712\.lock is locked by another process"):
             with backend.locked("vbd-5-51712"):
                 pytest.fail("both hold it")
 
