@@ -49,7 +49,6 @@ def test_files_go_both_ways(bed: Bed) -> None:
 @ON_417
 @pytest.mark.long
 def test_guests_go_on_side_by_side(bed: Bed) -> None:
-    """One of each kind, together for as short as may be: see conftest.EmulatorError."""
     kinds = ("hvm", "firmware", "pvh", "pv")
     for name in kinds:
         bed.restore(name)
