@@ -35,7 +35,7 @@ from xenqemu.errors import (
 from xenqemu.formats.device_state import device_stream
 from xenqemu.formats.stream.source import bounded
 from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
-from xenqemu.host.qemu.qmp import Connection, Refused
+from xenqemu.host.qemu.qmp import QmpConnection, Refused
 from xenqemu.system.cancellation import check_cancelled
 from xenqemu.system.deadline import Deadline
 from xenqemu.system.descriptors import memory_file, reopened, require_file
@@ -77,10 +77,10 @@ class DeviceModel:
     def __init__(self, path: Path, deadlines: Deadlines = DEFAULT_DEADLINES) -> None:
         self._path = path
         self._deadlines = deadlines
-        self._connection: Connection | None = None
+        self._connection: QmpConnection | None = None
 
     def __enter__(self) -> Self:
-        connection = Connection(self._path)
+        connection = QmpConnection(self._path)
         try:
             connection.open(self._deadlines.qemu_greeting)
         except BaseException:

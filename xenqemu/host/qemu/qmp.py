@@ -60,7 +60,7 @@ class _Client(QMPClient):
         return msg
 
 
-class Connection:
+class QmpConnection:
     """One connection and the event loop that drives it, both gone for good after a failure."""
 
     def __init__(self, path: Path) -> None:

@@ -100,7 +100,7 @@ class Watcher:
         return True
 
 
-class Connection:
+class StoreConnection:
     """A connection, opened when made, for one thread at a time; `name` is its socket's path.
 
     `seconds` is the deadline of each request.  Raises `StoreError` if nobody listens there,

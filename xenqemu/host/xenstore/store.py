@@ -14,7 +14,7 @@ from typing import Protocol, Self, TypeVar
 from xenqemu.errors import HostError, HostTimeout, StoreError
 from xenqemu.formats.xenstore import Op
 from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
-from xenqemu.host.xenstore.connection import Connection
+from xenqemu.host.xenstore.connection import StoreConnection
 from xenqemu.system.cancellation import wait_cancellable
 from xenqemu.system.deadline import Deadline
 from xenqemu.system.retry import Retry
@@ -47,7 +47,7 @@ class Nodes:
     """Operations on nodes, on the store itself or inside a transaction.
 
     All raise `StoreError` with the errno name that xenstored gave as `code`, or one of the
-    errors of a lost connection: see `Connection.request`.
+    errors of a lost connection: see `StoreConnection.request`.
     """
 
     def __init__(self, ask: _Ask) -> None:
@@ -141,7 +141,7 @@ class Store(Nodes):
         super().__init__(self._ask_live)
         self._socket = socket
         self._seconds = deadlines.store_request
-        self._link: Connection | None = None
+        self._link: StoreConnection | None = None
 
     def __enter__(self) -> Self:
         self._connected()
@@ -206,10 +206,10 @@ class Store(Nodes):
         what = f"control command {' '.join(command)}"
         return _text(self._connected().request(Op.CONTROL, words, what).rstrip(b"\0"))
 
-    def _connected(self) -> Connection:
+    def _connected(self) -> StoreConnection:
         if self._link is None or not self._link.alive:
             self.close()
-            self._link = Connection(self._socket, self._seconds)
+            self._link = StoreConnection(self._socket, self._seconds)
         return self._link
 
     def _ask_live(self, op: Op, path: str, *words: bytes) -> bytes:
@@ -245,7 +245,7 @@ class Store(Nodes):
         return "; it does not exist" if value is None else f"; its last value is {value!r:.200}"
 
 
-def _ask_through(link: Connection, tx_id: int, op: Op, path: str, *words: bytes) -> bytes:
+def _ask_through(link: StoreConnection, tx_id: int, op: Op, path: str, *words: bytes) -> bytes:
     return link.request(op, _word(path) + b"".join(words), f"{op.name} of {path}", tx_id)
 
 

@@ -25,7 +25,7 @@ from xenqemu.errors import HostTimeout, ReplyLost, StoreError
 from xenqemu.formats.xenstore import HEADER, Op
 from xenqemu.host.party_deadlines import Deadlines
 from xenqemu.host.xenstore import store as store_module
-from xenqemu.host.xenstore.connection import Connection
+from xenqemu.host.xenstore.connection import StoreConnection
 from xenqemu.host.xenstore.store import Nodes, Store, Transaction
 
 SOON = Deadlines(store_request=0.2)
@@ -103,7 +103,7 @@ def test_a_tree_has_the_values_of_all_nodes_below(store: Store) -> None:
 @contextmanager
 def seen(path: Path, before: Callable[[Op, str, tuple[bytes, ...]], None]) -> Iterator[Nodes]:
     """Nodes of which each request is told to `before`, and sent then."""
-    link = Connection(path, TIMEOUT)
+    link = StoreConnection(path, TIMEOUT)
 
     def ask(op: Op, at: str, *words: bytes) -> bytes:
         before(op, at, words)
@@ -652,7 +652,7 @@ def test_a_link_that_closes_while_a_request_is_sent(
 ) -> None:
     """The request is lost too: an answer to it might come before the end."""
     monkeypatch.setattr(UnixSocketConnection, "create_transport", losing)
-    link = Connection(path, TIMEOUT)
+    link = StoreConnection(path, TIMEOUT)
     with pytest.raises(
         ReplyLost, match="READ: xenstored at .* closed the connection before its reply"
     ):
@@ -661,7 +661,7 @@ def test_a_link_that_closes_while_a_request_is_sent(
 
 
 def test_a_request_on_a_closed_link(path: Path) -> None:
-    link = Connection(path, 5)
+    link = StoreConnection(path, 5)
     link.close()
     with pytest.raises(StoreError, match=f"READ: no connection to xenstored at {path}"):
         link.request(Op.READ, b"/a\0", "READ")
