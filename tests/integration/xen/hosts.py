@@ -40,12 +40,18 @@ def goes_on(bed: Bed, name: str, before: list[Tick]) -> list[Tick]:
     return after
 
 
+CLOCKS_APART = 5
+"""Seconds between the clocks of dom0 and of a guest of stock xl at most: on a busy machine Xen and
+dom0 take the time from the emulated RTC some seconds apart.  A clock that stood while its guest was
+saved is behind by a save and a restore, which take longer."""
+
+
 def assert_clock(bed: Bed, name: str) -> None:
-    """Assert that what a guest says of the time lies between two looks at dom0's clock."""
+    """Assert that a guest's clock is right, between two looks at dom0's."""
     earliest = int(bed.must("date +%s"))
     said = bed.clock(name)
     latest = int(bed.must("date +%s"))
-    assert earliest - 1 <= said <= latest + 1
+    assert earliest - CLOCKS_APART <= said <= latest + CLOCKS_APART
 
 
 def begin(bed: Bed, name: str) -> list[Tick]:

@@ -251,7 +251,7 @@ def test_a_domain_that_is_whole_by_now_is_left_alone(lab, monkeypatch):
             Machine(5, UUID, child.pid, started, 4096, 4096, 1).store(lab.guests / "5")
             return really(*words)
 
-        monkeypatch.setattr(lock_file, "held", finished_meanwhile)
+        monkeypatch.setattr(lock_file, "locked", finished_meanwhile)
         assert lab.domains() == []
         assert (lab.guests / "5").exists()
         assert child.poll() is None
@@ -361,7 +361,7 @@ def test_a_name_that_is_another_domains_is_refused(lab):
         other.prepare(config(f'name = "other"\nuuid = "{UUID[:-1]}e"'))
         with pytest.raises(HostError, match="domain 1 is named other already"):
             lab.rename(5, "small", "other")
-    with pytest.raises(HostError, match="it is called 'small', not 'large'"):
+    with pytest.raises(HostError, match="it is named 'small', not 'large'"):
         lab.rename(5, "large", "larger")
     with pytest.raises(HostError, match="there is no domain 6"):
         lab.rename(6, "small", "smaller")

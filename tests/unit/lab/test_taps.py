@@ -71,7 +71,7 @@ def test_the_tap_of_another_guest_is_let_be(place):
     [
         ("bridge=br9", "there is no bridge 'br9'"),
         ("bridge=../br0", "there is no bridge '../br0'"),
-        ("bridge=br0,vifname=a/b", "vifname 'a/b' is no name"),
+        ("bridge=br0,vifname=a/b", "vifname 'a/b' is not a valid name"),
     ],
 )
 def test_cards_that_cannot_be_connected(place, card, why):

@@ -17,7 +17,7 @@ _QUOTE, _ESCAPE, _NEWLINE = b'"\\\n'
 
 
 class Gone(Exception):
-    """The client hung up, or does not read."""
+    """The client closed the connection, or does not read."""
 
 
 class Framer:
@@ -78,7 +78,7 @@ class QmpClient:
         for fd in fds:
             self._keep(fd)
         if not data:
-            raise Gone("hung up")
+            raise Gone("the client closed the connection")
         return list(self._framer.feed(data))
 
     def send(self, message: Mapping[str, object]) -> None:
