@@ -151,7 +151,7 @@ xenqemu/operations/restore.py | tests/unit/operations/test_restore_all.py
 
 no answer to GO is taken for a guest that stayed
 xenqemu/operations/migrate.py
-| tests/unit/operations/test_moves.py::test_every_call_of_either_side_fails[plain-REFUSED]
+| tests/unit/operations/test_moves.py::test_every_call_of_either_side_fails[disk-REFUSED]
 -        peer.send(Message.GO)
 -    except HostError:  # the message was not sent
 -        guest.job.resolve(passed=False)
@@ -165,7 +165,7 @@ xenqemu/operations/migrate.py
 
 a domain is renamed before it is noted how that is undone
 xenqemu/operations/outgoing_guest.py
-| tests/unit/operations/test_moves.py::test_every_call_of_either_side_fails[plain-REFUSED]
+| tests/unit/operations/test_moves.py::test_every_call_of_either_side_fails[disk-REFUSED]
 -        self.job.undo(steps.Rename(*self.who, new, old))
 -        self.host.rename(self.domid, old, new)
 +        self.host.rename(self.domid, old, new)
