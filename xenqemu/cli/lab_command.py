@@ -12,7 +12,6 @@ from xenqemu.cli import terminal
 from xenqemu.cli.arguments import Parser, add_json_and_run
 from xenqemu.cli.domain_fields import state_fields
 from xenqemu.errors import HostError, UsageError
-from xenqemu.formats.config.xl_cfg import MAX_TEXT, GuestConfig
 from xenqemu.host import domain_state
 from xenqemu.host.protocol import Needs
 from xenqemu.lab import admission
@@ -20,6 +19,7 @@ from xenqemu.lab.command_line import Hardware
 from xenqemu.lab.console import attach
 from xenqemu.lab.lab_host import Lab
 from xenqemu.lab.ram_file import IMAGE_VERSION
+from xenqemu.settings.guest_config import read_guest
 from xenqemu.settings.xenqemu_conf import read_settings
 
 
@@ -75,8 +75,7 @@ def down(lab: Lab, chosen: argparse.Namespace) -> None:
 
 def create(lab: Lab, chosen: argparse.Namespace) -> None:
     """`xenqemu lab create [-p] [--kvm] CFG`."""
-    with chosen.config.open("rb") as file:
-        guest = GuestConfig.from_cfg(file.read(MAX_TEXT + 1))
+    guest = read_guest(chosen.config)
     accel = "kvm" if chosen.kvm else "tcg"
     hardware = Hardware(admission.default_machine(), accel)
     config = hardware.kept_in(guest.domain_config())

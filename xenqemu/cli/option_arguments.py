@@ -59,19 +59,15 @@ def options_of(chosen: argparse.Namespace, kind: type[T]) -> T:
     return kind(**given)
 
 
-def _flags_given(chosen: argparse.Namespace, kind: type[DataclassInstance]) -> list[str]:
-    """Return the flags of the options of a class that were given."""
-    return [option_of(each).flag for each in fields(kind) if each.name in chosen]
-
-
 def _nested(
     chosen: argparse.Namespace, each: Field[Any], flag: str, kind: type[DataclassInstance]
 ) -> object:
     """Return the options of `kind` where `flag` was given, or is by default; else None."""
     if getattr(chosen, each.name, each.default is not None):
         return options_of(chosen, kind)
-    for other in _flags_given(chosen, kind):
-        raise UsageError(f"{other} goes with {flag}")
+    given = [option_of(other).flag for other in fields(kind) if other.name in chosen]
+    if given:
+        raise UsageError(f"{given[0]} goes with {flag}")
     return None
 
 

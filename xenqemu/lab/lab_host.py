@@ -41,13 +41,10 @@ from xenqemu.lab.plain_qemu import PlainQemu
 from xenqemu.lab.ram_file import IMAGE_VERSION
 from xenqemu.operations.save_file import read_save_file
 from xenqemu.system import lock_file
-from xenqemu.system.process import Process, boot_id
+from xenqemu.system.process import Process, boot_id, peer_credentials
 
 LONGEST_SOCKET = 107
 """Bytes of a Unix socket's path at most (unix(7), but for its NUL)."""
-
-_CREDENTIALS = struct.Struct("iii")
-"""Of the other end of a Unix socket: process, user, group (unix(7), SO_PEERCRED)."""
 
 _TIME = struct.Struct("ll")
 """How long to wait for a place in a listen queue: seconds and microseconds (SO_SNDTIMEO)."""
@@ -287,8 +284,8 @@ class Lab:
                 return None
             except BlockingIOError as error:
                 raise HostTimeout(f"{self._socket}: xenstored hangs: its queue is full") from error
-            peer = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        return Process.of(_CREDENTIALS.unpack(peer)[0])
+            pid, _user, _group = peer_credentials(probe)
+        return Process.of(pid)
 
 
 def _ended(now: DomainState) -> bool:

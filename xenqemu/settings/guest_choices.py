@@ -6,7 +6,7 @@ from enum import Enum
 from pathlib import Path
 
 from xenqemu.errors import FormatError
-from xenqemu.formats.config.xl_cfg import MAX_TEXT, GuestConfig
+from xenqemu.settings.guest_config import read_guest
 
 KEY = "on_host_shutdown"
 
@@ -28,8 +28,7 @@ def own_choices(folder: Path) -> tuple[dict[str, Choice], list[str]]:
     complaints = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         try:
-            with path.open("rb") as file:
-                guest = GuestConfig.from_cfg(file.read(MAX_TEXT + 1))
+            guest = read_guest(path)
         except (FormatError, OSError):
             continue
         said = guest.unknown.get(KEY, "")

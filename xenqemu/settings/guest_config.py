@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import overload
+from typing import TYPE_CHECKING, overload
 
 from xenqemu.formats.config.domain_config import DomainConfig
+
+if TYPE_CHECKING:
+    from xenqemu.formats.config.xl_cfg import GuestConfig
+
+
+def read_guest(file: Path) -> GuestConfig:
+    """Return what an xl.cfg says; raise `FormatError` for what is none, `OSError` as the system."""
+    from xenqemu.formats.config.xl_cfg import MAX_TEXT, GuestConfig  # noqa: PLC0415  seldom needed
+
+    with file.open("rb") as cfg:
+        return GuestConfig.from_cfg(cfg.read(MAX_TEXT + 1))
 
 
 @overload
@@ -21,9 +32,4 @@ def read_config(file: str | Path | None) -> DomainConfig | None:
 
     Raises `FormatError` for what is no xl.cfg, `OSError` where it cannot be read.
     """
-    if file is None:
-        return None
-    from xenqemu.formats.config.xl_cfg import MAX_TEXT, GuestConfig  # noqa: PLC0415  seldom needed
-
-    with Path(file).open("rb") as cfg:
-        return GuestConfig.from_cfg(cfg.read(MAX_TEXT + 1)).domain_config()
+    return None if file is None else read_guest(Path(file)).domain_config()

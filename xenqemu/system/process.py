@@ -6,9 +6,11 @@ import contextlib
 import os
 import select
 import signal
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from struct import Struct
 
 from xenqemu.errors import HostTimeout
 from xenqemu.system.descriptors import ready
@@ -16,12 +18,24 @@ from xenqemu.system.descriptors import ready
 END_TIMEOUT = 10.0
 """Seconds that a process has to end when asked, and again when killed."""
 
+_CREDENTIALS = Struct("iii")
+"""Of the other end of a Unix socket: process, user, group (unix(7), SO_PEERCRED)."""
+
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def boot_id() -> str:
     """Return the id of this boot of this machine."""
     return BOOT_ID.read_text().strip()
+
+
+def peer_credentials(connection: socket.socket) -> tuple[int, int, int]:
+    """Return process, user and group at the other end of a Unix socket, as it was connected."""
+    size = _CREDENTIALS.size
+    pid, uid, gid = _CREDENTIALS.unpack(
+        connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    )
+    return pid, uid, gid
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from secrets import token_hex
-from struct import Struct
 from typing import IO
 
 from xenqemu.errors import HostError, HostTimeout, ReplyLost
@@ -36,6 +35,7 @@ from xenqemu.system.cancellation import wait_cancellable
 from xenqemu.system.deadline import Deadline
 from xenqemu.system.descriptors import enlarge, ready
 from xenqemu.system.private_folder import locked
+from xenqemu.system.process import peer_credentials
 
 DIGITS = 8
 """Hexadecimal digits of a token: in the lab's folder a socket's name must not be longer."""
@@ -43,9 +43,6 @@ DIGITS = 8
 SUFFIX = ".meet"
 
 JOINED, TAKEN = b"j", b"t"
-
-_CREDENTIALS = Struct("iii")
-"""Of the other end of a Unix socket: process, user, group (unix(7), SO_PEERCRED)."""
 
 
 def new_token() -> str:
@@ -200,7 +197,5 @@ def _raw(fd: int) -> IO[bytes]:
 
 
 def _is_ours(connection: socket.socket) -> bool:
-    size = _CREDENTIALS.size
-    said = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
-    user: int = _CREDENTIALS.unpack(said)[1]
+    _pid, user, _group = peer_credentials(connection)
     return user == os.geteuid()
