@@ -53,6 +53,7 @@ from xenqemu.operations import verify as verifying
 from xenqemu.operations.events import Event, Kind, Observer, Phase, unobserved
 from xenqemu.operations.inspect import Contents
 from xenqemu.operations.journal.log import About
+from xenqemu.operations.left_suspended import LeftSuspended
 from xenqemu.operations.options import (
     After,
     MigrateOptions,
@@ -246,9 +247,10 @@ def restore_all(
 
 def recover(
     domain: str | int = "", *, moved: bool | None = None, host: Host | None = None
-) -> list[Recovered]:
+) -> list[Recovered | LeftSuspended]:
     """Recover what killed operations left, on all domains or on one, and return how.
 
+    A guest that another program left suspended is resumed if it is named here, else only returned.
     `moved` says of a guest in doubt whether it runs on the other host: look at both first.  Raises
     `HostError` if a party fails, or if what it says contradicts `moved`.
     """

@@ -10,6 +10,7 @@ from xenqemu.cli.arguments import add_json_and_run
 from xenqemu.errors import Stranded, UsageError
 
 if TYPE_CHECKING:
+    from xenqemu.operations.left_suspended import LeftSuspended
     from xenqemu.operations.recover import Recovered
 
 
@@ -53,9 +54,15 @@ def run(chosen: argparse.Namespace) -> None:
         raise Stranded("not all could be recovered; run it again once the reason is gone", "undo")
 
 
-def _print(ended: Recovered) -> None:
+def _print(ended: Recovered | LeftSuspended) -> None:
     from xenqemu.cli import terminal
+    from xenqemu.operations.recover import Recovered
 
+    if not isinstance(ended, Recovered):
+        terminal.line(f"domain {ended.domain.domid} ({ended.domain.name}) {ended.text}")
+        if ended.state:
+            terminal.line(f"  domain {ended.domain.domid}: {ended.state}")
+        return
     how = f"finished: {ended.meaning}" if ended.committed else "rolled back"
     if ended.in_doubt:
         how = "in doubt: left as it is"

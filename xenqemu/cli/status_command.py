@@ -20,6 +20,7 @@ def run(chosen: argparse.Namespace) -> None:
     from xenqemu.cli import terminal
     from xenqemu.cli.domain_fields import state_fields
     from xenqemu.host import domain_state
+    from xenqemu.operations.left_suspended import left_suspended
     from xenqemu.operations.recover import unfinished
     from xenqemu.settings.xenqemu_conf import read_settings
 
@@ -27,11 +28,14 @@ def run(chosen: argparse.Namespace) -> None:
         domain = domain_state.find(host, chosen.domain)
         now = domain_state.state(host, domain.domid)
         operations = unfinished(host, str(domain.domid), domain.name)
+        left = [each.text for each in left_suspended(host, str(domain.domid))]
     if chosen.json:
         fields = [{**asdict(each.about), "running": each.running} for each in operations]
-        terminal.as_json({**state_fields(now), "operations": fields})
+        terminal.as_json({**state_fields(now), "operations": fields, "left": left})
         return
     terminal.line(f"domain {now.domid} ({now.name}): {now}")
     for each in operations:
         how = "is running" if each.running else f"was left unfinished: xenqemu recover {now.name}"
         terminal.line(f"the {each.about} {how} ({each.about.who})")
+    for text in left:
+        terminal.line(f"it {text}")

@@ -134,11 +134,17 @@ class Hypervisor(Protocol):
     def info(self, domid: int) -> DomainInfo | None:
         """Return what is known of the domain, None if there is none of that id."""
 
+    def require_suspendable(self, domid: int) -> None:
+        """Raise `HostError` with the reason why the guest cannot be suspended as it is now."""
+
     def suspend(self, domid: int) -> None:
         """Suspend the guest, so that its memory and registers do not change any more.
 
         Raises `SuspendPending` if the guest was asked, and may still suspend.
         """
+
+    def suspend_requested(self, domid: int) -> bool:
+        """Return whether a suspend request waits for the guest to acknowledge it."""
 
     def withdraw_suspend(self, domid: int) -> None:
         """Withdraw a suspend request that was left, and wait a while for a guest that is late.

@@ -128,10 +128,17 @@ class PlainQemu:
         worked = machine.process.cpu_seconds
         return DomainInfo(domid, machine.uuid, state, machine.memory, machine.vcpus, worked)
 
+    def require_suspendable(self, domid: int) -> None:
+        """Do nothing: every machine can be stopped."""
+
     def suspend(self, domid: int) -> None:
         """Stop the machine; the guest is not asked: it does not know of Xen."""
         with self._monitor(domid) as monitor:
             monitor.stop()
+
+    def suspend_requested(self, domid: int) -> bool:  # noqa: ARG002 - Hypervisor's
+        """Return False: `suspend` makes no request."""
+        return False
 
     def withdraw_suspend(self, domid: int) -> None:
         """Do nothing: `suspend` returns once the machine is stopped."""

@@ -68,6 +68,7 @@ class OutgoingGuest:
             others = self.host.concurrent_toolstacks(self.domain)
             if others:
                 raise HostError(f"domain {self.domid} is in use by {others[0]}")
+            self.host.hypervisor.require_suspendable(self.domid)
             if device_model is not None:
                 refuse_unsavable(device_model, self.domid)
 

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from xenqemu.errors import HostError
 from xenqemu.host.domain_state import state
 from xenqemu.host.protocol import Host, RunState
-from xenqemu.operations import guest_leases
+from xenqemu.operations import guest_leases, left_suspended
 from xenqemu.operations.events import Observer, unobserved
 from xenqemu.operations.journal.folder import Journals
 from xenqemu.operations.journal.log import About, Found
 from xenqemu.operations.journal.operation import Operation
+from xenqemu.operations.left_suspended import LeftSuspended
 
 
 @dataclass(frozen=True)
@@ -42,22 +43,33 @@ class Recovered:
 
 def recover(
     host: Host, who: str = "", observe: Observer = unobserved, *, moved: bool | None = None
-) -> list[Recovered]:
+) -> list[Recovered | LeftSuspended]:
     """Recover unfinished operations: all, or those on the domain `who`, its name or id.
 
     Running operations are left alone, and so are others on the same guest.  A migration in doubt
     is left as it is, unless the leases of the guest's disks show how it ended, or somebody has
     looked at both copies and says whether the guest has `moved`.
+
+    A guest that another program left suspended is resumed if it is `who`, or had an unfinished
+    operation; others are only named, since somebody may keep them so.
     """
     found = Journals(host.journals).found()
     running = [each.about for each in found if each.running]
-    return [
+    ended = [
         _end(host, each, observe, moved)
         for each in found
         if not each.running
         and (not who or is_on(each.about, who))
         and not any(each.about.concerns(other) for other in running)
     ]
+    recovered = {(each.about.domid, each.about.uuid) for each in ended}
+    left = [
+        left_suspended.recover(host, each, observe, moved=moved)
+        if who or (each.domain.domid, each.domain.uuid) in recovered
+        else each
+        for each in left_suspended.left_suspended(host, who)
+    ]
+    return [*ended, *left]
 
 
 def unfinished(host: Host, *names: str) -> list[Found]:

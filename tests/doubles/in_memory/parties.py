@@ -36,11 +36,19 @@ class Hypervisor:
 
         return self._world.call("hypervisor.info", answer)
 
+    def require_suspendable(self, domid: int) -> None:
+        self._set("require_suspendable", domid)
+
     def suspend(self, domid: int) -> None:
         self._set("suspend", domid, suspended=True)
 
+    def suspend_requested(self, domid: int) -> bool:
+        return self._world.call(
+            "hypervisor.suspend_requested", lambda: self._world.guests[domid].asked
+        )
+
     def withdraw_suspend(self, domid: int) -> None:
-        self._set("withdraw_suspend", domid)
+        self._set("withdraw_suspend", domid, asked=False)
 
     def resume(self, domid: int) -> None:
         self._set("resume", domid, suspended=False)

@@ -135,6 +135,7 @@ def test_status_of_what_is_left_of_a_domain(on, ended):
         "running": False,
         "trouble": [],
         "operations": [],
+        "left": [],
     }
     assert on("lab", "list", "--json").json == []
     assert not ended.exists()

@@ -123,7 +123,8 @@ def test_another_domain_of_the_same_id_is_left_alone(world, tmp_path):
     tree["c_info"] = {**tree["c_info"], "uuid": "11111111-e6df-11f1-a061-0df29b9903a9"}
     world.guests[1].config = type(world.guests[1].config)(tree)
     assert world.guests[1].suspended
-    (done,) = recover(world.host)
+    done, other = recover(world.host)
+    assert not other.resumed
     assert all("is gone" in trouble for trouble in done.trouble)
     assert world.guests[1].suspended
 
@@ -164,7 +165,7 @@ def test_what_goes_on_is_left_alone(world):
     with Operation.begin(world.host, about) as job:
         job.undo(steps.Resume(1, UUID))
         assert recover(world.host) == []
-    assert world.calls == []
+    assert world.acts() == []
 
 
 def test_what_was_left_waits_for_what_goes_on_with_the_same_guest(world):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable, Sequence
+from errno import EFAULT
 from typing import BinaryIO, Protocol, runtime_checkable
 
 BUFFERS_A_CALL = 1024
@@ -94,9 +95,15 @@ class _File:
         self._fd = None if isinstance(file, io.BytesIO) else file.fileno()
 
     def writev(self, buffers: Sequence[Buffer]) -> int:
-        if self._fd is not None:
+        if self._fd is None:
+            return sum(self._file.write(buffer) for buffer in buffers)
+        try:
             return os.writev(self._fd, buffers)
-        return sum(self._file.write(buffer) for buffer in buffers)
+        except OSError as error:
+            if error.errno != EFAULT:
+                raise
+            # 9p takes no pages of another domain: the kernel has no page structure for them.
+            return os.writev(self._fd, [bytes(buffer) for buffer in buffers])
 
 
 def _without_first(buffers: Sequence[Buffer], size: int) -> list[Buffer]:

@@ -13,6 +13,9 @@ from xenqemu.errors import HypervisorError
 from xenqemu.host.xen.domain_info import XenDomain
 from xenqemu.host.xen.library import DOMAIN_INFO_SIZE, Xen, failed
 
+ACPI_S_STATE = 14
+"""HVM_PARAM_ACPI_S_STATE: not zero while the guest sleeps."""
+
 
 class Control:
     """The control interface; every method but `domain` raises `HypervisorError` if Xen refuses."""
@@ -71,6 +74,17 @@ class Control:
         value = c_uint64(0)
         self._xen.call("xc_hvm_param_get", domid, index, byref(value))
         return value.value
+
+    def require_awake(self, domid: int) -> None:
+        """Raise `HypervisorError` if an HVM or PVH guest sleeps in ACPI S3.
+
+        No image has ACPI_S_STATE: a restored guest would count as awake, and never wake.
+        """
+        if self.hvm_param(domid, ACPI_S_STATE):
+            raise HypervisorError(
+                f"domain {domid} sleeps in ACPI S3, which no save file can say: "
+                f"wake it first (xl trigger {domid} s3resume)"
+            )
 
     def gpfns(self, domid: int) -> int:
         """Return the number above the guest's highest page number."""

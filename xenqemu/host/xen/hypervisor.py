@@ -52,10 +52,20 @@ class XenHypervisor:
         domain = self._control.domain(domid)
         return domain.info if domain else None
 
+    def require_suspendable(self, domid: int) -> None:
+        """Raise `HypervisorError` with the reason why a guest cannot be suspended as it is now."""
+        with self._store() as store:
+            suspend_request.require_suspendable(self._control, store, domid)
+
     def suspend(self, domid: int) -> None:
         """Make a running guest suspend; raises what `suspend_request.suspend` does."""
         with self._store() as store:
             suspend_request.suspend(self._control, store, domid, self._deadlines)
+
+    def suspend_requested(self, domid: int) -> bool:
+        """Return whether a suspend request waits in xenstore."""
+        with self._store() as store:
+            return suspend_request.requested(store, domid)
 
     def withdraw_suspend(self, domid: int) -> None:
         """Withdraw a suspend request that was left, and wait a while for a guest that is late."""

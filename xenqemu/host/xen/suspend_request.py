@@ -2,17 +2,18 @@
 
 ::
 
-    a published event channel,     notify it                             Xen tells by the same
-    guest not in ACPI S3                                                 channel
-    HVM without PV drivers,        xc_domain_shutdown(SUSPEND):          at once
-    or in ACPI S3                  the guest is not asked
+    a published event channel      notify it                             Xen tells by the same
+                                                                         channel
+    HVM without PV drivers         xc_domain_shutdown(SUSPEND):          at once
+                                   the guest is not asked
     otherwise                      control/shutdown = "suspend";         the guest empties the
                                    watch, then write                     node, then suspends
 
 The request in xenstore is withdrawn in a transaction when its deadline has passed: either the guest
 acknowledged it, or it never will.  What libxl lacks: control/feature-suspend is read, a guest that
 cannot acknowledge is not asked, and each error says which step failed, how long it took, and
-whether the guest had acknowledged.
+whether the guest had acknowledged.  A guest that sleeps in ACPI S3 is refused: libxl suspends it
+without asking, but no save file says that it sleeps, so a restored one never wakes.
 
 Sources: tools/libs/light/libxl_dom_suspend.c, docs/misc/xenstore-paths.pandoc.
 """
@@ -22,6 +23,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from xenqemu.errors import HostError, HostTimeout, HypervisorError
 from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
@@ -34,9 +36,6 @@ from xenqemu.system.deadline import Deadline
 
 CALLBACK_IRQ = 0
 """HVM_PARAM_CALLBACK_IRQ: not zero once the guest has PV drivers."""
-
-ACPI_S_STATE = 14
-"""HVM_PARAM_ACPI_S_STATE: not zero while the guest sleeps."""
 
 REQUEST = "suspend"
 
@@ -57,7 +56,17 @@ def suspend(
     it ended otherwise; `SuspendPending` if it did not acknowledge the request, which was then
     withdrawn, or acknowledged it and did not suspend in time.
     """
-    _Suspend(control, store, domid, deadlines).run()
+    _Suspend(control, store, domid, deadlines).request()()
+
+
+def require_suspendable(control: Control, store: Store, domid: int) -> None:
+    """Raise `HypervisorError` with the reason why a guest cannot be suspended as it is now."""
+    _Suspend(control, store, domid, DEFAULT_DEADLINES).request()
+
+
+def requested(store: Store, domid: int) -> bool:
+    """Return whether a suspend request waits for the guest to acknowledge it."""
+    return store.read(_node(domid)) == REQUEST
 
 
 def withdraw(
@@ -107,18 +116,18 @@ class _Suspend:
         self._home = f"/local/domain/{domid}"
         self._node = _node(domid)
 
-    def run(self) -> None:
-        domain = self._suspendable()
-        asleep, listens = self._hvm_state(domain)
-        port = self._port()
-        if port is not None and not asleep:
-            self._by_channel(port)
-        elif self._type(domain) == "hvm" and (asleep or not listens):
-            self._control.shutdown(self._domid, SUSPEND)
-            self._await("Xen was told to suspend it without asking it")
-        else:
-            self._by_control_node(domain)
-            self._await("it acknowledged the request")
+    def request(self) -> Callable[[], None]:
+        """Return the act that has the guest suspend; raise `HypervisorError` if there is none."""
+        domain, port = self._suspendable(), self._port()
+        if port is None and self._type(domain) == "hvm" and not self._has_pv_drivers():
+            return self._force
+        if domain.paused:
+            raise self._refused("it is paused, so it cannot acknowledge the request")
+        if port is not None:
+            return partial(self._ask_by_channel, port)
+        if self._store.read(f"{self._home}/control/feature-suspend") == "0":
+            raise self._refused("control/feature-suspend is 0: the guest does not support it")
+        return self._ask_by_control_node
 
     def _suspendable(self) -> XenDomain:
         domain = self._control.domain(self._domid)
@@ -130,14 +139,12 @@ class _Suspend:
             raise self._refused(f"{domain.paged} of its pages are paged out")
         if self._control.has_vnuma(self._domid):
             raise self._refused("it has vNUMA, which a save file cannot hold")
+        if domain.hvm:
+            self._control.require_awake(self._domid)
         return domain
 
-    def _hvm_state(self, domain: XenDomain) -> tuple[bool, bool]:
-        """Return whether an HVM or PVH guest is in ACPI S3, and whether it has PV drivers."""
-        if not domain.hvm:
-            return False, True
-        asleep = self._control.hvm_param(self._domid, ACPI_S_STATE) != 0
-        return asleep, self._control.hvm_param(self._domid, CALLBACK_IRQ) != 0
+    def _has_pv_drivers(self) -> bool:
+        return self._control.hvm_param(self._domid, CALLBACK_IRQ) != 0
 
     def _port(self) -> int | None:
         value = self._store.read(f"{self._home}/device/suspend/event-channel")
@@ -148,7 +155,11 @@ class _Suspend:
         kind = self._store.read(f"/libxl/{self._domid}/type")
         return kind or ("hvm" if domain.hvm else "pv")
 
-    def _by_channel(self, port: int) -> None:
+    def _force(self) -> None:
+        self._control.shutdown(self._domid, SUSPEND)
+        self._await("Xen was told to suspend it without asking it")
+
+    def _ask_by_channel(self, port: int) -> None:
         reached = f"it was asked by event channel {port}"
         start = time.monotonic()
         deadline = Deadline.after(self._deadlines.suspend)
@@ -161,12 +172,7 @@ class _Suspend:
                     channel.wait(min(SLICE, deadline.left))
                     check_cancelled()
 
-    def _by_control_node(self, domain: XenDomain) -> None:
-        """Write the request, and return when the guest has acknowledged it."""
-        if domain.paused:
-            raise self._refused("it is paused, so it cannot acknowledge the request")
-        if self._store.read(f"{self._home}/control/feature-suspend") == "0":
-            raise self._refused("control/feature-suspend is 0: the guest does not support it")
+    def _ask_by_control_node(self) -> None:
         start = time.monotonic()
         request = _Request(self._store, self._node)
         try:
@@ -177,6 +183,7 @@ class _Suspend:
                 raise self._unanswered(time.monotonic() - start) from error
             if not (request.written and isinstance(error, HostError)):
                 raise
+        self._await("it acknowledged the request")
 
     def _withdrawn(self, error: BaseException) -> bool:
         """Withdraw the request; False if the guest acknowledged it at the last moment."""

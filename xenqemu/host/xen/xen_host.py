@@ -43,7 +43,7 @@ from xenqemu.host.xen.memory.guest_state import (
     policies,
 )
 from xenqemu.host.xen.xen_paths import XEN_PATHS, XenPaths
-from xenqemu.host.xen.xl import toolstack
+from xenqemu.host.xen.xl import domid_history, toolstack
 from xenqemu.host.xenstore import names
 from xenqemu.host.xenstore.sessions import Sessions
 from xenqemu.host.xenstore.store import Store
@@ -51,6 +51,9 @@ from xenqemu.system.process import boot_id
 
 if TYPE_CHECKING:
     from xenqemu.host.qemu.device_model import DeviceModel
+
+FIRST_RESERVED = 0x7FF0
+"""DOMID_FIRST_RESERVED: no guest has this id or a higher one."""
 
 
 class XenHost:
@@ -244,6 +247,7 @@ class XenHost:
             lambda: requirements.check_disks(config),
             lambda: requirements.check_bridges(config),
             lambda: self._require_free(needs),
+            lambda: self._require_domid(config),
         )
 
     def _require_free(self, needs: Needs) -> None:
@@ -256,6 +260,20 @@ class XenHost:
                 raise HostError(f"domain {domid} is named {name} already")
             if same[1]:
                 raise HostError(f"domain {domid} ({name}) has the uuid {config.uuid}")
+
+    def _require_domid(self, config: DomainConfig) -> None:
+        """Raise `HostError` if the id that a config asks for cannot be had."""
+        domid = config.domid
+        if not 0 < domid < FIRST_RESERVED:  # it asks for any
+            return
+        if self.hypervisor.info(domid) is not None:
+            raise HostError(f"{config.name} is to have the id {domid}, which another domain has")
+        seconds = domid_history.seconds_kept(self._paths.run, domid)
+        if seconds:
+            raise HostError(
+                f"{config.name} is to have the id {domid}, whose domain ended a moment ago: "
+                f"libxl gives it to another one in {seconds} s"
+            )
 
     def _memory(self) -> tuple[int, int]:
         """Return how many bytes are free, and how many dom0 has."""

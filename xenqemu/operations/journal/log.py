@@ -63,7 +63,7 @@ class About:
 
     def __str__(self) -> str:
         """Return all of it in words."""
-        return f"{self.title} to {self.file}" if self.domid else self.title
+        return f"{self.title} to {self.file}" if self.domid and self.file else self.title
 
     def concerns(self, other: About) -> bool:
         """Return whether both are about the same guest."""

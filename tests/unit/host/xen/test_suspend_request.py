@@ -18,15 +18,13 @@ from xenqemu.errors import Cancelled, HostTimeout, HypervisorError, StoreError
 from xenqemu.host.party_deadlines import Deadlines
 from xenqemu.host.protocol import SuspendPending
 from xenqemu.host.xen import suspend_request
-from xenqemu.host.xen.control import Control
+from xenqemu.host.xen.control import ACPI_S_STATE, Control
 from xenqemu.host.xen.domain_info import HVM, SHUTDOWN
 from xenqemu.host.xen.library import Xen
 from xenqemu.host.xenstore.store import Store, Transaction
 from xenqemu.system.cancellation import Cancellation, cancellable
 
 SOON = Deadlines(acknowledge=0.2, suspend=0.2)
-ACPI_S_STATE = 14
-ASLEEP = {0: 0x200000000000F3, ACPI_S_STATE: 3}
 
 T = TypeVar("T")
 
@@ -251,12 +249,11 @@ def test_no_watch_no_request(host: Host, guest: Guest, store: Store) -> None:
 # Suspend: forced.
 
 
-@pytest.mark.parametrize("params", [{}, ASLEEP])
 @pytest.mark.parametrize("kind", ["hvm", None])
 def test_guests_that_cannot_answer_are_not_asked(
-    host: Host, guest: Guest, store: Store, params: dict[int, int], kind: str | None
+    host: Host, guest: Guest, store: Store, kind: str | None
 ) -> None:
-    guest.params = params
+    guest.params = {}
     store.write(f"{HOME}/control/feature-suspend", "0")
     store.write(f"{HOME}/device/suspend/event-channel", "")
     if kind:
@@ -319,13 +316,45 @@ def test_an_event_channel_that_is_taken(
     assert libraries.calls[-1] == "xenevtchn_close"
 
 
-def test_a_sleeping_guest_is_not_asked_by_its_channel(
+def test_a_paused_guest_is_not_asked_by_its_channel(
     host: Host, guest: Guest, store: Store, libraries: FakeLibraries
 ) -> None:
     store.write(f"{HOME}/device/suspend/event-channel", "5")
-    guest.params[ACPI_S_STATE] = 3
-    host.hypervisor(SOON).suspend(DOMID)
+    guest.holds = 1
+    with pytest.raises(HypervisorError, match="it is paused, so it cannot acknowledge"):
+        host.hypervisor(SOON).suspend(DOMID)
     assert "xenevtchn_notify" not in libraries.calls
+
+
+# Suspend: refused beforehand.
+
+
+@pytest.mark.parametrize("channel", ["5", ""])
+@pytest.mark.parametrize("params", [{}, {0: 0x200000000000F3}])
+def test_a_guest_that_sleeps_in_acpi_s3_is_refused_and_sleeps_on(
+    host: Host, guest: Guest, store: Store, channel: str, params: dict[int, int]
+) -> None:
+    store.write(f"{HOME}/device/suspend/event-channel", channel)
+    guest.params = {**params, ACPI_S_STATE: 3}
+    hypervisor = host.hypervisor(SOON)
+    for act in (hypervisor.require_suspendable, hypervisor.suspend):
+        with pytest.raises(HypervisorError) as caught:
+            act(DOMID)
+        assert str(caught.value) == (
+            "domain 7 sleeps in ACPI S3, which no save file can say: "
+            "wake it first (xl trigger 7 s3resume)"
+        )
+    assert (guest.flags, guest.params[ACPI_S_STATE], store.read(NODE)) == (HVM, 3, None)
+
+
+def test_whether_a_guest_can_be_suspended_is_told_without_asking_it(
+    host: Host, guest: Guest, store: Store
+) -> None:
+    host.hypervisor(SOON).require_suspendable(DOMID)
+    assert (guest.flags, store.read(NODE)) == (HVM, None)
+    store.write(f"{HOME}/control/feature-suspend", "0")
+    with pytest.raises(HypervisorError, match="control/feature-suspend is 0"):
+        host.hypervisor(SOON).require_suspendable(DOMID)
 
 
 # Operations that are to end while they wait, and parties that fail meanwhile.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -183,6 +184,21 @@ def test_a_guest_whose_name_and_uuid_are_free_is_admitted(host: XenHost, store: 
     with pytest.raises(HostError, match="^domain 4 is named g1 already$"):
         host.admit(NEEDS)
     host.admit(replace(NEEDS, moving=True))  # it is itself, on its way
+
+
+def test_a_guest_gets_the_id_it_asks_for_only_where_libxl_gives_it(
+    host: XenHost, guest: Guest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.admit(Needs(CONFIG.with_domid(9), 3))
+    with pytest.raises(HostError, match=f"the id {DOMID}, which another domain has$"):
+        host.admit(Needs(CONFIG.with_domid(DOMID), 3))
+    monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
+    (tmp_path / "domid-history").write_text("990 9\n")
+    host.admit(Needs(CONFIG.with_domid(10), 3))
+    with pytest.raises(HostError, match="the id 9, whose domain ended .* another one in 51 s$"):
+        host.admit(Needs(CONFIG.with_domid(9), 3))
+    for anyone in (0, 0x7FF0, 0xFFFFFFFF):
+        host.admit(Needs(CONFIG.with_domid(anyone), 3))
 
 
 def test_the_configuration_is_what_xl_lists(

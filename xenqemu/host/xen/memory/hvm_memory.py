@@ -30,6 +30,7 @@ from xenqemu.host.xen.memory.dirty_log import DeviceLog, DirtyLog, dirty_log_on
 from xenqemu.host.xen.memory.guest_pages import XTAB, GuestPages
 from xenqemu.host.xen.memory.logged_pages import LoggedPages
 from xenqemu.host.xen.memory.page_records import write_pages
+from xenqemu.system.cancellation import check_cancelled
 
 
 class HvmMemory:
@@ -53,7 +54,7 @@ class HvmMemory:
 
     def save(self, out: Sink, progress: Progress) -> None:
         """Write the image; raise `HypervisorError` unless the guest is suspended."""
-        domain = self._unpaged()
+        domain = self._complete()
         if domain.run_state is not RunState.SUSPENDED:
             raise HypervisorError(f"domain {self._domid} is {domain}, not suspended")
         writer = self._begun(out)
@@ -68,14 +69,14 @@ class HvmMemory:
 
     def save_live(self, out: Sink, progress: Progress, live: Live) -> None:
         """Write the image of a guest that runs until `live.suspend` suspends it."""
-        self._unpaged()
+        self._complete()
         writer = self._begun(out)
         xen, domid = self._xen, self._domid
         with xen.handle_of("xenforeignmemory") as handle:
             pages = LoggedPages(xen, handle, domid, writer, elide_zeros=self._elide_zeros)
             with dirty_log_on(DirtyLog(xen, domid), self._device_log):
                 write_live(pages, out, progress, live)
-        self._unpaged()
+        self._complete()
         self._end(writer)
 
     def load(self, source: Source, progress: Progress) -> None:  # noqa: ARG002 - GuestMemory's
@@ -84,10 +85,13 @@ class HvmMemory:
             "on Xen an image is not loaded into a domain: libxl restores save files"
         )
 
-    def _unpaged(self) -> XenDomain:
-        domain = Control(self._xen).existing(self._domid)
+    def _complete(self) -> XenDomain:
+        """Return the domain; raise `HypervisorError` if an image cannot hold all of its state."""
+        control = Control(self._xen)
+        domain = control.existing(self._domid)
         if domain.paged:
             raise HypervisorError(f"{domain.paged} pages of domain {self._domid} are paged out")
+        control.require_awake(self._domid)
         return domain
 
     def _begun(self, out: Sink) -> ImageWriter:
@@ -121,4 +125,6 @@ class HvmMemory:
                 write_pages(guest, pfns, types, writer, elide_zeros=self._elide_zeros)
                 done += (BATCH - types.count(XTAB)) * PAGE_SIZE
                 progress(min(done, total), total)
+            else:
+                check_cancelled()  # most of what a guest could have is holes
         progress(total, total)

@@ -16,16 +16,19 @@ from itertools import compress
 from xenqemu.errors import HypervisorError
 from xenqemu.formats.stream.libxc import ImageWriter
 from xenqemu.formats.stream.libxc_records import PAGE_SIZE
-from xenqemu.host.memory.pages import BATCH
+from xenqemu.host.memory.pages import BATCH, page_numbers
 from xenqemu.host.protocol import Progress, RunState
 from xenqemu.host.xen.control import Control
 from xenqemu.host.xen.library import Xen
 from xenqemu.host.xen.memory.dirty_log import DirtyLog
 from xenqemu.host.xen.memory.guest_pages import XTAB, GuestPages, Unmappable
 from xenqemu.host.xen.memory.page_records import write_pages
+from xenqemu.system.cancellation import check_cancelled
 
 _PIECE = BATCH // 8
 """Bytes of a bitmap that are looked at together."""
+
+_NONE, _WHOLE = bytes(_PIECE), b"\xff" * _PIECE
 
 _BITS = [bytes(byte >> bit & 1 for bit in range(8)) for byte in range(256)]
 """What each byte of a bitmap says of its eight pages, a byte a page."""
@@ -55,8 +58,12 @@ class LoggedPages:
         bitmap, self._next = self._next, 0
         written, total = 0, self._number(bitmap) * PAGE_SIZE
         for pfns in _tables(bitmap):
-            written += self._write(pfns)
-            progress(min(written * PAGE_SIZE, total), total)
+            new = self._write(pfns)
+            written += new
+            if new:
+                progress(min(written * PAGE_SIZE, total), total)
+            else:
+                check_cancelled()  # most of what a guest could have is holes
         progress(total, total)
         self._elide_zeros = False
         return written
@@ -101,7 +108,9 @@ def _tables(bitmap: int) -> Iterator[bytes]:
     pfns = array("Q")
     for at in range(0, len(data), _PIECE):
         piece = data[at : at + _PIECE]
-        if any(piece):
+        if piece == _WHOLE and not pfns:
+            yield page_numbers(at * 8)
+        elif piece != _NONE:
             flags = b"".join([_BITS[byte] for byte in piece])
             pfns.extend(compress(range(at * 8, at * 8 + BATCH), flags))
         while len(pfns) >= BATCH:
