@@ -45,9 +45,9 @@ FILES = """
 -rw-r--r-- usr/share/zsh/vendor-completions/_xenqemu
 """
 HOOKS = {
-    *("pre-save.d", "pre-restore.d", "pre-migrate.d"),
-    *("post-save.d", "post-restore.d", "post-migrate.d"),
-    *("failed-save.d", "failed-restore.d", "failed-migrate.d"),
+    *("pre-save.d", "pre-restore.d", "pre-migrate.d", "pre-receive.d"),
+    *("post-save.d", "post-restore.d", "post-migrate.d", "post-receive.d"),
+    *("failed-save.d", "failed-restore.d", "failed-migrate.d", "failed-receive.d"),
 }
 
 
