@@ -10,6 +10,7 @@ import os
 import stat
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import BinaryIO
 
 BESIDE = (
     *(".*", "*~", "#*#", "*.bak", "*.orig", "*.rej", "*.sw[a-p]", "*.save", "*.tmp", "*,v"),
@@ -23,13 +24,24 @@ def is_beside(name: str) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in BESIDE)
 
 
-def read_regular(path: Path, most: int) -> bytes | None:
-    """Return up to `most` bytes of a file, None for what is no regular file; raise `OSError`.
+def open_regular(path: Path) -> BinaryIO | None:
+    """Open a file to read it, None for what is no regular file; raise `OSError`.
 
     Nothing else is opened; what takes the name meanwhile is not waited for.
     """
     if not stat.S_ISREG(path.stat().st_mode):
         return None
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:
-        return file.read(most) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return open(descriptor, "rb")
+    os.close(descriptor)
+    return None
+
+
+def read_regular(path: Path, most: int) -> bytes | None:
+    """Return up to `most` bytes of a file, None for what is no regular file; raise `OSError`."""
+    file = open_regular(path)
+    if file is None:
+        return None
+    with file:
+        return file.read(most)
