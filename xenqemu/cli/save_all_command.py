@@ -22,7 +22,7 @@ def run(chosen: argparse.Namespace) -> None:
     from xenqemu.operations.save_all import save_all
     from xenqemu.settings.guest_choices import own_choices
 
-    settings = with_xendomains(chosen.conf)
+    settings = with_xendomains(chosen.conf, terminal.complain)
     own, complaints = own_choices(settings.save_all.configs)
     for complaint in complaints:
         terminal.complain(complaint)
