@@ -14,6 +14,7 @@ import pytest
 from tests.as_root import as_root
 from tests.golden import save_files
 from xenqemu.errors import HostError
+from xenqemu.operations.saved_guests import SavedGuest
 from xenqemu.settings.hooks import Hooks
 from xenqemu.settings.xenqemu_conf import Settings
 
@@ -45,9 +46,9 @@ FILES = """
 -rw-r--r-- usr/share/zsh/vendor-completions/_xenqemu
 """
 HOOKS = {
-    *("pre-save.d", "pre-restore.d", "pre-migrate.d"),
-    *("post-save.d", "post-restore.d", "post-migrate.d"),
-    *("failed-save.d", "failed-restore.d", "failed-migrate.d"),
+    *("pre-save.d", "pre-restore.d", "pre-migrate.d", "pre-receive.d"),
+    *("post-save.d", "post-restore.d", "post-migrate.d", "post-receive.d"),
+    *("failed-save.d", "failed-restore.d", "failed-migrate.d", "failed-receive.d"),
 }
 
 
@@ -267,10 +268,9 @@ def libvirt(installed, tmp_path):
     hook = f"{EXAMPLES}/libvirt-libxl"
     path = f"{installed}/usr/bin:{os.environ['PATH']}"
 
-    def run_hook(*words):
-        return run(
-            installed, hook, *words, data=b"<domain/>", PATH=path, XENQEMU_SAVE=str(tmp_path)
-        )
+    def run_hook(*words, **more):
+        environment = {"PATH": path, "XENQEMU_SAVE": str(tmp_path), **more}
+        return run(installed, hook, *words, data=b"<domain/>", **environment)
 
     return run_hook
 
@@ -278,15 +278,36 @@ def libvirt(installed, tmp_path):
 def test_libvirt_starts_no_guest_beside_its_record(libvirt, tmp_path):
     record = tmp_path / "web"
     record.write_bytes(save_files.unpacked("vga.save"))
-    done = libvirt("web", "prepare", "begin", "-")
+    for name in ("web", "vga"):  # as the file is named, and the guest in it
+        done = libvirt(name, "prepare", "begin", "-")
+        assert done.returncode == 1
+        first, second = done.stderr.decode().splitlines()
+        assert first == f"{name} is saved: {record}"
+        assert second == "restore it by xenqemu restore FILE, or remove that file to boot it"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["plain", "win+dev", "web:1", "über x", ".hidden", "it's", "a/b", "-h", "a\nb", "\udcff"],
+)
+def test_however_a_name_is_written_in_the_folder(libvirt, tmp_path, name):
+    assert libvirt(name, "prepare", "begin", "-").returncode == 0
+    SavedGuest.of(tmp_path, name).path.touch()
+    done = libvirt(name, "prepare", "begin", "-")
     assert done.returncode == 1
-    first, second = done.stderr.decode().splitlines()
-    assert first.startswith(f"web is saved: {record}: sound; ")
-    assert second == f"restore it by: xenqemu restore {record}; or remove that file to boot it"
-    record.write_bytes(record.read_bytes()[:-1])
-    done = libvirt("web", "prepare", "begin", "-")
+    assert b" is saved: " in done.stderr
+
+
+def test_libvirt_starts_no_guest_if_nobody_can_tell(libvirt, tmp_path):
+    conf = tmp_path / "conf"
+    conf.write_text("no settings")
+    done = libvirt("web", "prepare", "begin", "-", XENQEMU_CONF=str(conf), XENQEMU_SAVE="")
     assert done.returncode == 1
-    assert b"web is saved: xenqemu: " in done.stderr
+    said = f"it is not known whether web is saved: xenqemu: {conf}: not TOML: "
+    assert done.stderr.decode().startswith(said)
+    done = libvirt("web", "prepare", "begin", "-", PATH="/bin")
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"it is not known whether web is saved: ")
 
 
 def test_a_host_that_sleeps(installed, tmp_path):

@@ -213,10 +213,11 @@ def save_all(
     """Save all domains, as the settings say (in `conf`), and return what became of each.
 
     `opened` opens the host, and again for each save.  `observe` is called with each outcome,
-    `complain` with each error in the guests' own files.  Raises `UsageError` for settings that make
-    no sense, `HostError` if the host does not say which domains there are.
+    `complain` with each error in the guests' own files, and with each setting of xendomains that is
+    not heeded.  Raises `UsageError` for settings that make no sense, `HostError` if the host does
+    not say which domains there are.
     """
-    settings = with_xendomains(conf)
+    settings = with_xendomains(conf, complain)
     own, complaints = own_choices(settings.save_all.configs)
     for complaint in complaints:
         complain(complaint)

@@ -3,31 +3,44 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from xenqemu.errors import UsageError
 from xenqemu.host.party_deadlines import Deadlines
 from xenqemu.host.protocol import Host
-from xenqemu.settings import toml_values as settings_format
-from xenqemu.settings.xenqemu_conf import Settings, after_xendomains, read_settings
+from xenqemu.settings.after_xendomains import after_xendomains
+from xenqemu.settings.xendomains import MAX_TEXT
+from xenqemu.settings.xenqemu_conf import Settings, read_settings
+from xenqemu.system.edited_folder import read_regular
 
 CAPABILITIES = Path("/proc/xen/capabilities")
 """Holds "control_d" in a domain that controls its host."""
 
 
-def with_xendomains(file: str | Path | None = None) -> Settings:
-    """Return the settings for all guests at once: `file`, then xendomains, then the defaults."""
+def with_xendomains(
+    file: str | Path | None = None, complain: Callable[[str], None] = lambda _text: None
+) -> Settings:
+    """Return the settings for all guests at once: `file`, then xendomains, then the defaults.
+
+    `complain` is called with what of xendomains is not heeded.
+    """
     settings = read_settings(file)
     old = settings.xendomains
     if old is None or not old.exists():
         return settings
     try:
-        with old.open("rb") as conf:
-            text = conf.read(settings_format.MAX_TEXT + 1)
+        text = read_regular(old, MAX_TEXT + 1)
     except OSError as error:
         raise UsageError(f"{old}: the settings cannot be read: {error.strerror}") from error
-    return read_settings(file, after_xendomains(text, str(old)))
+    if text is None:
+        raise UsageError(f"{old}: the settings cannot be read: it is no regular file")
+    heeded = after_xendomains(text, str(old))
+    settings = heeded.require_folder(read_settings(file, heeded.settings))
+    for complaint in heeded.complaints:
+        complain(complaint)
+    return settings
 
 
 def open_host(

@@ -5,6 +5,7 @@
     XenqemuError                        1   anything of ours
     ├── UsageError                     64   the request itself makes no sense
     ├── Cancelled                      14   the operation was cancelled
+    ├── NotSaved                        5   no: the guest that was asked for is not saved
     ├── FormatError                     2   the bytes are not what the format allows
     │   ├── Truncated                       they end too early
     │   ├── TooBig                          a length or count above its bound
@@ -45,6 +46,7 @@ __all__ = [
     "HypervisorError",
     "InUse",
     "NotConverged",
+    "NotSaved",
     "OpenFileFailed",
     "OperationError",
     "OutcomeUnknown",
@@ -79,6 +81,12 @@ class Cancelled(XenqemuError):
     """The operation was cancelled, by `xenqemu cancel`."""
 
     exit_code = 14
+
+
+class NotSaved(XenqemuError):
+    """The answer to whether a guest is saved is no; no error has this exit code."""
+
+    exit_code = 5
 
 
 class FormatError(XenqemuError):

@@ -1,5 +1,6 @@
 """Which host words mean, and the settings."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -112,14 +113,29 @@ def test_xendomains_says_what_the_settings_do_not(conf, tmp_path):
     assert choose_host.with_xendomains() == Settings()
 
 
-def test_xendomains_that_cannot_be_read(conf, tmp_path):
-    conf.write_text(f'xendomains = "{tmp_path}"')
-    with pytest.raises(UsageError, match="the settings cannot be read: Is a directory"):
-        choose_host.with_xendomains()
+def test_what_of_xendomains_is_not_heeded_is_said(conf, tmp_path):
     old = tmp_path / "old"
+    conf.write_text(f'xendomains = "{old}"\nsave_all.folder = "/new"')
+    old.write_text('PEER=other\nXENDOMAINS_MIGRATE="$PEER --live"\nXENDOMAINS_SAVE=$HOME')
+    said = []
+    assert choose_host.with_xendomains(complain=said.append).save_all.folder == Path("/new")
+    assert said == [
+        f"{old}: XENDOMAINS_SAVE is not heeded: expected an absolute path, got '$HOME'",
+        f"{old}: XENDOMAINS_MIGRATE is not heeded: domains are saved, not migrated",
+    ]
+
+
+def test_xendomains_that_cannot_be_read(conf, tmp_path):
+    old = tmp_path / "old"
+    os.mkfifo(old)  # it is not waited for
+    for path in (tmp_path, old):
+        conf.write_text(f'xendomains = "{path}"')
+        with pytest.raises(UsageError, match="the settings cannot be read: it is no regular file"):
+            choose_host.with_xendomains()
+    old.unlink()
     old.write_text("XENDOMAINS_SAVE=$HOME")
     conf.write_text(f'xendomains = "{old}"')
-    with pytest.raises(UsageError, match=f"^{old}: XENDOMAINS_SAVE: expected one plain word"):
+    with pytest.raises(UsageError, match=f"^{old}: XENDOMAINS_SAVE is not heeded: "):
         choose_host.with_xendomains()
     assert read_settings().xendomains == old  # all other commands do not mind
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from xenqemu.cli.terminal import printable
+from xenqemu.cli import terminal
 from xenqemu.settings.hooks import Act, Hooks
+
+
+def tell_passed_over(hooks: Hooks, act: Act) -> None:
+    """Say on standard error which files among the hooks are not run at `act`, and why."""
+    for note in hooks.passed_over(act):
+        terminal.complain(note)
 
 
 @contextmanager
@@ -25,4 +30,4 @@ def hooked(hooks: Hooks, act: Act, **about: object) -> Iterator[None]:
             error.add_note(complaint)
         raise
     for complaint in hooks.run("post", act, about):
-        sys.stderr.write(f"xenqemu: {printable(complaint)}\n")
+        terminal.complain(complaint)

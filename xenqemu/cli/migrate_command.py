@@ -23,7 +23,7 @@ def run(chosen: argparse.Namespace) -> None:
     """Migrate the domain, and print that."""
     from xenqemu.choose_host import open_host
     from xenqemu.cli import progress, terminal
-    from xenqemu.cli.hooked import hooked
+    from xenqemu.cli.hooked import hooked, tell_passed_over
     from xenqemu.host import domain_state
     from xenqemu.operations.migrate import migrate
     from xenqemu.settings.guest_config import read_config
@@ -31,6 +31,7 @@ def run(chosen: argparse.Namespace) -> None:
 
     options = options_of(chosen, MigrateOptions)
     settings = read_settings(chosen.conf)
+    tell_passed_over(settings.hooks, "migrate")
     to = chosen.destination
     observe = progress.observer(as_lines_of_json=chosen.json)
     with open_host(chosen.host, step_timeout=chosen.step_timeout, settings=settings) as host:

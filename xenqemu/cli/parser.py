@@ -24,6 +24,7 @@ COMMANDS = {
     "cancel": ("cancel_command", "end an operation that is running"),
     "save-all": ("save_all_command", "save all domains, as before a shutdown"),
     "restore-all": ("restore_all_command", "restore all domains, as after a boot"),
+    "saved": ("saved_command", "say whether a domain is saved, by the exit code"),
     "lab": ("lab_command", "the embedded host"),
 }
 """Each command, its module, and its help text."""

@@ -10,6 +10,7 @@ import re
 import signal
 import sys
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING
 
 from xenqemu.cli.arguments import add_json_and_run, number
@@ -21,6 +22,7 @@ from xenqemu.operations.options import ReceiveOptions
 if TYPE_CHECKING:
     from xenqemu.host.peer.rendezvous import Rendezvous
     from xenqemu.host.protocol import Host
+    from xenqemu.settings.hooks import Hooks
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,9 +69,10 @@ def run(chosen: argparse.Namespace) -> None:
     from xenqemu.operations.preflight import answer
     from xenqemu.settings.xenqemu_conf import read_settings
 
+    settings = read_settings(chosen.conf)
     if bool(chosen.token) != bool(chosen.streams or chosen.stream):
         raise UsageError("--token goes with --streams or --stream, and only with them")
-    with open_host(chosen.host, settings=read_settings(chosen.conf)) as host:
+    with open_host(chosen.host, settings=settings) as host:
         if chosen.preflight:
             question = PreflightQuestion.parse(sys.stdin.buffer.read(MAX_JSON + 1))
             sys.stdout.write(answer(host, question).dump().decode())
@@ -78,18 +81,27 @@ def run(chosen: argparse.Namespace) -> None:
                 sys.stdout.write(READY.decode())
                 sys.stdout.flush()
         else:
-            _receive(host, chosen)
+            _receive(host, chosen, settings.hooks)
 
 
-def _receive(host: Host, chosen: argparse.Namespace) -> None:
+def _receive(host: Host, chosen: argparse.Namespace, hooks: Hooks) -> None:
     from xenqemu.cli import terminal
+    from xenqemu.cli.hooked import hooked, tell_passed_over
     from xenqemu.host.peer.peer_messages import sender_at_standard_streams
     from xenqemu.operations.receive import receive
 
     options = options_of(chosen, ReceiveOptions)
     _ignore_signals()
+    tell_passed_over(hooks, "receive")
     with _rendezvous(chosen, host) as streams, sender_at_standard_streams(host.deadlines) as peer:
-        domid = receive(host, peer, options, features=chosen.features, rendezvous=streams)
+        domid = receive(
+            host,
+            peer,
+            options,
+            features=chosen.features,
+            rendezvous=streams,
+            hooks=partial(hooked, hooks),
+        )
     terminal.aside(f"received domain {domid}")
 
 

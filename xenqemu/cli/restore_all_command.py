@@ -32,9 +32,10 @@ def run(chosen: argparse.Namespace) -> None:
 
 def _restore_all(host: str | None, settings: Settings, outcomes: Outcomes) -> None:
     from xenqemu.choose_host import open_host
-    from xenqemu.cli.hooked import hooked
+    from xenqemu.cli.hooked import hooked, tell_passed_over
     from xenqemu.operations.restore_all import restore_all
 
+    tell_passed_over(settings.hooks, "restore")
     restore_all(
         partial(open_host, host, settings=settings),
         settings.save_all.folder,

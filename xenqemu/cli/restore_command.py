@@ -22,7 +22,7 @@ def run(chosen: argparse.Namespace) -> None:
     """Restore the domain, and print its id."""
     from xenqemu.choose_host import open_host
     from xenqemu.cli import progress, terminal
-    from xenqemu.cli.hooked import hooked
+    from xenqemu.cli.hooked import hooked, tell_passed_over
     from xenqemu.operations.restore import restore
     from xenqemu.settings.guest_config import read_config
     from xenqemu.settings.xenqemu_conf import read_settings
@@ -31,9 +31,10 @@ def run(chosen: argparse.Namespace) -> None:
     config = read_config(configs[0]) if configs else None
     options = replace(options_of(chosen, RestoreOptions), config=config)
     settings = read_settings(chosen.conf)
+    tell_passed_over(settings.hooks, "restore")
     observe = progress.observer(as_lines_of_json=chosen.json)
     with (
-        hooked(settings.hooks, "restore", file=str(file)),
+        hooked(settings.hooks, "restore", file=str(file.absolute())),
         open_host(chosen.host, settings=settings) as host,
     ):
         done = restore(host, file, options, observe=observe)

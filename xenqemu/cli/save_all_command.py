@@ -17,15 +17,16 @@ def run(chosen: argparse.Namespace) -> None:
     """Do with each domain as the settings say, and print its outcome."""
     from xenqemu.choose_host import open_host, with_xendomains
     from xenqemu.cli import terminal
-    from xenqemu.cli.hooked import hooked
+    from xenqemu.cli.hooked import hooked, tell_passed_over
     from xenqemu.cli.outcomes import Outcomes
     from xenqemu.operations.save_all import save_all
     from xenqemu.settings.guest_choices import own_choices
 
-    settings = with_xendomains(chosen.conf)
+    settings = with_xendomains(chosen.conf, terminal.complain)
     own, complaints = own_choices(settings.save_all.configs)
     for complaint in complaints:
         terminal.complain(complaint)
+    tell_passed_over(settings.hooks, "save")
     outcomes = Outcomes(as_json=chosen.json)
     save_all(
         partial(open_host, chosen.host, settings=settings),

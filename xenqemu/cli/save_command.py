@@ -32,7 +32,7 @@ def run(chosen: argparse.Namespace) -> None:
     """Save the domain, and print what its save file holds."""
     from xenqemu.choose_host import open_host
     from xenqemu.cli import progress, report, terminal
-    from xenqemu.cli.hooked import hooked
+    from xenqemu.cli.hooked import hooked, tell_passed_over
     from xenqemu.host import domain_state
     from xenqemu.operations.save import save
     from xenqemu.settings.guest_config import read_config
@@ -43,11 +43,13 @@ def run(chosen: argparse.Namespace) -> None:
         raise UsageError("--compact goes with --live")
     settings = read_settings(chosen.conf)
     verify = settings.save.verify and options.verify
+    tell_passed_over(settings.hooks, "save")
     watch = progress.Stopwatch(progress.observer(as_lines_of_json=chosen.json))
     with open_host(chosen.host, step_timeout=chosen.step_timeout, settings=settings) as host:
         domain = domain_state.find(host, chosen.domain)
         options = replace(options, config=read_config(chosen.config), verify=verify)
-        about = {"domid": domain.domid, "name": domain.name, "file": str(chosen.file)}
+        file = str(chosen.file.absolute())  # hooks have another folder
+        about = {"domid": domain.domid, "name": domain.name, "file": file}
         with hooked(settings.hooks, "save", **about):
             found = save(host, domain, chosen.file, options, observe=watch)
     downtime = round(watch.seconds, 3) if options.after is After.CONTINUE else None

@@ -26,6 +26,7 @@ from xenqemu.operations.journal.log import About
 from xenqemu.operations.journal.operation import Operation
 from xenqemu.operations.journal.steps import Commit
 from xenqemu.operations.options import ReceiveOptions, seconds_for
+from xenqemu.operations.outcome import GuestHooks, no_hooks
 from xenqemu.operations.save_file import peek_config
 
 WAITS = (HandshakeState.RECEIVED, HandshakeState.CLEARED)
@@ -40,11 +41,12 @@ def receive(
     features: frozenset[str] = frozenset(),
     rendezvous: Rendezvous | None = None,
     observe: Observer = unobserved,
+    hooks: GuestHooks = no_hooks,
 ) -> int:
     """Receive the guest that `peer` sends; return the id of its domain, which runs if not paused.
 
     `features` say how its save file is wrapped, which comes over all streams of the `rendezvous`
-    if there is one.
+    if there is one.  `hooks` are run around it, once the guest is known.
 
     Errors before anything was built are raised as they are; `RolledBack` means that nothing is left
     of the attempt, `PastReturn` that the guest is here.
@@ -53,6 +55,23 @@ def receive(
     extra = rendezvous.streams(peer.wire) if rendezvous else ()
     wrapped = Unwrapper(peer.save_file(), features, extra)
     config = peek_config(wrapped.source)
+    with hooks("receive", name=config.name, uuid=config.uuid):
+        return _received(
+            host, peer, config, wrapped, options, rendezvous=rendezvous, observe=observe
+        )
+
+
+def _received(
+    host: Host,
+    peer: Peer,
+    config: DomainConfig,
+    wrapped: Unwrapper,
+    options: ReceiveOptions,
+    *,
+    rendezvous: Rendezvous | None,
+    observe: Observer,
+) -> int:
+    """Receive the guest of a config that has been read; see `receive`."""
     incoming = config.with_name(config.name + INCOMING)
     about = About("reception", 0, config.name, config.uuid, config.name)
     job = Operation.begin(host, about, observe, seconds_for(host, options))

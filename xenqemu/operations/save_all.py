@@ -21,7 +21,7 @@ from xenqemu.operations.options import SaveOptions
 from xenqemu.operations.outcome import GuestHooks, How, Outcome, OutcomeObserver, no_hooks, words
 from xenqemu.operations.save import save as save_domain
 from xenqemu.operations.saved_guests import SavedGuest
-from xenqemu.settings.guest_choices import Choice
+from xenqemu.settings.choice import Choice
 from xenqemu.settings.xenqemu_conf import SaveAll
 from xenqemu.system.cancellation import SLICE, wait_cancellable
 from xenqemu.system.deadline import Deadline
@@ -117,7 +117,7 @@ def _choice(name: str, plan: SaveAll, own: Mapping[str, Choice]) -> Choice:
         return Choice.LEAVE
     if name in plan.shut_down:
         return Choice.SHUT_DOWN
-    choice = own.get(name, Choice.SAVE)
+    choice = own.get(name, plan.others)
     return Choice.SHUT_DOWN if choice is Choice.SAVE and not plan.save else choice
 
 

@@ -16,7 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote
 
+from xenqemu.errors import FormatError
+from xenqemu.formats.stream.source import Source
+from xenqemu.operations.save_file import peek_config
 from xenqemu.system.descriptors import sync_folder
+from xenqemu.system.edited_folder import open_regular
 
 RAN = ".ran"
 
@@ -66,6 +70,27 @@ def saved(folder: Path, first: Iterable[str] = ()) -> list[SavedGuest]:
     order = {name: number for number, name in enumerate(first)}
     found = [SavedGuest(folder, file) for file in _files(folder) if not file.startswith(".")]
     return sorted(found, key=lambda guest: order.get(guest.name, len(order)))
+
+
+def saved_as(folder: Path, name: str) -> list[SavedGuest]:
+    """Return the saved guests called `name`: by the config in a save file, or by the file's name.
+
+    xl and its users name save files as they like, and of a damaged one only its name is known.
+    Raises `OSError` if the folder cannot be read.
+    """
+    return [guest for guest in saved(folder) if name in (guest.name, _name_within(guest.path))]
+
+
+def _name_within(path: Path) -> str | None:
+    """Return the name of the guest in a save file, None if it does not say."""
+    try:
+        file = open_regular(path)
+        if file is None:
+            return None
+        with file:
+            return peek_config(Source(file)).name
+    except (FormatError, OSError):
+        return None
 
 
 def already_run(folder: Path) -> list[SavedGuest]:

@@ -5,31 +5,30 @@
     FOLDER/pre-save.d/        before the guest is touched; each may forbid it
     FOLDER/post-save.d/       once it is done
     FOLDER/failed-save.d/     once it has failed, whatever was left undone
-    …restore.d, …migrate.d    the same
+    …restore.d, …migrate.d, …receive.d    the same
 
 Of each folder those programs are run that run-parts(8) would run: executable files whose names are
-of letters, digits, "_" and "-", in the order of their names, one after another.  A program reads
-what is done as JSON on its standard input, has a deadline, and an environment of its own.
+of letters, digits, "_" and "-", in the order of their names, one after another.  Of what else is
+there `passed_over` tells.  A program reads what is done as JSON on its standard input, has a
+deadline, and an environment of its own; all that it has started ends with it.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import re
-import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
-from xenqemu.errors import Forbidden, HostError, HostTimeout
-from xenqemu.system.child import started
-from xenqemu.system.descriptors import memory_file
+from xenqemu.errors import Forbidden, HostError
+from xenqemu.settings import hook_files
+from xenqemu.system.contained import run_contained
 from xenqemu.system.program_output import OutputTail
+from xenqemu.system.trusted_path import require_trusted
 
 Moment = Literal["pre", "post", "failed"]
-Act = Literal["save", "restore", "migrate"]
+Act = Literal["save", "restore", "migrate", "receive"]
 
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -37,12 +36,14 @@ ENVIRONMENT = {
 }
 """The whole environment of a hook: what it needs to know is on its standard input."""
 
+FOLDER = Path("/etc/xenqemu/hooks.d")
+
 
 @dataclass(frozen=True)
 class Hooks:
     """The hooks in the folders below `folder`; each has `deadline` seconds."""
 
-    folder: Path = Path("/etc/xenqemu/hooks.d")
+    folder: Path = FOLDER
     deadline: float = 60.0
 
     def run(self, moment: Moment, act: Act, about: Mapping[str, object]) -> tuple[str, ...]:
@@ -54,16 +55,24 @@ class Hooks:
         """
         data = json.dumps({"moment": moment, "act": act, **about}).encode()
         complaints = []
-        for failure in self._failures(f"{moment}-{act}.d", data):
+        for failure in self._failures(_folder(moment, act), data):
             if moment == "pre":
                 raise Forbidden(str(failure)) from failure
             complaints.append(str(failure))
         return tuple(complaints)
 
+    def passed_over(self, act: Act) -> list[str]:
+        """Return what is not run at `act`, and may have been meant to be, each with the reason."""
+        if self.folder != FOLDER and not self.folder.exists():
+            return [f"{self.folder}: there is no such folder of hooks"]
+        names = [_folder(moment, each) for moment in get_args(Moment) for each in get_args(Act)]
+        looked_at = [_folder(moment, act) for moment in get_args(Moment)]
+        return [*hook_files.passed_over(self.folder, names, looked_at)]
+
     def _failures(self, name: str, data: bytes) -> Iterator[HostError]:
         """Run one hook after another, and yield what went wrong with each before the next."""
         try:
-            hooks = _programs(self.folder, name)
+            hooks = hook_files.programs(self.folder / name)
         except HostError as error:
             yield error
             return
@@ -74,55 +83,28 @@ class Hooks:
                 yield error
 
 
-def _programs(folder: Path, name: str) -> list[Path]:
-    """Return the hooks of one folder in their order, none if there is no such folder."""
-    try:
-        found = sorted((folder / name).iterdir())
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise HostError(f"{folder / name}: the hooks cannot be read: {error.strerror}") from error
-    for place in (folder, folder / name):
-        _require_trusted(place)
-    named = [path for path in found if re.fullmatch("[A-Za-z0-9_-]+", path.name)]
-    return [path for path in named if path.is_file() and os.access(path, os.X_OK)]
-
-
-def _require_trusted(path: Path) -> None:
-    """Raise `HostError` if somebody else could have put there what we are to run."""
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise HostError(f"{path} is not run: {error.strerror}") from error
-    if status.st_uid not in {0, os.geteuid()}:
-        raise HostError(f"{path} is not run: it is owned by user {status.st_uid}, not by root")
-    if stat.S_IMODE(status.st_mode) & stat.S_IWOTH:
-        raise HostError(f"{path} is not run: everyone may write to it (chmod o-w)")
+def _folder(moment: Moment, act: Act) -> str:
+    return f"{moment}-{act}.d"
 
 
 def _run(hook: Path, data: bytes, seconds: float) -> None:
     """Run one hook to its end; raise `HostError` with its words if it fails.
 
-    What it leaves running is not waited for, but killed with a hook that does not end.
+    What it leaves running is killed.
     """
-    _require_trusted(hook)
+    try:
+        require_trusted(hook)
+    except HostError as error:
+        raise HostError(f"{hook} is not run: {error}") from error
     said = OutputTail()
-    with (
-        memory_file(data) as given,  # a hook need not read it, and it may be long
-        started(
-            str(hook),
-            [hook],
-            stdin=given,
-            stderr=said.keep,
-            environment=ENVIRONMENT,
-            folder=Path("/"),
-            kill_group=True,
-            start_error=lambda error: f"{hook} cannot be run: {error.strerror}",
-        ) as process,
-    ):
-        in_time = process.wait(seconds)
-    if not in_time:
-        raise HostTimeout(f"{hook} was killed: it did not end within {seconds:g} s")
-    if process.status:
-        how = f"exit status {process.status}" if process.status > 0 else f"signal {-process.status}"
-        raise HostError(f"{hook} failed ({how}): {said}")
+    try:
+        status = run_contained(
+            hook, data, seconds, stderr=said.keep, environment=ENVIRONMENT, folder=Path("/")
+        )
+    except OSError as error:
+        reasons = filter(None, (error.strerror, hook_files.why_not_started(hook)))
+        raise HostError(f"{hook} cannot be run: {': '.join(reasons)}") from error
+    if status:
+        how = f"exit status {status}" if status > 0 else f"signal {-status}"
+        words = filter(None, (str(said), hook_files.carriage_return(hook)))
+        raise HostError(f"{hook} failed ({how}): {'; '.join(words)}")

@@ -12,6 +12,7 @@
     Path                 "/var/lib/xen/save"     absolute
     Path | None          "", "/some/folder"      absolute, or none
     tuple[str, ...]      ["one", "two"]
+    an Enum              "one"                   a value of its own
 
 A key has the name of its field.  What the text leaves out stays as it was.
 """
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, get_type_hints
 
@@ -78,11 +80,11 @@ class _Reading:
 
     def _value(self, value: object, kind: Any, base: Any, name: str) -> object:
         try:
-            if kind in _KINDS:
-                return _KINDS[kind].take(value)
+            if known := _known(kind):
+                return known.take(value)
             return self.table(_mapping(value), base, f"{name}.")
         except ValueError as error:
-            expected = _KINDS[kind].expected if kind in _KINDS else "a table"
+            expected = known.expected if known else "a table"
             message = f"{self.where}: {name}: expected {expected}, got {_shown(value)}"
             raise UsageError(message) from error
 
@@ -97,7 +99,7 @@ def _names(kind: type, above: str = "") -> Iterator[str]:
     """Yield the names of all fields, as "table.key" where they are in a table."""
     for key, wanted in get_type_hints(kind).items():
         yield above + key
-        if wanted not in _KINDS:
+        if not _known(wanted):
             yield from _names(wanted, f"{above}{key}.")
 
 
@@ -174,4 +176,11 @@ _KINDS: Mapping[Any, _Kind] = {
     Path | None: _Kind('an absolute path, or ""', _path_or_none),
     tuple[str, ...]: _Kind("a list of printable texts", _texts),
 }
-"""By the type of a field; every other type is a dataclass."""
+"""By the type of a field."""
+
+
+def _known(kind: Any) -> _Kind | None:
+    """Return what a value of a type has to be, None for a dataclass."""
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return _Kind(f"one of {', '.join(each.value for each in kind)}", kind)
+    return _KINDS.get(kind)

@@ -12,9 +12,9 @@ from pathlib import Path
 from xenqemu.errors import UsageError
 from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
 from xenqemu.host.xen.xen_paths import XEN_PATHS, XenPaths
-from xenqemu.settings import toml_values, xendomains
+from xenqemu.settings import toml_values
+from xenqemu.settings.choice import Choice
 from xenqemu.settings.hooks import Hooks
-from xenqemu.settings.toml_values import taken
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ class SaveAll:
 
     Without `save`, all are shut down instead.  What is not saved in time, and what `shut_down`
     names, is shut down too, in `shutdown_deadline` seconds; what `leave` names is left alone.
-    Of the others, xl.cfg files in `configs` may say the same by their own key.
+    Of the rest, xl.cfg files in `configs` may say the same by their own key; `others` are what no
+    file there is about.
     """
 
     folder: Path = Path("/var/lib/xen/save")
@@ -41,6 +42,7 @@ class SaveAll:
     shut_down: tuple[str, ...] = ()
     leave: tuple[str, ...] = ()
     configs: Path = Path("/etc/xen/auto")
+    others: Choice = Choice.SAVE
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Settings:
     """All of it; `host` is in the words of `--host`, no `lab` is a folder of one's own.
 
     `xendomains` is a file of Xen's own script, which says what is not said here; see
-    `after_xendomains`.
+    after_xendomains.py.
     """
 
     host: str = "auto"
@@ -97,22 +99,3 @@ def read_settings(file: str | Path | None = None, base: Settings = DEFAULTS) -> 
             return base
         raise UsageError(f"{path}: the settings cannot be read: {error.strerror}") from error
     return toml_values.read(text, base, str(path))
-
-
-def after_xendomains(text: bytes, where: str) -> Settings:
-    """Return the defaults that the text of a file of xendomains makes; `where` names it in errors.
-
-    Where it says not to save (no XENDOMAINS_SAVE), guests are shut down; its deadline was
-    for each domain, and is for all here.  What it migrates and starts is ignored.
-    """
-    old = xendomains.read(text, where)
-    folder, seconds = old.get("XENDOMAINS_SAVE"), old.get("XENDOMAINS_STOP_MAXWAIT", "")
-    save_all: dict[str, object] = {"save": folder != ""}
-    restore_all = {"restore": old.get("XENDOMAINS_RESTORE", "true").lower() in {"true", "yes", "1"}}
-    if folder:
-        save_all["folder"] = folder
-    if old.get("XENDOMAINS_AUTO"):
-        save_all["configs"] = old["XENDOMAINS_AUTO"]
-    if seconds.isdecimal() and int(seconds):
-        save_all["deadline"] = int(seconds)
-    return taken({"save_all": save_all, "restore_all": restore_all}, DEFAULTS, where)

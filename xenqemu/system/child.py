@@ -1,5 +1,7 @@
 """Other programs: started, fed, read from, waited for and ended.  All are started here.
 
+What such a program has started itself is left alone; `contained` has that end too.
+
 Every wait here has a deadline: for a program that ignores SIGTERM or sleeps in the kernel, for one
 that prints for ever or does not read, and for what it leaves running with its pipes open.
 
@@ -50,7 +52,6 @@ class Child:
     _callbacks: dict[int, OnOutput]
     _eof_grace: float
     _term_grace: float
-    _kill_group: bool
 
     @property
     def pid(self) -> int:
@@ -151,10 +152,7 @@ class Child:
     def _kill(self) -> None:
         if self.wait(0.0):
             return
-        if self._kill_group:
-            os.killpg(self.pid, signal.SIGKILL)  # nobody else has the id before it is waited for
-        else:
-            signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+        signal.pidfd_send_signal(self._handle, signal.SIGKILL)
         if not self.wait(END_TIMEOUT):
             stays = f"process {self.pid} is still there {END_TIMEOUT:g} s after SIGKILL"
             raise HostTimeout(f"{self._what}: {stays}")
@@ -172,7 +170,6 @@ def started(
     environment: Mapping[str, str] | None = None,
     folder: Path | None = None,
     new_session: bool = False,
-    kill_group: bool = False,
     eof_grace: float = 0.0,
     term_grace: float = 0.0,
     start_error: Callable[[OSError], str] | None = None,
@@ -182,13 +179,12 @@ def started(
     It reads the descriptor `stdin` and prints to `stdout` and `stderr`, each a descriptor too, or a
     callback; the same callback for both gets both in one pipe.  `PIPE` is for the caller to write
     or read.  The program inherits `descriptors` under their numbers, our environment and our folder
-    unless others are given.  With `new_session` or `kill_group` it has its own session, so that
-    Ctrl-C does not reach it.
+    unless others are given.  With `new_session` it has its own session, so that Ctrl-C does not
+    reach it.
 
     After the block its input is closed, and it has `eof_grace` seconds to end, then `term_grace`
-    seconds after SIGTERM (each step is left out if 0); then it is killed, with `kill_group` its
-    whole process group.  Raises `HostError`, with the text of `start_error`, if it cannot be
-    started, and what `Child.end` raises.
+    seconds after SIGTERM (each step is left out if 0); then it is killed.  Raises `HostError`, with
+    the text of `start_error`, if it cannot be started, and what `Child.end` raises.
     """
     with ExitStack() as ending:
         with signals_deferred():  # Ctrl-C must not come between its start and our knowing of it
@@ -202,7 +198,7 @@ def started(
                     pass_fds=descriptors,
                     env=environment,
                     cwd=folder,
-                    start_new_session=new_session or kill_group,
+                    start_new_session=new_session,
                 )
                 ending.callback(process.kill)  # no effect once it has ended
                 handle = os.pidfd_open(process.pid)
@@ -216,7 +212,7 @@ def started(
                 os.set_blocking(process.stdin.fileno(), False)
             pipes = ((process.stdout, stdout), (process.stderr, stderr))
             callbacks = {pipe.fileno(): call for pipe, call in pipes if pipe and callable(call)}
-            child = Child(what, process, handle, callbacks, eof_grace, term_grace, kill_group)
+            child = Child(what, process, handle, callbacks, eof_grace, term_grace)
             ending.callback(child.end)
         yield child
 

@@ -48,6 +48,7 @@ def test_to_say_what_there_is_takes_no_command(words: str) -> None:
         ("verify a", "verify_command"),
         ("devices save a b", "devices_command"),
         ("status a", "status_command"),
+        ("saved a", "saved_command"),
     ],
 )
 def test_to_be_understood_a_command_loads_its_own_module_and_no_operation(
@@ -67,6 +68,7 @@ def test_to_be_understood_a_command_loads_its_own_module_and_no_operation(
         ("migrate a b", {"migrate"}),
         ("verify a", set()),
         ("status a", {"recover"}),
+        ("saved a", set()),
     ],
 )
 def test_to_be_done_it_loads_its_own_operation(words: str, operations: set[str]) -> None:
@@ -90,4 +92,4 @@ def test_only_the_chosen_command_is_made() -> None:
     actions = top._actions  # noqa: SLF001  argparse tells it in no other way
     verbs = next(action.choices for action in actions if action.dest == argparse.SUPPRESS)
     made = [name for name, verb in verbs.items() if "prog" in vars(verb)]
-    assert (made, len(verbs)) == (["status"], 13)
+    assert (made, len(verbs)) == (["status"], 14)

@@ -14,7 +14,7 @@ from tests.doubles.in_memory.world import loaded
 from xenqemu.errors import HostError
 from xenqemu.operations import save_all as module
 from xenqemu.operations.saved_guests import saved
-from xenqemu.settings.guest_choices import Choice
+from xenqemu.settings.choice import Choice
 
 
 @pytest.fixture
@@ -54,6 +54,13 @@ def test_guests_that_ended_are_nobodys_concern(folder):
             {"save": False, "leave": ("a",)},
             {"b": Choice.SAVE, "c": Choice.LEAVE},
             ("left alone", "shut down", "left alone"),
+        ),
+        ({"others": Choice.LEAVE}, {"b": Choice.SAVE}, ("left alone", "saved", "left alone")),
+        ({"others": Choice.SHUT_DOWN}, {"b": Choice.SAVE}, ("shut down", "saved", "shut down")),
+        (
+            {"others": Choice.LEAVE, "save": False, "shut_down": ("c",)},
+            {"b": Choice.SAVE},
+            ("left alone", "shut down", "shut down"),
         ),
     ],
 )

@@ -1,8 +1,11 @@
 """Where the save files of all guests are, and under which names."""
 
+import os
+
 import pytest
 
-from xenqemu.operations.saved_guests import SavedGuest, already_run, saved
+from tests.golden import save_files
+from xenqemu.operations.saved_guests import SavedGuest, already_run, saved, saved_as
 
 
 @pytest.mark.parametrize(
@@ -58,3 +61,16 @@ def test_a_record_is_spent_and_taken_back(tmp_path):
     kept.roll_back()
     assert (saved(tmp_path), already_run(tmp_path)) == ([kept], [])
     assert kept.path.read_text() == "record"
+
+
+def test_who_is_saved_is_known_by_the_file_or_by_what_is_in_it(tmp_path):
+    for file in ("monday", "win%2Bdev", ".hidden"):
+        (tmp_path / file).write_bytes(save_files.unpacked("vga.save")[:9999])
+    (tmp_path / "broken").write_text("no save file")
+    os.mkfifo(tmp_path / "pipe")
+    assert [each.file for each in saved_as(tmp_path, "vga")] == ["monday", "win%2Bdev"]
+    assert [each.file for each in saved_as(tmp_path, "win+dev")] == ["win%2Bdev"]
+    assert [each.file for each in saved_as(tmp_path, "broken")] == ["broken"]
+    for name in ("win%2Bdev", "pipe", ".hidden", "hidden", ""):
+        assert saved_as(tmp_path, name) == []
+    assert saved_as(tmp_path / "none", "vga") == []

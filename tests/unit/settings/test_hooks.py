@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -11,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from tests.as_root import as_root
-from tests.doubles.system.processes import wait_ended
+from tests.doubles.system.processes import has_ended, running, wait_ended
 from xenqemu.errors import Forbidden
 from xenqemu.settings import hooks as hooks_module
 from xenqemu.settings.hooks import Hooks
-from xenqemu.system import child
+from xenqemu.system import contained
 from xenqemu.system.process import Process
 
 ABOUT = {"domid": 7, "name": "web\udcff", "file": "/var/lib/web.save"}
@@ -56,7 +57,7 @@ def test_no_hooks_at_all(hooks, place, tmp_path):
 
 
 @pytest.mark.parametrize("moment", ["pre", "post", "failed"])
-@pytest.mark.parametrize("act", ["save", "restore", "migrate"])
+@pytest.mark.parametrize("act", ["save", "restore", "migrate", "receive"])
 def test_a_hook_is_told_what_is_done(hooks, put, tmp_path, moment, act):
     put("cat >$NOTES/told", moment=f"{moment}-{act}")
     assert hooks.run(moment, act, ABOUT) == ()
@@ -64,16 +65,83 @@ def test_a_hook_is_told_what_is_done(hooks, put, tmp_path, moment, act):
     assert [path.name for path in tmp_path.iterdir() if path.name != "hooks.d"] == ["told"]
 
 
+OTHERS = ("x.sh", "x y", "x~", "#x#", ".x.swp", "x.dpkg-old", ".x", "README", "README.md")
+
+
 def test_hooks_run_in_the_order_of_their_names_and_as_run_parts_names_them(hooks, put, tmp_path):
-    for name in ("20-b", "10_a", "B", "a", "9", "x.sh", "x~", "x.dpkg-old", ".x", "x y"):
+    for name in ("20-b", "10_a", "B", "a", "9", *OTHERS):
         put('echo "${0##*/}" >>$NOTES/ran', name)
     put("", "not-executable").chmod(0o644)
     (put("", "folder").parent / "sub").mkdir()
     (put("", "linked").parent / "link").symlink_to(put("echo link >>$NOTES/ran", "l.target"))
-    (put("", "linked").parent / "broken").symlink_to("/nowhere")
     assert hooks.run("pre", "save", ABOUT) == ()
     ran = (tmp_path / "ran").read_text().split()
     assert ran == ["10_a", "20-b", "9", "B", "a", "link"]
+
+
+# Those that do not run.
+
+
+NAMES = 'its name has more than letters, digits, "_" and "-"'
+
+
+def test_what_is_not_run_is_told_with_the_reason(hooks, put):
+    folder = put("", "good").parent
+    for name in OTHERS:
+        put("exit 1", name)
+    (folder / "sub").mkdir()
+    put("exit 1", "quiet").chmod(0o644)
+    put("exit 1", "later.sh", "failed-save")
+    put("exit 1", "other.sh", "pre-restore")
+    os.mkfifo(folder / "pipe", 0o700)
+    (folder / "linked").symlink_to(put("", "target.py"))
+    (folder / "zero").symlink_to("/dev/zero")
+    assert hooks.passed_over("save") == [
+        f"{folder}/pipe is not run: it is no regular file",
+        f"{folder}/quiet is not run: it is not executable (chmod +x)",
+        f"{folder}/target.py is not run: {NAMES}",
+        f"{folder}/x y is not run: {NAMES}",
+        f"{folder}/x.sh is not run: {NAMES}",
+        f"{folder}/zero is not run: it is no regular file",
+        f"{folder.parent}/failed-save.d/later.sh is not run: {NAMES}",
+    ]
+    assert hooks.run("pre", "save", ABOUT) == ()
+
+
+def test_what_is_in_no_folder_of_hooks_is_told(hooks, place, put):
+    for moment in ("pre-save", "post-receive", "failed-migrate"):
+        put("", "10", moment)
+    put("exit 1", "10", "pre-saved")
+    put("exit 1", "10", "pre-save").rename(place / "10-mine")
+    (place / "README").touch()
+    (place / ".git").mkdir()
+    where = f"hooks are in the folders that {place}/README names"
+    assert hooks.passed_over("migrate") == [
+        f"{place}/10-mine is not run: {where}",
+        f"{place}/pre-saved.d is not run: {where}",
+    ]
+
+
+def test_a_folder_that_is_not_there_is_told_if_somebody_chose_it(tmp_path):
+    chosen = Hooks(tmp_path / "hook.d")
+    assert chosen.passed_over("save") == [f"{tmp_path}/hook.d: there is no such folder of hooks"]
+    assert Hooks(hooks_module.FOLDER).folder == Hooks().folder
+
+
+def test_a_hook_that_leads_nowhere_forbids(hooks, put):
+    link = put("", "10").parent / "20"
+    link.symlink_to("/nowhere/at/all")
+    with pytest.raises(Forbidden) as caught:
+        hooks.run("pre", "save", ABOUT)
+    assert str(caught.value) == f"{link} is not run: /nowhere: No such file or directory"
+
+
+@pytest.mark.parametrize("target", ["/nowhere", "pre-save.d"])
+def test_a_folder_that_leads_nowhere_forbids(hooks, place, target):
+    (place / "pre-save.d").symlink_to(target)
+    with pytest.raises(Forbidden, match=r"pre-save\.d: the hooks cannot be read: "):
+        hooks.run("pre", "save", ABOUT)
+    assert hooks.passed_over("save") == []
 
 
 def test_the_environment_is_a_hooks_own(hooks, put, tmp_path, monkeypatch):
@@ -188,14 +256,69 @@ def test_a_flood_without_end_is_ended(place, put):
         Hooks(place, 0.5).run("pre", "save", ABOUT)
 
 
-@pytest.mark.parametrize("daemon", ["sleep 600", "yes >&2"])
-def test_what_a_hook_leaves_running_is_not_waited_for(hooks, put, tmp_path, daemon):
-    put(f"{daemon} & echo $! >$NOTES/pids; echo started >&2; exit 1")
-    with pytest.raises(Forbidden, match=r"hook failed \(exit status 1\): .*started|y; y"):
+DAEMONS = {
+    "in its session": "sleep 600 & echo $! >$NOTES/pids",
+    "loud": "yes >&2 & echo $! >$NOTES/pids",
+    "in a session of its own": "setsid sh -c 'echo $$ >$NOTES/pids; exec sleep 600' &",
+    "an orphan": "(setsid sh -c 'sh -c \"echo \\$\\$ >$NOTES/pids; exec sleep 600\" &' &)",
+    "deaf": "setsid sh -c 'trap \"\" TERM HUP; echo $$ >$NOTES/pids; while :; do sleep 9; done' &",
+    "stopped": "setsid sh -c 'echo $$ >$NOTES/pids; kill -STOP $$' &",
+    "closed": "setsid sh -c 'echo $$ >$NOTES/pids; exec sleep 600 <&- >&- 2>&-' &",
+}
+"""What a hook may leave running, which notes its id."""
+
+ONCE = "until [ -s $NOTES/pids ]; do sleep 0.01; done"
+
+
+@pytest.mark.parametrize("daemon", DAEMONS.values(), ids=DAEMONS)
+def test_what_a_hook_has_started_ends_with_it(hooks, put, tmp_path, daemon):
+    put(f"export NOTES\n{daemon}\n{ONCE}")
+    assert hooks.run("pre", "save", ABOUT) == ()
+    (daemon,) = map(int, (tmp_path / "pids").read_text().split())
+    assert has_ended(daemon)
+
+
+@pytest.mark.parametrize("end", ["exit 1", "sleep 600", "kill -9 $$"])
+def test_so_it_does_when_the_hook_fails_or_hangs_or_dies(place, put, tmp_path, end):
+    put(f"export NOTES\n{DAEMONS['an orphan']}\n{ONCE}\n{end}")
+    with pytest.raises(Forbidden):
+        Hooks(place, 3.0).run("pre", "save", ABOUT)
+    (daemon,) = map(int, (tmp_path / "pids").read_text().split())
+    assert has_ended(daemon)
+
+
+def test_a_hook_that_breeds_is_ended(place, put, tmp_path):
+    """Each child leaves its parent and the session before it has one itself."""
+    put(
+        "echo 'sleep 0.02; setsid $0 & echo $$ >>$NOTES/pids' >$NOTES/bred\n"
+        "export NOTES; chmod +x $NOTES/bred; setsid sh $NOTES/bred\nsleep 0.5"
+    )
+    bred = tmp_path / "bred"
+    assert Hooks(place, 20.0).run("pre", "save", ABOUT) == ()
+    assert bred.exists()
+    noted = (tmp_path / "pids").read_text()
+    time.sleep(0.2)
+    assert (tmp_path / "pids").read_text() == noted
+
+
+def test_a_hook_may_end_its_process_group(hooks, put):
+    put("trap 'trap \"\" TERM; kill 0' EXIT; sleep 600 & echo bye >&2; exit 3")
+    with pytest.raises(Forbidden, match=r"hook failed \(exit status 3\): bye"):
         hooks.run("pre", "save", ABOUT)
-    for process in pids(tmp_path):
-        if process:
-            process.end()
+
+
+def test_others_are_not_ended_with_a_hook(hooks, put):
+    """Children of ours, and what they leave to whoever takes orphans."""
+    left = subprocess.run(
+        ["sh", "-c", "setsid sleep 600 >&- 2>&- & echo $!"], capture_output=True, check=True
+    )
+    with running("sleep", "600") as ours:
+        put("exit 0")
+        hooks.run("pre", "save", ABOUT)
+        assert not has_ended(ours.pid)
+    orphan = Process.of(int(left.stdout))
+    assert orphan.alive
+    orphan.end()
 
 
 def test_an_interrupt_ends_the_hook(place, put, tmp_path):
@@ -232,19 +355,51 @@ def test_an_interrupt_while_it_is_being_started_ends_it(place, put, monkeypatch,
     monkeypatch.setattr(subprocess, "Popen", popen)
     with pytest.raises(KeyboardInterrupt):
         Hooks(place, 600.0).run("pre", "save", ABOUT)
-    assert processes[0].returncode == -signal.SIGKILL
+    assert processes[0].returncode == 0  # it has seen to the end of all else
 
 
-def test_a_hook_that_cannot_be_killed(hooks, put, monkeypatch):
-    """As one that waits for a disk that does not answer: here, for want of it, no signal comes."""
-    put("exec sleep 2")
-    monkeypatch.setattr(os, "killpg", lambda _group, _number: None)
-    monkeypatch.setattr(child, "END_TIMEOUT", 0.2)
+def test_a_second_interrupt_does_not_keep_the_hook_from_its_end(place, put, tmp_path):
+    put("setsid sleep 600 & echo $! >$NOTES/pids.new; mv $NOTES/pids.new $NOTES/pids; wait")
+
+    def interrupt():
+        while not (tmp_path / "pids").exists():
+            time.sleep(0.01)
+        for _ in range(3):
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            time.sleep(0.002)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        try:
+            Hooks(place, 600.0).run("pre", "save", ABOUT)
+        finally:
+            thread.join(20)
+    assert has_ended(int((tmp_path / "pids").read_text()))
+
+
+def test_the_hook_of_a_command_that_is_killed_ends(place, put, tmp_path):
+    put("setsid sleep 600 & echo $$ $! >$NOTES/pids.new; mv $NOTES/pids.new $NOTES/pids; wait")
+    act = f"Hooks(Path({str(place)!r})).run('pre', 'save', {{}})"
+    text = f"from pathlib import Path; from xenqemu.settings.hooks import Hooks; {act}"
+    with running(sys.executable, "-c", text) as command:
+        while not (tmp_path / "pids").exists():
+            time.sleep(0.01)
+    assert command.returncode == -signal.SIGKILL
+    for pid in (tmp_path / "pids").read_text().split():
+        wait_ended(int(pid))
+
+
+def test_a_hook_that_cannot_be_ended(hooks, put, monkeypatch, tmp_path):
+    """As one that waits for a disk that does not answer: here it stops what is to kill it."""
+    put("echo $$ >$NOTES/pids; kill -STOP $PPID; exec sleep 600")
+    monkeypatch.setattr(contained, "END_TIMEOUT", 0.5)
     with pytest.raises(
-        Forbidden, match=r"process \d+ is still there 0\.2 s after SIGKILL"
-    ) as caught:
-        Hooks(hooks.folder, 0.2).run("pre", "save", ABOUT)
-    os.waitpid(int(str(caught.value).partition("process ")[2].split()[0]), 0)
+        Forbidden, match=r"hook, or what it has started, is still there 0\.5 s after SIGKILL$"
+    ):
+        Hooks(hooks.folder, 3.0).run("pre", "save", ABOUT)
+    (left,) = pids(tmp_path)
+    left.end()
 
 
 # Those that are not to be trusted.
@@ -254,51 +409,94 @@ def spoil(path: Path, how: str) -> None:
     if how == "owner":
         as_root("chown", "12345", path)
     else:
-        path.chmod(0o777)
+        path.chmod(0o777 if how == "mode" else 0o775)
 
 
 WHY = {
-    "owner": "is not run: it is owned by user 12345, not by root",
-    "mode": "is not run: everyone may write to it (chmod o-w)",
+    "owner": "it is owned by user 12345, not by root",
+    "mode": "everyone may write to it (chmod o-w)",
+    "group": "its group may write to it (chmod g-w)",
 }
 
 
-@pytest.mark.parametrize("how", ["owner", "mode"])
-@pytest.mark.parametrize("above", [0, 1, 2])
+@pytest.mark.parametrize("how", WHY)
+@pytest.mark.parametrize("above", [0, 1, 2, 3])
 def test_what_others_could_have_written_is_not_run(hooks, put, tmp_path, how, above):
     hook = put("touch $NOTES/ran")
     spoiled = [hook, *hook.parents][above]
     spoil(spoiled, how)
     with pytest.raises(Forbidden) as caught:
         hooks.run("pre", "save", ABOUT)
-    assert str(caught.value) == f"{spoiled} {WHY[how]}"
+    what = f"the hooks in {hook.parent} are" if above else f"{hook} is"
+    assert str(caught.value) == f"{what} not run: {spoiled}: {WHY[how]}"
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_link_is_as_good_as_what_it_leads_to(hooks, put, tmp_path):
+@pytest.mark.parametrize("how", WHY)
+@pytest.mark.parametrize("where", ["its folder", "itself"])
+def test_a_link_is_as_good_as_what_it_leads_to(hooks, put, tmp_path, how, where):
     hook = put("touch $NOTES/ran")
     elsewhere = tmp_path / "elsewhere"
-    hook.rename(elsewhere)
-    hook.symlink_to(elsewhere)
-    spoil(elsewhere, "mode")
-    with pytest.raises(Forbidden, match="hook is not run: everyone may write to it"):
+    elsewhere.mkdir()
+    hook.rename(elsewhere / "program")
+    hook.symlink_to(elsewhere / "program")
+    assert hooks.run("pre", "save", ABOUT) == ()
+    spoiled = elsewhere if where == "its folder" else elsewhere / "program"
+    spoil(spoiled, how)
+    with pytest.raises(Forbidden) as caught:
         hooks.run("pre", "save", ABOUT)
+    assert str(caught.value) == f"{hook} is not run: {spoiled}: {WHY[how]}"
 
 
 def test_one_that_is_not_trusted_afterwards_is_reported_and_the_next_one_runs(hooks, put, tmp_path):
     spoil(put("touch $NOTES/one", "1", "failed-save"), "mode")
     put("touch $NOTES/two", "2", "failed-save")
     (said,) = hooks.run("failed", "save", ABOUT)
-    assert said.endswith(f"/1 {WHY['mode']}")
+    assert said.endswith(f"/1: {WHY['mode']}")
     assert ((tmp_path / "one").exists(), (tmp_path / "two").exists()) == (False, True)
 
 
+CR = r"its interpreter '/bin/sh\r' is missing, because the line ends in CR LF"
+
+
 @pytest.mark.parametrize(
-    ("text", "why"), [("no program", "Exec format error"), ("#!/nowhere\n", "No such file")]
+    ("text", "why"),
+    [
+        ("no program", 'Exec format error: it does not begin with "#!"'),
+        ("", "Exec format error"),
+        (
+            "\ufeff#!/bin/sh\n",
+            'Exec format error: it begins with a byte order mark, not with "#!"',
+        ),
+        ("#!/nowhere -x\n", "No such file or directory: its interpreter is /nowhere"),
+        ("#! /etc/passwd\n", "Permission denied: its interpreter is /etc/passwd"),
+        ("#!/bin/sh\r\nexit 0\r\n", f"No such file or directory: {CR}"),
+    ],
 )
 def test_what_is_no_program(hooks, put, text, why):
-    put("").write_text(text)
-    with pytest.raises(Forbidden, match=f"hook cannot be run: {why}"):
+    hook = put("")
+    hook.write_bytes(text.encode())
+    with pytest.raises(Forbidden) as caught:
+        hooks.run("pre", "save", ABOUT)
+    assert str(caught.value) == f"{hook} cannot be run: {why}"
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "gets"),
+    [("#!/usr/bin/env sh", 127, r"'sh\r'"), ("#!/bin/sh -e", 2, r"'-e\r'")],
+)
+def test_an_interpreter_that_does_not_understand_cr(hooks, put, text, status, gets):
+    put("").write_bytes(f"{text}\r\nexit 0\r\n".encode())
+    with pytest.raises(Forbidden) as caught:
+        hooks.run("pre", "save", ABOUT)
+    assert f"hook failed (exit status {status}): " in str(caught.value)
+    why = f"; its interpreter gets {gets}, because the line ends in CR LF"
+    assert str(caught.value).endswith(why)
+
+
+def test_a_hook_that_removes_itself_and_fails(hooks, put):
+    put("rm $0; exit 1")
+    with pytest.raises(Forbidden, match=r"hook failed \(exit status 1\): no reason given$"):
         hooks.run("pre", "save", ABOUT)
 
 
@@ -314,5 +512,5 @@ def test_a_file_in_the_place_of_the_folder(hooks, place):
 def test_a_hook_that_is_removed_by_the_one_before(hooks, put):
     second = put("", "2")
     put(f"rm {second}", "1")
-    with pytest.raises(Forbidden, match="2 is not run: No such file or directory"):
+    with pytest.raises(Forbidden, match="2 is not run: .*/2: No such file or directory"):
         hooks.run("pre", "save", ABOUT)

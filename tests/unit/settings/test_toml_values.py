@@ -3,6 +3,7 @@
 import math
 from contextlib import suppress
 from dataclasses import dataclass, fields
+from enum import Enum
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,14 @@ class Waits:
     finish: float = 1.5
 
 
+class Colour(Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
 @dataclass(frozen=True)
 class Chosen:
+    colour: Colour = Colour.RED
     name: str = "auto"
     folder: Path = Path("/var/lib")
     other: Path | None = None
@@ -39,6 +46,7 @@ def test_what_is_left_out_keeps_its_default():
     ("text", "expected"),
     [
         ('name = "xen"', Chosen(name="xen")),
+        ('colour = "blue"', Chosen(colour=Colour.BLUE)),
         ('folder = "/a/b c"', Chosen(folder=Path("/a/b c"))),
         ('other = "/a"', Chosen(other=Path("/a"))),
         ('other = ""', Chosen()),
@@ -68,6 +76,9 @@ PATH = "an absolute path"
     ("text", "key", "expected", "got"),
     [
         ("name = 3", "name", TEXT, "3"),
+        ('colour = "RED"', "colour", "one of red, blue", "'RED'"),
+        ('colour = ["red"]', "colour", "one of red, blue", "['red']"),
+        ("colour.red = 1", "colour", "one of red, blue", "{'red': 1}"),
         ('name = ""', "name", TEXT, "''"),
         (r'name = "a\nb"', "name", TEXT, r"'a\nb'"),
         ('folder = "a/b"', "folder", PATH, "'a/b'"),

@@ -4,11 +4,8 @@ import re
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 
-import pytest
-
-from xenqemu.errors import UsageError
 from xenqemu.settings.toml_values import read
-from xenqemu.settings.xenqemu_conf import RestoreAll, SaveAll, Settings, after_xendomains
+from xenqemu.settings.xenqemu_conf import Settings
 
 CONF = Path(__file__).parents[3] / "etc" / "xenqemu.conf"
 
@@ -46,41 +43,3 @@ def test_the_shipped_file_names_every_key_with_its_default():
     assert read(uncommented().encode(), Settings(), "x") == Settings()
     assert sorted(assigned(uncommented())) == sorted(names(Settings()))
     assert assigned(CONF.read_text()) == {}
-
-
-def test_xendomains_as_debian_ships_it_changes_nothing():
-    assert after_xendomains(Path("/etc/default/xendomains").read_bytes(), "x") == Settings()
-    assert after_xendomains(b"", "x") == Settings()
-
-
-@pytest.mark.parametrize(
-    ("text", "save_all", "restore_all"),
-    [
-        ("SAVE=/some/folder", SaveAll(folder=Path("/some/folder")), RestoreAll()),
-        ("SAVE=", SaveAll(save=False), RestoreAll()),
-        ("RESTORE=", SaveAll(), RestoreAll(restore=False)),
-        ("RESTORE=false", SaveAll(), RestoreAll(restore=False)),
-        ("RESTORE=TRUE", SaveAll(), RestoreAll()),
-        ("STOP_MAXWAIT=17", SaveAll(deadline=17.0), RestoreAll()),
-        ("STOP_MAXWAIT=0", SaveAll(), RestoreAll()),
-        ("STOP_MAXWAIT=soon", SaveAll(), RestoreAll()),
-        ("AUTO=/my/guests", SaveAll(configs=Path("/my/guests")), RestoreAll()),
-        ("AUTO=", SaveAll(), RestoreAll()),
-    ],
-)
-def test_xendomains(text, save_all, restore_all):
-    found = after_xendomains(f"XENDOMAINS_{text}".encode(), "x")
-    assert found == Settings(save_all=save_all, restore_all=restore_all)
-
-
-def test_xendomains_that_make_no_sense_here():
-    with pytest.raises(UsageError, match="^old: save_all.folder: expected an absolute path"):
-        after_xendomains(b"XENDOMAINS_SAVE=records", "old")
-    with pytest.raises(UsageError, match="^old: save_all.deadline: expected seconds"):
-        after_xendomains(b"XENDOMAINS_STOP_MAXWAIT=99999999", "old")
-
-
-def test_what_xendomains_says_gives_way():
-    base = after_xendomains(b"XENDOMAINS_SAVE=/old\nXENDOMAINS_STOP_MAXWAIT=17", "x")
-    found = read(b'save_all.folder = "/new"', base, "x").save_all
-    assert (found.folder, found.deadline) == (Path("/new"), 17.0)

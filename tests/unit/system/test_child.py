@@ -9,7 +9,6 @@ import time
 
 import pytest
 
-from tests.doubles.system.processes import wait_ended
 from xenqemu.errors import Cancelled, HostError, HostTimeout
 from xenqemu.system import child
 from xenqemu.system.cancellation import Cancellation, cancellable, wait_cancellable
@@ -274,33 +273,19 @@ def test_one_that_stays(alone, told, script, status):
     assert running.status == status
 
 
-@pytest.mark.parametrize("group", [False, True])
-def test_what_it_has_started_dies_with_it_if_that_is_asked_for(group):
-    with started("it", sh("sleep 600 & echo $!; wait"), stdout=PIPE, kill_group=group) as running:
+def test_what_it_has_started_is_left_alone():
+    with started("it", sh("sleep 600 & echo $!; wait"), stdout=PIPE) as running:
         left = Process.of(int(line(running)))
-    if group:
-        wait_ended(left.pid)
-    else:
-        assert left.alive
-        left.end()
-
-
-def test_one_that_ends_by_itself_leaves_its_group_alone():
-    with started("it", sh("sleep 600 >&- & echo $!"), stdout=PIPE, kill_group=True) as running:
-        left = Process.of(int(line(running)))
-        assert running.wait(LATE)
     assert left.alive
     left.end()
 
 
-@pytest.mark.parametrize("group", [False, True])
-def test_one_that_cannot_be_killed_is_not_waited_for(monkeypatch, group):
+def test_one_that_cannot_be_killed_is_not_waited_for(monkeypatch):
     """As one that waits for a disk that does not answer: here, for want of it, no signal comes."""
     monkeypatch.setattr(child, "END_TIMEOUT", 0.2)
-    monkeypatch.setattr(os, "killpg", lambda _group, _number: None)
     monkeypatch.setattr(signal, "pidfd_send_signal", lambda _fd, _number: None)
     with pytest.raises(HostTimeout, match=r"^it: process \d+ is still there 0\.2 s after SIGKILL$"):
-        with started("it", ["sleep", "60"], kill_group=group) as running:
+        with started("it", ["sleep", "60"]) as running:
             pass
     os.kill(running.pid, signal.SIGKILL)
     os.waitpid(running.pid, 0)
