@@ -11,6 +11,7 @@ from pathlib import Path
 
 from xenqemu.errors import UsageError
 from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
+from xenqemu.host.trust import DEFAULT_TRUST, Trust
 from xenqemu.host.xen.xen_paths import XEN_PATHS, XenPaths
 from xenqemu.settings import toml_values, xendomains
 from xenqemu.settings.hooks import Hooks
@@ -68,6 +69,7 @@ class Settings:
     xendomains: Path | None = Path("/etc/default/xendomains")
     xen: XenPaths = XEN_PATHS
     deadlines: Deadlines = DEFAULT_DEADLINES
+    trust: Trust = DEFAULT_TRUST
     save: Save = Save()
     hooks: Hooks = field(default_factory=Hooks)
     save_all: SaveAll = SaveAll()
