@@ -51,8 +51,8 @@ def save(
     about = About("save", domain.domid, domain.name, domain.uuid, str(path.absolute()))
     with (
         Operation.begin(host, about, observe, seconds_for(host, options)) as job,
-        draft_for(path) as draft,
-        draft_for(path) as smaller,
+        draft_for(path, host.trust.owners) as draft,
+        draft_for(path, host.trust.owners) as smaller,
     ):
         guest = OutgoingGuest(host, domain, job)
         with job.phase(Phase.CHECK):

@@ -65,6 +65,10 @@ def _places(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
         if not stat.S_ISLNK(status.st_mode):
             place /= name
             continue
+        if place.is_relative_to("/proc"):  # the kernel's own, to what may have no path here
+            place /= name
+            yield place, place.stat()
+            continue
         links += 1
         if links > MAX_LINKS:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
