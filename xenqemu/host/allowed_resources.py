@@ -53,14 +53,22 @@ def require_allowed(trust: Trust, config: DomainConfig, instead: str = "") -> No
 
     `instead` says what can be done in place of a change of the settings.
     """
+    complaint = why_refused(trust, config)
+    if complaint:
+        raise Forbidden(f"{complaint}{instead}")
+
+
+def why_refused(trust: Trust, config: DomainConfig) -> str:
+    """Return what of a config is refused, for people; "" if nothing is."""
     found = list(refusals(trust, config))
-    if found:
-        named = [str(refusal) for refusal in found[:MOST]]
-        more = [f"{len(found) - MOST} more"] if len(found) > MOST else []
-        raise Forbidden(
-            f"the config of {config.name} names what is not allowed here: "
-            f"{'; '.join(named + more)}; [trust] in xenqemu.conf can allow it{instead}"
-        )
+    if not found:
+        return ""
+    named = [str(refusal) for refusal in found[:MOST]]
+    more = [f"{len(found) - MOST} more"] if len(found) > MOST else []
+    return (
+        f"the config of {config.name} names what is not allowed here: "
+        f"{'; '.join(named + more)}; [trust] in xenqemu.conf can allow it"
+    )
 
 
 def _matches(resource: Resource, pattern: str) -> bool:

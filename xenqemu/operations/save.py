@@ -13,6 +13,7 @@ from pathlib import Path
 from xenqemu.errors import HostError
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream.detect import Layer
+from xenqemu.host.allowed_resources import why_refused
 from xenqemu.host.precopy import Iteration
 from xenqemu.host.precopy_options import PrecopyOptions
 from xenqemu.host.protocol import Domain, Host
@@ -61,6 +62,9 @@ def save(
                 raise HostError(
                     f"domain {guest.domid} cannot be saved while it runs: {UNKNOWN_CHANGES}"
                 )
+            refused = why_refused(host.trust, config)
+            if refused:
+                job.note(f"a restore here would refuse the save file: {refused}")
             job.cleanup(steps.RemoveDraft(draft.traces))
             draft.create()
             draft.reserve(space_for(config, guest.memory))

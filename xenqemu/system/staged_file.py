@@ -130,15 +130,7 @@ class Draft:
         kept = os.dup(self.file.fileno())  # as long as it is open, no other file has its inode
         try:
             self.file.close()
-            try:
-                self._keep_older()
-                self._rename(self._temporary, self._name)
-                if not self.published:
-                    raise HostError(f"{self.path}: somebody has replaced what was written")
-                os.fsync(self._folder)
-            except BaseException:
-                self._withdraw()
-                raise
+            self._take_name()
         finally:
             os.close(kept)
 
@@ -154,6 +146,17 @@ class Draft:
                 self.file.close()
         finally:
             _remove(self._folder, self._temporary, self._older)
+
+    def _take_name(self) -> None:
+        try:
+            self._keep_older()
+            self._rename(self._temporary, self._name)
+            os.fsync(self._folder)
+            if not self.published:
+                raise HostError(f"{self.path}: somebody has replaced what was written")
+        except BaseException:
+            self._withdraw()
+            raise
 
     def _keep_older(self) -> None:
         """Give the file now under the final name, if there is one, a second name."""

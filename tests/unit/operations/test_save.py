@@ -5,7 +5,7 @@ import stat
 import pytest
 
 from tests.doubles.in_memory.guest import Guest
-from tests.doubles.in_memory.save_files import NAME, config, device_state
+from tests.doubles.in_memory.save_files import NAME, config, config_with, device_state
 from tests.doubles.in_memory.world import World, loaded
 from xenqemu.errors import (
     BadRecord,
@@ -375,3 +375,14 @@ def test_a_folder_of_others_is_refused_before_the_guest_is_touched(world, tmp_pa
         save(world, tmp_path / "record")
     assert world.acts() == []
     assert world.running() == [1]
+
+
+def test_that_a_restore_here_would_refuse_the_save_file_is_said_beforehand(world, tmp_path):
+    world.guests[1].config = config_with(b_info={"bootloader": "/tmp/loader"})
+    save(world, tmp_path / "record")
+    (note,) = (event for event in world.events if event.kind is Kind.NOTE)
+    assert note.phase is Phase.CHECK
+    assert note.text.startswith(
+        "a restore here would refuse the save file: the config of sample names what is not "
+        "allowed here: b_info.bootloader=/tmp/loader (a program); [trust]"
+    )
