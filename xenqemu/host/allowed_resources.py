@@ -114,17 +114,29 @@ _FIRMWARE = (
 _FOR_GUESTS = ("/boot", "/var/lib/xen/images", "/var/lib/xen/boot")
 """Folders for kernels, which a guest may have though not everyone may read them."""
 
-_SYSTEM = (
-    *("/bin", "/boot", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/root/.ssh"),
-    *("/run", "/sbin", "/sys", "/usr", "/var/lib/dpkg", "/var/lib/rpm", "/var/lib/systemd"),
-    *("/var/lib/xen/save", "/var/lib/xenstored", "/var/log", "/var/spool"),
+_STATE = (
+    *("/etc", "/proc", "/run", "/sys", "/var/lib/dpkg", "/var/lib/rpm"),
+    *("/var/lib/systemd", "/var/lib/xen/save", "/var/lib/xenstored", "/var/log", "/var/spool"),
 )
-"""Folders of this host's own, which hold nothing of guests."""
+"""Folders of what this host is and does: no guest reads that."""
+
+_PROGRAMS = ("/bin", "/boot", "/lib", "/lib32", "/lib64", "/libx32", "/sbin", "/usr")
+"""Folders of the packages of this host: everyone may read them, no guest is to write there."""
+
+
+_KEYS = re.compile(r".*/\.(?:ssh|gnupg)(?=/)")
+"""Folders of users' keys."""
 
 
 def _within(path: str, folders: Collection[str]) -> str:
     """Return which of some folders a path is in, "" if in none."""
     return next((folder for folder in folders if path.startswith(f"{folder}/")), "")
+
+
+def _own(path: str, folders: Collection[str]) -> str:
+    """Return in which folder of this host's own, or of keys, a path is, "" if in none."""
+    keys = _KEYS.match(path)
+    return keys[0] if keys else _within(path, folders)
 
 
 def _status(path: str) -> os.stat_result | None:
@@ -143,9 +155,9 @@ def _file(resource: Resource, _config: DomainConfig) -> str:
     real = os.path.realpath(path)
     if re.fullmatch(_FIRMWARE, real, re.ASCII) or _within(real, _FOR_GUESTS):
         return ""
-    system = _within(real, _SYSTEM)
-    if system:
-        return f"a file of this host, in {system}"
+    own = _own(real, _STATE)
+    if own:
+        return f"a file of this host, in {own}"
     found = _status(real)
     if found and not stat.S_ISREG(found.st_mode):
         return "not a file"
@@ -168,9 +180,10 @@ def _disk(resource: Resource, config: DomainConfig) -> str:
     found = _status(real)
     if found and stat.S_ISBLK(found.st_mode):
         return _used_here(found.st_rdev, writable=bool(resource.inside.get("readwrite")))
-    system = _within(real, _SYSTEM)
-    if system:
-        return f"a file of this host, in {system}"
+    image = real.startswith("/usr/share/") and not resource.inside.get("readwrite")
+    own = _own(real, _STATE if image else (*_STATE, *_PROGRAMS))
+    if own:
+        return f"a file of this host, in {own}"
     return "neither a file nor a block device" if found and not stat.S_ISREG(found.st_mode) else ""
 
 
