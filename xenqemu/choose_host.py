@@ -69,11 +69,12 @@ def open_host(
     if kind == "lab":
         from xenqemu.lab.lab_host import Lab  # noqa: PLC0415
 
-        return Lab(Path(folder) if folder else default_lab(settings), deadlines=deadlines)
+        place = Path(folder) if folder else default_lab(settings)
+        return Lab(place, deadlines=deadlines, trust=settings.trust)
     if kind == "xen" and not folder:
         from xenqemu.host.xen.xen_host import XenHost  # noqa: PLC0415
 
-        return XenHost(deadlines=deadlines, paths=settings.xen)
+        return XenHost(deadlines=deadlines, paths=settings.xen, trust=settings.trust)
     raise UsageError(f"host {words!r} is none of xen, lab, lab:DIR, auto")
 
 

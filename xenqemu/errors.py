@@ -18,7 +18,7 @@
     │   │   └── WriteFailed                     it could not write the file
     │   ├── HypervisorError                 Xen, or the lab in its place
     │   ├── InUse                           somebody else has what was asked for
-    │   ├── Forbidden                       a hook of the administrator forbade it
+    │   ├── Forbidden                       hooks or settings of the administrator forbid it
     │   ├── HostTimeout                     a party did not answer in time
     │   ├── ReplyLost                       the request went out, its answer never came
     │   └── NotConverged                    a guest changes faster than its memory is written
@@ -161,7 +161,7 @@ class InUse(HostError):
 
 
 class Forbidden(HostError):
-    """A hook forbade an act; nothing was touched."""
+    """A hook forbade an act, or no setting allows it; nothing was touched."""
 
 
 class HostTimeout(HostError):

@@ -38,6 +38,7 @@ from xenqemu.host import domain_state
 from xenqemu.host.party_deadlines import Deadlines
 from xenqemu.host.protocol import Needs, collected
 from xenqemu.host.qemu import emulator
+from xenqemu.host.trust import DEFAULT_TRUST
 from xenqemu.host.xen import requirements as xen_admission
 from xenqemu.host.xen.memory.helper_memory import HelperDialogue
 from xenqemu.host.xenstore.store import Store
@@ -70,6 +71,7 @@ TIMEOUT, SILENCE = 5.0, 0.05
 def file_of(data: bytes) -> Iterator[Path]:
     """A file with these bytes, in memory."""
     with open(os.memfd_create("input"), "w+b", buffering=0) as file:
+        os.fchmod(file.fileno(), 0o600)
         file.write(data)
         yield Path(f"/proc/self/fd/{file.fileno()}")
 
@@ -90,7 +92,7 @@ def inspected(data: bytes) -> None:
 def _shown(path: Path, *, as_json: bool) -> str:
     out = io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True)
     with contextlib.redirect_stdout(out):
-        inspect_command.run(argparse.Namespace(file=path, json=as_json))
+        inspect_command.run(argparse.Namespace(file=path, json=as_json, conf=None))
     return out.buffer.getvalue().decode()
 
 
@@ -103,6 +105,7 @@ class CheckingHost:
 
     kind = "none"
     deadlines = Deadlines()
+    trust = DEFAULT_TRUST
 
     def __init__(self, folder: str) -> None:
         self.journals = Path(folder) / "operations"

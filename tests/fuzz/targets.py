@@ -32,6 +32,8 @@ from xenqemu.formats.stream.framing import Record
 from xenqemu.formats.stream.page_data import PageData
 from xenqemu.formats.stream.source import Source
 from xenqemu.formats.stream.value import Value
+from xenqemu.host.allowed_resources import refusals, why_refused
+from xenqemu.host.trust import DEFAULT_TRUST, Trust
 
 T = TypeVar("T")
 
@@ -139,6 +141,10 @@ def config_read(data: bytes) -> None:
     config = DomainConfig.parse(data)
     again = certain(DomainConfig.parse, config.dump())
     assert again == config
+    refused = certain(lambda: list(refusals(DEFAULT_TRUST, config)))
+    assert all(str(each.resource).isprintable() and each.why for each in refused)
+    allowed = Trust(tuple(f"{each.resource.key}={each.resource.value}" for each in refused))
+    assert certain(why_refused, allowed, config) == ""
     renamed = certain(config.with_name, "other")
     assert certain(renamed.with_domid, 7).domid == 7
     assert certain(config.with_extra, {"host": "lab"}).extra == {"host": "lab"}

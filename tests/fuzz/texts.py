@@ -30,7 +30,9 @@ KEYS = (
     *("target_memkb", "type.hvm", "vga", "kind", "serial", "serial_list", "disks", "nics"),
     *("vdev", "pdev_path", "format", "readwrite", "is_cdrom", "discard_enable", "direct_io_safe"),
     *("devid", "mac", "model", "rate_interval_usecs", "kernel", "ramdisk", "cmdline"),
-    *("xenqemu", "host", "machine", "accel"),
+    *("xenqemu", "host", "machine", "accel", "bootloader", "extra", "irqs", "iomem", "firmware"),
+    *("pcidevs", "bus", "usbdevs", "type.hostdev", "p9s", "path", "channels", "connection.socket"),
+    *("vnc", "listen", "spice", "passwd", "script", "bridge", "backend_domid", "xsdata", "later"),
 )
 
 _HOLE = "@hole@"

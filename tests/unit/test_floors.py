@@ -31,11 +31,11 @@ FLOORS: Mapping[str, Sequence[Collection[str]]] = {
         {"migration"},
     ],
     "host": [
-        {"party_deadlines", "precopy_options"},
+        {"party_deadlines", "precopy_options", "trust"},
         {"precopy"},
         {"disk", "network", "peer", "qemu", "xenstore"},
         {"protocol"},
-        {"domain_state", "memory"},
+        {"allowed_resources", "domain_state", "memory"},
         {"xen"},
     ],
     "host/xen": [

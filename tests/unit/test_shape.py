@@ -19,6 +19,7 @@ TOGETHER = {
     "cli/test_commands.py": "verify and inspect as programs",
     "cli/test_migration.py": "migrate and migrate-receive",
     "cli/test_start.py": "what each command loads",
+    "hotplug/test_attacks.py": "what others do where the scripts work",
     "host/xen/test_connections_of_a_save.py": "what a save opens to xenstored and to QEMU",
     "host/xen/memory/test_hvm_memory_live.py": "the writer and the log of changed pages",
     "lab/xenstored/test_pyxs.py": "the daemon as pyxs sees it",

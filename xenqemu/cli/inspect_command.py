@@ -19,10 +19,12 @@ def run(chosen: argparse.Namespace) -> None:
     from xenqemu.cli import report, terminal
     from xenqemu.formats.stream.source import Source
     from xenqemu.operations.inspect import read_contents
+    from xenqemu.settings.xenqemu_conf import read_settings
 
+    trust = read_settings(chosen.conf).trust
     with opened(chosen.file) as file:
         found = read_contents(Source(file))
     if chosen.json:
-        terminal.as_json(report.fields(found))
+        terminal.as_json(report.fields(found, trust))
     else:
-        report.tree(found)
+        report.tree(found, trust)

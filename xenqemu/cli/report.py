@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from xenqemu.cli.terminal import MIB, line
 from xenqemu.formats.config.domain_config import DomainConfig
+from xenqemu.formats.config.host_resources import Kind, Resource
 from xenqemu.formats.device_state.device_stream import DeviceState
 from xenqemu.formats.stream.libxc_records import PAGE_SIZE
+from xenqemu.host.allowed_resources import refusals
+from xenqemu.host.trust import DEFAULT_TRUST, Trust
 from xenqemu.operations.inspect import Contents, RecordRun
 
 DEPTH = {"xl": 0, "libxl": 1, "libxc": 2}
@@ -31,8 +34,11 @@ def summary(found: Contents) -> str:
     return "; ".join(parts)
 
 
-def tree(found: Contents) -> None:
-    """Print the records with their places, then what is known of the guest."""
+def tree(found: Contents, trust: Trust = DEFAULT_TRUST) -> None:
+    """Print the records with their places, then what is known of the guest.
+
+    Of what its config names, that is marked which `trust` does not allow.
+    """
     if found.records:
         line(f"{'OFFSET':>12} {'SIZE':>12}  RECORD")
     for run in found.records:
@@ -48,10 +54,16 @@ def tree(found: Contents) -> None:
     if found.devices:
         line()
         _devices(found.devices)
+    if found.config and found.host_resources:
+        line()
+        _named(found.host_resources, dict(refusals(trust, found.config)))
 
 
-def fields(found: Contents) -> dict[str, Any]:
-    """Return all that is known of a save file, for a program."""
+def fields(found: Contents, trust: Trust = DEFAULT_TRUST) -> dict[str, Any]:
+    """Return all that is known of a save file, for a program.
+
+    Of what its config names, that is marked which `trust` does not allow.
+    """
     answer: dict[str, Any] = {
         "kind": found.kind.name.lower(),
         "size": found.size,
@@ -61,6 +73,7 @@ def fields(found: Contents) -> dict[str, Any]:
     }
     if found.config:
         answer["config"] = found.config.tree
+        answer["host_resources"] = list(_resource_fields(found, found.config, trust))
     if found.image and found.domain:
         pages = found.pages
         answer["image"] = {
@@ -107,6 +120,16 @@ def _config(config: DomainConfig) -> None:
         line(f"nic      {nic.mac or 'no mac'} {nic.model or ''} {nic.bridge or ''}".rstrip())
 
 
+def _named(resources: Sequence[Resource], refused: Mapping[Resource, str]) -> None:
+    """Print what the config names on the host that restores it, and why it is refused."""
+    line("NAMED ON THE HOST")
+    for resource in resources:
+        if resource in refused:
+            line(f"{resource}  refused: {refused[resource]}")
+        elif resource.kind is not Kind.WORD:  # a mode of the guest's
+            line(str(resource))
+
+
 def _devices(devices: DeviceState) -> None:
     line(f"{'OFFSET':>12} {'LENGTH':>12}  {'VERSION':>7}  DEVICE")
     for section in devices.sections:
@@ -130,4 +153,18 @@ def _device_fields(devices: DeviceState) -> Iterator[dict[str, Any]]:
             "offset": section.offset,
             "length": section.length,
             "certain": section.certain,
+        }
+
+
+def _resource_fields(
+    found: Contents, config: DomainConfig, trust: Trust
+) -> Iterator[dict[str, str | None]]:
+    """Yield what the config names, and why it is refused, None if it is not."""
+    refused = dict(refusals(trust, config))
+    for resource in found.host_resources:
+        yield {
+            "kind": resource.kind.name.lower(),
+            "key": resource.key,
+            "value": resource.shown,
+            "refused": refused.get(resource),
         }

@@ -23,6 +23,7 @@ from xenqemu.host.disk.lease import Owner
 from xenqemu.host.party_deadlines import Deadlines
 from xenqemu.host.precopy import Iteration
 from xenqemu.host.precopy_options import PrecopyOptions
+from xenqemu.host.trust import Trust
 from xenqemu.host.xenstore.store import Store
 
 if TYPE_CHECKING:
@@ -219,6 +220,10 @@ class Host(Protocol):
     @property
     def deadlines(self) -> Deadlines:
         """How long each party has."""
+
+    @property
+    def trust(self) -> Trust:
+        """What the configs of save files may have this host use."""
 
     @property
     def identity(self) -> str:

@@ -58,9 +58,9 @@ def add(backend: Backend) -> None:
     with _locked_disk(backend, backing), undo_on_failure(f"clear {backend.device.path}", undo):
         sharing.require_free(backend.store, backend.device, disk, backing, writes=writes)
         if disk.is_block_device():
-            backend.connect(_device_nodes(disk))
+            backend.connect(_device_nodes(disk, backing))
         else:
-            _add_file(backend, disk, writes=writes)
+            _add_file(backend, disk, backing, writes=writes)
 
 
 def remove(backend: Backend) -> None:
@@ -75,7 +75,7 @@ def remove(backend: Backend) -> None:
     backend.disconnect(WRITTEN)
 
 
-def _add_file(backend: Backend, file: Path, *, writes: bool) -> None:
+def _add_file(backend: Backend, file: Path, backing: Backing, *, writes: bool) -> None:
     if writes and not file.stat().st_mode & 0o222:
         raise HostError(f"{file} is read-only, and no guest may write it")
     tag = backend.device.path
@@ -83,7 +83,7 @@ def _add_file(backend: Backend, file: Path, *, writes: bool) -> None:
         _leased(backend, file) if writes else nullcontext(),
         loop_devices.attached(file, tag, writable=writes) as device,
     ):
-        backend.connect({"node": str(device.path), **_device_nodes(device.path)})
+        backend.connect({"node": str(device.path), **_device_nodes(device.path, backing)})
 
 
 @contextmanager
@@ -112,8 +112,14 @@ def _writes(backend: Backend) -> bool:
     return "w" in backend.text("mode")
 
 
-def _device_nodes(device: Path) -> dict[str, str]:
+def _device_nodes(device: Path, backing: Backing) -> dict[str, str]:
+    """Return what libxl is told of a device, which lies on what was found free.
+
+    Who may write to a folder on the way could have put another disk there meanwhile.
+    """
     number = device.stat().st_rdev
+    if Backing.of_device(number) != backing:
+        raise HostError(f"{device}: the disk was replaced while it was connected")
     return {
         "physical-device": f"{os.major(number):x}:{os.minor(number):x}",
         "physical-device-path": str(device),

@@ -31,6 +31,7 @@ from xenqemu.host.xenstore.names import INCOMING
 from xenqemu.host.xenstore.store import Store, Transaction
 from xenqemu.settings.xenqemu_conf import DEFAULTS, Settings, read_settings
 from xenqemu.system import lock_file
+from xenqemu.system.private_folder import require_own
 from xenqemu.system.process import Process
 
 LIMIT = 32.0
@@ -124,8 +125,12 @@ class Backend:
 
     @contextmanager
     def locked(self, name: str) -> Iterator[None]:
-        """Hold one of the scripts' locks for the block; raise `HostTimeout` if another one does."""
+        """Hold one of the scripts' locks for the block; raise `HostTimeout` if another one does.
+
+        Raises `HostError` where others may write to the folder of the locks.
+        """
         self._locks.mkdir(mode=0o700, parents=True, exist_ok=True)
+        require_own(self._locks)
         with lock_file.locked(self._locks / f"{name}.lock", LOCK_TIMEOUT):
             yield
 

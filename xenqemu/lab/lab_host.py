@@ -32,6 +32,7 @@ from xenqemu.host.domain_state import DomainState, state
 from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
 from xenqemu.host.protocol import BuildOptions, Domain, Needs, Progress, collected
 from xenqemu.host.qemu.device_model import DeviceModel
+from xenqemu.host.trust import DEFAULT_TRUST, Trust
 from xenqemu.host.xenstore import names as naming
 from xenqemu.host.xenstore.sessions import Sessions
 from xenqemu.host.xenstore.store import Store
@@ -55,9 +56,16 @@ class Lab:
 
     kind = "lab"
 
-    def __init__(self, folder: Path, *, deadlines: Deadlines = DEFAULT_DEADLINES) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        deadlines: Deadlines = DEFAULT_DEADLINES,
+        trust: Trust = DEFAULT_TRUST,
+    ) -> None:
         self.folder = folder.absolute()
         self.deadlines = deadlines
+        self.trust = trust
         self.run = self.folder / "run"
         self.guests = self.folder / "guests"
         self.hypervisor = PlainQemu(self.guests, self.run, deadlines)

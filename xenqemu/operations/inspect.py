@@ -11,6 +11,7 @@ from typing import Any
 
 from xenqemu.errors import FormatError
 from xenqemu.formats.config.domain_config import DomainConfig
+from xenqemu.formats.config.host_resources import Resource, host_resources
 from xenqemu.formats.device_state import device_stream
 from xenqemu.formats.device_state.device_stream import DeviceState
 from xenqemu.formats.stream import hvm_context
@@ -98,6 +99,11 @@ class Contents:
     devices: DeviceState | None = None
     has_device_state: bool = False
     records: list[RecordRun] = field(default_factory=list)
+
+    @property
+    def host_resources(self) -> tuple[Resource, ...]:
+        """What the config would have the host use that restores it."""
+        return host_resources(self.config) if self.config else ()
 
     def take(self, record: Record) -> None:
         """Add one record of the walk."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from xenqemu.errors import FormatError, HostError, ProtocolError, UsageError
 from xenqemu.formats.migration import wrapping
@@ -18,10 +19,11 @@ from xenqemu.formats.migration.preflight_messages import (
 )
 from xenqemu.formats.migration.stream_chunks import MOST, STREAMS
 from xenqemu.formats.migration.wrapping import DIGEST, ZSTD
+from xenqemu.host.allowed_resources import require_allowed
 from xenqemu.host.peer.command import NOT_FOUND, OnStderrLine, ask
 from xenqemu.host.peer.rendezvous import new_token
 from xenqemu.host.peer.route import XENQEMU, XL, Route
-from xenqemu.host.protocol import Host, Needs
+from xenqemu.host.protocol import Host, Needs, collected
 
 SHOWN = 80
 """Bytes that an error repeats of what came in place of an answer."""
@@ -78,7 +80,9 @@ def answer(host: Host, question: PreflightQuestion) -> PreflightAnswer:
     """Return this host's answer to one that wants to send a guest here."""
     moving = question.host == host.identity
     needs = Needs(question.config, question.image, question.context, question.cpuid, moving)
-    return PreflightAnswer((*wrapping.known(), STREAMS), tuple(map(str, host.objections(needs))))
+    allowed = partial(require_allowed, host.trust, question.config)
+    objections = [*collected([allowed]), *host.objections(needs)]
+    return PreflightAnswer((*wrapping.known(), STREAMS), tuple(map(str, objections)))
 
 
 def _by_xenqemu(host: Host, plan: MigrationPlan, on_stderr: OnStderrLine) -> Agreement | None:

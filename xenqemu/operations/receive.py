@@ -14,6 +14,7 @@ from xenqemu.errors import HostError
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.migration.handshake import HandshakeState, Message
 from xenqemu.formats.migration.wrapping import Unwrapper
+from xenqemu.host.allowed_resources import require_allowed
 from xenqemu.host.domain_state import require_running
 from xenqemu.host.peer.peer_messages import Peer
 from xenqemu.host.peer.rendezvous import Rendezvous
@@ -78,6 +79,7 @@ def _received(
     try:
         with job:
             with job.phase(Phase.CHECK):
+                require_allowed(host.trust, config)
                 host.admit(Needs(config, 0, moving=True))
             with job.phase(Phase.BUILD):
                 job.undo(steps.DestroyIncomplete(incoming.name, incoming.uuid))

@@ -1,24 +1,30 @@
 """Restore a guest from a save file.
 
-Everything that can be checked is checked before anything is built.  The domain is built paused;
-from the moment it is unpaused it is the guest, and the save file is out of date.
+Everything that can be checked is checked before anything is built, also what the config would have
+this host use.  What is built is what was checked: the config of that time, and the bytes, which are
+compared.  The domain is built paused; from the moment it is unpaused it is the guest, and the save
+file is out of date.
 """
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
-from xenqemu.errors import Unsupported, UsageError
+from xenqemu.errors import HostError, Unsupported, UsageError
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream import xl
 from xenqemu.formats.stream.detect import Layer, detect
 from xenqemu.formats.stream.source import Source
+from xenqemu.host.allowed_resources import require_allowed
 from xenqemu.host.domain_state import require_running
 from xenqemu.host.protocol import BuildOptions, Domain, Host, Needs
+from xenqemu.host.trust import Trust
 from xenqemu.operations.events import Observer, Phase, unobserved
 from xenqemu.operations.inspect import Contents
 from xenqemu.operations.journal import steps
@@ -26,6 +32,10 @@ from xenqemu.operations.journal.log import About
 from xenqemu.operations.journal.operation import Operation
 from xenqemu.operations.options import RestoreOptions, seconds_for
 from xenqemu.operations.verify import verify
+from xenqemu.system.read_twice import FirstReading, SecondReading
+from xenqemu.system.writers import require_owned, require_sole_writers, trusted_ids
+
+CFG_INSTEAD = ", and so can a CFG of your own: restore CFG FILE"
 
 
 @dataclass(frozen=True)
@@ -47,28 +57,33 @@ def restore(
     """Restore a domain from the save file `path`, and unpause it unless it is to stay paused.
 
     `before_run` is called right before the guest is unpaused; if it raises, the restore is rolled
-    back.  The save file is left as it is.
+    back.  The save file is left as it is.  A config in `options` is trusted.
 
     Errors before anything was built are raised as they are; `RolledBack` means that nothing is left
     of the attempt, `PastReturn` that the new domain may have run already.
     """
-    with _opened(path) as file:
+    with _opened(path, host.trust) as file:
         own = _config(file)
         used = own if options.config is None else options.config.with_extra(own.extra)
         about = About("restore", 0, used.name, used.uuid, str(path.absolute()))
         with Operation.begin(host, about, observe, seconds_for(host, options)) as job:
             with job.phase(Phase.CHECK):
-                contents = verify(file)
+                checked = FirstReading(file)
+                contents = verify(cast(BinaryIO, checked))
+                if contents.config != own:
+                    raise HostError(f"{path} was changed while it was checked")
+                if options.config is None:
+                    require_allowed(host.trust, own, CFG_INSTEAD)
                 host.admit(_needs(contents, used))
             with job.phase(Phase.BUILD):
-                file.seek(0)
                 destroy = steps.DestroyIncomplete(used.name, used.uuid)
                 building = job.cleanup(destroy)  # what fails to be built leaves nothing by itself
-                given = None if options.config is None else used
-                how = BuildOptions(contents.size, given, options.monitor)
-                domid = host.build(Source(file), job.progress, how)
+                how = BuildOptions(contents.size, used, options.monitor)
+                again = checked.again()
+                domid = host.build(Source(again), job.progress, how)
                 job.undo(destroy)
                 job.drop(building)
+                _require_same(again, path)
             if not options.paused:
                 with job.phase(Phase.RELEASE):
                     before_run()
@@ -85,14 +100,31 @@ def _unpause(host: Host, domain: Domain, job: Operation) -> None:
     require_running(host, domain)
 
 
-def _opened(path: Path) -> BinaryIO:
-    """Open a save file; it is read twice, so it cannot be a pipe."""
-    if not path.is_fifo():  # to open one would wait for its writer
-        file = path.open("rb")
-        if file.seekable():
-            return file
+def _require_same(again: SecondReading, path: Path) -> None:
+    try:
+        again.require_same()
+    except HostError as error:
+        raise HostError(f"{path}: {error}") from error
+
+
+def _opened(path: Path, trust: Trust) -> BinaryIO:
+    """Open a save file that only root and the users whom we trust could have written.
+
+    It is read twice, so it cannot be a pipe; to open one would wait for its writer.
+    """
+    users = trusted_ids(trust.owners)
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    file = os.fdopen(os.open(path, flags), "rb")
+    try:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise UsageError(f"{path} cannot be read twice: copy it to a file first")
+        require_owned(path, status, users)
+        require_sole_writers(path, users)
+    except BaseException:
         file.close()
-    raise UsageError(f"{path} cannot be read twice: copy it to a file first")
+        raise
+    return file
 
 
 def _config(file: BinaryIO) -> DomainConfig:

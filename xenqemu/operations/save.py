@@ -13,6 +13,7 @@ from pathlib import Path
 from xenqemu.errors import HostError
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream.detect import Layer
+from xenqemu.host.allowed_resources import why_refused
 from xenqemu.host.precopy import Iteration
 from xenqemu.host.precopy_options import PrecopyOptions
 from xenqemu.host.protocol import Domain, Host
@@ -51,8 +52,8 @@ def save(
     about = About("save", domain.domid, domain.name, domain.uuid, str(path.absolute()))
     with (
         Operation.begin(host, about, observe, seconds_for(host, options)) as job,
-        draft_for(path) as draft,
-        draft_for(path) as smaller,
+        draft_for(path, host.trust.owners) as draft,
+        draft_for(path, host.trust.owners) as smaller,
     ):
         guest = OutgoingGuest(host, domain, job)
         with job.phase(Phase.CHECK):
@@ -61,6 +62,9 @@ def save(
                 raise HostError(
                     f"domain {guest.domid} cannot be saved while it runs: {UNKNOWN_CHANGES}"
                 )
+            refused = why_refused(host.trust, config)
+            if refused:
+                job.note(f"a restore here would refuse the save file: {refused}")
             job.cleanup(steps.RemoveDraft(draft.traces))
             draft.create()
             draft.reserve(space_for(config, guest.memory))

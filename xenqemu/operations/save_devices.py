@@ -32,7 +32,7 @@ def save_devices(host: Host, domain: Domain, path: Path) -> Contents:
     if device_model is None:
         raise HostError(f"domain {domid} has no device model")
     about = About("device save", domid, domain.name, domain.uuid, str(path.absolute()))
-    with Operation.begin(host, about) as job, draft_for(path) as draft:
+    with Operation.begin(host, about) as job, draft_for(path, host.trust.owners) as draft:
         job.cleanup(steps.RemoveDraft(draft.traces))
         draft.create()
         with device_model:

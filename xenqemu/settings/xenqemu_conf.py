@@ -9,12 +9,14 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from xenqemu.errors import UsageError
+from xenqemu.errors import Forbidden, UsageError
 from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
+from xenqemu.host.trust import DEFAULT_TRUST, Trust
 from xenqemu.host.xen.xen_paths import XEN_PATHS, XenPaths
 from xenqemu.settings import toml_values
 from xenqemu.settings.choice import Choice
 from xenqemu.settings.hooks import Hooks
+from xenqemu.system.writers import require_sole_writers, trusted_ids
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ class Settings:
     xendomains: Path | None = Path("/etc/default/xendomains")
     xen: XenPaths = XEN_PATHS
     deadlines: Deadlines = DEFAULT_DEADLINES
+    trust: Trust = DEFAULT_TRUST
     save: Save = Save()
     hooks: Hooks = field(default_factory=Hooks)
     save_all: SaveAll = SaveAll()
@@ -86,14 +89,17 @@ CONF = Path("/etc/xenqemu/xenqemu.conf")
 def read_settings(file: str | Path | None = None, base: Settings = DEFAULTS) -> Settings:
     """Return what `file` says, else $XENQEMU_CONF, else `CONF`, which need not be there.
 
-    What it does not say is as in `base`.  Raises `UsageError` for what cannot be read, and for
-    what it says if that makes no sense.
+    What it does not say is as in `base`.  Raises `UsageError` for what cannot be read, what others
+    than root and our own user could have written, and what makes no sense.
     """
     named = file or os.environ.get("XENQEMU_CONF")
     path = Path(named or CONF)
     try:
         with path.open("rb") as conf:
+            require_sole_writers(path, trusted_ids())
             text = conf.read(toml_values.MAX_TEXT + 1)
+    except Forbidden as error:
+        raise UsageError(f"{path}: the settings are not used: {error}") from error
     except OSError as error:
         if isinstance(error, FileNotFoundError) and not named:
             return base

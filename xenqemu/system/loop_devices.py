@@ -81,7 +81,8 @@ def attached(image: Path, tag: str, *, writable: bool) -> Iterator[Loop]:
     It stays after the block, unless that fails.  Raises `HostError` if no device is free.
     """
     try:
-        with _opened(image, os.O_RDWR if writable else os.O_RDONLY) as descriptor:
+        mode = os.O_RDWR if writable else os.O_RDONLY
+        with _opened(image, mode | os.O_NONBLOCK) as descriptor:  # it may be a FIFO by now
             path = FREE_NUMBER(lambda: _bind(descriptor, tag, writable))
             file = os.fstat(descriptor)
     except OSError as error:

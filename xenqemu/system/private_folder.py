@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from xenqemu.errors import HostError, HostTimeout
+from xenqemu.system.descriptors import create_or_open, opened_folder
 from xenqemu.system.flock import locked_within
 
 LOCK_TIMEOUT = 10.0
@@ -17,7 +18,10 @@ LOCK_TIMEOUT = 10.0
 
 def require_own(folder: Path) -> None:
     """Raise `HostError` for a folder that others may write to."""
-    status = folder.stat()
+    _require_own(folder, folder.stat())
+
+
+def _require_own(folder: Path, status: os.stat_result) -> None:
     if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o022:
         raise HostError(f"{folder} must be owned by you and writable by nobody else")
 
@@ -29,9 +33,9 @@ def locked(folder: Path) -> Iterator[None]:
     Raises `OSError`, `HostError` where others may write to it, `HostTimeout`.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    require_own(folder)
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-    descriptor = os.open(folder / "lock", flags, 0o600)
+    with opened_folder(folder) as here:
+        _require_own(folder, os.fstat(here))
+        descriptor = create_or_open(here, "lock", {os.geteuid()})
     try:
         if not locked_within(LOCK_TIMEOUT, descriptor):
             where = folder / "lock"

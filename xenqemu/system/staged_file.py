@@ -5,6 +5,10 @@ atomic), 0600 because it holds a guest's memory.  Publishing syncs the file, ren
 the folder.  Everything is done relative to one descriptor of the folder, so that nobody can
 swap the path underneath; an older file of that name survives any failure.
 
+Who may write to the folder could put another file in the place of a guest that is gone by then: a
+folder of others is refused.  The draft is read back by its descriptor, and that it has the final
+name is looked at before anybody relies on it.
+
 What a killed process leaves of a draft is removed by its `Traces`.
 """
 
@@ -14,13 +18,15 @@ import contextlib
 import io
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from xenqemu.errors import HostError, UsageError
+from xenqemu.system.descriptors import kind_of
 from xenqemu.system.free_space import reserve
+from xenqemu.system.writers import require_sole_writers, trusted_ids
 
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OLDER = ".older"
@@ -109,26 +115,24 @@ class Draft:
 
         It reads from the disk, where the file system drops its cached pages.
         """
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = os.open(self._temporary, flags, dir_fd=self._folder)
+        flags = os.O_RDONLY | os.O_CLOEXEC
+        fd = os.open(f"/proc/self/fd/{self.file.fileno()}", flags)
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
         return open(fd, "rb")
 
     def publish(self) -> None:
         """Sync, close, give the final name, sync the folder.
 
-        Whatever is raised on the way (`OSError` as the system raises it), the older file of that
-        name is back, or the name is free again.
+        Whatever is raised on the way (`OSError` as the system raises it, `HostError` if somebody
+        has replaced the draft), the older file of that name is back, or ours does not have it.
         """
         self.sync()
-        self.file.close()
+        kept = os.dup(self.file.fileno())  # as long as it is open, no other file has its inode
         try:
-            self._keep_older()
-            self._rename(self._temporary, self._name)
-            os.fsync(self._folder)
-        except BaseException:
-            self._withdraw()
-            raise
+            self.file.close()
+            self._take_name()
+        finally:
+            os.close(kept)
 
     @property
     def published(self) -> bool:
@@ -142,6 +146,17 @@ class Draft:
                 self.file.close()
         finally:
             _remove(self._folder, self._temporary, self._older)
+
+    def _take_name(self) -> None:
+        try:
+            self._keep_older()
+            self._rename(self._temporary, self._name)
+            os.fsync(self._folder)
+            if not self.published:
+                raise HostError(f"{self.path}: somebody has replaced what was written")
+        except BaseException:
+            self._withdraw()
+            raise
 
     def _keep_older(self) -> None:
         """Give the file now under the final name, if there is one, a second name."""
@@ -166,23 +181,26 @@ class Draft:
         _remove(self._folder, self._older)
 
     def _withdraw(self) -> None:
-        if self.published:
-            older = _stat(self._older, self._folder) is not None
-            self._rename(*((self._older, self._name) if older else (self._name, self._temporary)))
+        if _stat(self._older, self._folder) is not None:  # nothing, where it still has its name
+            self._rename(self._older, self._name)
+        elif self.published:
+            self._rename(self._name, self._temporary)
 
     def _rename(self, old: str, new: str) -> None:
         os.rename(old, new, src_dir_fd=self._folder, dst_dir_fd=self._folder)
 
 
 @contextlib.contextmanager
-def draft_for(path: Path) -> Iterator[Draft]:
+def draft_for(path: Path, owners: Collection[str] = ()) -> Iterator[Draft]:
     """Yield a `Draft` for `path`, yet to be made; on the way out it is published, or removed.
 
-    Raises `UsageError` where the name is taken by something that is not a regular file, and
-    `HostError` where there is no such folder.
+    Raises `UsageError` where the name is taken by something that is not a regular file, `HostError`
+    where there is no such folder, and `Forbidden` where others than root, our own user and the
+    `owners` may write to it.
     """
     folder = _open_folder(path)
     try:
+        require_sole_writers(path.parent, trusted_ids(owners))
         _refuse_special(folder, path)
         with contextlib.closing(Draft(folder, path.name, path)) as draft:
             yield draft
@@ -222,14 +240,4 @@ def _refuse_special(folder: int, path: Path) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISREG(mode):
-        raise UsageError(f"{path} exists and is {_KINDS.get(stat.S_IFMT(mode), 'not a file')}")
-
-
-_KINDS = {
-    stat.S_IFDIR: "a folder",
-    stat.S_IFLNK: "a symbolic link",
-    stat.S_IFIFO: "a FIFO",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-    stat.S_IFSOCK: "a socket",
-}
+        raise UsageError(f"{path} exists and is {kind_of(mode)}")

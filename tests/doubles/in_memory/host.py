@@ -35,6 +35,7 @@ class Host:
         self.identity = f"fake:{world.folder}"
         self.hypervisor = Hypervisor(world)
         self.journals = world.folder / "operations"
+        self.trust = world.trust
 
     def close(self) -> None:
         """Do nothing: nothing is open."""

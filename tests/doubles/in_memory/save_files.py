@@ -35,6 +35,14 @@ def config(
     return DomainConfig(tree | ({"xenqemu": extra} if extra else {}))
 
 
+def config_with(**sections: object) -> DomainConfig:
+    """Return that configuration with more in it: what is given as c_info and b_info is added."""
+    tree = dict(config().tree)
+    for name, section in sections.items():
+        tree[name] = {**tree.get(name, {}), **section} if isinstance(section, dict) else section
+    return DomainConfig(tree)
+
+
 def device_state(tick: int = 0) -> bytes:
     """Return the state of a machine that has one device, a timer."""
     return device_stream.write(

@@ -26,6 +26,7 @@ from tests.doubles.in_memory.host import Host
 from tests.doubles.in_memory.save_files import config, device_state
 from xenqemu.formats.stream.source import Source
 from xenqemu.host.protocol import Domain
+from xenqemu.host.trust import DEFAULT_TRUST, Trust
 
 FOLDERS = tempfile.TemporaryDirectory(prefix="journals.")
 """Where each world has a folder for its journals."""
@@ -55,6 +56,7 @@ class World:
     fault: Fault | None = None
     blockers: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
+    trust: Trust = DEFAULT_TRUST
     objections: list[str] = field(default_factory=list)
     has_device_model: bool = True
     sends: bool = False

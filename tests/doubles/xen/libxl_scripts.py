@@ -35,6 +35,8 @@ class Libxl:
     store: Store
     conf: Path
     locks: Path
+    inside: tuple[str, ...] = ()
+    """What runs the scripts: a command that runs its arguments."""
 
     def domain(self, domid: int, name: str, uuid: str) -> None:
         home = f"/local/domain/{domid}"
@@ -69,7 +71,7 @@ class Libxl:
         """Start a device's script as libxl does."""
         environment = self.environment(path, **more)
         return subprocess.Popen(
-            [environment["script"], *words],
+            [*self.inside, environment["script"], *words],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -65,15 +65,23 @@ def test_inspect_shows_all_layers(run, saved):
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith(VGA_HEAD)
     lines = done.out.splitlines()
-    assert lines[-1].split() == ["0x288b", "198785", "2", "0000:00:04.0/e1000"]
+    end = lines.index("NAMED ON THE HOST")
+    assert lines[end - 2].split() == ["0x288b", "198785", "2", "0000:00:04.0/e1000"]
+    assert lines[end + 1 :] == [
+        "b_info.type.hvm.usbdevice_list=tablet",
+        "b_info.type.hvm.serial_list=null",
+        "disks.pdev_path=/tmp/disk.img",
+        "nics.bridge=xenbr0",
+        "nics.script=vif-none",
+    ]
     assert sum(" 0000:" in line for line in lines) == 9
 
 
 def test_inspect_as_json(run, saved):
     found = run("inspect", "--json", saved).json
     assert list(found) == [
-        *("kind", "size", "trailing", "checkpoints", "records", "config", "image", "vcpus"),
-        *("devices", "ambiguities"),
+        *("kind", "size", "trailing", "checkpoints", "records", "config"),
+        *("host_resources", "image", "vcpus", "devices", "ambiguities"),
     ]
     assert (found["kind"], found["size"], found["trailing"], found["checkpoints"]) == (
         *("xl", 42455925),

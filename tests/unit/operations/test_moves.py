@@ -14,11 +14,11 @@ import pytest
 
 from tests.doubles.in_memory.faults import Fault, How
 from tests.doubles.in_memory.guest import Guest
-from tests.doubles.in_memory.save_files import NAME, UUID
+from tests.doubles.in_memory.save_files import NAME, UUID, config_with
 from tests.doubles.in_memory.world import ACTS, World
 from tests.doubles.peers.two_hosts import End, Move
 from tests.parts import shortened
-from xenqemu.errors import HostError
+from xenqemu.errors import Forbidden, HostError
 from xenqemu.formats.migration.handshake import WORDS, HandshakeState, Message
 from xenqemu.formats.migration.wrapping import DIGEST, ZSTD
 from xenqemu.host.disk import lease
@@ -86,6 +86,17 @@ def test_a_guest_that_cannot_be_logged_moves_all_the_same():
     assert (sent.kind, taken.kind) == (None, None), (sent, taken)
     assert "memory.save" in sent.calls
     assert "memory.save_live" not in sent.calls
+
+
+def test_a_guest_whose_config_names_what_the_receiver_does_not_allow_stays():
+    move = Move.prepared()
+    move.source.guests[1].config = config_with(b_info={"bootloader": "/tmp/loader"})
+    sent, taken = move.run()
+    assert taken.kind is Forbidden
+    assert "b_info.bootloader=/tmp/loader (a program)" in taken.words
+    assert "host.build" not in taken.calls
+    assert sent.rolled_back
+    assert move.source.guests[1].runs
 
 
 def test_the_order_of_acts():

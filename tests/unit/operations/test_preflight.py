@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 
-from tests.doubles.in_memory.save_files import config
+from tests.doubles.in_memory.save_files import config, config_with
 from tests.doubles.in_memory.world import World
 from tests.doubles.xen.xl_prints import INFO, LIST
 from xenqemu.errors import HostError, HostTimeout, ProtocolError, UsageError
@@ -15,6 +15,7 @@ from xenqemu.formats.migration.stream_chunks import MOST, STREAMS
 from xenqemu.host.party_deadlines import Deadlines
 from xenqemu.host.peer.route import Route
 from xenqemu.host.protocol import Needs
+from xenqemu.host.trust import Trust
 from xenqemu.operations.preflight import Agreement, MigrationPlan, agree, answer
 
 UUID = config().uuid
@@ -218,6 +219,14 @@ def test_our_own_answer(host, monkeypatch):
     assert answer(host, question) == PreflightAnswer(known, ("no", "never"))
     answer(host, PreflightQuestion(config(), host.identity, 3))
     assert seen == [Needs(config(), 3, {5: 24}), Needs(config(), 3, moving=True)]
+
+
+def test_our_own_answer_says_what_of_the_host_the_guest_may_not_have(host):
+    asked = PreflightQuestion(config_with(pcidevs=[{"bus": 3}]), "fake:elsewhere", 3)
+    (objection,) = answer(host, asked).objections
+    assert "pcidevs=0000:03:00.0 (a device of the host)" in objection
+    host.trust = Trust(("pcidevs=0000:03:*",))
+    assert answer(host, asked).objections == ()
 
 
 def test_lines_of_the_other_host_are_passed_on(host, ssh):

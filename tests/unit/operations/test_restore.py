@@ -1,6 +1,7 @@
 """A restore: what is checked before anything is built, the order of acts, where the guest lands."""
 
 import os
+import pwd
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from tests.doubles.in_memory.save_files import (
     STEPS,
     checkpointed,
     config,
+    config_with,
     device_state,
     save_file,
 )
@@ -17,6 +19,7 @@ from tests.doubles.in_memory.world import World
 from tests.property import strategies as made
 from xenqemu.errors import (
     BadRecord,
+    Forbidden,
     HostError,
     PastReturn,
     RolledBack,
@@ -25,10 +28,12 @@ from xenqemu.errors import (
     UsageError,
 )
 from xenqemu.formats.stream import xl
+from xenqemu.host.trust import Trust
 from xenqemu.operations.events import Event, Kind, Phase
 from xenqemu.operations.options import RestoreOptions
 from xenqemu.operations.restore import restore
 from xenqemu.operations.save import save
+from xenqemu.operations.verify import verify
 
 BUILD = ["host.build", "memory.load"]
 
@@ -185,3 +190,83 @@ def test_given_config_takes_the_place_of_the_records_but_for_what_is_ours(world,
     given = config(vcpus=2).with_name("other")
     own = restore(world.host, saved[0], RestoreOptions(config=given)).contents.config
     assert [needs.config for needs in seen] == [given.with_extra(own.extra)]
+
+
+LOADER = {"bootloader": "/tmp/loader"}
+
+
+def test_what_the_config_names_is_refused_unless_it_is_allowed(world, tmp_path):
+    path = tmp_path / "record"
+    path.write_bytes(save_file(config_with(b_info=LOADER)))
+    with pytest.raises(Forbidden) as caught:
+        restore(world.host, path)
+    assert str(caught.value) == (
+        "the config of sample names what is not allowed here: b_info.bootloader=/tmp/loader "
+        "(a program); [trust] in xenqemu.conf can allow it, and so can a CFG of your own: "
+        "restore CFG FILE"
+    )
+    assert world.calls == []
+    world.host.trust = Trust(("b_info.bootloader=/tmp/*",))
+    assert world.guests[restore(world.host, path).domid].config == config_with(b_info=LOADER)
+
+
+def test_a_config_of_an_administrator_is_not_asked_about(world, saved, tmp_path):
+    given = config_with(b_info=LOADER)
+    done = restore(world.host, saved[0], RestoreOptions(config=given))
+    assert world.guests[done.domid].config == given
+
+
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_a_save_file_that_others_could_have_written_is_refused(world, saved, what):
+    path = saved[0] if what == "file" else saved[0].parent
+    path.chmod(0o777)
+    with pytest.raises(Forbidden, match=f"others may write to {path} "):
+        restore(world.host, saved[0])
+    os.chown(path, 4711, -1)
+    path.chmod(0o755)
+    with pytest.raises(Forbidden, match=f"{path} is owned by user 4711"):
+        restore(world.host, saved[0])
+    assert world.calls == []
+
+
+def test_an_owner_whom_the_settings_name(world, saved):
+    nobody = pwd.getpwnam("nobody").pw_uid
+    os.chown(saved[0], nobody, -1)
+    world.host.trust = Trust(owners=("nobody",))
+    assert restore(world.host, saved[0]).domid == 2
+
+
+def test_a_config_that_changes_while_the_save_file_is_checked(world, tmp_path, monkeypatch):
+    path = tmp_path / "record"
+    long = {"cmdline": "x" * (1 << 18)}  # longer than what is read ahead
+    path.write_bytes(save_file(config_with(b_info=long)))
+
+    def swap(file):
+        path.write_bytes(save_file(config_with(b_info={**long, **LOADER})))
+        return verify(file)
+
+    monkeypatch.setattr("xenqemu.operations.restore.verify", swap)
+    with pytest.raises(HostError, match="was changed while it was checked"):
+        restore(world.host, path)
+    assert "host.build" not in world.calls
+
+
+def test_what_changes_after_it_was_checked_never_runs(world, saved):
+    """The config that is used is that which was checked, whatever the file says by then."""
+    path, guest = saved
+    built = []
+
+    def swap(_needs):
+        path.write_bytes(save_file(config_with(b_info=LOADER)) + bytes(1 << 20))
+
+    def build(save_file, progress, options):
+        built.append(options.config)
+        return made_by_host(save_file, progress, options)
+
+    made_by_host, world.host.build = world.host.build, build
+    world.host.admit = swap
+    with pytest.raises(RolledBack, match=f"{path}: it has changed since it was checked"):
+        restore(world.host, path)
+    assert built == [guest.config]
+    assert world.guests == {}
+    assert "hypervisor.unpause" not in world.calls

@@ -5,15 +5,23 @@ import stat
 import pytest
 
 from tests.doubles.in_memory.guest import Guest
-from tests.doubles.in_memory.save_files import NAME, config, device_state
+from tests.doubles.in_memory.save_files import NAME, config, config_with, device_state
 from tests.doubles.in_memory.world import World, loaded
-from xenqemu.errors import BadRecord, HostError, HostTimeout, RolledBack, UsageError
+from xenqemu.errors import (
+    BadRecord,
+    Forbidden,
+    HostError,
+    HostTimeout,
+    RolledBack,
+    UsageError,
+)
 from xenqemu.host.protocol import SuspendPending
 from xenqemu.operations.events import Event, Kind, Phase
 from xenqemu.operations.journal.folder import Journals
 from xenqemu.operations.options import After, SaveOptions
 from xenqemu.operations.recover import recover
 from xenqemu.operations.save import save as save_domain
+from xenqemu.operations.verify import verify
 
 QUIESCE = ["hypervisor.suspend", "device_model.stop", "device_model.save"]
 PUBLISH = ["os.fsync", "os.rename", "os.fsync"]
@@ -344,3 +352,37 @@ def test_second_save_is_told_of_the_first(world, tmp_path):
         f"the save of domain 1 (sample) to {tmp_path}/first is running (process "
     )
     assert not (tmp_path / "second").exists()
+
+
+def test_guest_lives_on_when_the_draft_is_replaced_once_checked(world, tmp_path, monkeypatch):
+    def swap(file, **options):
+        found = verify(file, **options)
+        (draft,) = tmp_path.iterdir()
+        draft.unlink()
+        draft.write_bytes(b"another file")
+        return found
+
+    monkeypatch.setattr("xenqemu.operations.save.verify", swap)
+    with pytest.raises(RolledBack, match="somebody has replaced what was written"):
+        save(world, tmp_path / "record")
+    assert world.running() == [1]
+    assert world.broken == []
+
+
+def test_a_folder_of_others_is_refused_before_the_guest_is_touched(world, tmp_path):
+    tmp_path.chmod(0o777)
+    with pytest.raises(Forbidden, match="others may write to"):
+        save(world, tmp_path / "record")
+    assert world.acts() == []
+    assert world.running() == [1]
+
+
+def test_that_a_restore_here_would_refuse_the_save_file_is_said_beforehand(world, tmp_path):
+    world.guests[1].config = config_with(b_info={"bootloader": "/tmp/loader"})
+    save(world, tmp_path / "record")
+    (note,) = (event for event in world.events if event.kind is Kind.NOTE)
+    assert note.phase is Phase.CHECK
+    assert note.text.startswith(
+        "a restore here would refuse the save file: the config of sample names what is not "
+        "allowed here: b_info.bootloader=/tmp/loader (a program); [trust]"
+    )

@@ -5,10 +5,11 @@ import signal
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from xenqemu.errors import HostTimeout
+from xenqemu.errors import HostError, HostTimeout
 from xenqemu.system import lock_file
 
 HOLDER = """
@@ -54,3 +55,26 @@ def test_a_lock_whose_file_cannot_be_removed_is_released_all_the_same(tmp_path, 
 
 def refuse(*_arguments, **_options):
     raise PermissionError
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("elsewhere"), Path.mkdir])
+def test_what_is_no_file_is_neither_followed_nor_waited_for(tmp_path, make):
+    make(tmp_path / "lock")
+    with pytest.raises(HostError, match=f"cannot open the lock file {tmp_path}/lock: "):
+        with lock_file.locked(tmp_path / "lock", 1):
+            pytest.fail("it is held")
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+
+
+def test_a_file_of_another_user_is_no_lock(tmp_path):
+    (tmp_path / "lock").touch()
+    os.chown(tmp_path / "lock", 4711, -1)
+    with pytest.raises(HostError, match="lock is owned by user 4711"):
+        with lock_file.locked(tmp_path / "lock", 1):
+            pytest.fail("it is held")
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    with pytest.raises(HostError, match="cannot open the lock file .*: No such file"):
+        with lock_file.locked(tmp_path / "none" / "lock", 1):
+            pytest.fail("it is held")

@@ -4,6 +4,7 @@ import errno
 import io
 import itertools
 import os
+import pwd
 import signal
 import stat
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.doubles.system.file_systems import disk, tmpfs
-from xenqemu.errors import HostError, UsageError
+from xenqemu.errors import Forbidden, HostError, UsageError
 from xenqemu.system import staged_file
 from xenqemu.system.staged_file import Identity, Traces, draft_for
 
@@ -372,3 +373,40 @@ def test_killed_at_any_call_of_publish(tmp_path, monkeypatch, older, afterwards,
             break
     assert number > len(CALLS)
     assert {older, newer} == set(seen)
+
+
+@pytest.mark.parametrize("change", [lambda at: at.chmod(0o777), lambda at: os.chown(at, 4711, -1)])
+def test_a_folder_whose_files_others_could_replace_is_refused(tmp_path, change):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    change(folder)
+    with pytest.raises(Forbidden, match=f"{folder} "), draft_for(folder / "file"):
+        pytest.fail("there is a draft")
+    assert list(folder.iterdir()) == []
+
+
+def test_a_folder_of_an_owner_whom_the_settings_name(tmp_path):
+    os.chown(tmp_path, pwd.getpwnam("nobody").pw_uid, -1)
+    with draft_for(tmp_path / "file", ["nobody"]) as draft:
+        draft.create()
+        draft.publish()
+    assert (tmp_path / "file").exists()
+
+
+@pytest.mark.parametrize("older", [True, False])
+def test_a_draft_that_somebody_replaced_is_not_published(tmp_path, older):
+    path = tmp_path / "file"
+    if older:
+        path.write_bytes(b"older")
+    with pytest.raises(HostError, match=f"{path}: somebody has replaced what was written"):
+        with draft_for(path) as draft:
+            draft.create()
+            draft.file.write(b"ours")
+            (name,) = (each for each in tmp_path.iterdir() if each != path)
+            name.unlink()
+            name.write_bytes(b"theirs")
+            with draft.reopen() as reader:
+                assert reader.read() == b"ours"
+            draft.publish()
+    assert path.read_bytes() == (b"older" if older else b"theirs")
+    assert list(tmp_path.iterdir()) == [path]

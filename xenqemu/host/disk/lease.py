@@ -43,18 +43,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xenqemu.errors import HostError, InUse
+from xenqemu.host.disk.lease_file import LONGEST, SUFFIX, LeaseFile, lease_file
 from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
-from xenqemu.system import lock_file
-from xenqemu.system.descriptors import sync_folder
 from xenqemu.system.process import boot_id
 
 if TYPE_CHECKING:  # hotplug scripts, which start anew for each disk, do without it
     from xenqemu.formats.config.domain_config import DomainConfig
-
-SUFFIX = ".xenqemu-lease"
-
-LONGEST = 4096
-"""Bytes of a lease at most; more is damage."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +92,13 @@ def host_id(place: str = "") -> str:
 
 def held(image: Path) -> Lease | None:
     """Return the lease of an image, None if nobody has it."""
-    return _read(_file(image))
+    try:
+        with lease_file(image) as file:
+            return _read(file)
+    except HostError as error:
+        if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+            return None
+        raise
 
 
 def take(
@@ -130,7 +130,7 @@ def claim(image: Path, who: Owner, deadlines: Deadlines = DEFAULT_DEADLINES) -> 
     with _changing(image, deadlines) as file:
         lease = _read(file)
         if lease is None:
-            raise InUse(f"{image} is no longer leased to {who}: {file} was removed")
+            raise InUse(f"{image} is no longer leased to {who}: {file.path} was removed")
         part = _part(file, lease, who)
         if part != lease.owner:
             _write(file, Lease(_now(part), lease.owner))
@@ -175,7 +175,7 @@ def _is_of(owner: Owner, who: Owner) -> bool:
     return (owner.host, owner.boot) == (who.host, who.boot) and who.vm in ("", owner.vm)
 
 
-def _refuse_beside_next_owner(file: Path, lease: Lease, who: Owner) -> None:
+def _refuse_beside_next_owner(file: LeaseFile, lease: Lease, who: Owner) -> None:
     """Raise `InUse` if the next owner may be the guest: we rebooted, or are another one."""
     if lease.next_owner and (lease.owner.boot != who.boot or lease.next_owner.vm != who.vm):
         raise _in_use(file, lease.next_owner)
@@ -189,7 +189,7 @@ def _is_next_owner(lease: Lease, who: Owner) -> bool:
     return lease.next_owner is not None and _is_of(lease.next_owner, who)
 
 
-def _part(file: Path, lease: Lease, who: Owner) -> Owner:
+def _part(file: LeaseFile, lease: Lease, who: Owner) -> Owner:
     """Return what `who` is in a lease; raise `InUse`, naming who has it, if that is nothing."""
     if _is_held(lease, who):
         return lease.owner
@@ -198,11 +198,11 @@ def _part(file: Path, lease: Lease, who: Owner) -> Owner:
     return lease.next_owner
 
 
-def _in_use(file: Path, owner: Owner) -> InUse:
-    image = file.name.removesuffix(SUFFIX)
+def _in_use(file: LeaseFile, owner: Owner) -> InUse:
+    image = file.path.with_name(file.path.name.removesuffix(SUFFIX))
     return InUse(
-        f"{file.with_name(image)} is leased to {owner} since {owner.since}; "
-        f"if that host is gone for good, remove {file}"
+        f"{image} is leased to {owner} since {owner.since}; "
+        f"if that host is gone for good, remove {file.path}"
     )
 
 
@@ -217,31 +217,22 @@ def images(config: DomainConfig) -> Iterator[Path]:
             yield Path(disk.target)
 
 
-def _file(image: Path) -> Path:
-    path = image.resolve()
-    return path.with_name(path.name + SUFFIX)
-
-
 @contextmanager
-def _changing(image: Path, deadlines: Deadlines) -> Iterator[Path]:
+def _changing(image: Path, deadlines: Deadlines) -> Iterator[LeaseFile]:
     """Hold the lock of the lease for the block, and yield its file."""
-    file = _file(image)
-    with lock_file.locked(file.with_name(f"{file.name}.lock"), deadlines.lease_lock):
+    with lease_file(image) as file, file.locked(deadlines.lease_lock):
         yield file
 
 
-def _read(file: Path) -> Lease | None:
-    try:
-        with file.open("rb") as lease:
-            text = lease.read(LONGEST + 1)
-    except (FileNotFoundError, NotADirectoryError):
+def _read(file: LeaseFile) -> Lease | None:
+    text = file.read()
+    if text is None:
         return None
-    except OSError as error:
-        raise HostError(f"{file}: {error.strerror}") from error
     try:
         return _parsed(json.loads(text[:LONGEST]))
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise HostError(f"{file} is damaged; if no guest uses the image, remove it") from error
+        why = "is damaged; if no guest uses the image, remove it"
+        raise HostError(f"{file.path} {why}") from error
 
 
 def _parsed(tree: Mapping[str, Any]) -> Lease:
@@ -256,23 +247,9 @@ def _owner(tree: Mapping[str, Any]) -> Owner:
     return owner
 
 
-def _write(file: Path, lease: Lease | None) -> None:
-    """Replace the lease, so that it is whole at any time; remove it if there is none any more."""
-    try:
-        if lease is None:
-            file.unlink()
-        else:
-            draft = file.with_name(f"{file.name}.new")  # nobody else's: we have the lock
-            _write_private(draft, f"{json.dumps(asdict(lease), indent=1)}\n".encode())
-            draft.rename(file)
-        sync_folder(file.parent)
-    except OSError as error:
-        raise HostError(f"{file}: {error.strerror}") from error
-
-
-def _write_private(path: Path, data: bytes) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    with open(os.open(path, flags, 0o600), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+def _write(file: LeaseFile, lease: Lease | None) -> None:
+    """Replace the lease; remove it if there is none any more."""
+    if lease is None:
+        file.remove()
+    else:
+        file.write(f"{json.dumps(asdict(lease), indent=1)}\n".encode())

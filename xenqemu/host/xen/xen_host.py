@@ -31,6 +31,7 @@ from xenqemu.host.protocol import (
     RunState,
     collected,
 )
+from xenqemu.host.trust import DEFAULT_TRUST, Trust
 from xenqemu.host.xen import requirements
 from xenqemu.host.xen.concurrent_toolstacks import concurrent_toolstacks
 from xenqemu.host.xen.hypervisor import XenHypervisor
@@ -70,9 +71,11 @@ class XenHost:
         *,
         deadlines: Deadlines = DEFAULT_DEADLINES,
         paths: XenPaths = XEN_PATHS,
+        trust: Trust = DEFAULT_TRUST,
         elide_zeros: bool = True,
     ) -> None:
         self.deadlines = deadlines
+        self.trust = trust
         self._paths = paths
         self._elide_zeros = elide_zeros
         self._sessions = Sessions(lambda: Store(paths.xenstored, deadlines))

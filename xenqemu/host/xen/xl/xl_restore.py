@@ -13,15 +13,18 @@ its device state, only in QEMU's log.
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from xenqemu.errors import HostError, HostTimeout, Unsupported
+from xenqemu.errors import BadRecord, HostError, HostTimeout, Unsupported
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream import xl as xl_format
+from xenqemu.formats.stream.framing import Record
 from xenqemu.formats.stream.libxl import Stream
+from xenqemu.formats.stream.libxl_records import EmulatorXenstoreData
 from xenqemu.formats.stream.source import Source
 from xenqemu.formats.stream.xl import JSON, XlHeader
 from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
@@ -35,6 +38,9 @@ from xenqemu.system.child import PIPE, Child
 from xenqemu.system.program_output import OutputTail, last_lines, tail
 
 LOGS = Path("/var/log/xen")
+PHYSMAP = r"physmap/[0-9a-fA-F]{1,16}/(start_addr|size|name)"
+"""Keys that libxl saves for QEMU (libxl__save_emulator_xenstore_data)."""
+
 CAUSES = 4
 """Errors of xl that ours repeats: the first ones, since later ones come from its cleanup."""
 
@@ -81,8 +87,11 @@ class XlRestore:
             feed = partial(xl.feed, seconds=self._deadlines.xl_stall)
             with contextlib.suppress(BrokenPipeError):  # it has ended: its status will tell
                 feed(head)
-                for _record in Stream(Source(_Forwarding(save_file, feed))):
+                forwarding = _Forwarding(save_file, feed)
+                for record in Stream(Source(forwarding, save_file.offset)):
+                    _refuse_foreign_keys(record)
                     progress(save_file.offset, max(save_file.offset, size))
+                forwarding.flush()
             status = self._finished(xl)
             if status:
                 words = [f"xl restore failed ({status}): {_complaints(said)}"]
@@ -156,21 +165,41 @@ class XlRestore:
 
 
 class _Forwarding:
-    """Reads from `save_file`, and passes all of it to xl."""
+    """Reads from `save_file`, and passes all of it to xl, each piece before the next is read.
+
+    So xl, which takes a record with its padding, has none before it was looked at.
+    """
 
     def __init__(self, save_file: Source, feed: Callable[[bytes | memoryview], None]) -> None:
         self._save_file = save_file
         self._feed = feed
+        self._piece: bytes | memoryview = b""
 
     def read(self, size: int, /) -> bytes:
+        self.flush()
         piece = self._save_file.read(size)
-        self._feed(piece)
+        self._piece = piece
         return piece
 
     def readinto(self, buffer: memoryview, /) -> int:
+        self.flush()
         got = self._save_file.readinto(buffer)
-        self._feed(buffer[:got])
+        self._piece = buffer[:got]
         return got
+
+    def flush(self) -> None:
+        """Pass on what was read last."""
+        piece, self._piece = self._piece, b""
+        self._feed(piece)
+
+
+def _refuse_foreign_keys(record: Record) -> None:
+    """Raise `BadRecord` for what libxl would write into xenstore, but no libxl saves there."""
+    if isinstance(record.value, EmulatorXenstoreData):
+        for key, _value in record.value.entries:
+            if not re.fullmatch(PHYSMAP, key):
+                where = f"libxl {record.name}"
+                raise BadRecord(where, record.offset, "keys of QEMU's physmap", ascii(key)[:80])
 
 
 def _complaints(said: OutputTail) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.doubles.in_memory.save_files import DEVICES, STEPS
 from tests.doubles.xen.xenstored import running
 from tests.doubles.xen.xl_peer import (
     CONFIG,
@@ -16,9 +17,11 @@ from tests.doubles.xen.xl_peer import (
     record,
     write_xl,
 )
+from tests.property import strategies as made
 from xenqemu.errors import BadRecord, Cancelled, HostError, HostTimeout, Truncated, Unsupported
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream import xl as xl_format
+from xenqemu.formats.stream.libxl_records import EmulatorXenstoreData
 from xenqemu.formats.stream.source import Source
 from xenqemu.formats.stream.xl import XlHeader
 from xenqemu.host.party_deadlines import Deadlines
@@ -300,3 +303,35 @@ def test_an_xl_that_is_not_there(stores, tmp_path):
     builder = XlRestore(stores, xl=(str(tmp_path / "none"),))
     with pytest.raises(HostError, match="cannot run xl restore"):
         builder.build(Source.of(record()), quiet)
+
+
+KEEPS = "open({fed!r}, 'wb').write(b''.join(iter(lambda: data.read(100000), b''))); make()"
+
+
+@pytest.mark.parametrize("key", ["physmap/f0000000/name", "physmap/0/start_addr", "physmap/A/size"])
+def test_keys_for_qemu_that_libxl_saves_are_passed_on(restore, tmp_path, key):
+    fed = tmp_path / "fed"
+    builder = restore(KEEPS.format(fed=str(fed)))
+    data = with_keys((key, "1"))
+    assert builder.build(Source.of(data), quiet) == 5
+    assert fed.read_bytes() == data
+
+
+@pytest.mark.parametrize(
+    "key", ["state", "physmap", "physmap/../state", "physmap/1/x", "physmap/1/size/x", "abcdefg"]
+)
+def test_a_record_of_other_keys_never_reaches_xl_as_a_whole(restore, stores, tmp_path, key):
+    fed = tmp_path / "fed"
+    data = with_keys(("physmap/0/size", "1"), (key, "evil"))
+    with pytest.raises(BadRecord, match="expected keys of QEMU's physmap") as caught:
+        restore(KEEPS.format(fed=str(fed))).build(Source.of(data), quiet)
+    size = int.from_bytes(data[caught.value.offset + 4 :][:4], "little")
+    assert len(fed.read_bytes()) < caught.value.offset + 8 + size + -size % 8
+    assert names(stores) == []
+
+
+def with_keys(*entries):
+    """Return a save file that has keys of the device model."""
+    header = XlHeader.of_json(CONFIG.dump().decode())
+    keys = EmulatorXenstoreData(2, 0, entries)
+    return header.pack() + made.stream(STEPS, (keys, *DEVICES))

@@ -1,0 +1,116 @@
+"""A file that is read twice: first to check it, then to use what was checked.
+
+Between the two, and under both, is storage that others may control (NFS): what was read the first
+time has to be the same the second time.  What was passed over is not compared: nobody checked it.
+
+::
+
+    checking   ████──────████───█████████     read, or passed over by seeking
+    using      ██████████████████████████     all of it, in order
+    compared   ████      ████   █████████     by one digest
+"""
+
+from __future__ import annotations
+
+import os
+from array import array
+from hashlib import blake2b
+from typing import BinaryIO
+
+from xenqemu.errors import HostError
+
+CHUNK = 1 << 20
+"""Bytes that are read at a time where only their digest is wanted."""
+
+
+class FirstReading:
+    """Reads a file from its start and remembers, by a digest, what was read."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        file.seek(0)
+        self._file = file
+        self._digest = blake2b()
+        self._ends = array("Q")  # start and end of each stretch that was read
+
+    def read(self, size: int, /) -> bytes:
+        """Return up to `size` bytes."""
+        piece = self._file.read(size)
+        self._note(memoryview(piece))
+        return piece
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        """Fill some of `buffer`; return how much."""
+        got: int = self._file.readinto(buffer)  # type: ignore[attr-defined]
+        self._note(buffer[:got])
+        return got
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to another place."""
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """Return the place."""
+        return self._file.tell()
+
+    def fileno(self) -> int:
+        """Return the file's descriptor."""
+        return self._file.fileno()
+
+    def again(self) -> SecondReading:
+        """Return what reads the file once more."""
+        return SecondReading(self._file, self._ends, self._digest.digest())
+
+    def _note(self, piece: memoryview) -> None:
+        if not piece:
+            return
+        end = self._file.tell()
+        start = end - len(piece)
+        if self._ends and self._ends[-1] > start:
+            raise HostError("a file cannot be checked backwards")
+        if self._ends and self._ends[-1] == start:
+            self._ends[-1] = end
+        else:
+            self._ends.extend((start, end))
+        self._digest.update(piece)
+
+
+class SecondReading:
+    """Reads the file in order; `require_same` says whether it is what was read before."""
+
+    def __init__(self, file: BinaryIO, ends: array[int], expected: bytes) -> None:
+        file.seek(0)
+        self._file = file
+        self._ends = ends
+        self._next = 0
+        self._offset = 0
+        self._expected = expected
+        self._digest = blake2b()
+
+    def read(self, size: int, /) -> bytes:
+        """Return up to `size` bytes."""
+        piece = self._file.read(size)
+        self._compare(memoryview(piece))
+        return piece
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        """Fill some of `buffer`; return how much."""
+        got: int = self._file.readinto(buffer)  # type: ignore[attr-defined]
+        self._compare(buffer[:got])
+        return got
+
+    def require_same(self) -> None:
+        """Read the rest; raise `HostError` if anything is not as it was the first time."""
+        while self.read(CHUNK):
+            pass
+        if self._digest.digest() != self._expected or self._next < len(self._ends):
+            raise HostError("it has changed since it was checked")
+
+    def _compare(self, piece: memoryview) -> None:
+        """Take what of a piece was read the first time too."""
+        begin, self._offset = self._offset, self._offset + len(piece)
+        while self._next < len(self._ends) and self._ends[self._next] < self._offset:
+            start, end = self._ends[self._next], self._ends[self._next + 1]
+            self._digest.update(piece[max(start - begin, 0) : end - begin])
+            if end > self._offset:
+                return
+            self._next += 2
