@@ -38,9 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kvm", action="store_true", help="Run it on /dev/kvm, not emulated.")
     parser.add_argument("config", metavar="CFG", type=Path)
     add_json_and_run(parser, partial(_on_lab, create))
-    add_json_and_run(
-        acts.add_parser("list", help="the domains there are"), partial(_on_lab, list_domains)
-    )
+    parser = acts.add_parser("list", help="the domains there are")
+    add_json_and_run(parser, partial(_on_lab, list_domains), only_prints=True)
     for name, act, text in (
         ("pause", pause, "pause a domain"),
         ("unpause", unpause, "unpause a paused domain"),
