@@ -35,6 +35,9 @@ PLAIN += ["-drive", f"{DISK}if=ide", "-device", "virtio-net-pci", "-serial", "nu
 NO_HOTPLUG = ["-global", "PIIX4_PM.acpi-pci-hotplug-with-bridge-support=off"]
 NO_HOTPLUG += ["-global", "PIIX4_PM.acpi-root-pci-hotplug=off"]
 
+INTEL = [f"i825{n}" for n in ("50", "51", "57a", "57b", "57c", "58a", "58b", "59a", "59b", "59c")]
+INTEL += ["i82562", "i82801"]
+
 MACHINES: dict[str, list[str]] = {
     "bare pc": ["-M", "pc"],
     "pc, two legacy buses full": [
@@ -84,6 +87,18 @@ MACHINES: dict[str, list[str]] = {
         *["-device", "xio3130-downstream,bus=up,chassis=2,slot=1", "-device", "ioh3420,chassis=3"],
         *["-device", "qemu-xhci,bus=b,addr=1", "-device", "e1000e,bus=b,addr=2"],
     ],
+    "pc, Intel's and other cards": [
+        *["-M", "pc", *(word for n in INTEL for word in ("-device", n)), "-device", "tulip"],
+        *["-device", "bochs-display", "-device", "pvpanic-pci", "-device", "megasas-gen2"],
+        *["-device", "pci-serial-4x"],  # QEMU 7.2 crashes when it saves pci-serial-2x
+    ],
+    "pc, usb": [
+        *["-M", "pc", "-usb", "-device", "usb-hub", "-device", "usb-ccid,port=1.1"],
+        *["-device", "usb-host,port=1.2", "-chardev", "null,id=a"],
+        *["-device", "usb-redir,chardev=a,port=1.3"],
+    ],
+    "pc, ati": ["-M", "pc", "-device", "ati-vga"],
+    "pc, cirrus of the ISA bus": ["-M", "pc", "-device", "isa-cirrus-vga"],
     "pc, xhci": ["-M", "pc", "-device", "nec-usb-xhci,p2=8,p3=8", "-device", "qemu-xhci"],
     "pc 2.8": ["-M", "pc-i440fx-2.8,suppress-vmdesc=off", *PLAIN],
     "pc 3.1, as xenfv": ["-M", "pc-i440fx-3.1,suppress-vmdesc=off", *PLAIN, *NO_HOTPLUG],
@@ -91,12 +106,16 @@ MACHINES: dict[str, list[str]] = {
     "isapc": ["-M", "isapc,suppress-vmdesc=off", "-cpu", "486"],
 }
 
+PCI_CONFIG = 256
+"""Bytes of the configuration of a conventional PCI device."""
+
 OPEN = "@open"
 SETTLED: dict[tuple[str, str], tuple[str, Pattern]] = {
     ("PCIBUS", "nirq"): ("irq_count", [{"count": 4, "of": [4]}]),
     ("hpet", "num_timers"): ("timer", [{"count": 1, "of": [42]}]),
     ("ide_drive", "identify_set"): ("identify_data", [{"count": 4, "of": [512]}]),
     ("xhci-core", "ports"): ("", [{"up_to": 30, "of": [4]}]),
+    ("vmxnet3", "mcast_list_buff_size"): ("", ["@keep4"]),
 }
 """Fields whose size hangs on the guest or the set-up: (structure, field) to their pattern, and to
 the name of a next field that the pattern covers too."""
@@ -105,6 +124,9 @@ TYPES: dict[str, Pattern] = {
     "msix state": ["@msix"],
     "scsi-requests": ["@zero1"],
     "virtio-gpu": ["@zero4", 48],
+    "usb-redir-parser": [{"count": 4, "of": [1]}],
+    "usb-redir-bufpq": ["@zero4"],
+    "usb-redir-packet-id-q": ["@zero4"],
     "qtailq": [OPEN],
     "qlist": [OPEN],
     "gtree": [OPEN],
@@ -163,7 +185,7 @@ BY_HAND: dict[str, dict[str, Pattern]] = {
         "virtio/device_endian": [1],
         "virtio/extra_state": ["virtio_pci"],
     },
-    "vmxnet3": {"vmxnet3/mcast_list": [OPEN]},
+    "vmxnet3": {"vmxnet3/mcast_list": ["@kept"]},
     "virtio_pci": {"virtio_pci/modern_state": [16 + 1024 * 28]},
 }
 """Subsections whose arrays or lists the dump leaves uncounted (sizes: QEMU's own sources)."""
@@ -178,9 +200,16 @@ class Table:
         self.qemu: list[str] = known.get("qemu", [])
         self.devices: Json = known.get("devices", {}) | DEVICES_BY_HAND
         self.subsections: Json = known.get("subsections", {})
+        self.conventional = False
         for parent, subsections in BY_HAND.items():
             for name, pattern in subsections.items():
                 self.subsections.setdefault(parent, {})[name] = {"1": [pattern]}
+
+    def add_machine(self, devices: list[Json], *, conventional: bool) -> None:
+        """Add the devices of a description; `conventional` is a machine without PCI Express."""
+        self.conventional = conventional
+        for state in devices:
+            self.add_device(state)
 
     def add_device(self, state: Json) -> None:
         """Add one device of the description that ends a migration."""
@@ -213,6 +242,8 @@ class Table:
         """Return the pattern of one element of a field."""
         if "struct" in field:
             return self.pattern(field["struct"], device)
+        if field["type"] == "pci config" and field["size"] > PCI_CONFIG and self.conventional:
+            return ["@express"]
         if field["type"] == "virtio":
             return [*VIRTIO, *VIRTIO_CLASS.get(device, [OPEN]), "virtio"]
         return TYPES.get(field["type"], [field["size"]])
@@ -246,6 +277,8 @@ class Table:
         for version, patterns in versions.items():
             for pattern in patterns:
                 remember(result, version, self.joined(pattern))
+            found = result.get(version, [])
+            result[version] = [each for each in found if always_express(each) not in found]
         return result
 
     def joined(self, pattern: Pattern) -> Pattern:
@@ -261,6 +294,12 @@ class Table:
     def matters(self, item: Any) -> bool:
         """Return whether a pattern needs the item: the name of a structure only for subsections."""
         return not isinstance(item, str) or item[0] == "@" or bool(self.subsections.get(item))
+
+
+def always_express(pattern: Pattern) -> Pattern | None:
+    """Return the pattern of the same device if it is an Express one on any bus, else None."""
+    on_any_bus = ["@express" if item == "@config" else item for item in pattern]
+    return on_any_bus if on_any_bus != pattern else None
 
 
 def remember(versions: Json, version: str, pattern: Pattern) -> None:
@@ -358,8 +397,8 @@ def main() -> None:
         for arguments in MACHINES.values():
             with machine(qemu, arguments) as started:
                 version = started.run("query-version")["qemu"]
-                for state in started.description()["devices"]:
-                    table.add_device(state)
+                devices = started.description()["devices"]
+                table.add_machine(devices, conventional="q35" not in arguments)
         for kind in ("pc", "q35"):
             for device in dump(qemu, ["-M", kind]).values():
                 table.add_dump(device.get("Description", {}))

@@ -34,6 +34,7 @@ from xenqemu.host.xen.library import Xen, running_version
 from xenqemu.host.xen.memory.helper_process import own_environment, own_helper
 from xenqemu.host.xen.memory.hvm_memory import HvmMemory
 from xenqemu.host.xen.releases import RELEASES, Version
+from xenqemu.system.standard_streams import open_standard_streams
 
 CONTEXT = "xenqemu"
 LONGEST_TEXT = 4096
@@ -63,7 +64,7 @@ class Parent:
         try:
             while data:
                 data = data[os.write(self._output, data) :]
-        except BrokenPipeError as error:
+        except OSError as error:
             raise ReplyLost("libxl is gone") from error
 
     def ask(self, message: HelperMessage) -> int:
@@ -73,11 +74,18 @@ class Parent:
         while len(answer) < ANSWER.size:
             if not select.select([self._answers], [], [], ANSWER_TIMEOUT)[0]:
                 raise HostTimeout(f"libxl has not answered {message.NAME}")
-            piece = os.read(self._answers, ANSWER.size - len(answer))
-            if not piece:
-                raise ReplyLost(f"libxl is gone before it answered {message.NAME}")
-            answer += piece
+            answer += self._piece(ANSWER.size - len(answer), message)
         return int(ANSWER.unpack(answer)[0])
+
+    def _piece(self, size: int, asked: HelperMessage) -> bytes:
+        gone = f"libxl is gone before it answered {asked.NAME}"
+        try:
+            piece = os.read(self._answers, size)
+        except OSError as error:  # we were started without it
+            raise ReplyLost(gone) from error
+        if not piece:
+            raise ReplyLost(gone)
+        return piece
 
     def log(self, level: int, text: str) -> None:
         """Have libxl log a message, at its own log level."""
@@ -100,12 +108,14 @@ class Parent:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the call in `arguments` and return the exit status."""
+    open_standard_streams()
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
         version = running_version()
         call = parse_arguments(words, version)
     except XenqemuError as error:
-        print(f"{CONTEXT}: {error}", file=sys.stderr)  # noqa: T201  no dialect is known yet
+        with contextlib.suppress(OSError):  # nobody reads it
+            print(f"{CONTEXT}: {error}", file=sys.stderr)  # noqa: T201  no dialect is known yet
         return BAD_CALL
     parent = Parent(call.dialect)
     return reported(parent, lambda: _serve(call, version, words, parent))

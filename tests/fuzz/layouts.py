@@ -18,6 +18,7 @@ from xenqemu.formats.device_state.layouts import (
     CAPABILITY_MSIX,
     PCI_CAPABILITIES,
     PCI_CONFIG,
+    PCIE_CONFIG,
     SUBSECTION,
 )
 
@@ -38,12 +39,16 @@ def streams() -> Iterator[bytes]:
     for device, versions in sorted(_table()["devices"].items()):
         for version, patterns in versions.items():
             for pattern in patterns:
-                path = "0000:00:05.0/" if "@config" in pattern else ""
+                path = "0000:00:05.0/" if {"@config", "@express"} & tokens(pattern) else ""
                 section = device_stream.Section(
                     1, f"{path}{device}", 0, int(version), filled(pattern)
                 )
                 port = device_stream.Section(9, "port92", 0, 1, b"\1")
                 yield device_stream.write([section, port])
+
+
+def tokens(pattern: list[Any]) -> set[str]:
+    return {item for item in pattern if isinstance(item, str)}
 
 
 def filled(pattern: list[Any]) -> bytes:
@@ -58,10 +63,12 @@ def _item(item: Any) -> bytes:
         return _group(item)
     if item == "@config":
         return _config()
+    if item == "@express":
+        return _config() + bytes(PCIE_CONFIG - PCI_CONFIG)
     if item == "@msix":
         return bytes(16 * VECTORS + 1)
     if item.startswith("@"):
-        return bytes({"@zero4": 4}.get(item, 1))
+        return bytes({"@zero4": 4, "@keep4": 4, "@kept": 0}.get(item, 1))
     return b"".join(
         _subsection(name, known) for name, known in _table()["subsections"][item].items()
     )

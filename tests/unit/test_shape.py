@@ -29,6 +29,7 @@ TOGETHER = {
     "operations/test_faults.py": "each call of each operation fails",
     "operations/test_moves.py": "both sides of a migration",
     "operations/test_save_live.py": "the save of a guest that runs",
+    "operations/test_signals_come.py": "each operation, interrupted at each of its calls",
     "operations/test_stateful.py": "any history of operations",
 }
 """Files of tests/unit that are about several modules, or one that has another file too."""

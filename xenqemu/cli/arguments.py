@@ -89,7 +89,12 @@ def add_step_timeout(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_json_and_run(parser: argparse.ArgumentParser, run: Callable[[Any], Any]) -> None:
-    """Add what all commands have: `--json`, and the function that runs them."""
+def add_json_and_run(
+    parser: argparse.ArgumentParser, run: Callable[[Any], Any], *, only_prints: bool = False
+) -> None:
+    """Add what all commands have: `--json`, and the function that runs them.
+
+    `only_prints` is for those that have done nothing if their output cannot be written.
+    """
     parser.add_argument("--json", action="store_true", help="Answer in JSON, for programs.")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, only_prints=only_prints)

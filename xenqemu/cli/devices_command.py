@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from xenqemu.cli.arguments import Parser, add_domain, add_json_and_run
+from xenqemu.cli.input_file import named_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     acts = parser.add_subparsers(metavar="ACT", required=True, parser_class=Parser)
     save = acts.add_parser("save", help="write it to a file, in QEMU's format")
     add_domain(save)
-    save.add_argument("file", metavar="FILE", type=Path)
+    save.add_argument("file", metavar="FILE", type=named_file)
     add_json_and_run(save, run)
 
 

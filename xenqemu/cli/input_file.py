@@ -1,4 +1,4 @@
-"""The file that a command reads: by its name, or the standard input."""
+"""The files that a command reads or writes: by their names, or the standard input."""
 
 from __future__ import annotations
 
@@ -7,6 +7,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+from xenqemu.errors import UsageError
+
+
+def named_file(text: str) -> Path:
+    """Return the path of a file that cannot be a standard stream, for argparse.
+
+    Raises `UsageError` for "-", which other programs take for one.
+    """
+    if text == "-":
+        raise UsageError(
+            '"-" would be a pipe, which cannot be read back or read twice: name a file '
+            '("./-" if it is called so)'
+        )
+    return Path(text)
 
 
 def add_input_file(parser: argparse.ArgumentParser) -> None:
@@ -17,5 +32,13 @@ def add_input_file(parser: argparse.ArgumentParser) -> None:
 @contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
     """Open it for the block."""
-    with open(0, "rb", closefd=False) if str(path) == "-" else path.open("rb") as file:
-        yield file
+    if str(path) != "-":
+        with path.open("rb") as file:
+            yield file
+        return
+    try:
+        with open(0, "rb", closefd=False) as standard_input:
+            yield standard_input
+    except OSError as error:
+        error.filename = error.filename or "standard input"
+        raise

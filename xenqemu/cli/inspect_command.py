@@ -11,7 +11,7 @@ from xenqemu.cli.input_file import add_input_file, opened
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add_input_file(parser)
-    add_json_and_run(parser, run)
+    add_json_and_run(parser, run, only_prints=True)
 
 
 def run(chosen: argparse.Namespace) -> None:

@@ -11,6 +11,7 @@ from xenqemu.choose_host import open_host
 from xenqemu.cli import terminal
 from xenqemu.cli.arguments import Parser, add_json_and_run
 from xenqemu.cli.domain_fields import state_fields
+from xenqemu.cli.input_file import named_file
 from xenqemu.errors import HostError, UsageError
 from xenqemu.host import domain_state
 from xenqemu.host.protocol import Needs
@@ -36,11 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser = acts.add_parser("create", help="start a domain from an xl.cfg")
     parser.add_argument("-p", dest="paused", action="store_true", help="Leave it paused.")
     parser.add_argument("--kvm", action="store_true", help="Run it on /dev/kvm, not emulated.")
-    parser.add_argument("config", metavar="CFG", type=Path)
+    parser.add_argument("config", metavar="CFG", type=named_file)
     add_json_and_run(parser, partial(_on_lab, create))
-    add_json_and_run(
-        acts.add_parser("list", help="the domains there are"), partial(_on_lab, list_domains)
-    )
+    parser = acts.add_parser("list", help="the domains there are")
+    add_json_and_run(parser, partial(_on_lab, list_domains), only_prints=True)
     for name, act, text in (
         ("pause", pause, "pause a domain"),
         ("unpause", unpause, "unpause a paused domain"),

@@ -1,60 +1,63 @@
 """The command line: runs one command and returns its exit code.
 
-Exit codes are those of the tree in `xenqemu.errors`; 130 is Ctrl-C or SIGTERM.
+Exit codes are those of the tree in `xenqemu.errors`; 130 is Ctrl-C or SIGTERM before the point of
+no return.  What cannot be printed changes the exit code of those commands alone that only print.
 """
 
 from __future__ import annotations
 
-import io
-import os
-import signal
+import argparse
 import sys
 from collections.abc import Sequence
+from errno import EPIPE
 
 from xenqemu.cli.parser import parser
-from xenqemu.cli.terminal import complain
-from xenqemu.errors import XenqemuError
+from xenqemu.cli.terminal import Screen, complain, screens
+from xenqemu.errors import PastReturn, Stranded, XenqemuError
+from xenqemu.system.signals import hold_interrupts, interrupted_once
+from xenqemu.system.standard_streams import open_standard_streams
 
 INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return the exit code."""
-    if sys.stdout is None:  # we were started without one
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  it stays open as long as we run
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a name may be in any script, a terminal in one
-        sys.stdout.reconfigure(errors="backslashreplace")
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
-            signal.signal(number, signal.default_int_handler)
-    try:
-        return _run(arguments)
-    finally:
-        _flush_output()
+    """Run one command and return the exit code; without `arguments`, those of this process."""
+    open_standard_streams()
+    with interrupted_once(exits=arguments is None), screens() as (out, _err):
+        chosen = argparse.Namespace(only_prints=True)  # as --help does
+        code = _run(chosen, arguments)
+        out.flush()
+        return code or _printed(out, only_prints=chosen.only_prints)
 
 
-def _run(arguments: Sequence[str] | None) -> int:
+def _run(chosen: argparse.Namespace, arguments: Sequence[str] | None) -> int:
     try:
-        chosen = parser().parse_args(arguments)
-        chosen.run(chosen)
-        sys.stdout.flush()
+        try:
+            parser().parse_args(arguments, chosen)
+            chosen.run(chosen)
+            sys.stdout.flush()
+        finally:
+            hold_interrupts()
     except XenqemuError as error:
         complain("\n".join([str(error), *getattr(error, "__notes__", [])]))
         return error.exit_code
-    except BrokenPipeError:  # the reader of our output is gone
-        return XenqemuError.exit_code
     except OSError as error:
         complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         return XenqemuError.exit_code
     except KeyboardInterrupt as interrupt:
         complain("; ".join(["interrupted", *getattr(interrupt, "__notes__", [])]))
-        return INTERRUPTED
+        outcome = interrupt.__cause__
+        return outcome.exit_code if isinstance(outcome, (PastReturn, Stranded)) else INTERRUPTED
+    except SystemExit as done:  # --help and --version
+        return int(done.code or 0)
     return 0
 
 
-def _flush_output() -> None:
-    """Write the rest of our output, or drop it: Python would print an error and exit with 120."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _printed(out: Screen, *, only_prints: bool) -> int:
+    """Return the exit code of a command that has done its work, by what became of its output."""
+    if out.trouble is None:
+        return 0
+    if not (only_prints and out.trouble.errno == EPIPE):  # its reader has seen enough
+        rest = "" if only_prints else "; the command is done, its answer could not be printed"
+        complain(f"{out.name}: {out.trouble.strerror}{rest}")
+    return XenqemuError.exit_code if only_prints else 0

@@ -6,10 +6,10 @@ import argparse
 import re
 from collections.abc import Callable
 from dataclasses import Field, fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from xenqemu.cli.arguments import number, seconds
+from xenqemu.cli.input_file import named_file
 from xenqemu.errors import UsageError
 from xenqemu.option import Option, option_of
 
@@ -115,7 +115,7 @@ _KINDS: dict[str, Callable[[Option], Callable[[str], object]]] = {
     "SIZE": lambda _spelling: _size,
     "SECONDS": lambda _spelling: seconds,
     "CMD": lambda _spelling: str,
-    "CFG": lambda _spelling: Path,
+    "CFG": lambda _spelling: named_file,
     "N": _count,
     "PAGES": _count,
 }

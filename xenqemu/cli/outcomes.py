@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
 
 from xenqemu.cli import terminal
 from xenqemu.errors import HostError
@@ -22,12 +21,11 @@ class Outcomes:
         name, how, text = outcome.name, outcome.how, outcome.text
         if how in (How.FAILED, How.FORBIDDEN):
             self._failed.append(name)
-        with suppress(OSError):  # nobody reads our output any more; the domains come first
-            if self._as_json:
-                terminal.as_json({"name": name, "outcome": how.value, "text": text}, indent=None)
-            else:
-                terminal.line(f"{name}: {how.value}{f' ({text})' if text else ''}")
-            sys.stdout.flush()
+        if self._as_json:
+            terminal.as_json({"name": name, "outcome": how.value, "text": text}, indent=None)
+        else:
+            terminal.line(f"{name}: {how.value}{f' ({text})' if text else ''}")
+        sys.stdout.flush()
 
     def raise_if_failed(self) -> None:
         """Raise `HostError` if any failed or was forbidden."""

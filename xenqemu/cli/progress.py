@@ -1,29 +1,60 @@
-"""How progress looks: lines for people, JSON for programs."""
+"""How progress looks: lines for people, JSON for programs.
+
+A reader that does not read holds up no operation: what it has no space for is not shown.
+"""
 
 from __future__ import annotations
 
+import select
 import sys
 import time
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TextIO
 
-from xenqemu.cli.terminal import MIB, as_json
+from xenqemu.cli.terminal import MIB, as_json, complain, printable
 from xenqemu.host.precopy import Iteration
 from xenqemu.operations.events import Event, Kind, Observer, Phase
+from xenqemu.system.descriptors import ready
 
 _REDRAW = 0.1
+
+PATIENCE = 1.0
+"""Seconds that the reader of our output may hold up an operation; a guest may be suspended."""
 
 
 def observer(*, as_lines_of_json: bool) -> Observer:
     """Return what shows progress: JSON lines, or a line redrawn on a terminal, or only notes."""
     if as_lines_of_json:
-        return _json_line
-    return _Drawing() if sys.stderr.isatty() else _notes
+        return _Reader(sys.stdout, _json_line)
+    return _Reader(sys.stderr, _Drawing() if sys.stderr.isatty() else _notes)
+
+
+class _Reader:
+    """Shows events as long as `stream` takes them, which is waited for once."""
+
+    def __init__(self, stream: TextIO, show: Observer) -> None:
+        self._stream = stream
+        self._show = show
+        self._patience = PATIENCE
+
+    def __call__(self, event: Event) -> None:
+        if self._takes(0.0 if event.kind is Kind.PROGRESS else self._patience):
+            self._patience = PATIENCE
+            self._show(event)
+        elif event.kind is not Kind.PROGRESS:
+            self._patience = 0.0
+
+    def _takes(self, seconds: float) -> bool:
+        try:
+            descriptor = self._stream.fileno()
+        except OSError:  # a stream in memory
+            return True
+        return bool(ready({descriptor: select.POLLOUT}, seconds))
 
 
 def _notes(event: Event) -> None:
     if event.kind is Kind.NOTE:
-        sys.stderr.write(f"xenqemu: {event.text}\n")
+        complain(event.text)
 
 
 def _json_line(event: Event) -> None:
@@ -89,7 +120,7 @@ class _Drawing:
             self._began = now
             self._draw(f"{_of_iteration(event.iteration)}\n")
         elif event.kind is Kind.NOTE:
-            self._draw(f"xenqemu: {event.text}\n")
+            self._draw(f"xenqemu: {printable(event.text)}\n")
         elif event.kind in (Kind.DONE, Kind.FAILED):
             self._draw("")
 

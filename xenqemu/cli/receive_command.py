@@ -63,6 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(chosen: argparse.Namespace) -> None:
     """Receive the domain, or answer its preflight, or be an extra stream."""
     from xenqemu.choose_host import open_host
+    from xenqemu.cli import terminal
     from xenqemu.formats.migration.preflight_messages import MAX_JSON, PreflightQuestion
     from xenqemu.formats.migration.stream_chunks import READY
     from xenqemu.host.peer.rendezvous import joined
@@ -75,11 +76,10 @@ def run(chosen: argparse.Namespace) -> None:
     with open_host(chosen.host, settings=settings) as host:
         if chosen.preflight:
             question = PreflightQuestion.parse(sys.stdin.buffer.read(MAX_JSON + 1))
-            sys.stdout.write(answer(host, question).dump().decode())
+            terminal.reply(answer(host, question).dump())
         elif chosen.stream:
             with joined(host.journals, chosen.token, chosen.stream, host.deadlines):
-                sys.stdout.write(READY.decode())
-                sys.stdout.flush()
+                terminal.reply(READY)
         else:
             _receive(host, chosen, settings.hooks)
 

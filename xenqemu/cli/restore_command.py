@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
-from pathlib import Path
 
 from xenqemu.cli.arguments import OneOrTwo, add_json_and_run
+from xenqemu.cli.input_file import named_file
 from xenqemu.cli.option_arguments import add_options, options_of
 from xenqemu.operations.options import RestoreOptions
 
@@ -14,7 +14,7 @@ from xenqemu.operations.options import RestoreOptions
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add_options(parser, RestoreOptions)
-    parser.add_argument("files", metavar="[CFG] FILE", type=Path, nargs="+", action=OneOrTwo)
+    parser.add_argument("files", metavar="[CFG] FILE", type=named_file, nargs="+", action=OneOrTwo)
     add_json_and_run(parser, run)
 
 

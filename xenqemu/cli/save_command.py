@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
-from pathlib import Path
 
 from xenqemu.cli.arguments import add_domain, add_json_and_run, add_step_timeout
+from xenqemu.cli.input_file import named_file
 from xenqemu.cli.option_arguments import add_options, options_of
 from xenqemu.errors import UsageError
 from xenqemu.operations.options import After, SaveOptions
@@ -17,11 +17,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(parser, SaveOptions)
     add_step_timeout(parser)
     add_domain(parser)
-    parser.add_argument("file", metavar="FILE", type=Path)
+    parser.add_argument("file", metavar="FILE", type=named_file)
     parser.add_argument(
         "config",
         metavar="CFG",
-        type=Path,
+        type=named_file,
         nargs="?",
         help="use this config instead of the domain's own",
     )

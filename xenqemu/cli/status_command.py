@@ -11,7 +11,7 @@ from xenqemu.cli.arguments import add_domain, add_json_and_run
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add_domain(parser)
-    add_json_and_run(parser, run)
+    add_json_and_run(parser, run, only_prints=True)
 
 
 def run(chosen: argparse.Namespace) -> None:

@@ -1,15 +1,85 @@
-"""What a command prints: lines for people, JSON for programs, errors."""
+"""What a command prints: lines for people, JSON for programs, errors.
+
+Where nobody can read it (a full disk, a pipe that was closed, a terminal that hung up), the command
+goes on: a guest is not rolled back for that, and its exit status speaks of the guest.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO, TypeVar, cast
 
 MIB = 1 << 20
+
+T = TypeVar("T")
+
+
+class Screen:
+    """A standard stream for the time of a command; `trouble` is why nothing goes to it any more."""
+
+    def __init__(self, name: str, stream: TextIO) -> None:
+        self.name = name
+        self.stream = stream
+        self.trouble: OSError | None = None
+        if hasattr(stream, "reconfigure"):  # a name may be in any script, a terminal in one
+            stream.reconfigure(errors="backslashreplace")
+
+    def write(self, text: str) -> int:
+        """Write some text, if that works."""
+        self._attempt(lambda: self.stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        """Write the rest, if that works."""
+        self._attempt(self.stream.flush)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def _attempt(self, act: Callable[[], object]) -> None:
+        if self.trouble is not None:
+            return
+        try:
+            act()
+        except OSError as error:
+            self.trouble = error
+            self._drop_rest()
+
+    def _drop_rest(self) -> None:
+        """Let what is left in the buffer go nowhere: Python would try again when it exits."""
+        nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.dup2(nowhere, self.stream.fileno())
+        finally:
+            os.close(nowhere)
+
+
+@contextmanager
+def screens() -> Iterator[tuple[Screen, Screen]]:
+    """Have standard output and standard error be screens for the block."""
+    out, err = Screen("standard output", sys.stdout), Screen("standard error", sys.stderr)
+    sys.stdout, sys.stderr = cast(TextIO, out), cast(TextIO, err)
+    try:
+        yield out, err
+    finally:
+        out.flush()
+        err.flush()
+        sys.stdout, sys.stderr = out.stream, err.stream
 
 
 def line(text: str = "") -> None:
     """Print a line, without what would control the terminal: its text may be from files."""
     sys.stdout.write(f"{printable(text)}\n")
+
+
+def reply(data: bytes) -> None:
+    """Send to the program at the other end of our output, at once; raise `OSError`."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
 
 
 def complain(text: str) -> None:

@@ -23,7 +23,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from xenqemu.errors import HostError, HostTimeout, InUse, UsageError, XenqemuError
@@ -33,6 +33,7 @@ from xenqemu.settings.xenqemu_conf import DEFAULTS, Settings, read_settings
 from xenqemu.system import lock_file
 from xenqemu.system.private_folder import require_own
 from xenqemu.system.process import Process
+from xenqemu.system.standard_streams import open_standard_streams
 
 LIMIT = 32.0
 """Seconds since our start until we abort; libxl's LIBXL_HOTPLUG_TIMEOUT is 40."""
@@ -170,13 +171,15 @@ def serve(kind: str, choose: Callable[[Device, Mapping[str, str], Sequence[str]]
 
     `choose` returns the act, and raises `UsageError` for an invalid call.
     """
+    open_standard_streams()
     try:
         with limited(LIMIT):
             device = Device.of(os.environ, kind)
             act = choose(device, os.environ, sys.argv[1:])
             _obey(device, act, leaving=sys.argv[1] in LEAVING)
     except (XenqemuError, OSError) as error:
-        print(f"xenqemu-{kind}: {reason(error)}", file=sys.stderr)  # noqa: T201  libxl's own log
+        with suppress(OSError):  # nobody reads it
+            print(f"xenqemu-{kind}: {reason(error)}", file=sys.stderr)  # noqa: T201  libxl's own log
         return 1
     return 0
 

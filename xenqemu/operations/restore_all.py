@@ -20,6 +20,7 @@ from xenqemu.operations.restore import restore
 from xenqemu.operations.saved_guests import SavedGuest, already_run, saved
 from xenqemu.settings.xenqemu_conf import RestoreAll
 from xenqemu.system.deadline import Deadline
+from xenqemu.system.signals import allow_interrupts
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ def restore_all(
                 observe(Outcome(guest.name, How.FAILED, text))
             else:
                 running.append(_Running(guest, done.domid, Deadline.after(plan.proof)))
+        allow_interrupts()  # a guest that was not seen to run keeps its save file
         for each in running:
             time.sleep(each.proof.left)
             observe(_proved(host, each, plan))

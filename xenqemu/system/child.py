@@ -248,7 +248,13 @@ def finished(
     with (
         memory_file(given) as file,  # it may be long, and the program need not read it
         started(
-            what, words, stdin=file, stdout=keep, stderr=said.keep, start_error=start_error
+            what,
+            words,
+            stdin=file,
+            stdout=keep,
+            stderr=said.keep,
+            new_session=True,  # Ctrl-C is ours to obey: this may be part of an undo
+            start_error=start_error,
         ) as child,
     ):
         if not child.wait(timeout):

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+
+def load() -> Any:
+    """Load what retries need, and return it; before a guest is touched, if an undo may retry."""
+    import tenacity  # noqa: PLC0415  loading it takes longer than most commands run
+
+    return tenacity
 
 
 @dataclass(frozen=True)
@@ -24,8 +31,7 @@ class Retry:
 
     def __call__(self, act: Callable[[], T]) -> T:
         """Return what `act` returns, at last."""
-        import tenacity  # noqa: PLC0415  loading it takes longer than most commands run
-
+        tenacity = load()
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(self.repeats),
             stop=tenacity.stop_after_attempt(self.attempts)
@@ -33,4 +39,5 @@ class Retry:
             wait=tenacity.wait_random_exponential(multiplier=0.001, max=self.pause),
             reraise=True,
         )
-        return retrying(act)
+        done: T = retrying(act)
+        return done

@@ -7,7 +7,8 @@ those without footers::
     vga                   2 vcpus, std vga, usb tablet, e1000, IDE disk, serial; QEMU 7.2
     vga-with-footers      the same with -global migration.send-section-footer=on
     q35-…, virtio-…, cards-with-footers        plain QEMU 7.2: machines "q35", "pc, scsi and virtio"
-                          and "pc, cirrus, floppy, sound" of integration/lab/test_qevm_streams.py
+                          and "pc, cirrus, floppy, sound" of integration/lab/test_device_state.py
+    express-…             its machine "pc, Express cards on its bus"
 """
 
 from xenqemu.formats.device_state import device_stream

@@ -61,6 +61,16 @@ MACHINES = {
         *["-drive", f"{NULL_DISK},if=none,id=u", "-device", "usb-storage,drive=u,bus=x.0"],
         *["-device", "ich9-intel-hda", "-device", "hda-output,audiodev=a", "-smp", "4"],
     ],
+    "pc, Express cards on its bus": [
+        *["-M", "pc", "-device", "nec-usb-xhci,id=x", "-device", "usb-tablet,bus=x.0"],
+        *["-device", "qemu-xhci", "-device", "vmxnet3", "-device", "pvscsi"],
+        *["-device", "megasas-gen2"],
+    ],
+    "pc, rare cards": [
+        *["-M", "pc", "-device", "i82550", "-device", "i82557b", "-device", "i82801"],
+        *["-device", "tulip", "-device", "bochs-display", "-device", "pvpanic-pci"],
+        *["-device", "pci-serial-4x", "-device", "ati-vga", "-usb", "-device", "usb-ccid"],
+    ],
     "isapc": ["-M", "isapc", "-cpu", "486"],
 }
 XEN_SHAPE = ["-global", "migration.store-global-state=off"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,21 +22,17 @@ Run = Callable[..., Done]
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     """A function that runs a command in this process; no host is chosen by the environment."""
     for name in ("XENQEMU_HOST", "XENQEMU_LAB", "XENQEMU_CONF"):
         monkeypatch.delenv(name, raising=False)
-    numbers = (signal.SIGTERM, signal.SIGHUP)
-    before = [signal.getsignal(number) for number in numbers]
 
     def run(*words: object) -> Done:
         capsys.readouterr()
         code = main([os.fspath(word) if isinstance(word, Path) else str(word) for word in words])
         return Done(code, *capsys.readouterr())
 
-    yield run
-    for number, handler in zip(numbers, before, strict=True):
-        signal.signal(number, handler)
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,8 @@
 
 import os
 import re
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -215,3 +217,39 @@ def test_uncertain_devices_and_ids_of_their_own(run, tmp_path):
     assert done.code == 0
     assert "EMULATOR_CONTEXT  15 bytes of device state" in done.out
     assert "DEVICE" not in done.out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("save", "web", "-"),
+        ("save", "web", "file", "-"),
+        ("devices", "save", "web", "-"),
+        ("restore", "-"),
+        ("restore", "cfg", "-"),
+        ("restore", "-", "file"),
+        ("migrate", "-C", "-", "web", "there"),
+        ("lab", "create", "-"),
+    ],
+)
+def test_a_pipe_is_refused_before_anything_is_looked_at(run, tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    done = run(*words)
+    assert (done.code, done.out) == (64, "")
+    assert done.err.startswith('xenqemu: "-" would be a pipe, which cannot be read back')
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_of_that_name_can_be_named(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run("restore", "./-").err == "xenqemu: -: No such file or directory\n"
+
+
+def test_a_closed_standard_input_is_named():
+    done = spawn("verify", "-", environment={})
+    assert done.returncode == 2
+    command = ["sh", "-c", '"$0" -m xenqemu verify - <&-', sys.executable]
+    closed = subprocess.run(command, capture_output=True, check=False)
+    assert (closed.returncode, closed.stderr) == (
+        *(1, b"xenqemu: standard input: Bad file descriptor\n"),
+    )

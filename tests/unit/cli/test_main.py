@@ -56,6 +56,25 @@ def test_an_interrupt_tells_what_it_left(run, monkeypatch):
     assert run("verify", "x") == (130, "", "xenqemu: interrupted; the guest is as it was\n")
 
 
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        (errors.RolledBack, 130),
+        (errors.Stranded, 11),
+        (errors.PastReturn, 12),
+        (errors.OutcomeUnknown, 13),
+    ],
+)
+def test_an_interrupt_that_left_the_guest_otherwise_has_that_exit_code(
+    run, monkeypatch, kind, code
+):
+    def interrupted(_chosen):
+        raise KeyboardInterrupt from make(kind)
+
+    monkeypatch.setattr(verify_command, "run", interrupted)
+    assert run("verify", "x") == (code, "", "xenqemu: interrupted\n")
+
+
 def test_errors_do_not_steer_the_terminal(run, tmp_path):
     name = tmp_path / "a\x1b]0;title\x07"
     done = run("verify", name)
@@ -136,13 +155,50 @@ def test_a_reader_that_leaves_hears_no_complaint(saved):
     assert shown.returncode == 1
 
 
-def test_output_that_cannot_be_written(saved):
+FULL = "standard output: No space left on device"
+UNHEARD = "the command is done, its answer could not be printed"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "err"),
+    [
+        (("inspect", "{}"), 1, f"xenqemu: {FULL}\n"),
+        (("inspect", "--json", "{}"), 1, f"xenqemu: {FULL}\n"),
+        (("--help",), 1, f"xenqemu: {FULL}\n"),
+        (("verify", "{}"), 0, f"xenqemu: {FULL}; {UNHEARD}\n"),
+        (("verify", "--json", "{}"), 0, f"xenqemu: {FULL}; {UNHEARD}\n"),
+        (("verify", "/nowhere"), 1, "xenqemu: /nowhere: No such file or directory\n"),
+    ],
+)
+def test_output_that_cannot_be_written(saved, words, code, err):
+    """That matters to what only prints; the outcome of the others is what they did."""
+    command = [*PROGRAM, *(word.format(saved) for word in words)]
     with open("/dev/full", "wb") as full:
-        done = subprocess.run(
-            [*PROGRAM, "inspect", saved], stdout=full, stderr=subprocess.PIPE, check=False
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr.decode()) == (code, err)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        *(">/dev/full", "--json >/dev/full", ">/dev/full 2>&1", "| true", "2>&1 | true"),
+        *("2>&-", ">&-", "<&- >&- 2>&-"),
+    ],
+)
+def test_the_outcome_decides_whoever_hears_it(place, where):
+    """A host is up, or down, wherever the words go."""
+    option = "--json" * ("--json" in where)
+    to = where.removeprefix(option)
+    command = f'("$0" -m xenqemu lab {{}} {option} "$1"; echo $? >"$2") {to}'
+    for act, is_up in (("up", True), ("down", False)):
+        subprocess.run(
+            ["bash", "-c", command.format(act), sys.executable, place / "lab", place / "code"],
+            capture_output=True,
+            timeout=60,
+            check=True,
         )
-    assert done.returncode == 1
-    assert done.stderr == b"xenqemu: [Errno 28] No space left on device\n"
+        code, socket = (place / "code").read_text(), place / "lab" / "xenstored.socket"
+        assert (code, socket.exists()) == ("0\n", is_up)
 
 
 @pytest.mark.parametrize(

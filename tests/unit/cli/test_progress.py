@@ -2,7 +2,9 @@
 
 import io
 import json
+import os
 import sys
+from contextlib import suppress
 
 import pytest
 
@@ -134,3 +136,25 @@ def test_progress_on_a_terminal(monkeypatch):
     ]
     observe(EVENTS[3])
     assert terminal.getvalue().endswith("\r\x1b[K")
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_a_reader_that_does_not_read_holds_up_nothing(monkeypatch, full):
+    reading, writing = os.pipe()
+    with open(reading, "rb") as reader, open(writing, "w") as writer:
+        monkeypatch.setattr(sys, "stdout", writer)
+        monkeypatch.setattr(progress, "PATIENCE", 0.05)
+        if full:
+            os.set_blocking(writing, False)
+            with suppress(BlockingIOError):
+                while True:
+                    os.write(writing, b"x" * 4096)
+            os.set_blocking(writing, True)
+        observe = progress.observer(as_lines_of_json=True)
+        for event in EVENTS * 100:
+            observe(event)
+        os.set_blocking(reading, False)
+        shown = reader.read(1 << 20)
+        assert shown.count(b"{") == (0 if full else 4 * 100)
+        observe(EVENTS[0])
+        assert reader.read(1 << 20) == b'{"phase": "save", "event": "started"}\n'

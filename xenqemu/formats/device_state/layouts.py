@@ -6,9 +6,11 @@ VMStateDescription) and version, one or more patterns; a pattern is a list of it
     17                          so many bytes
     "serial"                    here the subsections of that structure may be
     "@config"                   the configuration space of a PCI device
+    "@express"                  that of a device that is a PCI Express one on any bus
     "@msix"                     the MSI-X table and pending bits, if the device has MSI-X
     "@zero1" "@zero4"           a list of requests in flight, measurable only if empty
     "@bool"                     a byte that is 0 or 1
+    "@keep4" "@kept"            a number of 4 bytes; later so many bytes
     "@open"                     of unknown length
     {"count": 4, "of": […]}     a number of 4 bytes, then so many times the pattern
     {"up_to": 30, "of": [4]}    0 to 30 times the pattern: the number is not in the stream
@@ -45,6 +47,9 @@ CAPABILITY_EXPRESS = 0x10
 CAPABILITY_MSIX = 0x11
 MOST_CAPABILITIES = 48
 
+ON_PCI = frozenset({"@config", "@express"})
+"""What only the patterns of PCI devices have."""
+
 Pattern = list[Any]
 
 
@@ -64,10 +69,14 @@ class Extent:
 
 
 class _Place(NamedTuple):
-    """A point in the stream, and where the PCI configuration before it starts (-1: none)."""
+    """A point in the stream; where the PCI configuration before it starts (-1: none).
+
+    `kept` is the number of the last "@keep4".
+    """
 
     offset: int
     config: int
+    kept: int = 0
 
 
 @cache
@@ -91,10 +100,14 @@ def extent(data: bytes, start: int, idstr: str, version: int) -> Extent:
     if patterns is None:
         return Extent(frozenset(), False, start, False)
     on_pci = PCI_ADDRESS.search(path) is not None
-    fitting = [pattern for pattern in patterns if ("@config" in pattern) == on_pci]
+    fitting = [pattern for pattern in patterns if bool(ON_PCI & _tokens(pattern)) == on_pci]
     walk = _Walk(data, start)
     places = walk.any_of(fitting or patterns, {_Place(start, -1)})
     return Extent(frozenset(p.offset for p in places), walk.measured, walk.least, walk.cut)
+
+
+def _tokens(pattern: Pattern) -> frozenset[str]:
+    return frozenset(item for item in pattern if isinstance(item, str))
 
 
 class _Walk:
@@ -107,10 +120,13 @@ class _Walk:
         self.cut = False
         self.steps: dict[str, Callable[[_Place], Iterable[_Place]]] = {
             "@config": self._config,
+            "@express": self._express,
             "@msix": self._msix,
             "@zero1": lambda place: self._zeros(place, 1),
             "@zero4": lambda place: self._zeros(place, 4),
             "@bool": self._bool,
+            "@keep4": self._keep,
+            "@kept": lambda place: self._bytes(place, place.kept),
             "@open": self._open,
         }
 
@@ -151,6 +167,10 @@ class _Walk:
         after = self._bytes(place, size)
         empty = not any(self.data[place.offset : place.offset + size])
         return after if empty else self._open(place)
+
+    def _keep(self, place: _Place) -> list[_Place]:
+        number = int.from_bytes(self.data[place.offset : place.offset + 4], "big")
+        return self._bytes(place._replace(kept=number), 4)
 
     def _group(self, item: dict[str, Any], place: _Place) -> Iterable[_Place]:
         if "any" in item:
@@ -197,6 +217,9 @@ class _Walk:
         config = place._replace(config=place.offset)
         express = self._capability(config, CAPABILITY_EXPRESS) is not None
         return self._bytes(config, PCIE_CONFIG if express else PCI_CONFIG)
+
+    def _express(self, place: _Place) -> list[_Place]:
+        return self._bytes(place._replace(config=place.offset), PCIE_CONFIG)
 
     def _msix(self, place: _Place) -> list[_Place]:
         vectors = self._vectors(place)

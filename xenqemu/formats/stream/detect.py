@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from xenqemu.errors import BadRecord, Truncated, Unsupported
-from xenqemu.formats.stream import libxc, page_data, xl
+from xenqemu.formats.stream import foreign, libxc, page_data, xl
 from xenqemu.formats.stream.framing import Record
 from xenqemu.formats.stream.libxl import Stream
 from xenqemu.formats.stream.source import Source
@@ -41,7 +41,10 @@ class Trailing:
 
 
 def detect(source: Source) -> Layer:
-    """Return which layer begins here, without passing it; raise `BadRecord` or `Truncated`."""
+    """Return which layer begins here, without passing it.
+
+    Raises `BadRecord` or `Truncated`, `Unsupported` for a known format of others.
+    """
     begin = source.peek(LONGEST)
     for kind in Layer:
         if begin.startswith(kind.value):
@@ -50,6 +53,11 @@ def detect(source: Source) -> Layer:
     got = repr(begin[:12])
     if any(kind.value.startswith(begin) for kind in Layer):
         raise Truncated("stream", source.offset, f"one of {names}", f"{got} and then the end")
+    begin = source.peek(foreign.LONGEST)
+    if happened := foreign.damage(begin):
+        raise BadRecord("stream", source.offset, "a save file", f"a damaged one: {happened}")
+    if what := foreign.kind(begin):
+        raise Unsupported("stream", source.offset, f"one of {names}", what)
     raise BadRecord("stream", source.offset, f"one of {names}", got)
 
 

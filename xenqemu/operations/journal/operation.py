@@ -8,6 +8,9 @@ first, so that `recover` does the same for a process that was killed.
 How much could be undone decides the error: `RolledBack` if all of it, `Stranded` if not,
 `PastReturn` after the point of no return, `OutcomeUnknown` in doubt.  An error before the first
 undo was registered is raised as it is, since nothing had been touched.
+
+Signals that ask the process to end interrupt an operation up to the point of no return, and not
+what rolls it back: they wait until it has ended.
 """
 
 from __future__ import annotations
@@ -34,8 +37,10 @@ from xenqemu.operations.events import Event, Kind, Observer, Phase, unobserved
 from xenqemu.operations.journal.folder import Journals
 from xenqemu.operations.journal.log import About, Found, Log
 from xenqemu.operations.journal.steps import Commit, Overtaken, Step
+from xenqemu.system import retry
 from xenqemu.system.cancellation import Cancellation, cancellable
 from xenqemu.system.deadline import Deadline
+from xenqemu.system.signals import allow_interrupts, hold_interrupts, signals_deferred
 
 MOVING = {"migration", "reception"}
 """Two operations that run at once on a guest that is migrated to its own host."""
@@ -59,6 +64,7 @@ class Operation:
         self._phase = Phase.CHECK
         self._heard = ""
         self._cancellation = ExitStack()
+        self._signals = ExitStack()
 
     @classmethod
     def begin(
@@ -78,6 +84,8 @@ class Operation:
             info = host.hypervisor.info(other.about.domid)
             return info is None or info.run_state is not RunState.SUSPENDED
 
+        allow_interrupts()
+        retry.load()  # undos may repeat what they do
         return cls(host, Journals(host.journals).begin(about, harmless), observe, timeout)
 
     def __enter__(self) -> Self:
@@ -85,7 +93,14 @@ class Operation:
         return self
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        with self._signals:
+            self._defer_signals()
+            self._close(error)
+
+    def _close(self, error: BaseException | None) -> None:
+        """Roll back or finish after an error, close the journal, and raise what the error means."""
         self._cancellation.close()
+        hold_interrupts()
         error = error or _raised(self.log.close)
         if error is None:
             return
@@ -99,7 +114,7 @@ class Operation:
         if isinstance(error, Exception):
             raise outcome from error
         error.add_note(str(outcome))
-        raise error  # Ctrl-C stays what it is, with the outcome as a note
+        raise error from outcome  # Ctrl-C stays what it is, with the outcome as a note
 
     @contextmanager
     def phase(self, phase: Phase) -> Iterator[None]:
@@ -165,8 +180,9 @@ class Operation:
     def commit(self, act: Callable[[], None], commit: Commit) -> None:
         """Pass the point of no return by `act`; if that raises, ask whether it was passed.
 
-        A rename whose answer was lost, or that Ctrl-C came right after, has been done.
+        A rename whose answer was lost has been done.
         """
+        self._defer_signals()
         self.prepare_commit(commit)
         try:
             act()
@@ -180,6 +196,7 @@ class Operation:
 
         `what` tells people where both copies are.  `resolve` ends the doubt.
         """
+        self._defer_signals()
         self.prepare_commit(commit)
         self.log.write({"doubt": what})
 
@@ -203,6 +220,10 @@ class Operation:
         guest is the other copy, or not.  Returns what could not be done to the guest; other
         failures are notes of `cause`.
         """
+        with signals_deferred():
+            return self._recover(cause, moved)
+
+    def _recover(self, cause: HostError, moved: bool | None) -> list[str]:
         state = self.state
         if state.doubt and moved is not None:
             self.resolve(passed=moved)
@@ -210,6 +231,10 @@ class Operation:
             self._ask_whether_passed(state.commit, cause)
         notes = self._end(cause, waited=True)
         return [state.doubt] if state.doubt else notes
+
+    def _defer_signals(self) -> None:
+        """Let signals wait from now on until the operation has ended."""
+        self._signals.enter_context(signals_deferred())
 
     def _end(self, cause: BaseException, *, waited: bool = False) -> list[str]:
         """Roll back, last step first, or finish, and do the cleanups.
@@ -311,4 +336,6 @@ def _raised(act: Callable[[], None]) -> BaseException | None:
 
 def _in_words(error: BaseException) -> str:
     """Return the message of an error, or its class if it has none."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
     return str(error) or type(error).__name__

@@ -22,7 +22,7 @@ from xenqemu.formats.stream.source import Source
 PLAIN = ("hvm.qevm", "vga.qevm", "hvm-qemu10.qevm")
 FOOTED = (
     *("vga-with-footers.qevm", "q35-with-footers.qevm"),
-    *("virtio-with-footers.qevm", "cards-with-footers.qevm"),
+    *("virtio-with-footers.qevm", "cards-with-footers.qevm", "express-with-footers.qevm"),
 )
 START = b"QEVM\0\0\0\3"
 

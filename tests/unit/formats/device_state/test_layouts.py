@@ -11,7 +11,7 @@ from xenqemu.formats.device_state.layouts import MOST_ELEMENTS, Extent, extent, 
 TABLE = json.loads(
     resources.files("xenqemu.formats.device_state").joinpath("layouts.json").read_bytes()
 )
-TOKENS = {"@config", "@msix", "@zero1", "@zero4", "@bool", "@open"}
+TOKENS = {"@config", "@express", "@msix", "@zero1", "@zero4", "@bool", "@open", "@keep4", "@kept"}
 
 BEFORE = b"before"
 START = len(BEFORE)
@@ -45,7 +45,15 @@ def config(*capabilities: tuple[int, int]) -> bytes:
 
 MSIX_3 = (0x11, 2)
 EXPRESS = (0x10, 2)
+EXTENDED = bytes(4096 - 256)
 VIRTIO_PCI = config(MSIX_3) + bytes(16 + 3 * 16 + 1 + 2)
+
+
+def vmxnet3(addresses: bytes) -> bytes:
+    """Return the state of a card on a conventional bus that listens to multicast addresses."""
+    state = config(MSIX_3) + EXTENDED + bytes(16 + 3 * 16 + 1 + 11)
+    state += len(addresses).to_bytes(4, "big") + bytes(2897)
+    return state + subsection("vmxnet3/mcast_list", 0) + addresses
 
 
 def items(pattern: list[Any]) -> list[Any]:
@@ -87,6 +95,10 @@ def test_the_table_holds_nothing_that_the_walk_does_not_know() -> None:
         (PCI + "pcie-root-port", 1, config(EXPRESS) + bytes(4096 - 256 + 20)),
         (PCI + "pcie-root-port", 1, config(EXPRESS, MSIX_3) + bytes(4096 - 256 + 20 + 3 * 16 + 1)),
         (PCI + "ne2000", 3, config() + bytes(49212)),
+        (PCI + "pvscsi", 0, bytes(1116) + subsection("pvscsi/pcie", 4 + 4096 + 16, version=0)),
+        (PCI + "megasas-gen2", 0, config() + EXTENDED + bytes(16 + 36)),
+        (PCI + "vmxnet3", 1, vmxnet3(b"")),
+        (PCI + "vmxnet3", 1, vmxnet3(b"\1\0\x5e\0\0\1\1\0\x5e\0\0\2")),
         (PCI + "vga", 2, config() + bytes(1147)),
         ("vga", 2, bytes(1131)),
         ("0000:00:04.0/1:0:0/scsi-disk", 1, bytes(104 + 1 + 5)),
@@ -147,8 +159,8 @@ class TestWhatVaries:
         assert disk == Extent(frozenset(), measured=False, least=START + 104, cut=False)
 
     def test_a_number_that_is_not_there_gives_several_ends(self) -> None:
-        ends = sizes(config() + bytes(16 + 937 + 30 * 4 + 50), PCI + "xhci", 1)
-        assert ends == {260 + 16 + 937 + 4 * ports for ports in range(31)}
+        ends = sizes(config() + EXTENDED + bytes(16 + 937 + 30 * 4 + 50), PCI + "xhci", 1)
+        assert ends == {4100 + 16 + 937 + 4 * ports for ports in range(31)}
 
     def test_slots_end_where_no_truth_value_is(self) -> None:
         slot = b"\1\0" + bytes(8)
