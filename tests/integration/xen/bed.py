@@ -16,6 +16,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -235,15 +236,18 @@ class Bed:
     def wait_ticks(
         self, name: str, more: int = 2, timeout: float = 60, beyond: list[Tick] | None = None
     ) -> list[Tick]:
-        """Wait until the guest has said `more` ticks from now on; all its ticks `beyond` those."""
-        said = set(self.ticks(name))
-        old = said if beyond is None else set(beyond)
+        """Wait until the guest has said `more` ticks from now on; all its ticks `beyond` those.
+
+        One that was restored from an older save file says the same again.
+        """
+        said = self.ticks(name)
+        old = said if beyond is None else beyond
         deadline = time.monotonic() + timeout
-        while (count := len(set(self.ticks(name)) - said)) < more:
+        while (count := len(_without(self.ticks(name), said))) < more:
             self.listen(lambda: False, 0.1)
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{name} said {count} of {more} ticks in {timeout} s")
-        return [tick for tick in self.ticks(name) if tick not in old]
+        return _without(self.ticks(name), old)
 
     def console(self) -> str:
         """All that Xen and dom0 have said."""
@@ -352,6 +356,18 @@ def assert_goes_on(before: list[Tick], after: list[Tick]) -> None:
 
 def _text(path: Path) -> str:
     return path.read_bytes().decode(errors="replace") if path.exists() else ""
+
+
+def _without(ticks: list[Tick], said: list[Tick]) -> list[Tick]:
+    """Return the ticks but those that were `said`, as often as they were."""
+    left = Counter(said)
+    new = []
+    for tick in ticks:
+        if left[tick]:
+            left[tick] -= 1
+        else:
+            new.append(tick)
+    return new
 
 
 def _ticks(said: str) -> list[Tick]:

@@ -47,7 +47,7 @@ def test_an_emulated_card_has_both_its_ends(bed: Bed, disk: str) -> None:
         domid = bed.domid("firmware")
         pid = bed.must(f"xenstore-read /local/domain/{domid}/image/device-model-pid").strip()
         assert "/dev/loop" in bed.must(f"ls -l /proc/{pid}/fd")
-        bed.wait_ticks("firmware")
+        bed.wait_ticks("firmware", timeout=180)  # it boots, on a machine that may be busy
         bed.must(act, timeout=240)
     bed.must("xl destroy firmware", timeout=60)
     assert left(bed) == ""

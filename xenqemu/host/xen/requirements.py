@@ -7,7 +7,7 @@ the name of what is missing.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from xenqemu.errors import HostError, Unsupported, XenqemuError
@@ -116,7 +116,7 @@ def check_devices(config: DomainConfig, version: Version) -> None:
 def objections_elsewhere(needs: Needs, info: str, listing: str) -> Iterator[XenqemuError]:
     """Yield the reasons why another host cannot take a guest, as far as xl's lists show them."""
     facts, listed = numbers(info), list(domains(listing))
-    checks = [lambda: _check_names(needs.config, listed)]
+    checks: list[Callable[[], None]] = []
     if {"xen_major", "xen_minor"} <= facts.keys():
         version = facts["xen_major"], facts["xen_minor"]
         checks.append(lambda: check(needs, version))
@@ -124,6 +124,7 @@ def objections_elsewhere(needs: Needs, info: str, listing: str) -> Iterator[Xenq
     if dom0 and "free_memory" in facts:
         memory = facts["free_memory"] << 20, dom0[0] << 20
         checks.append(lambda: check_memory(needs.config, *memory))
+    checks.append(lambda: _check_names(needs.config, listed))
     return collected(checks)
 
 

@@ -7,6 +7,8 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -164,21 +166,27 @@ def unwanted(number):
 @pytest.mark.parametrize("number", [0, 3, 255])
 def test_one_that_there_is_not(folder, join, first, number):
     with rendezvous(folder, TOKEN, 2, PATIENT) as met:
-        stranger, late = join(number), join(1, pause=1.0)
-        met.streams(first[0])
-        assert said(stranger) == unwanted(number)
+        with ThreadPoolExecutor(1) as pool:
+            met_by = pool.submit(met.streams, first[0])
+            assert said(join(number)) == unwanted(number)
+            wanted = join(1)
+            met_by.result()
         met.taken()
-        assert said(late) == GOOD
+        assert said(wanted) == GOOD
 
 
 def test_one_that_comes_twice(folder, join, first):
     with rendezvous(folder, TOKEN, 3, PATIENT) as met:
-        twins = [join(1), join(1)]
-        late = join(2, pause=1.5)
-        met.streams(first[0])
+        with ThreadPoolExecutor(1) as pool:
+            met_by = pool.submit(met.streams, first[0])
+            twins = [join(1), join(1)]
+            while all(twin.poll() is None for twin in twins):
+                time.sleep(0.05)
+            last = join(2)
+            met_by.result()
         met.taken()
         assert sorted(map(said, twins)) == [GOOD, unwanted(1)]
-        assert said(late) == GOOD
+        assert said(last) == GOOD
 
 
 @pytest.mark.parametrize("others", ["00000000", "0123abce"])

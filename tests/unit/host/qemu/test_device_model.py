@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ from xenqemu.host.qemu.qmp import LINE_LIMIT
 from xenqemu.lab.reference_device_model import QemuRunState, ReferenceDeviceModel, Registry, faults
 from xenqemu.lab.reference_device_model.faults import Fault
 
-SHORT = Deadlines(qemu_greeting=1, qemu_query=1, qemu_act=1, qemu_save=1, qemu_load=1)
+SHORT = Deadlines(qemu_greeting=20, qemu_query=1, qemu_act=1, qemu_save=1, qemu_load=1)
 
 
 class ReferencePeer:
@@ -423,7 +424,7 @@ def test_a_peer_that_fails_at_once(path: Path, key: str) -> None:
     for fault, expected in ((faults.hang, HostTimeout), (faults.last_words(b""), DeviceModelError)):
         with ReferenceDeviceModel(path, faults={key: fault}):
             with pytest.raises(expected):
-                DeviceModel(path, SHORT).__enter__()
+                DeviceModel(path, replace(SHORT, qemu_greeting=1)).__enter__()
 
 
 def test_negotiation_that_is_refused(path: Path) -> None:
