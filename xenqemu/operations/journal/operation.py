@@ -33,7 +33,7 @@ from xenqemu.host.protocol import Host, RunState, SuspendPending
 from xenqemu.operations.events import Event, Kind, Observer, Phase, unobserved
 from xenqemu.operations.journal.folder import Journals
 from xenqemu.operations.journal.log import About, Found, Log
-from xenqemu.operations.journal.steps import Commit, Overtaken, Step
+from xenqemu.operations.journal.steps import Commit, Overtaken, RemoveDraft, Step
 from xenqemu.system.cancellation import Cancellation, cancellable
 from xenqemu.system.deadline import Deadline
 
@@ -67,13 +67,17 @@ class Operation:
         """Claim a guest for a new operation.
 
         Raises `HostError` if another one on that guest is running or unfinished.  One that only has
-        to withdraw a suspend request may stay unfinished, if the guest is not suspended.
+        to withdraw a suspend request may stay unfinished, if the guest is not suspended, and one
+        that only has drafts to remove: perhaps nobody ever can.
         """
 
         def harmless(other: Found) -> bool:
             if other.running:
                 return {about.verb, other.about.verb} == MOVING
-            if not other.state().only_withdraws:
+            left = other.state()
+            if left.only_removes:
+                return True
+            if not left.only_withdraws:
                 return False
             info = host.hypervisor.info(other.about.domid)
             return info is None or info.run_state is not RunState.SUSPENDED
@@ -196,12 +200,14 @@ class Operation:
         for number in list(self.state.following):
             self.perform(number)
 
-    def recover(self, cause: HostError, *, moved: bool | None = None) -> list[str]:
+    def recover(
+        self, cause: HostError, *, moved: bool | None = None, forget: bool = False
+    ) -> list[str]:
         """Do for a process that was killed what it would have done on an error.
 
         A suspend request that was not withdrawn is not waited for again.  `moved` ends a doubt: the
-        guest is the other copy, or not.  Returns what could not be done to the guest; other
-        failures are notes of `cause`.
+        guest is the other copy, or not.  `forget` drops drafts that cannot be removed.  Returns
+        what could not be done to the guest; other failures are notes of `cause`.
         """
         state = self.state
         if state.doubt and moved is not None:
@@ -209,7 +215,17 @@ class Operation:
         if state.commit and not (state.committed or state.doubt):
             self._ask_whether_passed(state.commit, cause)
         notes = self._end(cause, waited=True)
+        if forget and state.only_removes:
+            self._forget_drafts(cause)
         return [state.doubt] if state.doubt else notes
+
+    def _forget_drafts(self, cause: HostError) -> None:
+        """Drop the drafts that are left, and name them in notes of `cause`."""
+        for number, step in list(self.state.cleanups.items()):
+            if isinstance(step, RemoveDraft):
+                self.drop(number)
+                cause.add_note(f"{step.file} is forgotten: remove it by hand")
+        self.log.unfinished = False
 
     def _end(self, cause: BaseException, *, waited: bool = False) -> list[str]:
         """Roll back, last step first, or finish, and do the cleanups.
