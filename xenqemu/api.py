@@ -229,31 +229,44 @@ def restore_all(
     *,
     conf: str | Path | None = None,
     opened: Callable[[], Host] = open_host,
+    strict_disks: bool = False,
     observe: OutcomeObserver = lambda _outcome: None,
 ) -> list[Outcome]:
     """Restore all domains that `save_all` saved, as the settings say; return what became of each.
 
-    `opened` opens the host; `observe` is called with each outcome.  Raises `UsageError` for
+    `opened` opens the host; `observe` is called with each outcome.  With `strict_disks` those fail
+    whose disk images were changed after the save.  Raises `UsageError` for
     settings that make no sense.
     """
     settings = with_xendomains(conf)
     outcomes: list[Outcome] = []
     note = _collecting(outcomes, observe)
     if settings.restore_all.restore:
-        restoring_all.restore_all(opened, settings.save_all.folder, settings.restore_all, note)
+        restoring_all.restore_all(
+            opened,
+            settings.save_all.folder,
+            settings.restore_all,
+            note,
+            strict_disks=strict_disks,
+        )
     return outcomes
 
 
 def recover(
-    domain: str | int = "", *, moved: bool | None = None, host: Host | None = None
+    domain: str | int = "",
+    *,
+    moved: bool | None = None,
+    forget: bool = False,
+    host: Host | None = None,
 ) -> list[Recovered]:
     """Recover what killed operations left, on all domains or on one, and return how.
 
-    `moved` says of a guest in doubt whether it runs on the other host: look at both first.  Raises
-    `HostError` if a party fails, or if what it says contradicts `moved`.
+    `moved` says of a guest in doubt whether it runs on the other host: look at both first.
+    `forget` leaves drafts of save files that cannot be removed where they are.  Raises `HostError`
+    if a party fails, or if what it says contradicts `moved`.
     """
     with _host(host) as here:
-        return recovering.recover(here, str(domain), moved=moved)
+        return recovering.recover(here, str(domain), moved=moved, forget=forget)
 
 
 def cancel(

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
+    parser.add_argument(
+        "--strict-disks",
+        action="store_true",
+        help="Refuse a domain whose disk image was changed after the save.",
+    )
     add_json_and_run(parser, run)
 
 
@@ -26,11 +31,13 @@ def run(chosen: argparse.Namespace) -> None:
     settings = with_xendomains(chosen.conf)
     outcomes = Outcomes(as_json=chosen.json)
     if settings.restore_all.restore:
-        _restore_all(chosen.host, settings, outcomes)
+        _restore_all(chosen.host, settings, outcomes, strict_disks=chosen.strict_disks)
     outcomes.raise_if_failed()
 
 
-def _restore_all(host: str | None, settings: Settings, outcomes: Outcomes) -> None:
+def _restore_all(
+    host: str | None, settings: Settings, outcomes: Outcomes, *, strict_disks: bool
+) -> None:
     from xenqemu.choose_host import open_host
     from xenqemu.cli.hooked import hooked
     from xenqemu.operations.restore_all import restore_all
@@ -40,5 +47,6 @@ def _restore_all(host: str | None, settings: Settings, outcomes: Outcomes) -> No
         settings.save_all.folder,
         settings.restore_all,
         outcomes,
+        strict_disks=strict_disks,
         hooks=partial(hooked, settings.hooks),
     )

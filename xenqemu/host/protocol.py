@@ -134,6 +134,12 @@ class Hypervisor(Protocol):
     def info(self, domid: int) -> DomainInfo | None:
         """Return what is known of the domain, None if there is none of that id."""
 
+    def require_suspendable(self, domid: int) -> None:
+        """Raise `HypervisorError` if the guest cannot be suspended as it is; nothing is touched.
+
+        One that is paused cannot if it would have to answer a suspend request.
+        """
+
     def suspend(self, domid: int) -> None:
         """Suspend the guest, so that its memory and registers do not change any more.
 
@@ -267,6 +273,9 @@ class Host(Protocol):
 
     def build(self, save_file: Source, progress: Progress, options: BuildOptions) -> int:
         """Build a paused domain from a checked xl save file and return its id, or leave nothing."""
+
+    def check_name(self, name: str) -> None:
+        """Raise `HostError` if a guest of this name could not be restored on such a host."""
 
     def rename(self, domid: int, old: str, new: str) -> None:
         """Rename a domain from `old` to `new`; nothing if it has the new name already.

@@ -128,6 +128,9 @@ class PlainQemu:
         worked = machine.process.cpu_seconds
         return DomainInfo(domid, machine.uuid, state, machine.memory, machine.vcpus, worked)
 
+    def require_suspendable(self, _domid: int) -> None:
+        """Do nothing: a guest is suspended without being asked, paused or not."""
+
     def suspend(self, domid: int) -> None:
         """Stop the machine; the guest is not asked: it does not know of Xen."""
         with self._monitor(domid) as monitor:

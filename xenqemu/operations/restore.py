@@ -1,7 +1,8 @@
 """Restore a guest from a save file.
 
 Everything that can be checked is checked before anything is built.  The domain is built paused;
-from the moment it is unpaused it is the guest, and the save file is out of date.
+from the moment it is unpaused it is the guest, and the save file is out of date.  A guest that was
+paused when it was saved comes back paused.
 """
 
 from __future__ import annotations
@@ -12,28 +13,31 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from xenqemu.errors import Unsupported, UsageError
+from xenqemu.errors import HostError, Unsupported, UsageError
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream import xl
 from xenqemu.formats.stream.detect import Layer, detect
 from xenqemu.formats.stream.source import Source
 from xenqemu.host.domain_state import require_running
 from xenqemu.host.protocol import BuildOptions, Domain, Host, Needs
+from xenqemu.operations import after_save
 from xenqemu.operations.events import Observer, Phase, unobserved
 from xenqemu.operations.inspect import Contents
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.log import About
 from xenqemu.operations.journal.operation import Operation
 from xenqemu.operations.options import RestoreOptions, seconds_for
+from xenqemu.operations.save_file import was_paused
 from xenqemu.operations.verify import verify
 
 
 @dataclass(frozen=True)
 class Restored:
-    """The new domain's id, and what its save file held."""
+    """The new domain's id, what its save file held, and whether it was left paused."""
 
     domid: int
     contents: Contents
+    paused: bool
 
 
 def restore(
@@ -46,8 +50,8 @@ def restore(
 ) -> Restored:
     """Restore a domain from the save file `path`, and unpause it unless it is to stay paused.
 
-    `before_run` is called right before the guest is unpaused; if it raises, the restore is rolled
-    back.  The save file is left as it is.
+    `before_run` is called once the guest is built, before it is unpaused; if it raises, the restore
+    is rolled back.  What the save file holds is left as it is.
 
     Errors before anything was built are raised as they are; `RolledBack` means that nothing is left
     of the attempt, `PastReturn` that the new domain may have run already.
@@ -55,11 +59,13 @@ def restore(
     with _opened(path) as file:
         own = _config(file)
         used = own if options.config is None else options.config.with_extra(own.extra)
+        paused = options.paused or was_paused(own)
         about = About("restore", 0, used.name, used.uuid, str(path.absolute()))
         with Operation.begin(host, about, observe, seconds_for(host, options)) as job:
             with job.phase(Phase.CHECK):
                 contents = verify(file)
                 host.admit(_needs(contents, used))
+                _check_age(file, used, job, strict=options.strict_disks)
             with job.phase(Phase.BUILD):
                 file.seek(0)
                 destroy = steps.DestroyIncomplete(used.name, used.uuid)
@@ -69,11 +75,30 @@ def restore(
                 domid = host.build(Source(file), job.progress, how)
                 job.undo(destroy)
                 job.drop(building)
-            if not options.paused:
+                if paused:
+                    _leave(file, before_run)
+            if not paused:
                 with job.phase(Phase.RELEASE):
-                    before_run()
+                    _leave(file, before_run)
                     _unpause(host, Domain(domid, used.uuid, used.name, used.type), job)
-    return Restored(domid, contents)
+    return Restored(domid, contents, paused)
+
+
+def _leave(file: BinaryIO, before_run: Callable[[], None]) -> None:
+    """Do what comes before the guest may run."""
+    before_run()
+    after_save.note_restored(file)
+
+
+def _check_age(file: BinaryIO, config: DomainConfig, job: Operation, *, strict: bool) -> None:
+    """Note what happened after the save; if `strict`, raise `HostError` for disks that changed."""
+    for image, when in after_save.changed_images(config, file):
+        words = f"{image} was changed ({when}) after {config.name} was saved"
+        if strict:
+            raise HostError(f"{words}, and --strict-disks forbids that")
+        job.note(f"{words}: its file systems may break")
+    if when := after_save.restored_before(file):
+        job.note(f"{file.name} was restored before ({when})")
 
 
 def _unpause(host: Host, domain: Domain, job: Operation) -> None:

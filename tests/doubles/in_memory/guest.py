@@ -18,7 +18,8 @@ SPECIAL = (0xFEFFC, 0xFEFFF)
 class Guest:
     """A domain: `tick` counts on while it runs, in its memory and in its device state.
 
-    `logged` is whether a log of its dirty pages is kept, `can_log_dirty` whether there can be one.
+    `logged` is whether a log of its dirty pages is kept, `can_log_dirty` whether there can be one;
+    `must_answer` is whether it is asked to suspend.
     """
 
     config: DomainConfig
@@ -30,6 +31,7 @@ class Guest:
     crashed: bool = False
     down: bool = False
     obeys: bool = True
+    must_answer: bool = False
     cpu_seconds: float = 0.0
     logged: bool = False
     can_log_dirty: bool = True

@@ -91,6 +91,9 @@ class Host:
     def objections_elsewhere(self, needs: Needs, info: str, domains: str) -> Iterator[XenqemuError]:
         return requirements.objections_elsewhere(needs, info, domains)
 
+    def check_name(self, name: str) -> None:
+        self._world.call("host.check_name", lambda: None)
+
     def rename(self, domid: int, old: str, new: str) -> None:
         def change() -> None:
             guest = self._guest(domid)

@@ -36,6 +36,14 @@ class Hypervisor:
 
         return self._world.call("hypervisor.info", answer)
 
+    def require_suspendable(self, domid: int) -> None:
+        def check() -> None:
+            guest = self._world.guests.get(domid)
+            if guest and guest.paused and guest.must_answer:
+                raise HypervisorError(f"domain {domid} cannot be suspended: it is paused")
+
+        self._world.call("hypervisor.require_suspendable", check)
+
     def suspend(self, domid: int) -> None:
         self._set("suspend", domid, suspended=True)
 

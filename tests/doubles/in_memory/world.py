@@ -30,7 +30,7 @@ from xenqemu.host.protocol import Domain
 FOLDERS = tempfile.TemporaryDirectory(prefix="journals.")
 """Where each world has a folder for its journals."""
 
-SYSTEM_CALLS = ("fsync", "rename", "link", "unlink", "writev")
+SYSTEM_CALLS = ("fsync", "rename", "link", "unlink", "writev", "utime")
 
 ACTS = {
     *("hypervisor.suspend", "hypervisor.resume", "hypervisor.pause", "hypervisor.unpause"),

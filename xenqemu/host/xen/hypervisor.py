@@ -52,8 +52,13 @@ class XenHypervisor:
         domain = self._control.domain(domid)
         return domain.info if domain else None
 
+    def require_suspendable(self, domid: int) -> None:
+        """Raise `HypervisorError` if the guest cannot be suspended as it is."""
+        with self._store() as store:
+            suspend_request.check(self._control, store, domid)
+
     def suspend(self, domid: int) -> None:
-        """Make a running guest suspend; raises what `suspend_request.suspend` does."""
+        """Make a guest suspend; raises what `suspend_request.suspend` does."""
         with self._store() as store:
             suspend_request.suspend(self._control, store, domid, self._deadlines)
 

@@ -11,8 +11,8 @@
 
 The request in xenstore is withdrawn in a transaction when its deadline has passed: either the guest
 acknowledged it, or it never will.  What libxl lacks: control/feature-suspend is read, a guest that
-cannot acknowledge is not asked, and each error says which step failed, how long it took, and
-whether the guest had acknowledged.
+cannot acknowledge, such as a paused one, is not asked, and each error says which step failed, how
+long it took, and whether the guest had acknowledged.
 
 Sources: tools/libs/light/libxl_dom_suspend.c, docs/misc/xenstore-paths.pandoc.
 """
@@ -22,6 +22,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from xenqemu.errors import HostError, HostTimeout, HypervisorError
 from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
@@ -51,13 +52,18 @@ event channel for suspend requests: then Xen notifies that channel only.
 def suspend(
     control: Control, store: Store, domid: int, deadlines: Deadlines = DEFAULT_DEADLINES
 ) -> None:
-    """Make a running guest suspend, and return when Xen says it has.
+    """Make a guest suspend, and return when Xen says it has; a paused one stays paused.
 
     Raises `HypervisorError` before the guest is touched if it cannot be suspended, and later if
     it ended otherwise; `SuspendPending` if it did not acknowledge the request, which was then
     withdrawn, or acknowledged it and did not suspend in time.
     """
     _Suspend(control, store, domid, deadlines).run()
+
+
+def check(control: Control, store: Store, domid: int) -> None:
+    """Raise `HypervisorError` if the guest cannot be suspended as it is; nothing is touched."""
+    _Suspend(control, store, domid, DEFAULT_DEADLINES).way()
 
 
 def withdraw(
@@ -108,17 +114,22 @@ class _Suspend:
         self._node = _node(domid)
 
     def run(self) -> None:
+        self.way()()
+
+    def way(self) -> Callable[[], None]:
+        """Return what makes the guest suspend; raise `HypervisorError` if nothing can."""
         domain = self._suspendable()
         asleep, listens = self._hvm_state(domain)
-        port = self._port()
-        if port is not None and not asleep:
-            self._by_channel(port)
-        elif self._type(domain) == "hvm" and (asleep or not listens):
-            self._control.shutdown(self._domid, SUSPEND)
-            self._await("Xen was told to suspend it without asking it")
-        else:
-            self._by_control_node(domain)
-            self._await("it acknowledged the request")
+        port = None if asleep else self._port()
+        if port is None and self._type(domain) == "hvm" and (asleep or not listens):
+            return self._by_force
+        if domain.paused:
+            raise self._refused("it is paused, so it cannot acknowledge the request")
+        if port is not None:
+            return partial(self._by_channel, port)
+        if self._store.read(f"{self._home}/control/feature-suspend") == "0":
+            raise self._refused("control/feature-suspend is 0: the guest does not support it")
+        return self._by_control_node
 
     def _suspendable(self) -> XenDomain:
         domain = self._control.domain(self._domid)
@@ -161,12 +172,17 @@ class _Suspend:
                     channel.wait(min(SLICE, deadline.left))
                     check_cancelled()
 
-    def _by_control_node(self, domain: XenDomain) -> None:
+    def _by_force(self) -> None:
+        self._control.shutdown(self._domid, SUSPEND)
+        self._await("Xen was told to suspend it without asking it")
+
+    def _by_control_node(self) -> None:
+        """Write the request, and return when the guest has acknowledged it and suspended."""
+        self._asked()
+        self._await("it acknowledged the request")
+
+    def _asked(self) -> None:
         """Write the request, and return when the guest has acknowledged it."""
-        if domain.paused:
-            raise self._refused("it is paused, so it cannot acknowledge the request")
-        if self._store.read(f"{self._home}/control/feature-suspend") == "0":
-            raise self._refused("control/feature-suspend is 0: the guest does not support it")
         start = time.monotonic()
         request = _Request(self._store, self._node)
         try:

@@ -177,6 +177,10 @@ class XenHost:
         builder = XlRestore(self.store, monitor=options.monitor, deadlines=self.deadlines)
         return builder.build(save_file, progress, options.config, options.size)
 
+    def check_name(self, name: str) -> None:
+        """Raise `HostError` if libxl could not restore a guest of this name."""
+        requirements.check_name(name)
+
     def rename(self, domid: int, old: str, new: str) -> None:
         """Rename a domain from `old` to `new`; nothing if it has the new name already."""
         with self.store() as store:
@@ -240,6 +244,7 @@ class XenHost:
         """Return the checks of every guest before it is built here."""
         config = needs.config
         return (
+            lambda: requirements.check_name(config.name),
             lambda: requirements.check(needs, self._xen.version),
             lambda: requirements.check_disks(config),
             lambda: requirements.check_bridges(config),
