@@ -30,7 +30,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from xenqemu.choose_host import open_host, with_xendomains
+from xenqemu.choose_host import for_all_guests, open_host
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream.source import Source
 from xenqemu.host import domain_state
@@ -215,7 +215,8 @@ def save_all(
     `complain` with each error in the guests' own files.  Raises `UsageError` for settings that make
     no sense, `HostError` if the host does not say which domains there are.
     """
-    settings = with_xendomains(conf)
+    with opened() as host:
+        settings = for_all_guests(host, conf)
     own, complaints = own_choices(settings.save_all.configs)
     for complaint in complaints:
         complain(complaint)
@@ -238,7 +239,8 @@ def restore_all(
     whose disk images were changed after the save.  Raises `UsageError` for
     settings that make no sense.
     """
-    settings = with_xendomains(conf)
+    with opened() as host:
+        settings = for_all_guests(host, conf)
     outcomes: list[Outcome] = []
     note = _collecting(outcomes, observe)
     if settings.restore_all.restore:

@@ -10,15 +10,28 @@ from xenqemu.errors import UsageError
 from xenqemu.host.party_deadlines import Deadlines
 from xenqemu.host.protocol import Host
 from xenqemu.settings import toml_values as settings_format
-from xenqemu.settings.xenqemu_conf import Settings, after_xendomains, read_settings
+from xenqemu.settings.xenqemu_conf import DEFAULTS, Settings, after_xendomains, read_settings
 
 CAPABILITIES = Path("/proc/xen/capabilities")
 """Holds "control_d" in a domain that controls its host."""
 
 
-def with_xendomains(file: str | Path | None = None) -> Settings:
-    """Return the settings for all guests at once: `file`, then xendomains, then the defaults."""
-    settings = read_settings(file)
+def for_all_guests(host: Host, file: str | Path | None = None) -> Settings:
+    """Return the settings for all guests of a host at once: `file`, xendomains, the defaults.
+
+    A host in a folder has its save files and its guests' own files there, by default, and no
+    xendomains, which is the machine's.
+    """
+    place = host.own_folder
+    if place is None:
+        return with_xendomains(file)
+    save_all = replace(DEFAULTS.save_all, folder=place / "save", configs=place / "auto")
+    return with_xendomains(file, replace(DEFAULTS, xendomains=None, save_all=save_all))
+
+
+def with_xendomains(file: str | Path | None = None, base: Settings = DEFAULTS) -> Settings:
+    """Return the settings for all guests at once: `file`, then xendomains, then `base`."""
+    settings = read_settings(file, base)
     old = settings.xendomains
     if old is None or not old.exists():
         return settings
@@ -27,7 +40,15 @@ def with_xendomains(file: str | Path | None = None) -> Settings:
             text = conf.read(settings_format.MAX_TEXT + 1)
     except OSError as error:
         raise UsageError(f"{old}: the settings cannot be read: {error.strerror}") from error
-    return read_settings(file, after_xendomains(text, str(old)))
+    return read_settings(file, _over(base, after_xendomains(text, str(old))))
+
+
+def _over(base: Settings, old: Settings) -> Settings:
+    """Return what xendomains says, with the folders of `base` where it names none."""
+    own, said = base.save_all, old.save_all
+    folder = said.folder if said.folder != DEFAULTS.save_all.folder else own.folder
+    configs = said.configs if said.configs != DEFAULTS.save_all.configs else own.configs
+    return replace(old, save_all=replace(said, folder=folder, configs=configs))
 
 
 def open_host(

@@ -225,6 +225,10 @@ class Host(Protocol):
         """An identity that no other host has, from its start to its end."""
 
     @property
+    def own_folder(self) -> Path | None:
+        """The folder that all of this host is in, None for the host that is the machine's own."""
+
+    @property
     def hypervisor(self) -> Hypervisor:
         """The hypervisor."""
 

@@ -28,6 +28,7 @@ class Host:
     """The toolstack, and access to the other parties."""
 
     kind = "fake"
+    own_folder = None
     deadlines = Deadlines(peer_end=0.5)
 
     def __init__(self, world: World) -> None:

@@ -78,6 +78,18 @@ def test_up_and_down_of_the_host_that_is_named_otherwise(run, place, monkeypatch
     assert sorted(entry.name for entry in place.iterdir()) == ["one", "two"]
 
 
+def test_down_of_what_is_no_lab(run, place):
+    for folder in (place / "nothing", place):
+        done = run("lab", "down", folder)
+        assert done == Done(
+            3, "", f"xenqemu: {folder} is no lab: it has no folders guests and run\n"
+        )
+    (place / "xenstored.pid").touch()
+    (place / "guests").mkdir()
+    assert run("lab", "down", place).code == 3
+    assert (place / "xenstored.pid").exists()
+
+
 def test_down_names_what_it_ended(run, folder, ended):
     assert run("lab", "down", folder).out == f"the lab host {folder} is down; ended: small\n"
     assert not ended.exists()

@@ -1,8 +1,11 @@
 """Where the save files of all guests are, and under which names."""
 
+import os
+
 import pytest
 
-from xenqemu.operations.saved_guests import SavedGuest, already_run, saved
+from tests.doubles.in_memory.everyone import Everyone, guest
+from xenqemu.operations.saved_guests import LONGEST, SavedGuest, already_run, file_name, saved
 
 
 @pytest.mark.parametrize(
@@ -26,6 +29,40 @@ def test_a_record_has_its_guests_name(tmp_path, name, file):
     kept.path.touch()
     assert saved(tmp_path) == [kept]
     assert kept.path.parent == kept.ran.parent == tmp_path
+
+
+@pytest.mark.parametrize("name", ["n" * 200, "n" * 201, "n" * 5000, "ж" * 42, "/" * 3000])
+def test_the_name_of_a_file_has_a_limit_in_bytes(name):
+    file = file_name(name)
+    assert len(file.encode()) <= LONGEST
+    assert file != file_name(f"{name}x")
+    assert (file == name) == (len(name) <= LONGEST and name.startswith("n"))
+
+
+def test_a_record_says_whose_it_is(tmp_path):
+    long = "ж" * 300
+    for name in (long, "web"):
+        Everyone(tmp_path, **{name: {"paused": True}}).save()
+    (tmp_path / "web").rename(tmp_path / "monday")
+    kept = {guest.name: guest for guest in saved(tmp_path)}
+    assert kept.keys() == {long, "web"}
+    assert (kept[long].by_name, kept["web"].by_name) == (True, False)
+    assert kept["web"].owner.paused
+    assert kept["web"].owner.uuid == guest("web").config.uuid
+
+
+@pytest.mark.parametrize(("file", "mine"), [("win+dev", True), ("win%2Bdev", True), ("win", False)])
+def test_a_record_that_xendomains_named_is_its_guests_own(tmp_path, file, mine):
+    Everyone(tmp_path, **{"win+dev": {}}).save()
+    (tmp_path / "win%2Bdev").rename(tmp_path / file)
+    (kept,) = saved(tmp_path)
+    assert kept.by_name == mine
+
+
+def test_a_fifo_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "web")
+    assert not SavedGuest.of(tmp_path, "web").is_free_for("")
+    assert saved(tmp_path) == []
 
 
 def test_a_record_that_somebody_else_named(tmp_path):

@@ -79,6 +79,10 @@ class XenHost:
         """An identity that no other host has."""
         return f"xen:{boot_id()}"
 
+    @property
+    def own_folder(self) -> None:
+        """None: this host is the machine's own."""
+
     @cached_property
     def _xen(self) -> Xen:
         return Xen()
