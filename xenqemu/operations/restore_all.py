@@ -5,7 +5,7 @@ is renamed, so that nobody restores it a second time: the guest has written to i
 Each guest is checked after all of them were restored; one that comes back paused is not seen to
 run, and keeps its renamed save file until a later restore-all sees it run, or it is saved again.
 
-Of several save files of one guest only its own is restored (`saved_guests.superseded`).
+Of several save files of one guest only its own is restored (`saved_guests.not_restored`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from xenqemu.operations.events import Event, Kind
 from xenqemu.operations.options import RestoreOptions
 from xenqemu.operations.outcome import GuestHooks, How, Outcome, OutcomeObserver, no_hooks, words
 from xenqemu.operations.restore import restore
-from xenqemu.operations.saved_guests import SavedGuest, already_run, saved, superseded
+from xenqemu.operations.saved_guests import SavedGuest, already_run, not_restored, saved
 from xenqemu.settings.xenqemu_conf import RestoreAll
 from xenqemu.system.deadline import Deadline
 
@@ -55,7 +55,7 @@ def restore_all(
     options = RestoreOptions(strict_disks=strict_disks)
     with open_host() as host:
         found = saved(folder, plan.first)
-        left = dict(superseded(found))
+        left = dict(not_restored(found))
         chosen = [guest for guest in found if guest not in left]
         for guest, better in left.items():
             observe(_left(guest, better))
@@ -98,11 +98,14 @@ def _noting(notes: list[str]) -> Callable[[Event], None]:
     return observe
 
 
-def _left(guest: SavedGuest, better: SavedGuest) -> Outcome:
-    """Return the outcome for a save file in whose place another one is restored.
+def _left(guest: SavedGuest, better: SavedGuest | None) -> Outcome:
+    """Return the outcome for a save file that is not restored, but perhaps a `better` one.
 
     Another guest that was saved under the same name has no other copy: it is not only left.
     """
+    if better is None:
+        text = f"{guest.path} is a save of {guest.name}, and was not made by save-all"
+        return Outcome(guest.decoded, How.LEFT, text)
     if guest.by_name and guest.owner.uuid != better.owner.uuid:
         text = f"its save file is {guest.path}, but that of another guest of this name is restored"
         return Outcome(guest.decoded, How.FAILED, f"{text}, {better.path}")

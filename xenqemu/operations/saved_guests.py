@@ -175,17 +175,18 @@ def already_run(folder: Path) -> list[SavedGuest]:
     return [SavedGuest.found(folder, file[1 : -len(RAN)], ran=True) for file in hidden]
 
 
-def superseded(found: Iterable[SavedGuest]) -> Iterator[tuple[SavedGuest, SavedGuest]]:
-    """Yield each save file that is not to be restored, and the one that is in its place.
+def not_restored(found: Iterable[SavedGuest]) -> Iterator[tuple[SavedGuest, SavedGuest | None]]:
+    """Yield each save file that `restore_all` leaves, and the one that is its guest's, if any.
 
-    That is the one that `save_all` made for its guest, or else the last; of two guests of one name
-    it is the last too, since a guest that was made anew often has another uuid.
+    Only those that have their guest's name are restored: another one was made by hand, and the
+    guest may have run since.  Of two of one name that is the last, since a guest that was made anew
+    often has another uuid.
     """
-    best: list[SavedGuest] = []
+    own: list[SavedGuest] = []
     for guest in sorted(found, key=lambda each: (not each.by_name, -each.owner.saved)):
-        better = next((other for other in best if _same_guest(guest, other)), None)
-        if better is None:
-            best.append(guest)
+        better = next((other for other in own if _same_guest(guest, other)), None)
+        if better is None and guest.by_name:
+            own.append(guest)
         else:
             yield guest, better
 

@@ -15,7 +15,7 @@ from tests.doubles.in_memory.world import World
 from xenqemu.errors import HostError
 from xenqemu.operations.outcome import Outcome, no_hooks
 from xenqemu.operations.restore_all import restore_all
-from xenqemu.operations.saved_guests import already_run, saved, superseded
+from xenqemu.operations.saved_guests import already_run, not_restored, saved
 from xenqemu.settings.xenqemu_conf import RestoreAll
 
 PLAN = RestoreAll(proof=0.01)
@@ -215,16 +215,20 @@ def test_a_save_by_hand_does_not_stand_in_for_a_damaged_one(folder):
     assert boot.running() == ["mail"]
 
 
-def test_of_saves_by_hand_alone_the_last_is_restored(folder):
-    for name, tick in (("a", 5), ("b", 7)):
-        Everyone(folder / name, web={"tick": tick}).save()
-        shutil.move(folder / name / "web", folder / f"{name}.save")
-        os.utime(folder / f"{name}.save", (tick, tick))
-    (folder / "web").unlink()
+@pytest.mark.parametrize("ran", [False, True])
+def test_a_save_by_hand_alone_is_left(folder, ran):
+    """Its guest may have run since, and not have been saved, or not be seen to run."""
+    shutil.copy(folder / "web", folder / "monday")
+    if ran:
+        (folder / "web").rename(folder / ".web.ran")
+    else:
+        (folder / "web").unlink()
     boot = Boot(folder)
-    assert boot.restore() == {"a.save": "left alone", "mail": "restored", "web": "restored"}
-    (web,) = [guest for guest in boot.world.guests.values() if guest.config.name == "web"]
-    assert web.tick == 7
+    became = {"mail": "restored", "monday": "left alone"}
+    assert boot.restore() == became | ({"web": "failed"} if ran else {})
+    why = f"{folder}/monday is a save of web, and was not made by save-all"
+    assert boot.text("monday") == why
+    assert boot.running() == ["mail"]
 
 
 def test_of_two_guests_of_one_name_the_last_is_restored_and_the_other_is_told(tmp_path):
@@ -247,7 +251,7 @@ def test_guests_that_share_a_uuid_have_a_file_each(tmp_path):
         everyone = Everyone(tmp_path, **{name: {}})
         everyone.world.guests[1].config = config(name=name)
         everyone.save()
-    assert dict(superseded(saved(tmp_path))) == {}
+    assert dict(not_restored(saved(tmp_path))) == {}
 
 
 def test_a_paused_guest_comes_back_paused_and_keeps_its_save_file_until_it_runs(tmp_path):
