@@ -167,10 +167,26 @@ xenqemu/operations/save.py | tests/unit/operations/test_save.py
 
 a save file is renamed only once its guest was unpaused
 xenqemu/operations/restore.py | tests/unit/operations/test_restore_all.py
--                    before_run()
+-                    _leave(file, before_run)
 -                    _unpause(host, Domain(domid, used.uuid, used.name, used.type), job)
 +                    _unpause(host, Domain(domid, used.uuid, used.name, used.type), job)
-+                    before_run()
++                    _leave(file, before_run)
+
+the devices of a paused guest run on after its save
+xenqemu/operations/outgoing_guest.py | tests/unit/operations/test_save.py
+-        if self._device_model_ran:
+-            self._undos.append(self.job.undo(steps.ContinueDeviceModel(*self.who)))
++        self._undos.append(self.job.undo(steps.ContinueDeviceModel(*self.who)))
+
+save-all replaces the save file of another guest of that name
+xenqemu/operations/saved_guests.py | tests/unit/operations/test_save_all.py
+-        return all(owner is not None and owner.uuid == uuid.lower() for owner in owners)
++        return all(owners) or bool(uuid)
+
+a save by hand is restored at boot
+xenqemu/operations/saved_guests.py | tests/unit/operations/test_restore_all.py
+-        if better is None and guest.by_name:
++        if better is None:
 
 no answer to GO is taken for a guest that stayed
 xenqemu/operations/migrate.py

@@ -30,7 +30,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from xenqemu.choose_host import open_host, with_xendomains
+from xenqemu.choose_host import for_all_guests, open_host
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream.source import Source
 from xenqemu.host import domain_state
@@ -217,7 +217,8 @@ def save_all(
     not heeded.  Raises `UsageError` for settings that make no sense, `HostError` if the host does
     not say which domains there are.
     """
-    settings = with_xendomains(conf, complain)
+    with opened() as host:
+        settings = for_all_guests(host, conf, complain)
     own, complaints = own_choices(settings.save_all.configs)
     for complaint in complaints:
         complain(complaint)
@@ -231,32 +232,46 @@ def restore_all(
     *,
     conf: str | Path | None = None,
     opened: Callable[[], Host] = open_host,
+    strict_disks: bool = False,
     observe: OutcomeObserver = lambda _outcome: None,
 ) -> list[Outcome]:
     """Restore all domains that `save_all` saved, as the settings say; return what became of each.
 
-    `opened` opens the host; `observe` is called with each outcome.  Raises `UsageError` for
+    `opened` opens the host; `observe` is called with each outcome.  With `strict_disks` those fail
+    whose disk images were changed after the save.  Raises `UsageError` for
     settings that make no sense.
     """
-    settings = with_xendomains(conf)
+    with opened() as host:
+        settings = for_all_guests(host, conf)
     outcomes: list[Outcome] = []
     note = _collecting(outcomes, observe)
     if settings.restore_all.restore:
-        restoring_all.restore_all(opened, settings.save_all.folder, settings.restore_all, note)
+        restoring_all.restore_all(
+            opened,
+            settings.save_all.folder,
+            settings.restore_all,
+            note,
+            strict_disks=strict_disks,
+        )
     return outcomes
 
 
 def recover(
-    domain: str | int = "", *, moved: bool | None = None, host: Host | None = None
+    domain: str | int = "",
+    *,
+    moved: bool | None = None,
+    forget: bool = False,
+    host: Host | None = None,
 ) -> list[Recovered | LeftSuspended]:
     """Recover what killed operations left, on all domains or on one, and return how.
 
     A guest that another program left suspended is resumed if it is named here, else only returned.
-    `moved` says of a guest in doubt whether it runs on the other host: look at both first.  Raises
-    `HostError` if a party fails, or if what it says contradicts `moved`.
+    `moved` says of a guest in doubt whether it runs on the other host: look at both first.
+    `forget` leaves drafts of save files that cannot be removed where they are.  Raises `HostError`
+    if a party fails, or if what it says contradicts `moved`.
     """
     with _host(host) as here:
-        return recovering.recover(here, str(domain), moved=moved)
+        return recovering.recover(here, str(domain), moved=moved, forget=forget)
 
 
 def cancel(

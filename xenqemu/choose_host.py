@@ -12,21 +12,40 @@ from xenqemu.host.party_deadlines import Deadlines
 from xenqemu.host.protocol import Host
 from xenqemu.settings.after_xendomains import after_xendomains
 from xenqemu.settings.xendomains import MAX_TEXT
-from xenqemu.settings.xenqemu_conf import Settings, read_settings
+from xenqemu.settings.xenqemu_conf import DEFAULTS, Settings, read_settings
 from xenqemu.system.edited_folder import read_regular
 
 CAPABILITIES = Path("/proc/xen/capabilities")
 """Holds "control_d" in a domain that controls its host."""
 
 
-def with_xendomains(
-    file: str | Path | None = None, complain: Callable[[str], None] = lambda _text: None
-) -> Settings:
-    """Return the settings for all guests at once: `file`, then xendomains, then the defaults.
+def _unsaid(_complaint: str) -> None:
+    """Say nothing of what is not heeded."""
 
-    `complain` is called with what of xendomains is not heeded.
+
+def for_all_guests(
+    host: Host, file: str | Path | None = None, complain: Callable[[str], None] = _unsaid
+) -> Settings:
+    """Return the settings for all guests of a host at once: `file`, xendomains, the defaults.
+
+    A host in a folder has its save files and its guests' own files there, by default, and no
+    xendomains, which is the machine's.  `complain` is called with what of xendomains is not heeded.
     """
-    settings = read_settings(file)
+    place = host.own_folder
+    if place is None:
+        return with_xendomains(file, complain)
+    save_all = replace(DEFAULTS.save_all, folder=place / "save", configs=place / "auto")
+    base = replace(DEFAULTS, xendomains=None, save_all=save_all)
+    return with_xendomains(file, complain, base)
+
+
+def with_xendomains(
+    file: str | Path | None = None,
+    complain: Callable[[str], None] = _unsaid,
+    base: Settings = DEFAULTS,
+) -> Settings:
+    """Return the settings for all guests at once: `file`, then xendomains, then `base`."""
+    settings = read_settings(file, base)
     old = settings.xendomains
     if old is None or not old.exists():
         return settings
@@ -36,7 +55,7 @@ def with_xendomains(
         raise UsageError(f"{old}: the settings cannot be read: {error.strerror}") from error
     if text is None:
         raise UsageError(f"{old}: the settings cannot be read: it is no regular file")
-    heeded = after_xendomains(text, str(old))
+    heeded = after_xendomains(text, str(old), base)
     settings = heeded.require_folder(read_settings(file, heeded.settings))
     for complaint in heeded.complaints:
         complain(complaint)

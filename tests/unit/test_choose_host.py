@@ -1,6 +1,7 @@
 """Which host words mean, and the settings."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,42 @@ def test_what_of_xendomains_is_not_heeded_is_said(conf, tmp_path):
         f"{old}: XENDOMAINS_SAVE is not heeded: expected an absolute path, got '$HOME'",
         f"{old}: XENDOMAINS_MIGRATE is not heeded: domains are saved, not migrated",
     ]
+
+
+def test_a_lab_has_the_files_of_all_its_guests_in_its_own_folder(conf, tmp_path, monkeypatch):
+    old = tmp_path / "old"
+    old.write_text("XENDOMAINS_SAVE=/old")
+    default = replace(Settings(), xendomains=old)  # as the machine has it
+    monkeypatch.setattr(choose_host, "DEFAULTS", default)
+    lab = choose_host.open_host("lab:/some/lab")
+    found = choose_host.for_all_guests(lab)
+    assert (found.save_all.folder, found.save_all.configs) == (
+        Path("/some/lab/save"),
+        Path("/some/lab/auto"),
+    )
+    conf.write_text('save_all.folder = "/new"\nsave_all.configs = "/own"')
+    found = choose_host.for_all_guests(lab)
+    assert (found.save_all.folder, found.save_all.configs) == (Path("/new"), Path("/own"))
+
+
+def test_a_lab_heeds_the_xendomains_that_its_settings_name(conf, tmp_path):
+    old = tmp_path / "old"
+    conf.write_text(f'xendomains = "{old}"')
+    lab = choose_host.open_host("lab:/some/lab")
+    old.write_text("XENDOMAINS_STOP_MAXWAIT=17")
+    found = choose_host.for_all_guests(lab).save_all
+    assert (found.folder, found.deadline) == (Path("/some/lab/save"), 17.0)
+    old.write_text("XENDOMAINS_SAVE=/old\nXENDOMAINS_AUTO=/auto")
+    found = choose_host.for_all_guests(lab).save_all
+    assert (found.folder, found.configs) == (Path("/old"), Path("/auto"))
+
+
+def test_the_machines_own_host_has_them_where_the_settings_say(conf, tmp_path):
+    old = tmp_path / "old"
+    conf.write_text(f'xendomains = "{old}"')
+    old.write_text("XENDOMAINS_SAVE=/old")
+    host = choose_host.open_host("xen")
+    assert choose_host.for_all_guests(host) == choose_host.with_xendomains()
 
 
 def test_xendomains_that_cannot_be_read(conf, tmp_path):

@@ -1,4 +1,4 @@
-"""`xenqemu recover [--all|DOM] [--moved|--stayed]`."""
+"""`xenqemu recover [--all|DOM] [--moved|--stayed] [--forget]`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,12 @@ from xenqemu.errors import Stranded, UsageError
 if TYPE_CHECKING:
     from xenqemu.operations.left_suspended import LeftSuspended
     from xenqemu.operations.recover import Recovered
+
+
+_AGAIN = (
+    "not all could be recovered; run it again once the reason is gone, or with --forget to leave "
+    "drafts of save files where they are"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     lives.add_argument(
         "--stayed", dest="moved", action="store_false", help="It does not: resume it here."
     )
+    parser.add_argument(
+        "--forget",
+        action="store_true",
+        help="Forget drafts of save files that cannot be removed.",
+    )
     add_json_and_run(parser, run)
 
 
@@ -42,7 +53,7 @@ def run(chosen: argparse.Namespace) -> None:
     if chosen.moved is not None and not chosen.domain:
         raise UsageError("--moved and --stayed are about one domain: name it")
     with open_host(chosen.host, settings=read_settings(chosen.conf)) as host:
-        ended = recover(host, chosen.domain or "", moved=chosen.moved)
+        ended = recover(host, chosen.domain or "", moved=chosen.moved, forget=chosen.forget)
     if chosen.json:
         terminal.as_json([asdict(each) for each in ended])
     elif not ended:
@@ -51,7 +62,7 @@ def run(chosen: argparse.Namespace) -> None:
         for each in ended:
             _print(each)
     if not all(each.complete for each in ended):
-        raise Stranded("not all could be recovered; run it again once the reason is gone", "undo")
+        raise Stranded(_AGAIN, "undo")
 
 
 def _print(ended: Recovered | LeftSuspended) -> None:

@@ -15,22 +15,31 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
+    parser.add_argument(
+        "--strict-disks",
+        action="store_true",
+        help="Refuse a domain whose disk image was changed after the save.",
+    )
     add_json_and_run(parser, run)
 
 
 def run(chosen: argparse.Namespace) -> None:
     """Restore each domain, if the settings say so, and print its outcome."""
-    from xenqemu.choose_host import with_xendomains
+    from xenqemu.choose_host import for_all_guests, open_host
     from xenqemu.cli.outcomes import Outcomes
+    from xenqemu.settings.xenqemu_conf import read_settings
 
-    settings = with_xendomains(chosen.conf)
+    with open_host(chosen.host, settings=read_settings(chosen.conf)) as host:
+        settings = for_all_guests(host, chosen.conf)
     outcomes = Outcomes(as_json=chosen.json)
     if settings.restore_all.restore:
-        _restore_all(chosen.host, settings, outcomes)
+        _restore_all(chosen.host, settings, outcomes, strict_disks=chosen.strict_disks)
     outcomes.raise_if_failed()
 
 
-def _restore_all(host: str | None, settings: Settings, outcomes: Outcomes) -> None:
+def _restore_all(
+    host: str | None, settings: Settings, outcomes: Outcomes, *, strict_disks: bool
+) -> None:
     from xenqemu.choose_host import open_host
     from xenqemu.cli.hooked import hooked, tell_passed_over
     from xenqemu.operations.restore_all import restore_all
@@ -41,5 +50,6 @@ def _restore_all(host: str | None, settings: Settings, outcomes: Outcomes) -> No
         settings.save_all.folder,
         settings.restore_all,
         outcomes,
+        strict_disks=strict_disks,
         hooks=partial(hooked, settings.hooks),
     )

@@ -43,5 +43,5 @@ def run(chosen: argparse.Namespace) -> None:
     if chosen.json:
         terminal.as_json({"restored": str(file), "domid": done.domid, "name": name}, indent=None)
     else:
-        state = "paused" if options.paused else "running"
+        state = "paused" if done.paused else "running"
         terminal.line(f"restored {name} from {file}: domain {done.domid}, {state}")

@@ -15,14 +15,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(chosen: argparse.Namespace) -> None:
     """Do with each domain as the settings say, and print its outcome."""
-    from xenqemu.choose_host import open_host, with_xendomains
+    from xenqemu.choose_host import for_all_guests, open_host
     from xenqemu.cli import terminal
     from xenqemu.cli.hooked import hooked, tell_passed_over
     from xenqemu.cli.outcomes import Outcomes
     from xenqemu.operations.save_all import save_all
     from xenqemu.settings.guest_choices import own_choices
+    from xenqemu.settings.xenqemu_conf import read_settings
 
-    settings = with_xendomains(chosen.conf, terminal.complain)
+    with open_host(chosen.host, settings=read_settings(chosen.conf)) as host:
+        settings = for_all_guests(host, chosen.conf, terminal.complain)
     own, complaints = own_choices(settings.save_all.configs)
     for complaint in complaints:
         terminal.complain(complaint)

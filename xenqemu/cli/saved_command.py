@@ -28,11 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(chosen: argparse.Namespace) -> None:
     """Print the save files of the domain; raise `NotSaved` if it has none."""
-    from xenqemu.choose_host import with_xendomains
     from xenqemu.cli import terminal
     from xenqemu.operations.saved_guests import already_run, saved_as
 
-    folder = (chosen.folder or with_xendomains(chosen.conf).save_all.folder).absolute()
+    folder = (chosen.folder or _folder(chosen)).absolute()
     found = saved_as(folder, chosen.name)
     if chosen.json:
         terminal.as_json({"name": chosen.name, "saved": [str(each.path) for each in found]})
@@ -43,3 +42,12 @@ def run(chosen: argparse.Namespace) -> None:
         ran = [each.ran for each in already_run(folder) if each.name == chosen.name]
         behind = "".join(f"; {file} is from before it ran" for file in ran)
         raise NotSaved(f"{chosen.name} is not saved in {folder}{behind}")
+
+
+def _folder(chosen: argparse.Namespace) -> Path:
+    """Return where save-all saves the domains of the host."""
+    from xenqemu.choose_host import for_all_guests, open_host
+    from xenqemu.settings.xenqemu_conf import read_settings
+
+    with open_host(chosen.host, settings=read_settings(chosen.conf)) as host:
+        return for_all_guests(host, chosen.conf).save_all.folder

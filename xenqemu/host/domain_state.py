@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 DOMID_DIGITS = 5
 """Of the highest domain id, 0x7FEF."""
 
+_PAUSED = ("running", "paused", "prelaunch", "")
+"""Run states of the device model of a paused guest; "" if it has none."""
+
 T = TypeVar("T")
 
 
@@ -50,6 +53,15 @@ class DomainState:
         running = self.info is not None and self.info.run_state is RunState.RUNNING
         return running and self.device_model in ("running", "") and not self.trouble
 
+    @property
+    def paused(self) -> bool:
+        """Whether all parties agree that the guest is paused, and could run.
+
+        QEMU runs then, or was started and not continued yet; in the lab it is stopped itself.
+        """
+        paused = self.info is not None and self.info.run_state is RunState.PAUSED
+        return paused and self.device_model in _PAUSED and not self.trouble
+
     def require_running(self, domain: Domain) -> Self:
         """Return it.
 
@@ -57,6 +69,10 @@ class DomainState:
         """
         if not self.running:
             raise HostError(f"domain {domain.domid} is not running ({self})")
+        return self.require_guest(domain)
+
+    def require_guest(self, domain: Domain) -> Self:
+        """Return it; raise `HostError` if `domain` is another one by now."""
         if self.info is not None and not domain.matches(self.info):
             raise HostError(f"domain {domain.domid} is no longer {domain.name} ({domain.uuid})")
         return self

@@ -136,7 +136,10 @@ class Hypervisor(Protocol):
         """Return what is known of the domain, None if there is none of that id."""
 
     def require_suspendable(self, domid: int) -> None:
-        """Raise `HostError` with the reason why the guest cannot be suspended as it is now."""
+        """Raise `HostError` with the reason why the guest cannot be suspended as it is now.
+
+        Nothing is touched.  A paused guest cannot if it would have to answer a suspend request.
+        """
 
     def suspend(self, domid: int) -> None:
         """Suspend the guest, so that its memory and registers do not change any more.
@@ -230,6 +233,10 @@ class Host(Protocol):
         """An identity that no other host has, from its start to its end."""
 
     @property
+    def own_folder(self) -> Path | None:
+        """The folder that all of this host is in, None for the host that is the machine's own."""
+
+    @property
     def hypervisor(self) -> Hypervisor:
         """The hypervisor."""
 
@@ -278,6 +285,9 @@ class Host(Protocol):
 
     def build(self, save_file: Source, progress: Progress, options: BuildOptions) -> int:
         """Build a paused domain from a checked xl save file and return its id, or leave nothing."""
+
+    def check_name(self, name: str) -> None:
+        """Raise `HostError` if a guest of this name could not be restored on such a host."""
 
     def rename(self, domid: int, old: str, new: str) -> None:
         """Rename a domain from `old` to `new`; nothing if it has the new name already.

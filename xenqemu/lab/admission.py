@@ -12,7 +12,7 @@ from xenqemu.errors import HostError, Unsupported
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.host.qemu import emulator
 from xenqemu.lab import disks, taps
-from xenqemu.lab.command_line import QEMU, Hardware, Place, command
+from xenqemu.lab.command_line import QEMU, Hardware, Place, command, ram_kb
 
 MEMORY_UNIT = 8
 """KiB; QEMU rounds RAM up to that, and then finds the file of it too small."""
@@ -27,9 +27,9 @@ def check(config: DomainConfig) -> None:
         raise HostError(f"{config.name} is a guest of Xen: the lab cannot run it")
     if config.type != "hvm":
         raise Unsupported("domain config", 0, "a guest of type hvm", config.type)
-    if not config.max_memkb or config.max_memkb % MEMORY_UNIT:
+    if not ram_kb(config) or ram_kb(config) % MEMORY_UNIT:
         expected = f"memory in multiples of {MEMORY_UNIT} KiB"
-        raise Unsupported("domain config", 0, expected, f"{config.max_memkb} KiB")
+        raise Unsupported("domain config", 0, expected, f"{ram_kb(config)} KiB")
     hardware = Hardware.of(config)
     command(config, hardware, NOWHERE, incoming=False)  # raises for what QEMU has no option for
     if hardware.machine not in emulator.machines(QEMU):
@@ -54,9 +54,10 @@ def check_free_space(config: DomainConfig, guests: Path) -> None:
     """Raise `HostError` if the guest's memory does not fit where the guests are."""
     status = os.statvfs(guests)
     free = status.f_bavail * status.f_frsize
-    if config.max_memkb << 10 > free:
+    needed = ram_kb(config) << 10
+    if needed > free:
         raise HostError(
-            f"{config.name} needs {config.max_memkb >> 10} MiB: {guests} has {free >> 20} MiB free"
+            f"{config.name} needs {needed >> 20} MiB: {guests} has {free >> 20} MiB free"
         )
 
 

@@ -23,6 +23,15 @@ QEMU = "qemu-system-x86_64"
 
 NO_TAPS: Mapping[int, int] = {}
 
+
+def ram_kb(config: DomainConfig) -> int:
+    """Return how much RAM a guest has here, in KiB.
+
+    That is its `memory`: nothing balloons here, so it never gets to its `maxmem`.
+    """
+    return min(config.target_memkb, config.max_memkb)
+
+
 _XEN_STREAM = ("store-global-state", "send-configuration", "send-section-footer")
 _VGA = ("none", "std", "cirrus")
 _ACCELS = ("tcg", "kvm")
@@ -91,14 +100,14 @@ def command(
 
     `taps` has the descriptors of the taps of network cards, by the index of the card.
     """
-    memory = config.max_memkb << 10
+    memory = ram_kb(config)
     arguments = [
         *(QEMU, "-no-user-config", "-nodefaults", "-S"),
         *("-name", f"guest={escape(config.name)}", "-uuid", config.uuid),
         *("-machine", _machine(hardware)),
         *("-cpu", "host" if hardware.accel == "kvm" else "qemu64"),
-        *("-smp", str(config.max_vcpus), "-m", f"{config.max_memkb}K"),
-        *("-object", _ram(place.ram, memory)),
+        *("-smp", _processors(config), "-m", f"{memory}K"),
+        *("-object", _ram(place.ram, memory << 10)),
         *("-display", "none", "-vga", _one_of(_VGA, "vga", config.vga)),
         *_monitor("libxl", place),
         *_monitor("libxenstat", place),
@@ -120,6 +129,12 @@ def _machine(hardware: Hardware) -> str:
         f"{escape(hardware.machine)},accel={escape(hardware.accel)},suppress-vmdesc=on,"
         f"max-ram-below-4g={BELOW},memory-backend=ram"
     )
+
+
+def _processors(config: DomainConfig) -> str:
+    """Return the vcpus that are online, and how many there could be."""
+    online, most = config.vcpus, config.max_vcpus
+    return str(most) if online == most else f"{online},maxcpus={most}"
 
 
 def _ram(path: Path, size: int) -> str:

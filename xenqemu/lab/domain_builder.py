@@ -23,7 +23,7 @@ from xenqemu.host.qemu.device_model import DeviceModel
 from xenqemu.host.xenstore.store import Store
 from xenqemu.lab import admission, background_program, disks, xenstore_layout
 from xenqemu.lab import taps as network
-from xenqemu.lab.command_line import BELOW, Hardware, Place, command
+from xenqemu.lab.command_line import BELOW, Hardware, Place, command, ram_kb
 from xenqemu.lab.plain_qemu import PAUSED, Machine, PlainQemu
 from xenqemu.lab.ram_file import RamFile
 from xenqemu.system import lock_file
@@ -151,9 +151,9 @@ class DomainBuilder:
     def _note(self, pid: int, config: DomainConfig) -> None:
         process = Process.of(pid)
         started = process.started if process else 0
-        memory = config.max_memkb << 10
+        memory = ram_kb(config) << 10
         below = min(memory, BELOW)
-        machine = Machine(self.domid, config.uuid, pid, started, memory, below, config.max_vcpus)
+        machine = Machine(self.domid, config.uuid, pid, started, memory, below, config.vcpus)
         machine.store(self._place.folder)
 
 
@@ -165,7 +165,7 @@ def keep(config: DomainConfig, folder: Path) -> None:
 
 
 def _empty_memory(place: Place, config: DomainConfig) -> RamFile:
-    size = config.max_memkb << 10
+    size = ram_kb(config) << 10
     fd = os.open(place.ram, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         os.ftruncate(fd, size)

@@ -6,6 +6,7 @@
     DIR/run/qmp-libxl-N       the device models' sockets, named as libxl names them
     DIR/guests/N/             a domain's own files (module `plain_qemu`)
     DIR/operations/           journals of operations (operations.journal)
+    DIR/save/, auto/          save files of all guests, and their own xl.cfg files, by default
     DIR/domid                 the last domain id in use; ids are not used again, as under Xen
     DIR/lock                  held while an id, a name and a uuid are claimed
 
@@ -81,6 +82,11 @@ class Lab:
         """What distinguishes this host from all others."""
         return f"lab:{boot_id()}:{self.folder}"
 
+    @property
+    def own_folder(self) -> Path:
+        """The folder that all of this host is in."""
+        return self.folder
+
     def store(self) -> AbstractContextManager[Store]:
         """Return a session with this host's xenstore for a block; raises `HostError` if not up."""
         return self._sessions.store()
@@ -131,7 +137,12 @@ class Lab:
                 self._forget_ended(store)
 
     def down(self) -> list[str]:
-        """End all domains, then the host; return the names of the domains."""
+        """End all domains, then the host; return the names of the domains.
+
+        Raises `HostError` if the folder is no lab's: what is in it is somebody else's then.
+        """
+        if not (self.guests.is_dir() and self.run.is_dir()):
+            raise HostError(f"{self.folder} is no lab: it has no folders guests and run")
         names = []
         for domid in self.hypervisor.domids():
             names.append(self._name(domid))
@@ -200,6 +211,9 @@ class Lab:
             parts = read_save_file(save_file, lambda own: builder.prepare(given or own), progress)
             builder.start(parts.device_state)
             return builder.domid
+
+    def check_name(self, _name: str) -> None:
+        """Do nothing: no file here is named after a guest."""
 
     def rename(self, domid: int, old: str, new: str) -> None:
         """Rename a domain from `old` to `new`; nothing if it has the new name already."""

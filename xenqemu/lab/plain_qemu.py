@@ -129,7 +129,7 @@ class PlainQemu:
         return DomainInfo(domid, machine.uuid, state, machine.memory, machine.vcpus, worked)
 
     def require_suspendable(self, domid: int) -> None:
-        """Do nothing: every machine can be stopped."""
+        """Do nothing: a guest is suspended without being asked, paused or not."""
 
     def suspend(self, domid: int) -> None:
         """Stop the machine; the guest is not asked: it does not know of Xen."""

@@ -138,7 +138,7 @@ def _readable(config: DomainConfig, running: Running) -> Iterator[tuple[str, str
     )
     for cpu in range(config.max_vcpus):
         yield f"cpu/{cpu}", ""
-        yield f"cpu/{cpu}/availability", "online"
+        yield f"cpu/{cpu}/availability", "online" if cpu < config.vcpus else "offline"
     yield from (("console", ""), ("console/limit", "1048576"), ("console/type", "ioemu"))
     if running.ttys:
         yield "console/output", "pty"

@@ -63,6 +63,9 @@ class RestoreOptions:
     config: DomainConfig | None = option(
         None, "Use this config instead of the one in the file.", metavar="CFG"
     )
+    strict_disks: bool = option(
+        False, "Refuse if a disk image was changed after the save.", flag="--strict-disks"
+    )
     timeout: float | None = option(None, _TIMEOUT, flag="--timeout", metavar="SECONDS")
 
 

@@ -21,7 +21,7 @@ from xenqemu.operations.events import Phase
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.operation import Operation
 from xenqemu.operations.save_devices import refuse_unsavable
-from xenqemu.operations.save_file import suspended_image, write_save_file
+from xenqemu.operations.save_file import suspended_image, with_paused, write_save_file
 
 Ready = Callable[[bytes | None], None]
 """Called with the device model's state when only memory is left to be written."""
@@ -41,12 +41,12 @@ def written_config(
     It asks for the same id if `keep_domid`, else for any, as with xl.
     """
     config = own if given is None else given.with_extra(own.extra)
-    return config.with_domid(domain.domid if keep_domid else 0)
+    return with_paused(config, False).with_domid(domain.domid if keep_domid else 0)
 
 
 @dataclass
 class OutgoingGuest:
-    """A running guest on which the operation `job` is running."""
+    """A guest on which the operation `job` is running; it runs, or it is `paused`."""
 
     host: Host
     domain: Domain
@@ -54,6 +54,8 @@ class OutgoingGuest:
 
     def __post_init__(self) -> None:
         self._undos: list[int] = []
+        self._device_model_ran = True
+        self.paused = False
         self.domid = self.domain.domid
         self.who = (self.domid, self.domain.uuid)
 
@@ -61,10 +63,18 @@ class OutgoingGuest:
         """Return whether it can be written while it runs."""
         return self.memory.can_log_dirty()
 
-    def require_savable(self) -> None:
-        """Raise `HostError` if the guest does not run, or cannot be saved as it is."""
+    def require_savable(self, *, paused_too: bool = False) -> None:
+        """Raise `HostError` if the guest cannot be saved as it is, before it is touched.
+
+        It has to run, or, if `paused_too`, to be paused and not needed for its own suspend.
+        """
         with state_and_device_model(self.host, self.domid) as (now, device_model):
-            now.require_running(self.domain)
+            if paused_too and now.paused:
+                self.paused = True
+                self._device_model_ran = now.device_model == "running"
+                now.require_guest(self.domain)
+            else:
+                now.require_running(self.domain)
             others = self.host.concurrent_toolstacks(self.domain)
             if others:
                 raise HostError(f"domain {self.domid} is in use by {others[0]}")
@@ -89,7 +99,8 @@ class OutgoingGuest:
         are written, and the guest has two minutes to suspend.  After this one, memory is written.
         """
         self._suspend()
-        self._undos.append(self.job.undo(steps.ContinueDeviceModel(*self.who)))
+        if self._device_model_ran:
+            self._undos.append(self.job.undo(steps.ContinueDeviceModel(*self.who)))
         device_model = self.host.device_model(self.domid)
         if device_model is None:
             return None
@@ -135,8 +146,8 @@ class OutgoingGuest:
             write_save_file(out, config, image)
 
     def release(self, *, paused: bool) -> None:
-        """Resume the guest here; `paused` leaves it paused."""
-        if paused:
+        """Resume the guest here; `paused` leaves it paused, as it stays if it was."""
+        if paused and not self.paused:
             self.job.undo(steps.Unpause(*self.who))
             self.host.hypervisor.pause(self.domid)
         for undo in reversed(self._undos):

@@ -42,13 +42,19 @@ class Recovered:
 
 
 def recover(
-    host: Host, who: str = "", observe: Observer = unobserved, *, moved: bool | None = None
+    host: Host,
+    who: str = "",
+    observe: Observer = unobserved,
+    *,
+    moved: bool | None = None,
+    forget: bool = False,
 ) -> list[Recovered | LeftSuspended]:
     """Recover unfinished operations: all, or those on the domain `who`, its name or id.
 
     Running operations are left alone, and so are others on the same guest.  A migration in doubt
     is left as it is, unless the leases of the guest's disks show how it ended, or somebody has
-    looked at both copies and says whether the guest has `moved`.
+    looked at both copies and says whether the guest has `moved`.  Drafts of save files that cannot
+    be removed are tried again each time, unless they are to be forgotten (`forget`).
 
     A guest that another program left suspended is resumed if it is `who`, or had an unfinished
     operation; others are only named, since somebody may keep them so.
@@ -56,7 +62,7 @@ def recover(
     found = Journals(host.journals).found()
     running = [each.about for each in found if each.running]
     ended = [
-        _end(host, each, observe, moved)
+        _end(host, each, observe, moved, forget=forget)
         for each in found
         if not each.running
         and (not who or is_on(each.about, who))
@@ -86,7 +92,9 @@ def is_on(about: About, who: str) -> bool:
     return who == about.name or (bool(about.domid) and who == str(about.domid))
 
 
-def _end(host: Host, found: Found, observe: Observer, moved: bool | None) -> Recovered:
+def _end(
+    host: Host, found: Found, observe: Observer, moved: bool | None, *, forget: bool
+) -> Recovered:
     about, left = found.about, found.state()
     if left.doubt and guest_leases.moved(host, about.uuid, left.images):
         if moved is False:
@@ -96,7 +104,7 @@ def _end(host: Host, found: Found, observe: Observer, moved: bool | None) -> Rec
         _require_no_copy(host, about)
     with closing(Journals(host.journals).adopt(found)) as log:
         cause = HostError(f"the process of the {about} is gone")
-        trouble = Operation(host, log, observe).recover(cause, moved=moved)
+        trouble = Operation(host, log, observe).recover(cause, moved=moved, forget=forget)
         now = str(state(host, about.domid)) if about.domid else ""
         notes = tuple(getattr(cause, "__notes__", ()))
         return Recovered(

@@ -3,7 +3,7 @@
 Everything that can be checked is checked before anything is built, also what the config would have
 this host use.  What is built is what was checked: the config of that time, and the bytes, which are
 compared.  The domain is built paused; from the moment it is unpaused it is the guest, and the save
-file is out of date.
+file is out of date.  A guest that was paused when it was saved comes back paused.
 """
 
 from __future__ import annotations
@@ -25,12 +25,14 @@ from xenqemu.host.allowed_resources import require_allowed
 from xenqemu.host.domain_state import require_running
 from xenqemu.host.protocol import BuildOptions, Domain, Host, Needs
 from xenqemu.host.trust import Trust
+from xenqemu.operations import after_save
 from xenqemu.operations.events import Observer, Phase, unobserved
 from xenqemu.operations.inspect import Contents
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.log import About
 from xenqemu.operations.journal.operation import Operation
 from xenqemu.operations.options import RestoreOptions, seconds_for
+from xenqemu.operations.save_file import was_paused
 from xenqemu.operations.verify import verify
 from xenqemu.system.read_twice import FirstReading, SecondReading
 from xenqemu.system.writers import require_owned, require_sole_writers, trusted_ids
@@ -40,10 +42,11 @@ CFG_INSTEAD = ", and so can a CFG of your own: restore CFG FILE"
 
 @dataclass(frozen=True)
 class Restored:
-    """The new domain's id, and what its save file held."""
+    """The new domain's id, what its save file held, and whether it was left paused."""
 
     domid: int
     contents: Contents
+    paused: bool
 
 
 def restore(
@@ -56,8 +59,8 @@ def restore(
 ) -> Restored:
     """Restore a domain from the save file `path`, and unpause it unless it is to stay paused.
 
-    `before_run` is called right before the guest is unpaused; if it raises, the restore is rolled
-    back.  The save file is left as it is.  A config in `options` is trusted.
+    `before_run` is called once the guest is built, before it is unpaused; if it raises, the restore
+    is rolled back.  What the save file holds is left as it is.  A config in `options` is trusted.
 
     Errors before anything was built are raised as they are; `RolledBack` means that nothing is left
     of the attempt, `PastReturn` that the new domain may have run already.
@@ -65,6 +68,7 @@ def restore(
     with _opened(path, host.trust) as file:
         own = _config(file)
         used = own if options.config is None else options.config.with_extra(own.extra)
+        paused = options.paused or was_paused(own)
         about = About("restore", 0, used.name, used.uuid, str(path.absolute()))
         with Operation.begin(host, about, observe, seconds_for(host, options)) as job:
             with job.phase(Phase.CHECK):
@@ -75,6 +79,7 @@ def restore(
                 if options.config is None:
                     require_allowed(host.trust, own, CFG_INSTEAD)
                 host.admit(_needs(contents, used))
+                _check_age(file, used, job, strict=options.strict_disks)
             with job.phase(Phase.BUILD):
                 destroy = steps.DestroyIncomplete(used.name, used.uuid)
                 building = job.cleanup(destroy)  # what fails to be built leaves nothing by itself
@@ -84,11 +89,30 @@ def restore(
                 job.undo(destroy)
                 job.drop(building)
                 _require_same(again, path)
-            if not options.paused:
+                if paused:
+                    _leave(file, before_run)
+            if not paused:
                 with job.phase(Phase.RELEASE):
-                    before_run()
+                    _leave(file, before_run)
                     _unpause(host, Domain(domid, used.uuid, used.name, used.type), job)
-    return Restored(domid, contents)
+    return Restored(domid, contents, paused)
+
+
+def _leave(file: BinaryIO, before_run: Callable[[], None]) -> None:
+    """Do what comes before the guest may run."""
+    before_run()
+    after_save.note_restored(file)
+
+
+def _check_age(file: BinaryIO, config: DomainConfig, job: Operation, *, strict: bool) -> None:
+    """Note what happened after the save; if `strict`, raise `HostError` for disks that changed."""
+    for image, when in after_save.changed_images(config, file):
+        words = f"{image} was changed ({when}) after {config.name} was saved"
+        if strict:
+            raise HostError(f"{words}, and --strict-disks forbids that")
+        job.note(f"{words}: its file systems may break")
+    if when := after_save.restored_before(file):
+        job.note(f"{file.name} was restored before ({when})")
 
 
 def _unpause(host: Host, domain: Domain, job: Operation) -> None:

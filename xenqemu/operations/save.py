@@ -1,13 +1,15 @@
-"""Suspend a running guest into a save file: the order of acts and their undo.
+"""Suspend a guest into a save file: the order of acts and their undo.
 
 The guest is destroyed only when its save file is complete, read back, synced and in place.  Where
 the guest stays (`After.CONTINUE`, `After.PAUSE`), it is resumed as soon as its memory is written:
 what can still fail then costs the save file, not the guest.  A live save writes most of the memory
-before the guest is suspended.
+before the guest is suspended.  A paused guest that need not answer stays paused, and its save file
+says so.
 """
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from xenqemu.errors import HostError
@@ -25,7 +27,7 @@ from xenqemu.operations.journal.log import About
 from xenqemu.operations.journal.operation import Operation
 from xenqemu.operations.options import After, SaveOptions, seconds_for
 from xenqemu.operations.outgoing_guest import UNKNOWN_CHANGES, OutgoingGuest, written_config
-from xenqemu.operations.save_file import space_for, space_for_rest
+from xenqemu.operations.save_file import space_for, space_for_rest, with_paused
 from xenqemu.operations.verify import verify
 from xenqemu.system.staged_file import Draft, draft_for
 
@@ -38,7 +40,7 @@ def save(
     *,
     observe: Observer = unobserved,
 ) -> Contents:
-    """Save a running domain to `path` and return what the save file holds.
+    """Save a running or paused domain to `path` and return what the save file holds.
 
     With precopy options the guest runs while it is saved, until these have it suspended; the save
     file holds superseded pages then, unless `compact` drops them.  Without `verify`, what is
@@ -57,7 +59,9 @@ def save(
     ):
         guest = OutgoingGuest(host, domain, job)
         with job.phase(Phase.CHECK):
-            guest.require_savable()
+            host.check_name(config.name)
+            guest.require_savable(paused_too=True)
+            config = with_paused(config, guest.paused)
             if options.precopy and not guest.may_run():
                 raise HostError(
                     f"domain {guest.domid} cannot be saved while it runs: {UNKNOWN_CHANGES}"
@@ -69,6 +73,7 @@ def save(
             draft.create()
             draft.reserve(space_for(config, guest.memory))
         _write(guest, draft, config, options.precopy)
+        suspended_at = time.time_ns()
         if options.after is not After.DESTROY:
             with job.phase(Phase.RELEASE):
                 guest.release(paused=options.after is After.PAUSE)
@@ -77,7 +82,7 @@ def save(
             _checked(written, job) if options.verify else Contents(Layer.XL, written.file.tell())
         )
         with job.phase(Phase.PUBLISH):
-            _publish(written, guest, options.after)
+            _publish(written, guest, options.after, suspended_at)
         if options.after is After.DESTROY:
             with job.phase(Phase.RELEASE):
                 job.finish()
@@ -121,13 +126,15 @@ def _checked(draft: Draft, job: Operation) -> Contents:
             return verify(save_file, read_all=True)
 
 
-def _publish(draft: Draft, guest: OutgoingGuest, after: After) -> None:
+def _publish(draft: Draft, guest: OutgoingGuest, after: After, suspended_at: int) -> None:
     """Give the save file its name; unless the guest stays, it is the guest from then on."""
-    question = steps.Published(draft.traces.path, draft.identity)
+    file = draft.traces.path, draft.identity
+    question = steps.Published(*file)
     if after is After.DESTROY:
         meaning = f"the save file {draft.path} is the guest now"
-        then = (steps.Destroy(*guest.who),)
+        then = (steps.Destroy(*guest.who), steps.DateSaveFile(*file))
         guest.job.commit(draft.publish, steps.Commit(question, meaning, then))
     else:
         guest.job.prepare_commit(steps.Commit(question, f"the save file {draft.path} is complete"))
         draft.publish()
+        steps.DateSaveFile(*file, suspended_at).perform(guest.host)

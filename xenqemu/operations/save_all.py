@@ -3,7 +3,8 @@
 Several are saved at once, each on a connection of its own, all within one deadline.  Guests that
 are not to be saved are asked to shut down first, so that they do it meanwhile; those whose save
 failed, and that are running as before, are asked then.  One whose save a hook forbids is left
-alone.
+alone.  A paused guest is saved where it need not answer, and comes back paused; any other one can
+neither be saved nor shut down: it ends with the host, unless it is unpaused before.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
+from pathlib import Path
+from threading import Lock
 
 from xenqemu.errors import Forbidden, HostError, HostTimeout, PastReturn, XenqemuError
 from xenqemu.host.domain_state import DomainState, identity, state
@@ -20,7 +23,7 @@ from xenqemu.operations.journal.folder import Journals
 from xenqemu.operations.options import SaveOptions
 from xenqemu.operations.outcome import GuestHooks, How, Outcome, OutcomeObserver, no_hooks, words
 from xenqemu.operations.save import save as save_domain
-from xenqemu.operations.saved_guests import SavedGuest
+from xenqemu.operations.saved_guests import SavedGuest, place_for
 from xenqemu.settings.choice import Choice
 from xenqemu.settings.xenqemu_conf import SaveAll
 from xenqemu.system.cancellation import SLICE, wait_cancellable
@@ -43,7 +46,7 @@ def save_all(
 
     `observe` is called with each outcome.  One that fails does not stop the others.  Unless
     `check`, save files are not read back.  `hooks` are run for each save.  Ctrl-C rolls back the
-    saves that are running, and is raised again.
+    saves that are running, and is raised again.  No save file of another guest is replaced.
     """
     deadline = Deadline.after(plan.deadline)
     with open_host() as host:
@@ -56,20 +59,24 @@ def save_all(
             elif choices[guest] is Choice.SHUT_DOWN:
                 stopping.ask(guest)
 
-        def save(guest: Domain) -> SavedGuest:
-            place = _place_for(guest, plan, deadline)
+        places = _Places(plan.folder)
+        turns = {guest.name: Lock() for guest in guests}  # two of one name are two operations
+
+        def save(guest: Domain) -> str:
+            place = places.of(guest)
             with (
-                open_host() as mine,
+                turns[guest.name],
+                _opened(open_host, plan, deadline) as mine,
                 hooks("save", domid=guest.domid, name=guest.name, file=str(place.path)),
             ):
                 save_domain(
                     mine, guest, place.path, SaveOptions(verify=check, timeout=deadline.left)
                 )
-            return place
+            return f"to {place.path}{_older_dropped(place)}"
 
-        def note(guest: Domain, done: Future[SavedGuest]) -> None:
+        def note(guest: Domain, done: Future[str]) -> None:
             try:
-                observe(Outcome(guest.name, How.SAVED, f"to {done.result().path}"))
+                observe(Outcome(guest.name, How.SAVED, done.result()))
             except Forbidden as error:
                 observe(Outcome(guest.name, How.FORBIDDEN, f"{words(error)}; it is left alone"))
             except PastReturn as error:
@@ -121,21 +128,48 @@ def _choice(name: str, plan: SaveAll, own: Mapping[str, Choice]) -> Choice:
     return Choice.SHUT_DOWN if choice is Choice.SAVE and not plan.save else choice
 
 
-def _place_for(guest: Domain, plan: SaveAll, deadline: Deadline) -> SavedGuest:
-    """Return the place for a guest's save file; raise `HostTimeout` after the deadline."""
+def _opened(open_host: Callable[[], Host], plan: SaveAll, deadline: Deadline) -> Host:
+    """Return a host to save a guest from, once there is a folder for that.
+
+    Raises `HostTimeout` after the deadline.
+    """
     if deadline.passed:
         raise HostTimeout(f"the deadline of {plan.deadline:g} s for all domains has passed")
-    place = SavedGuest.of(plan.folder, guest.name)
     plan.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return place
+    return open_host()
+
+
+class _Places:
+    """The places for save files in a folder; no two guests have the same, at once or not."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = Lock()
+        self._taken: list[str] = []
+
+    def of(self, guest: Domain) -> SavedGuest:
+        """Return the place for a guest's save file; raises as `place_for`."""
+        with self._lock:
+            place = place_for(self._folder, guest, self._taken)
+            self._taken.append(place.file)
+        return place
+
+
+def _older_dropped(place: SavedGuest) -> str:
+    """Remove an older save file of a guest that is saved; return what to say if that fails."""
+    try:
+        place.drop_older()
+    except OSError as error:
+        return f"; an older one, {place.ran}, cannot be removed: {error.strerror}"
+    return ""
 
 
 def _all(
     host: Host,
     parallel: int,
     guests: list[Domain],
-    act: Callable[[Domain], SavedGuest],
-    note: Callable[[Domain, Future[SavedGuest]], None],
+    act: Callable[[Domain], str],
+    note: Callable[[Domain, Future[str]], None],
 ) -> None:
     """Do `act` for each guest, some at once, and `note` each once it is done, in this thread."""
     with ThreadPoolExecutor(parallel) as pool:
@@ -170,7 +204,9 @@ class _Stopping:
         """Ask a guest to shut down, if it runs."""
         try:
             if not self._runs(guest):
-                raise HostError(f"it does not run ({state(self._host, guest.domid)})")
+                now = state(self._host, guest.domid)
+                hint = "; unpause it, or it ends with the host" if now.paused else ""
+                raise HostError(f"it does not run ({now}){hint}")
             self._host.shut_down(guest.domid)
         except HostError as error:
             reasons = filter(None, (why, f"it could not be shut down: {words(error)}"))

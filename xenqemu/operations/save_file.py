@@ -43,6 +43,21 @@ def space_for_rest(pages: int) -> int:
     return image_space(pages) + DEVICE_STATE
 
 
+PAUSED = "paused"
+"""The key of `DomainConfig.extra` that says that a guest was paused when it was saved."""
+
+
+def was_paused(config: DomainConfig) -> bool:
+    """Return whether a guest was paused when it was saved, so that it is to come back paused."""
+    return config.extra.get(PAUSED) is True
+
+
+def with_paused(config: DomainConfig, paused: bool) -> DomainConfig:
+    """Return the config of a save file that says whether its guest was paused."""
+    rest = {key: value for key, value in config.extra.items() if key != PAUSED}
+    return config.with_extra({**rest, PAUSED: True} if paused else rest)
+
+
 Image = Callable[[Sink], bytes | None]
 """Writes a guest's libxc image and returns its device model's state, None if it has none."""
 

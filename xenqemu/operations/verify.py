@@ -73,7 +73,8 @@ def _agree(found: Contents, config: DomainConfig, domain: DomainHeader) -> None:
         raise BadRecord("libxc HVM_CONTEXT", offset, expected, str(found.context.vcpus))
     if found.devices and is_lab(found):
         cpus = sum(section.idstr == "cpu" for section in found.devices.sections)
-        if cpus != config.max_vcpus:
+        if cpus != config.vcpus:
+            expected = f"{config.vcpus} vcpus as in the config"
             offset = _offset(found, "EMULATOR_CONTEXT")
             raise BadRecord("libxl EMULATOR_CONTEXT", offset, expected, str(cpus))
 

@@ -60,21 +60,21 @@ class Heeded:
         return settings
 
 
-def after_xendomains(text: bytes, where: str) -> Heeded:
-    """Return what the text of a file of xendomains makes of the defaults; `where` names it.
+def after_xendomains(text: bytes, where: str, base: Settings = DEFAULTS) -> Heeded:
+    """Return what the text of a file of xendomains makes of `base`; `where` names the file.
 
     Raises `UsageError` for a text that is too long.
     """
     names = _Names(where, read(text, where))
-    save_all = _save_all(names, DEFAULTS.save_all)
+    save_all = _save_all(names, base.save_all)
     restore = names.meaning("RESTORE", "true or false", _truth)
-    restore_all = replace(DEFAULTS.restore_all, restore=restore is not False)
+    restore_all = replace(base.restore_all, restore=restore is not False)
     for name, instead in _INSTEAD.items():
         if names.is_set(name):
             names.complain(name, f"is not heeded: {instead}")
     if names.value("SHUTDOWN") == "" and not names.is_set("SHUTDOWN_ALL"):
         names.complain("SHUTDOWN", "is empty, and not heeded: what is not saved is shut down")
-    settings = replace(DEFAULTS, save_all=save_all, restore_all=restore_all)
+    settings = replace(base, save_all=save_all, restore_all=restore_all)
     return Heeded(settings, tuple(names.complaints))
 
 

@@ -15,6 +15,7 @@ What a killed process leaves of a draft is removed by its `Traces`.
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import stat
@@ -30,6 +31,9 @@ from xenqemu.system.writers import require_sole_writers, trusted_ids
 
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OLDER = ".older"
+
+_KEPT = 200
+"""Bytes of the final name in that of the draft; Linux takes 255 for all of it."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,8 @@ class Draft:
     def __init__(self, folder: int, name: str, shown: Path) -> None:
         self._folder = folder
         self._name = name
-        self._temporary = f".{name[:200]}.xenqemu-{os.urandom(8).hex()}"
+        start = os.fsencode(name)[:_KEPT].decode(errors="ignore")
+        self._temporary = f".{start}.xenqemu-{os.urandom(8).hex()}"
         self._older = f"{self._temporary}{_OLDER}"
         self._reserved = 0
         self.path = shown
@@ -212,17 +217,22 @@ def _remove(folder: int, *names: str) -> bool:
     """Remove the files of these names, and return whether there was any."""
     found = False
     for name in names:
-        with contextlib.suppress(FileNotFoundError):  # published, or first of its name
+        try:
             os.unlink(name, dir_fd=folder)
             found = True
+        except OSError:  # a read-only mount refuses it even where there is none
+            if _stat(name, folder) is not None:
+                raise
     return found
 
 
 def _stat(path: str, folder: int | None) -> os.stat_result | None:
     try:
         return os.stat(path, dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
-        return None
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENAMETOOLONG):
+            return None
+        raise
 
 
 def _open_folder(path: Path) -> int:

@@ -18,8 +18,8 @@ SPECIAL = (0xFEFFC, 0xFEFFF)
 class Guest:
     """A domain: `tick` counts on while it runs, in its memory and in its device state.
 
-    `asked` is whether a suspend request waits for it, `logged` whether a log of its dirty pages is
-    kept, `can_log_dirty` whether there can be one.
+    `asked` is whether a suspend request waits for it, `must_answer` whether it is asked to suspend,
+    `logged` whether a log of its dirty pages is kept, `can_log_dirty` whether there can be one.
     """
 
     config: DomainConfig
@@ -31,6 +31,7 @@ class Guest:
     crashed: bool = False
     down: bool = False
     obeys: bool = True
+    must_answer: bool = False
     cpu_seconds: float = 0.0
     asked: bool = False
     logged: bool = False

@@ -28,6 +28,7 @@ class Host:
     """The toolstack, and access to the other parties."""
 
     kind = "fake"
+    own_folder = None
     deadlines = Deadlines(peer_end=0.5)
 
     def __init__(self, world: World) -> None:
@@ -91,6 +92,9 @@ class Host:
 
     def objections_elsewhere(self, needs: Needs, info: str, domains: str) -> Iterator[XenqemuError]:
         return requirements.objections_elsewhere(needs, info, domains)
+
+    def check_name(self, name: str) -> None:
+        self._world.call("host.check_name", lambda: None)
 
     def rename(self, domid: int, old: str, new: str) -> None:
         def change() -> None:

@@ -37,7 +37,14 @@ class Hypervisor:
         return self._world.call("hypervisor.info", answer)
 
     def require_suspendable(self, domid: int) -> None:
-        self._set("require_suspendable", domid)
+        def check() -> None:
+            guest = self._world.guests.get(domid)
+            if guest is None:
+                raise HypervisorError(f"there is no domain {domid}")
+            if guest.paused and guest.must_answer:
+                raise HypervisorError(f"domain {domid} cannot be suspended: it is paused")
+
+        self._world.call("hypervisor.require_suspendable", check)
 
     def suspend(self, domid: int) -> None:
         self._set("suspend", domid, suspended=True)

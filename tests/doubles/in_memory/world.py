@@ -31,7 +31,7 @@ from xenqemu.host.trust import DEFAULT_TRUST, Trust
 FOLDERS = tempfile.TemporaryDirectory(prefix="journals.")
 """Where each world has a folder for its journals."""
 
-SYSTEM_CALLS = ("fsync", "rename", "link", "unlink", "writev")
+SYSTEM_CALLS = ("fsync", "rename", "link", "unlink", "writev", "utime")
 
 ACTS = {
     *("hypervisor.suspend", "hypervisor.resume", "hypervisor.pause", "hypervisor.unpause"),

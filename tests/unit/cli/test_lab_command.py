@@ -78,6 +78,18 @@ def test_up_and_down_of_the_host_that_is_named_otherwise(run, place, monkeypatch
     assert sorted(entry.name for entry in place.iterdir()) == ["one", "two"]
 
 
+def test_down_of_what_is_no_lab(run, place):
+    for folder in (place / "nothing", place):
+        done = run("lab", "down", folder)
+        assert done == Done(
+            3, "", f"xenqemu: {folder} is no lab: it has no folders guests and run\n"
+        )
+    (place / "xenstored.pid").touch()
+    (place / "guests").mkdir()
+    assert run("lab", "down", place).code == 3
+    assert (place / "xenstored.pid").exists()
+
+
 def test_down_names_what_it_ended(run, folder, ended):
     assert run("lab", "down", folder).out == f"the lab host {folder} is down; ended: small\n"
     assert not ended.exists()
@@ -282,22 +294,25 @@ def test_a_guest_with_firmware_alone_there_and_back(on, place):
         assert any('"event": "iteration"' in line for line in told) == bool(options)
     assert "; downtime 0." in on("save", "-c", "web", record).out
     assert on("lab", "pause", "web").code == 0
-    assert on("save", "web", record).code == 3
+    assert on("save", "web", record).code == 0
+    assert on("restore", record).out == f"restored web from {record}: domain 2, paused\n"
+    assert on("status", "--json", "web").json["state"] == "paused"
     assert on("lab", "unpause", "web").code == 0
     done = on("save", "web", record)
     assert done.out.startswith(f"saved web to {record}: xl, {record.stat().st_size} bytes; hvm ")
     assert on("lab", "list", "--json").json == []
     done = on("restore", record)
-    assert done.out == f"restored web from {record}: domain 2, running\n"
+    assert done.out == f"restored web from {record}: domain 3, running\n"
     assert on("lab", "destroy", "web") == Done(0, "", "")
     done = on("restore", "-p", record)
-    assert done.out == f"restored web from {record}: domain 3, paused\n"
-    assert on("lab", "destroy", "3").code == 0
+    assert done.out == f"restored web from {record}: domain 4, paused\n"
+    assert f"{record} was restored before (" in done.err
+    assert on("lab", "destroy", "4").code == 0
     last = on("restore", "--json", record).out.splitlines()[-1]
-    assert json.loads(last) == {"restored": str(record), "domid": 4, "name": "web"}
+    assert json.loads(last) == {"restored": str(record), "domid": 5, "name": "web"}
     assert on("lab", "destroy", "web").code == 0
     made = on("lab", "create", "--json", cfg).json
-    assert (made["domid"], made["name"], made["state"]) == (5, "web", "running")
+    assert (made["domid"], made["name"], made["state"]) == (6, "web", "running")
     assert on("lab", "destroy", "web").code == 0
 
 

@@ -42,10 +42,10 @@ OTHERS = {
     "verify": {"file"},
     "inspect": {"file"},
     "status": {"domain": "domain"},
-    "recover": {"domain": "domain", "moved": "moved", "all": ""},
+    "recover": {"domain": "domain", "moved": "moved", "forget": "forget", "all": ""},
     "cancel": {"domain": "domain", "timeout": "timeout"},
     "save-all": {},
-    "restore-all": {},
+    "restore-all": {"strict_disks": "strict_disks"},
     "devices save": {"domain": "domain", "file": "file"},
 }
 """Of each other command what it takes, and how the function of the same name calls it."""

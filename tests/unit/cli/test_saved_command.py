@@ -72,3 +72,10 @@ def test_nobody_can_tell(run, ask, there, tmp_path, monkeypatch):
 
     monkeypatch.setattr(type(there), "iterdir", unreadable)  # root may read all
     assert ask("web") == (1, "", f"xenqemu: {there}: Permission denied\n")
+
+
+def test_a_lab_has_a_folder_of_its_own(run, tmp_path):
+    (tmp_path / "lab" / "save").mkdir(parents=True)
+    (tmp_path / "lab" / "save" / "web").touch()
+    done = run("--host", f"lab:{tmp_path}/lab", "saved", "web")
+    assert done == (0, f"web is saved: {tmp_path}/lab/save/web\n", "")

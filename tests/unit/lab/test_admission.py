@@ -57,7 +57,7 @@ def test_a_guest_of_another_type(kind):
 @pytest.mark.parametrize("memory", [0, 1, 8196, 1 << 43 | 4])
 def test_memory_that_qemu_would_round(memory):
     with pytest.raises(Unsupported, match=f"expected memory in multiples of 8 KiB, got {memory}"):
-        admission.check(changed(max_memkb=memory))
+        admission.check(changed(max_memkb=memory, target_memkb=memory))
 
 
 def test_devices_that_qemu_has_no_words_for():

@@ -52,10 +52,17 @@ def test_a_restored_guest_waits_for_its_state():
 
 
 def test_processor_memory_and_adapter():
-    found = words('vcpus = 2\nmaxvcpus = 4\nmaxmem = 64\nvga = "stdvga"')
+    found = words('vcpus = 4\nmemory = 64\nvga = "stdvga"')
     assert options(found, "-smp") == ["4"]
     assert options(found, "-m") == ["65536K"]
     assert options(found, "-vga") == ["std"]
+
+
+def test_memory_and_vcpus_that_a_guest_starts_with_and_those_it_could_have():
+    found = words("vcpus = 2\nmaxvcpus = 4\nmemory = 64\nmaxmem = 128")
+    assert options(found, "-smp") == ["2,maxcpus=4"]
+    assert options(found, "-m") == ["65536K"]
+    assert "size=67108864" in options(found, "-object")[0]
 
 
 def test_kvm_has_the_processor_of_the_host():

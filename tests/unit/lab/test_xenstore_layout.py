@@ -87,14 +87,15 @@ def test_a_domain_is_laid_out_as_by_libxl(path, store):
 
 
 def test_vcpus_memory_and_ports(path, store):
-    guest = config("memory = 16\nmaxmem = 32\nvcpus = 3")
+    guest = config("memory = 16\nmaxmem = 32\nvcpus = 3\nmaxvcpus = 4")
     xenstore_layout.introduce(store, guest, Running(9, 5, (), "0"))
     home = store.tree("/local/domain/9")
     assert {
         name: value for name, value in home.items() if name.startswith(("cpu/", "memory/"))
     } == {
-        **{f"cpu/{n}": "" for n in range(3)},
+        **{f"cpu/{n}": "" for n in range(4)},
         **{f"cpu/{n}/availability": "online" for n in range(3)},
+        "cpu/3/availability": "offline",
         "memory/static-max": "32768",
         "memory/target": "16384",
         "memory/videoram": "0",

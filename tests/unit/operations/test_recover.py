@@ -1,10 +1,14 @@
 """What recover does with which operations, and what it says; test_faults has it do everything."""
 
+import errno
+import os
+
 import pytest
 
+from tests.doubles.in_memory.guest import Guest
 from tests.doubles.in_memory.save_files import device_state
 from tests.doubles.in_memory.world import World
-from xenqemu.errors import HostError
+from xenqemu.errors import HostError, RolledBack
 from xenqemu.operations.events import Kind, Phase
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.folder import Journals
@@ -149,6 +153,77 @@ def test_new_operation_names_recover(world, tmp_path):
     killed(world, tmp_path / "record", Phase.SAVE)
     with pytest.raises(HostError, match="left unfinished .process .*: xenqemu recover sample"):
         save(world.host, world.domain(), tmp_path / "second")
+
+
+class Stuck:
+    """A save that failed, and whose draft nobody can remove while it is `stuck`."""
+
+    def __init__(self, world, path, monkeypatch):
+        self.world, self.path = world, path
+        self.patch = monkeypatch
+        world.guests[1].pages.pop(0xFEFFC)  # it does not verify
+        self.stick()
+        with pytest.raises(RolledBack):
+            save(world.host, world.domain(), path)
+        world.guests[1] = Guest.running()
+
+    def stick(self):
+        really = os.unlink
+
+        def unlink(name, **where):
+            if ".xenqemu-" in os.fspath(name) and not os.fspath(name).endswith(".older"):
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+            really(name, **where)
+
+        self.patch.setattr(os, "unlink", unlink)
+
+    def drafts(self):
+        return [entry for entry in self.path.parent.iterdir() if ".xenqemu-" in entry.name]
+
+
+@pytest.fixture
+def stuck(world, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        yield Stuck(world, tmp_path / "elsewhere", patch)
+
+
+def test_a_draft_that_cannot_be_removed_keeps_nobody_from_the_guest(stuck, world, tmp_path):
+    (draft,) = stuck.drafts()
+    stuck.patch.undo()
+    assert save(world.host, world.domain(), tmp_path / "record", SaveOptions(after=After.CONTINUE))
+    assert [found.about.file for found in Journals(world.host.journals).found()] == [
+        f"{tmp_path}/elsewhere"
+    ]
+    (done,) = recover(world.host)
+    assert (done.complete, draft.exists()) == (True, False)
+    assert Journals(world.host.journals).found() == []
+
+
+def test_a_draft_that_cannot_be_removed_is_tried_again_until_it_is_to_be_forgotten(stuck, world):
+    (draft,) = stuck.drafts()
+    why = f"could not remove {draft.name}: [Errno 30] Read-only file system"
+    for _time in range(2):
+        (done,) = recover(world.host)
+        assert (done.complete, done.trouble) == (False, (why,))
+    (done,) = recover(world.host, "sample", forget=True)
+    assert done.complete
+    assert done.trouble == (why, f"{draft} is forgotten: remove it by hand")
+    assert Journals(world.host.journals).found() == []
+    assert draft.exists()
+
+
+def test_nothing_else_is_forgotten(world, tmp_path, monkeypatch):
+    killed(world, tmp_path / "record", Phase.SAVE)
+
+    def refuse(domid):
+        raise HostError("Xen refuses")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.host.hypervisor, "resume", refuse)
+        (done,) = recover(world.host, forget=True)
+        assert not done.complete
+    assert recover(world.host)[0].complete
+    assert world.running() == [1]
 
 
 def test_only_what_is_asked_for(world, tmp_path):

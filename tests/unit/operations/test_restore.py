@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import re
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,78 @@ def test_guest_lands_paused(world, saved):
     assert world.acts() == BUILD
     assert world.running() == []
     assert world.guests[done.domid].run_state.value == "paused"
+
+
+def test_guest_that_was_paused_lands_paused(world, tmp_path):
+    source = World()
+    source.guests[1].paused = True
+    save(source.host, source.domain(), tmp_path / "record")
+    done = restore(world.host, tmp_path / "record")
+    assert (done.paused, world.acts()) == (True, BUILD)
+    assert world.guests[done.domid].run_state.value == "paused"
+
+
+@pytest.mark.parametrize("paused", [True, False])
+def test_what_comes_before_the_guest_may_run(world, saved, paused):
+    def refuse():
+        assert [guest.runs for guest in world.guests.values()] == [False]
+        raise HostError("it may not")
+
+    with pytest.raises(RolledBack, match="it may not"):
+        restore(world.host, saved[0], RestoreOptions(paused=paused), before_run=refuse)
+    assert world.guests == {}
+
+
+def notes(world):
+    return [event.text for event in world.events if event.kind is Kind.NOTE]
+
+
+@pytest.mark.parametrize("paused", [True, False])
+def test_a_second_restore_is_noticed(world, saved, paused):
+    path, _ = saved
+    restore(world.host, path, RestoreOptions(paused=paused), observe=world.observe)
+    assert notes(world) == []
+    world.guests.clear()
+    restore(world.host, path, observe=world.observe)
+    (note,) = notes(world)
+    assert re.fullmatch(rf"{path} was restored before \(\d{{4}}-\d\d-\d\d [\d:]{{8}}\)", note)
+
+
+def with_disk(tmp_path):
+    """Return the save file of a guest with a disk, and the image."""
+    image = tmp_path / "disk.img"
+    image.write_text("as it was")
+    source = World()
+    source.guests[1].config = config(image=image)
+    save(source.host, source.domain(), tmp_path / "record")
+    return tmp_path / "record", image
+
+
+def test_a_disk_that_did_not_change(world, tmp_path):
+    path, _image = with_disk(tmp_path)
+    restore(world.host, path, RestoreOptions(strict_disks=True), observe=world.observe)
+    assert notes(world) == []
+
+
+def test_a_disk_that_was_changed_after_the_save(world, tmp_path):
+    path, image = with_disk(tmp_path)
+    image.write_text("changed")
+    changed = rf"{image} was changed \([\d: -]+\) after sample was saved"
+    with pytest.raises(HostError, match=f"{changed}, and --strict-disks forbids that"):
+        restore(world.host, path, RestoreOptions(strict_disks=True))
+    assert world.guests == {}
+    restore(world.host, path, observe=world.observe)
+    (note,) = notes(world)
+    assert re.fullmatch(f"{changed}: its file systems may break", note)
+
+
+def test_a_disk_that_another_config_names(world, tmp_path):
+    path, _image = with_disk(tmp_path)
+    other = tmp_path / "other.img"
+    other.write_text("newer")
+    given = RestoreOptions(config=config(image=other), strict_disks=True)
+    with pytest.raises(HostError, match=f"{other} was changed"):
+        restore(world.host, path, given)
 
 
 def test_guest_without_a_device_model(world, tmp_path):

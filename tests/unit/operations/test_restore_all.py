@@ -1,5 +1,7 @@
 """All guests after a boot: in order, each save file kept until its guest was seen to run."""
 
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,11 +9,13 @@ import pytest
 
 from tests.doubles.in_memory.everyone import Everyone, FakeHooks
 from tests.doubles.in_memory.faults import Fault, How
+from tests.doubles.in_memory.guest import Guest
+from tests.doubles.in_memory.save_files import config
 from tests.doubles.in_memory.world import World
 from xenqemu.errors import HostError
 from xenqemu.operations.outcome import Outcome, no_hooks
 from xenqemu.operations.restore_all import restore_all
-from xenqemu.operations.saved_guests import already_run, saved
+from xenqemu.operations.saved_guests import already_run, not_restored, saved
 from xenqemu.settings.xenqemu_conf import RestoreAll
 
 PLAN = RestoreAll(proof=0.01)
@@ -25,9 +29,16 @@ class Boot:
         self.world = World(guests={})
         self.told: list[Outcome] = []
 
-    def restore(self, hooks=no_hooks, **plan: object) -> dict[str, str]:
+    def restore(self, hooks=no_hooks, strict_disks=False, **plan: object) -> dict[str, str]:
         chosen = replace(PLAN, **plan)
-        restore_all(lambda: self.world.host, self.folder, chosen, self.told.append, hooks=hooks)
+        restore_all(
+            lambda: self.world.host,
+            self.folder,
+            chosen,
+            self.told.append,
+            strict_disks=strict_disks,
+            hooks=hooks,
+        )
         assert self.world.broken == []
         return {outcome.name: outcome.how.value for outcome in self.told}
 
@@ -148,14 +159,139 @@ def test_a_guest_is_not_brought_back_a_second_time(folder):
 
 
 def test_a_guest_that_was_let_run_before_and_runs_is_seen_to_run(folder):
+    again = (folder / "web").read_bytes()
     boot = Boot(folder)
-    (folder / "mail").rename(folder.parent / "mail")
-    restored = Boot(folder)
-    restored.restore()
-    boot.world = restored.world
-    (folder.parent / "mail").rename(folder / ".web.ran")
+    boot.restore()
+    (folder / ".web.ran").write_bytes(again)
+    boot.told.clear()
     assert boot.restore() == {"web": "restored"}
     assert list(folder.iterdir()) == []
+
+
+def test_another_guest_of_that_name_is_not_taken_for_it(folder):
+    (folder / "web").rename(folder / ".web.ran")
+    boot = Boot(folder)
+    boot.world.add(Guest.running(what=config(name="web")))
+    assert boot.restore() == {"mail": "restored", "web": "failed"}
+    assert "domain 2 is another one of this name" in boot.text("web")
+    assert (folder / ".web.ran").exists()
+
+
+def test_what_was_not_seen_to_run_and_was_saved_since_is_restored_from_that(folder):
+    shutil.copy(folder / "web", folder / ".web.ran")
+    boot = Boot(folder)
+    assert boot.restore() == {"mail": "restored", "web": "restored"}
+    assert [outcome.how.value for outcome in boot.told] == ["restored", "restored"]
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("renamed", [False, True])
+@pytest.mark.parametrize("age", [-3600, 3600])
+def test_other_saves_of_a_guest_are_left_and_named(folder, age, renamed):
+    """One by hand, which comes first by its name; and one of before the guest was made anew."""
+    older = Everyone(folder / "elsewhere", web={"tick": 7})
+    if renamed:
+        older.world.guests[1].config = config(name="web")
+    older.save()
+    (folder / "elsewhere/web").rename(folder / "2025-monday")
+    then = (folder / "web").stat().st_mtime + age
+    os.utime(folder / "2025-monday", (then, then))
+    boot = Boot(folder)
+    became = {"2025-monday": "left alone", "mail": "restored", "web": "restored"}
+    assert boot.restore() == became
+    age_in_words = "an older" if age < 0 else "a newer"
+    there = f"{folder}/2025-monday is {age_in_words} save of web; {folder}/web is restored"
+    assert boot.text("2025-monday") == there
+    (web,) = [guest for guest in boot.world.guests.values() if guest.config.name == "web"]
+    assert web.tick == 41
+    assert sorted(path.name for path in folder.iterdir()) == ["2025-monday", "elsewhere"]
+
+
+def test_a_save_by_hand_does_not_stand_in_for_a_damaged_one(folder):
+    shutil.copy(folder / "web", folder / "monday")
+    (folder / "web").write_text("damaged")
+    boot = Boot(folder)
+    assert boot.restore() == {"mail": "restored", "monday": "left alone", "web": "failed"}
+    assert boot.running() == ["mail"]
+
+
+@pytest.mark.parametrize("ran", [False, True])
+def test_a_save_by_hand_alone_is_left(folder, ran):
+    """Its guest may have run since, and not have been saved, or not be seen to run."""
+    shutil.copy(folder / "web", folder / "monday")
+    if ran:
+        (folder / "web").rename(folder / ".web.ran")
+    else:
+        (folder / "web").unlink()
+    boot = Boot(folder)
+    became = {"mail": "restored", "monday": "left alone"}
+    assert boot.restore() == became | ({"web": "failed"} if ran else {})
+    why = f"{folder}/monday is a save of web, and was not made by save-all"
+    assert boot.text("monday") == why
+    assert boot.running() == ["mail"]
+
+
+def test_of_two_guests_of_one_name_the_last_is_restored_and_the_other_is_told(tmp_path):
+    for tick, name in ((1, "web"), (2, "mail")):
+        everyone = Everyone(tmp_path, **{name: {"tick": tick}})
+        only = everyone.world.guests[1]
+        only.config = only.config.with_name("web")
+        everyone.save()
+    boot = Boot(tmp_path)
+    assert boot.restore() == {"web": "restored"}  # the last that is told of
+    (first, _last) = boot.told
+    assert first.how.value == "failed"
+    assert first.text.startswith(f"its save file is {tmp_path}/web, but that of another guest")
+    assert [guest.tick for guest in boot.world.guests.values()] == [2]
+    assert [path.name for path in tmp_path.iterdir()] == ["web"]
+
+
+def test_guests_that_share_a_uuid_have_a_file_each(tmp_path):
+    for name in ("web", "mail"):
+        everyone = Everyone(tmp_path, **{name: {}})
+        everyone.world.guests[1].config = config(name=name)
+        everyone.save()
+    assert dict(not_restored(saved(tmp_path))) == {}
+
+
+def test_a_paused_guest_comes_back_paused_and_keeps_its_save_file_until_it_runs(tmp_path):
+    Everyone(tmp_path, web={"paused": True}).save()
+    boot = Boot(tmp_path)
+    assert boot.restore() == {"web": "restored"}
+    assert boot.running() == []
+    kept = f"paused, as it was; its save file is {tmp_path}/.web.ran until it is seen to run"
+    assert boot.text("web") == f"as domain 2; {kept}"
+    boot.world.guests[2].paused, boot.world.guests[2].devices_run = False, True
+    boot.told.clear()
+    assert boot.restore() == {"web": "restored"}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_save_file_of_another_guest_is_not_replaced_by_the_restore_of_one(folder):
+    (folder / "mail").rename(folder / ".web.ran")
+    boot = Boot(folder)
+    assert boot.restore()["web"] == "failed"
+    text = [outcome.text for outcome in boot.told if outcome.name == "web"][-1]
+    assert f"{folder}/.web.ran is in the way: it may be another guest's save file" in text
+    assert {path.name for path in folder.iterdir()} == {"web", ".web.ran"}
+    assert boot.world.guests == {}
+
+
+def test_what_happened_to_the_disks_is_told_or_forbidden(tmp_path):
+    image = tmp_path / "disk.img"
+    image.touch()
+    folder = tmp_path / "records"
+    everyone = Everyone(folder, web={})
+    uuid = everyone.world.guests[1].config.uuid
+    everyone.world.guests[1].config = config(name="web", uuid=uuid, image=image)
+    everyone.save()
+    image.write_text("changed")
+    boot = Boot(folder)
+    assert boot.restore(strict_disks=True) == {"web": "failed"}
+    assert "--strict-disks forbids that" in boot.text("web")
+    boot.told.clear()
+    assert boot.restore() == {"web": "restored"}
+    assert f"as domain 2; {image} was changed (" in boot.text("web")
 
 
 def test_a_guest_that_is_there_already_keeps_its_record(folder):

@@ -1,9 +1,11 @@
 """A suspend: what is done in which order, what becomes of the guest, what the save file holds."""
 
 import stat
+import time
 
 import pytest
 
+from tests.doubles.in_memory import parties
 from tests.doubles.in_memory.guest import Guest
 from tests.doubles.in_memory.save_files import NAME, config, config_with, device_state
 from tests.doubles.in_memory.world import World, loaded
@@ -21,6 +23,7 @@ from xenqemu.operations.journal.folder import Journals
 from xenqemu.operations.options import After, SaveOptions
 from xenqemu.operations.recover import recover
 from xenqemu.operations.save import save as save_domain
+from xenqemu.operations.save_file import was_paused, with_paused
 from xenqemu.operations.verify import verify
 
 QUIESCE = ["hypervisor.suspend", "device_model.stop", "device_model.save"]
@@ -125,10 +128,69 @@ def test_no_such_domain(tmp_path):
     refused(World(guests={}), tmp_path / "record", HostError, "there is no domain 1")
 
 
+@pytest.mark.parametrize("devices_run", [True, False])
+@pytest.mark.parametrize("after", After)
+def test_a_paused_guest_that_need_not_answer_stays_paused(world, tmp_path, after, devices_run):
+    guest = world.guests[1]
+    guest.paused, guest.devices_run = True, devices_run
+    found = save(world, tmp_path / "record", after)
+    assert was_paused(found.config)
+    assert not {"hypervisor.pause", "hypervisor.unpause"} & set(world.acts())
+    if after is not After.DESTROY:
+        assert (guest.run_state.value, guest.devices_run) == ("paused", devices_run)
+    assert ("device_model.cont" in world.acts()) == (devices_run and after is not After.DESTROY)
+
+
+def test_a_guest_that_was_paused_once_is_saved_as_one_that_runs(world, tmp_path):
+    world.guests[1].config = with_paused(config(more="there"), paused=True)
+    found = save(world, tmp_path / "record")
+    assert found.config.extra == {"more": "there"}
+
+
+def test_a_paused_guest_whose_save_fails_is_paused_again(world, tmp_path):
+    world.guests[1].pages.pop(0xFEFFC)
+    world.guests[1].paused = True
+    with pytest.raises(RolledBack, match="STORE_PFN among the pages"):
+        save(world, tmp_path / "record")
+    assert world.acts() == [*QUIESCE, "memory.save", *VERIFY, *GO_ON]
+    assert world.guests[1].run_state.value == "paused"
+
+
+def test_a_name_that_the_host_could_not_restore_is_refused(world, tmp_path, monkeypatch):
+    def refuse(name):
+        raise HostError(f"libxl cannot restore a guest named {name!r}")
+
+    monkeypatch.setattr(world.host, "check_name", refuse)
+    refused(world, tmp_path / "record", HostError, "libxl cannot restore a guest named 'sample'")
+    assert world.guests[1].runs
+
+
+@pytest.mark.parametrize("after", After)
+def test_a_save_file_is_as_old_as_the_last_write_of_its_guest(world, tmp_path, monkeypatch, after):
+    """Its disk images are closed when it is destroyed; else it writes on from its resume."""
+    times = {}
+    really = world.host.destroy, parties.Hypervisor.resume
+
+    def destroy(domid):
+        really[0](domid)
+        times["end"] = time.time_ns()
+
+    def resume(hypervisor, domid):
+        times["end"] = time.time_ns()
+        really[1](hypervisor, domid)
+
+    monkeypatch.setattr(world.host, "destroy", destroy)
+    monkeypatch.setattr(parties.Hypervisor, "resume", resume)
+    save(world, tmp_path / "record", after)
+    written = (tmp_path / "record").stat().st_mtime_ns
+    assert written >= times["end"] if after is After.DESTROY else written <= times["end"]
+
+
 @pytest.mark.parametrize(
     ("state", "match"),
     [
-        ({"paused": True}, "domain 1 is not running .hypervisor: paused"),
+        ({"paused": True, "must_answer": True}, "domain 1 cannot be suspended: it is paused"),
+        ({"paused": True, "crashed": True}, "hypervisor: crashed"),
         ({"crashed": True}, "hypervisor: crashed"),
         ({"suspended": True}, f"hypervisor: suspended; name in xenstore: {NAME}"),
         ({"devices_run": False}, "device model: paused"),
@@ -263,6 +325,7 @@ def test_guest_that_suspends_late_is_resumed(world, tmp_path, monkeypatch, withd
     acts = [name for name in world.calls if name.startswith("hypervisor.") and "info" not in name]
     resume = ["hypervisor.resume"] * 2  # the second time, there is nothing to do
     assert acts == [
+        "hypervisor.require_suspendable",
         "hypervisor.memory",
         "hypervisor.suspend",
         "hypervisor.withdraw_suspend",

@@ -10,11 +10,13 @@ import pytest
 from tests.doubles.in_memory import host, parties
 from tests.doubles.in_memory.everyone import Everyone, FakeHooks
 from tests.doubles.in_memory.faults import Fault, How
-from tests.doubles.in_memory.world import loaded
+from tests.doubles.in_memory.world import World, loaded
 from xenqemu.errors import HostError
 from xenqemu.operations import save_all as module
+from xenqemu.operations.restore_all import restore_all
 from xenqemu.operations.saved_guests import saved
 from xenqemu.settings.choice import Choice
+from xenqemu.settings.xenqemu_conf import RestoreAll
 
 
 @pytest.fixture
@@ -87,12 +89,106 @@ def test_what_neither_can_be_saved_nor_listens_is_told(folder):
     assert everyone.text("a").endswith("; it has not shut down within 0.3 s")
 
 
-def test_a_paused_guest_is_told(folder):
-    everyone = Everyone(folder, a={"paused": True}, b={})
+def test_a_paused_guest_that_must_answer_is_told(folder):
+    everyone = Everyone(folder, a={"paused": True, "must_answer": True}, b={})
     assert everyone.save() == {"a": "failed", "b": "saved"}
-    assert "it could not be saved: domain 1 is not running" in everyone.text("a")
-    assert "; it could not be shut down: it does not run (hypervisor: paused" in everyone.text("a")
+    text = everyone.text("a")
+    assert "it could not be saved: domain 1 cannot be suspended: it is paused" in text
+    assert "; it could not be shut down: it does not run (hypervisor: paused" in text
+    assert text.endswith("; unpause it, or it ends with the host")
     assert everyone.world.guests[1].paused
+
+
+def test_a_paused_guest_that_need_not_answer_is_saved(folder):
+    everyone = Everyone(folder, a={"paused": True})
+    assert everyone.save() == {"a": "saved"}
+    assert loaded(folder / "a").run_state.value == "paused"
+
+
+def test_two_guests_of_one_name_are_both_saved(folder):
+    """As `xl rename` leaves them; and again at the next shutdown, if neither has come back."""
+    uuids = []
+    for _shutdown in range(2):
+        everyone = Everyone(folder, a={"tick": 1}, b={"tick": 2})
+        first, second = everyone.world.guests.values()
+        second.config = second.config.with_name("a")
+        uuids = [first.config.uuid, second.config.uuid]
+        everyone.save(parallel=2)
+        assert everyone.world.guests == {}
+        files = sorted(path.name for path in folder.iterdir())
+        assert len(files) == 2
+        assert files[0] == "a"
+        assert files[1] in [f"a~{uuid}" for uuid in uuids]
+        assert sorted(loaded(folder / file).config.uuid for file in files) == sorted(uuids)
+
+
+def test_a_save_file_of_another_guest_that_has_not_come_back_is_not_replaced(folder):
+    Everyone(folder, a={"tick": 1}).save()
+    for hidden in (False, True):
+        if hidden:
+            (folder / "a").rename(folder / ".a.ran")
+        older = (folder / (".a.ran" if hidden else "a")).read_bytes()
+        everyone = Everyone(folder, b={"tick": 2})
+        everyone.world.guests[1].config = everyone.world.guests[1].config.with_name("a")
+        uuid = everyone.world.guests[1].config.uuid
+        everyone.save()
+        assert everyone.text("a") == f"to {folder}/a~{uuid}"
+        assert (folder / (".a.ran" if hidden else "a")).read_bytes() == older
+        assert loaded(folder / f"a~{uuid}").tick == 2
+
+
+@pytest.mark.parametrize("what", ["text", "folder", "FIFO", "dangling link"])
+def test_what_may_be_another_guests_is_not_replaced(folder, what):
+    folder.mkdir(parents=True)
+    there = folder / "a"
+    {
+        "text": lambda: there.write_text("older"),
+        "folder": there.mkdir,
+        "FIFO": lambda: os.mkfifo(there),
+        "dangling link": lambda: there.symlink_to("nowhere"),
+    }[what]()
+    before = there.lstat()
+    everyone = Everyone(folder, a={})
+    uuid = everyone.world.guests[1].config.uuid
+    assert everyone.save() == {"a": "saved"}
+    assert everyone.text("a") == f"to {folder}/a~{uuid}"
+    assert there.lstat() == before
+
+
+def test_a_newer_save_takes_the_place_of_what_was_restored_and_not_seen_to_run(folder):
+    Everyone(folder, a={"tick": 1}).save()
+    (folder / "a").rename(folder / ".a.ran")
+    Everyone(folder, a={"tick": 2}).save()
+    assert [path.name for path in folder.iterdir()] == ["a"]
+    assert loaded(folder / "a").tick == 2
+
+
+def test_a_folder_without_any_place_for_a_guest_costs_that_guest_alone(folder):
+    folder.mkdir(parents=True)
+    everyone = Everyone(folder, a={}, b={})
+    uuid = everyone.world.guests[1].config.uuid
+    for name in ("a", f"a~{uuid}", f"a~{uuid}~1"):
+        (folder / name).mkdir()
+    assert everyone.save() == {"a": "shut down", "b": "saved"}
+    assert "are taken by other guests' save files" in everyone.text("a")
+
+
+LONG = ["n" * 252, "n" * 4000, "ж" * 42, "ж" * 127, "/" * 255, "\n" * 300]
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_a_long_name_is_saved_and_comes_back(folder, name):
+    for what in (name, f"{name[:-1]}x"):  # as alike as can be
+        everyone = Everyone(folder, **{what: {}})
+        assert everyone.save() == {what: "saved"}
+    assert len(list(folder.iterdir())) == 2
+    world, told = World(guests={}), []
+    restore_all(lambda: world.host, folder, RestoreAll(proof=0.01), told.append)
+    assert {each.name: each.how.value for each in told} == {
+        name: "restored",
+        f"{name[:-1]}x": "restored",
+    }
+    assert list(folder.iterdir()) == []
 
 
 def test_whose_save_is_forbidden_is_left_alone(folder):

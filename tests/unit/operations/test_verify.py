@@ -16,6 +16,7 @@ from tests.doubles.in_memory.save_files import (
 from tests.golden import save_files
 from tests.property import strategies as made
 from xenqemu.errors import BadRecord, FormatError, Truncated, Unsupported
+from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.device_state import device_stream
 from xenqemu.formats.stream import libxc, libxl
 from xenqemu.formats.stream.detect import Layer
@@ -138,6 +139,13 @@ def test_special_page_that_is_not_populated(index, name, pages):
 def test_guest_of_the_lab_needs_nothing_of_xen_but_its_devices():
     data = save_file(LAB, made.LAB_STEPS, END)
     refused(data, BadRecord("libxl stream", len(data), "an EMULATOR_CONTEXT for hvm", "none"))
+
+
+def test_guest_of_the_lab_has_only_those_vcpus_that_are_online():
+    tree = config(vcpus=3, host="lab").tree
+    some = DomainConfig({**tree, "b_info": {**tree["b_info"], "avail_vcpus": [0]}})
+    found = verified(save_file(some, made.LAB_STEPS, LAB_DEVICES))
+    assert found.config.vcpus == 1
 
 
 def test_guest_of_the_lab_has_its_vcpus_among_its_devices():

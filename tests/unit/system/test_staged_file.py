@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.doubles.system.file_systems import disk, tmpfs
+from tests.doubles.system.file_systems import disk, mounted, tmpfs
 from xenqemu.errors import Forbidden, HostError, UsageError
 from xenqemu.system import staged_file
 from xenqemu.system.staged_file import Identity, Traces, draft_for
@@ -33,6 +33,25 @@ def test_published_file_is_whole_private_and_alone(tmp_path):
     assert names(tmp_path) == ["guest"]
     assert (tmp_path / "guest").read_bytes() == b"whole"
     assert stat.S_IMODE((tmp_path / "guest").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("name", ["n" * 255, "ж" * 127, "aж" * 85, "\udcff" * 255])
+def test_the_longest_names_that_a_file_can_have(tmp_path, name):
+    (tmp_path / name).write_bytes(b"older")
+    with draft_for(tmp_path / name) as draft:
+        draft.create()
+        draft.file.write(b"whole")
+        draft.publish()
+    assert names(tmp_path) == [name]
+    assert (tmp_path / name).read_bytes() == b"whole"
+
+
+def test_what_was_never_made_is_removed_even_where_nothing_can_be(tmp_path):
+    Traces(str(tmp_path / "guest"), "n" * 300).clear()
+    with mounted("-t", "tmpfs", "-o", "ro", "none") as folder:
+        with pytest.raises(HostError, match="Read-only"), draft_for(folder / "guest") as draft:
+            draft.create()
+        draft.traces.clear()
 
 
 def test_unpublished_file_leaves_nothing(tmp_path):

@@ -122,6 +122,15 @@ class DomainConfig:
         return self._b_info.number("max_vcpus", MAX_VCPUS) or 1
 
     @property
+    def vcpus(self) -> int:
+        """The number of vcpus that are online when the guest starts; without a list, all."""
+        listed = self._b_info.array("avail_vcpus")
+        if not all(type(vcpu) is int for vcpu in listed):
+            raise self._b_info.wrong("avail_vcpus", "an array of integers", listed)
+        online = {vcpu for vcpu in listed if 0 <= vcpu < self.max_vcpus}
+        return len(online) or self.max_vcpus
+
+    @property
     def max_memkb(self) -> int:
         """The memory the guest can have, in KiB."""
         value = self._b_info.number("max_memkb", MAX_KB)

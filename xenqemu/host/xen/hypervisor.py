@@ -58,7 +58,7 @@ class XenHypervisor:
             suspend_request.require_suspendable(self._control, store, domid)
 
     def suspend(self, domid: int) -> None:
-        """Make a running guest suspend; raises what `suspend_request.suspend` does."""
+        """Make a guest suspend; raises what `suspend_request.suspend` does."""
         with self._store() as store:
             suspend_request.suspend(self._control, store, domid, self._deadlines)
 

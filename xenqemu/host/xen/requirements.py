@@ -44,6 +44,9 @@ QEMUS = (
 )
 """Where libxl's own QEMU is: Debian's two, then those of the others."""
 
+LONGEST_NAME = 255 - len("qemu-dm-.log.10")
+"""Bytes of a guest's name at most: libxl names QEMU's log by it, and numbers the older ones."""
+
 NETWORK = Path("/sys/class/net")
 SHOWN = 4
 """CPU features that an error names."""
@@ -61,6 +64,21 @@ def check(needs: Needs, version: Version) -> None:
         expected = f"version {newest} at most, for Xen {dotted(version)}"
         raise Unsupported("libxc image header", 0, expected, str(needs.image_version))
     _check_context(needs, version)
+
+
+def check_name(name: str) -> None:
+    """Raise `HostError` for a name that libxl cannot make QEMU's log of (libxl_create_logfile).
+
+    `xl rename` takes such a name all the same, and so the guest would never come back.
+    """
+    size = len(name.encode(errors="surrogateescape"))
+    if "/" in name:
+        why = "it has a slash in it"
+    elif size > LONGEST_NAME:
+        why = f"it has {size} bytes, and {LONGEST_NAME} are the most"
+    else:
+        return
+    raise HostError(f"libxl cannot restore a guest named {name!r}: {why}; rename it (xl rename)")
 
 
 def check_disks(config: DomainConfig) -> None:

@@ -11,9 +11,10 @@
 
 The request in xenstore is withdrawn in a transaction when its deadline has passed: either the guest
 acknowledged it, or it never will.  What libxl lacks: control/feature-suspend is read, a guest that
-cannot acknowledge is not asked, and each error says which step failed, how long it took, and
-whether the guest had acknowledged.  A guest that sleeps in ACPI S3 is refused: libxl suspends it
-without asking, but no save file says that it sleeps, so a restored one never wakes.
+cannot acknowledge, such as a paused one, is not asked, and each error says which step failed, how
+long it took, and whether the guest had acknowledged.  A guest that sleeps in ACPI S3 is refused:
+libxl suspends it without asking, but no save file says that it sleeps, so a restored one never
+wakes.
 
 Sources: tools/libs/light/libxl_dom_suspend.c, docs/misc/xenstore-paths.pandoc.
 """
@@ -50,7 +51,7 @@ event channel for suspend requests: then Xen notifies that channel only.
 def suspend(
     control: Control, store: Store, domid: int, deadlines: Deadlines = DEFAULT_DEADLINES
 ) -> None:
-    """Make a running guest suspend, and return when Xen says it has.
+    """Make a guest suspend, and return when Xen says it has; a paused one stays paused.
 
     Raises `HypervisorError` before the guest is touched if it cannot be suspended, and later if
     it ended otherwise; `SuspendPending` if it did not acknowledge the request, which was then
@@ -60,7 +61,7 @@ def suspend(
 
 
 def require_suspendable(control: Control, store: Store, domid: int) -> None:
-    """Raise `HypervisorError` with the reason why a guest cannot be suspended as it is now."""
+    """Raise `HypervisorError` if a guest cannot be suspended as it is now; nothing is touched."""
     _Suspend(control, store, domid, DEFAULT_DEADLINES).request()
 
 

@@ -85,6 +85,10 @@ class XenHost:
         """An identity that no other host has."""
         return f"xen:{boot_id()}"
 
+    @property
+    def own_folder(self) -> None:
+        """None: this host is the machine's own."""
+
     @cached_property
     def _xen(self) -> Xen:
         return Xen()
@@ -183,6 +187,10 @@ class XenHost:
         builder = XlRestore(self.store, monitor=options.monitor, deadlines=self.deadlines)
         return builder.build(save_file, progress, options.config, options.size)
 
+    def check_name(self, name: str) -> None:
+        """Raise `HostError` if libxl could not restore a guest of this name."""
+        requirements.check_name(name)
+
     def rename(self, domid: int, old: str, new: str) -> None:
         """Rename a domain from `old` to `new`; nothing if it has the new name already."""
         with self.store() as store:
@@ -246,6 +254,7 @@ class XenHost:
         """Return the checks of every guest before it is built here."""
         config = needs.config
         return (
+            lambda: requirements.check_name(config.name),
             lambda: requirements.check(needs, self._xen.version),
             lambda: requirements.check_disks(config),
             lambda: requirements.check_bridges(config),

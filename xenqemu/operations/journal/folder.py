@@ -41,8 +41,8 @@ class Journals:
         """Claim a guest and return the new operation's log.
 
         Raises `HostError`, which names the other one, if an operation on the same guest is running
-        or was left unfinished, unless it is `harmless`, and where nothing can be written; what a
-        harmless one left is removed.
+        or was left unfinished, unless it is `harmless`, and where nothing can be written.  The log
+        of a harmless one is removed, but for one that has drafts to remove.
         """
         me = Process.of(os.getpid())
         mine = replace(about, pid=os.getpid(), started=me.started if me else 0, since=time.time())
@@ -81,13 +81,13 @@ class Journals:
         cancel_file(found.path).write_text(str(found.about.since))
 
     def _take_over(self, mine: About, harmless: Callable[[Found], bool]) -> None:
-        """Remove what harmless operations left of the same guest; raise for any other."""
+        """Remove the logs of harmless operations on the same guest; raise for any other."""
         others = [other for other in self.found() if other.about.concerns(mine)]
         for other in others:
             if not harmless(other):
                 raise _conflict(other)
         for other in others:
-            if not other.running:
+            if not (other.running or other.state().only_removes):
                 self.adopt(other).close()
 
     def _paths(self) -> list[Path]:

@@ -31,7 +31,7 @@ from typing import Any
 from xenqemu.errors import HostError
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.formats.typed_json import typed
-from xenqemu.operations.journal.steps import Commit, KeepDisks, Step, WithdrawSuspend
+from xenqemu.operations.journal.steps import Commit, KeepDisks, RemoveDraft, Step, WithdrawSuspend
 
 Line = Mapping[str, Any]
 
@@ -143,6 +143,12 @@ class LogState:
             isinstance(each, WithdrawSuspend) and not each.withdrawn for each in self.undos.values()
         ]
         return bool(late) and all(late)
+
+    @property
+    def only_removes(self) -> bool:
+        """Whether nothing is left but to remove drafts: the guest is as it was, or saved."""
+        left = self.steps.values()
+        return not self.doubt and bool(left) and all(isinstance(each, RemoveDraft) for each in left)
 
     @property
     def images(self) -> list[str]:

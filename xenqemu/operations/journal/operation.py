@@ -36,7 +36,7 @@ from xenqemu.host.protocol import Host, RunState, SuspendPending
 from xenqemu.operations.events import Event, Kind, Observer, Phase, unobserved
 from xenqemu.operations.journal.folder import Journals
 from xenqemu.operations.journal.log import About, Found, Log
-from xenqemu.operations.journal.steps import Commit, Overtaken, Step
+from xenqemu.operations.journal.steps import Commit, Overtaken, RemoveDraft, Step
 from xenqemu.system import retry
 from xenqemu.system.cancellation import Cancellation, cancellable
 from xenqemu.system.deadline import Deadline
@@ -73,13 +73,17 @@ class Operation:
         """Claim a guest for a new operation.
 
         Raises `HostError` if another one on that guest is running or unfinished.  One that only has
-        to withdraw a suspend request may stay unfinished, if the guest is not suspended.
+        to withdraw a suspend request may stay unfinished, if the guest is not suspended, and one
+        that only has drafts to remove: perhaps nobody ever can.
         """
 
         def harmless(other: Found) -> bool:
             if other.running:
                 return {about.verb, other.about.verb} == MOVING
-            if not other.state().only_withdraws:
+            left = other.state()
+            if left.only_removes:
+                return True
+            if not left.only_withdraws:
                 return False
             info = host.hypervisor.info(other.about.domid)
             return info is None or info.run_state is not RunState.SUSPENDED
@@ -213,28 +217,40 @@ class Operation:
         for number in list(self.state.following):
             self.perform(number)
 
-    def recover(self, cause: HostError, *, moved: bool | None = None) -> list[str]:
+    def recover(
+        self, cause: HostError, *, moved: bool | None = None, forget: bool = False
+    ) -> list[str]:
         """Do for a process that was killed what it would have done on an error.
 
         A suspend request that was not withdrawn is not waited for again.  `moved` ends a doubt: the
-        guest is the other copy, or not.  Returns what could not be done to the guest; other
-        failures are notes of `cause`.
+        guest is the other copy, or not.  `forget` drops drafts that cannot be removed.  Returns
+        what could not be done to the guest; other failures are notes of `cause`.
         """
         with signals_deferred():
-            return self._recover(cause, moved)
+            return self._recover(cause, moved=moved, forget=forget)
 
-    def _recover(self, cause: HostError, moved: bool | None) -> list[str]:
+    def _recover(self, cause: HostError, *, moved: bool | None, forget: bool) -> list[str]:
         state = self.state
         if state.doubt and moved is not None:
             self.resolve(passed=moved)
         if state.commit and not (state.committed or state.doubt):
             self._ask_whether_passed(state.commit, cause)
         notes = self._end(cause, waited=True)
+        if forget and state.only_removes:
+            self._forget_drafts(cause)
         return [state.doubt] if state.doubt else notes
 
     def _defer_signals(self) -> None:
         """Let signals wait from now on until the operation has ended."""
         self._signals.enter_context(signals_deferred())
+
+    def _forget_drafts(self, cause: HostError) -> None:
+        """Drop the drafts that are left, and name them in notes of `cause`."""
+        for number, step in list(self.state.cleanups.items()):
+            if isinstance(step, RemoveDraft):
+                self.drop(number)
+                cause.add_note(f"{step.file} is forgotten: remove it by hand")
+        self.log.unfinished = False
 
     def _end(self, cause: BaseException, *, waited: bool = False) -> list[str]:
         """Roll back, last step first, or finish, and do the cleanups.

@@ -7,8 +7,11 @@ domain of that id is still the same guest.
 
 from __future__ import annotations
 
+import os
+import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from xenqemu.errors import HostError
@@ -152,6 +155,24 @@ class Destroy(Step, words="destroy domain {domid}"):
         host.destroy(self.domid)
 
 
+class DateSaveFile(Step, words="date the save file {path}"):
+    """Have a save file be from when its guest last could write to its disks.
+
+    That is `at`, in nanoseconds of Unix time; 0 is now, when the guest is gone and its disk images
+    are closed.
+    """
+
+    path: str
+    identity: Identity
+    at: int = 0
+
+    def perform(self, _host: Host) -> None:
+        """Do it, unless the file was moved away or replaced."""
+        if self.identity.is_at(self.path):
+            at = self.at or time.time_ns()
+            os.utime(self.path, ns=(at, at), follow_symlinks=False)
+
+
 class DestroyIncomplete(Step, words="destroy what was built of {name}"):
     """Destroy what was built, or was being built, under this name, if it has not run."""
 
@@ -179,6 +200,11 @@ class RemoveDraft(Step, words="remove {traces.temporary}"):
     """Remove what a draft left in its folder."""
 
     traces: Traces
+
+    @property
+    def file(self) -> Path:
+        """The draft."""
+        return Path(self.traces.path).with_name(self.traces.temporary)
 
     def perform(self, _host: Host) -> None:
         """Remove it."""

@@ -73,6 +73,15 @@ def test_views_of_a_saved_guest():
     assert config.nics == (Nic(0, "00:16:3e:00:00:01", "xenbr0", "e1000", "vif_ioemu", "vif-none"),)
 
 
+@pytest.mark.parametrize(
+    ("listed", "online"), [([0], 1), ([0, 2], 2), ([0, 1, 2, 3], 4), ([0, 9], 1), ([], 4)]
+)
+def test_vcpus_that_are_online_of_those_there_could_be(listed, online):
+    tree = minimal()
+    b_info = {**tree["b_info"], "max_vcpus": 4, "avail_vcpus": listed}
+    assert DomainConfig({**tree, "b_info": b_info}).vcpus == online
+
+
 def test_views_of_what_is_left_out_are_libxls_defaults():
     config = DomainConfig.parse(json.dumps(minimal()).encode())
     assert (config.max_vcpus, config.max_memkb, config.target_memkb) == (1, 32768, 32768)
@@ -219,6 +228,8 @@ def test_depth_and_size_are_bounded():
         ("c_info", "type", {}, "c_info type .* got an object"),
         ("b_info", "max_vcpus", 1.5, "b_info max_vcpus .* got 1.5"),
         ("b_info", "max_vcpus", 1 << 20, "b_info max_vcpus .* 8192"),
+        ("b_info", "avail_vcpus", [0, "1"], "b_info avail_vcpus .* an array of integers"),
+        ("b_info", "avail_vcpus", [True], "b_info avail_vcpus .* an array of integers"),
         ("b_info", "max_memkb", "1", "b_info max_memkb"),
         ("b_info", "target_memkb", [], "b_info target_memkb .* got an array"),
         ("b_info", "kernel", 1, "b_info kernel"),

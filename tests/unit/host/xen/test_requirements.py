@@ -1,5 +1,7 @@
 """What a Xen host says of a guest that is to come to it."""
 
+import re
+
 import pytest
 
 from tests.property.strategies import CPUID
@@ -38,6 +40,26 @@ def test_an_image_of_a_newer_xen():
 def test_a_context_of_a_newer_xen():
     with pytest.raises(Unsupported, match="HVM_CONTEXT LAPIC .*at most 24 .* 4.17, got 32, as a"):
         requirements.check(Needs(config(), 3, {2: 1, 5: 32}), (4, 17))
+
+
+@pytest.mark.parametrize("name", ["web 1", "..", "n" * 240, "ж" * 120, "a\nb", "\udcff"])
+def test_names_that_libxl_can_restore(name):
+    requirements.check_name(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("../../etc/x", "it has a slash in it"),
+        ("a/b", "it has a slash in it"),
+        ("n" * 241, "it has 241 bytes, and 240 are the most"),
+        ("ж" * 121, "it has 242 bytes, and 240 are the most"),
+    ],
+)
+def test_names_that_libxl_cannot_restore(name, why):
+    words = re.escape(f"libxl cannot restore a guest named {name!r}: {why}")
+    with pytest.raises(HostError, match=words):
+        requirements.check_name(name)
 
 
 @pytest.mark.parametrize(

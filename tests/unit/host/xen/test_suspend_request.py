@@ -590,10 +590,37 @@ def test_refusals(
 ) -> None:
     prepare(guest)
     before = guest.flags
-    with pytest.raises(HypervisorError, match=f"^domain 7 cannot be suspended: {why}$"):
-        host.hypervisor().suspend(DOMID)
+    for act in (host.hypervisor().require_suspendable, host.hypervisor().suspend):
+        with pytest.raises(HypervisorError, match=f"^domain 7 cannot be suspended: {why}$"):
+            act(DOMID)
     assert store.read(NODE) is None
     assert guest.flags == before
+
+
+def test_a_paused_guest_with_an_event_channel_cannot_answer_there_either(
+    host: Host, guest: Guest, store: Store
+) -> None:
+    store.write(f"{HOME}/device/suspend/event-channel", "5")
+    guest.holds = 1
+    with pytest.raises(HypervisorError, match="it is paused, so it cannot acknowledge"):
+        host.hypervisor().require_suspendable(DOMID)
+
+
+def test_a_paused_guest_that_is_not_asked_is_suspended_and_stays_paused(
+    host: Host, guest: Guest, store: Store
+) -> None:
+    store.write(f"/libxl/{DOMID}/type", "hvm")
+    guest.params, guest.holds = {}, 1  # no PV drivers
+    hypervisor = host.hypervisor()
+    hypervisor.require_suspendable(DOMID)
+    assert guest.flags == HVM
+    hypervisor.suspend(DOMID)
+    assert guest.flags == HVM | SHUTDOWN | 2 << 16
+    hypervisor.resume(DOMID)
+    info = hypervisor.info(DOMID)
+    assert info is not None
+    assert (info.run_state.value, guest.holds) == ("paused", 1)
+    assert store.read(NODE) is None
 
 
 def test_a_guest_that_says_it_would_not(host: Host, guest: Guest, store: Store) -> None:
