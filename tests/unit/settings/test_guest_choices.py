@@ -1,8 +1,11 @@
 """What guests' own files choose."""
 
-from xenqemu.settings.guest_choices import Choice, own_choices
+import pytest
+
+from xenqemu.settings.guest_choices import Choice, own_choice, own_choices
 
 GUEST = 'name = "{}"\ntype = "hvm"\nmemory = 16\n'
+LEAVE = 'on_host_shutdown = "leave"\n'
 
 
 def test_what_each_guest_says_of_the_hosts_shutdown_is_read(tmp_path):
@@ -18,16 +21,76 @@ def test_what_chooses_nothing(tmp_path):
     (tmp_path / "binary").write_bytes(b"\0\xff")
     (tmp_path / "folder").mkdir()
     (tmp_path / "broken").symlink_to("/nowhere")
-    (tmp_path / "no guest").write_text('on_host_shutdown = "leave"\n')
+    (tmp_path / "notes").write_text("of no guest\n")
     assert own_choices(tmp_path) == ({}, [])
     assert own_choices(tmp_path / "none") == ({}, [])
 
 
-def test_a_choice_that_makes_no_sense(tmp_path):
-    (tmp_path / "a").write_text(f'{GUEST.format("a")}on_host_shutdown = ["save"]\n')
-    (tmp_path / "b").write_text(f'{GUEST.format("b")}on_host_shutdown = "migrate"\n')
-    choices, (first, second) = own_choices(tmp_path)
+@pytest.mark.parametrize(
+    "other",
+    [
+        "# Gr\u00f6\u00dfe",
+        "vif = [ 'type=netfront,mac=00:16:3e:00:00:01,bridge=br0' ]",
+        'memory = "512MB"',
+        'vif = "bridge=br0"',
+        "vif = [ 'vlan=10,trusted,foo=1' ]",
+        "disk = [ 'vdev=xvda,trusted,grant_usage=1,specification=virtio,target=/x' ]",
+        "disk = [ 'nonsense', [ 5 ] ]",
+        "type = [ 'hvm' ]",
+        "cpus = 'some'",
+        "kernel = [ ]",
+        "vcpus = 0",
+        "unknown = [ 1, [ 2 ] ]",
+        "\ta\t=\t'x'\t;\tb = 2",
+    ],
+)
+def test_the_choice_stands_by_itself_whatever_the_other_keys_are(other):
+    for text in (f"{other}\n{GUEST.format('g')}{LEAVE}", f"{LEAVE}{GUEST.format('g')}{other}\n"):
+        for encoding in ("utf-8", "latin-1"):
+            assert own_choice(text.encode(encoding)) == ("g", Choice.LEAVE, "")
+    text = f"{GUEST.format('g')}{LEAVE}".rstrip("\n").encode()
+    assert own_choice(text) == ("g", Choice.LEAVE, "")
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (f"{GUEST.format('g')}{LEAVE}".replace("\n", "\r\n"), 1),
+        (f"import os\n{GUEST.format('g')}{LEAVE}", 1),
+        (f"{GUEST.format('g')}vcpus = int(1)\n{LEAVE}", 4),
+        (f"{LEAVE}{GUEST.format('g')}disk = [ 'a'\n", 6),
+        (f"\ufeff# first\n{GUEST.format('g')}{LEAVE}", 1),
+        (f"{GUEST.format('g')}{LEAVE}# no newline", 5),
+    ],
+)
+def test_a_file_that_xl_refuses_is_heeded_and_complained_of(text, line):
+    name, choice, complaint = own_choice(text.encode())
+    assert (name, choice) == ("g", Choice.LEAVE)
+    assert complaint.startswith(f"xl refuses the file: xl.cfg line {line} ")
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (LEAVE, "on_host_shutdown is not heeded: the file names no guest"),
+        ("name = [ 'g' ]\n" + LEAVE, "on_host_shutdown is not heeded: the file names no guest"),
+        (
+            GUEST.format("g") + "on_host_shutdown = leave\n",
+            "on_host_shutdown is not heeded: xl",
+        ),
+        (LEAVE + "#" * (1 << 20), "on_host_shutdown is not heeded: the file has more than 1 MiB"),
+        (
+            GUEST.format("g") + "on_host_shutdown = ['save']\n",
+            "on_host_shutdown: expected save, shutdown or leave, got \"['save']\"",
+        ),
+        (
+            GUEST.format("g") + "on_host_shutdown = 'migrate'\n",
+            "on_host_shutdown: expected save, shutdown or leave, got 'migrate'",
+        ),
+    ],
+)
+def test_a_choice_that_cannot_be_heeded_is_complained_of(tmp_path, text, complaint):
+    (tmp_path / "a").write_text(text)
+    choices, (said,) = own_choices(tmp_path)
     assert choices == {}
-    why = "on_host_shutdown: expected save, shutdown or leave, got"
-    assert first == f"{tmp_path}/a: {why} ['save']"
-    assert second == f"{tmp_path}/b: {why} 'migrate'"
+    assert said.startswith(f"{tmp_path}/a: {complaint}")
