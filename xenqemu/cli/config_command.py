@@ -66,14 +66,11 @@ def _written(chosen: argparse.Namespace) -> DomainConfig:
     """Return what an xl.cfg says, and print complaints about it."""
     from xenqemu.choose_host import open_host
     from xenqemu.cli import terminal
-    from xenqemu.settings.guest_config import complaints, read_guest
+    from xenqemu.settings.guest_config import read_config
     from xenqemu.settings.xenqemu_conf import read_settings
 
     with open_host(chosen.host, settings=read_settings(chosen.conf)) as host:
-        guest = read_guest(chosen.file, host, RELEASES.get(chosen.release))
-    for complaint in complaints(guest):
-        terminal.complain(f"{chosen.file}: {complaint}")
-    return guest.config
+        return read_config(chosen.file, host, terminal.complain, RELEASES.get(chosen.release))
 
 
 def _fields(value: object, name: str = "") -> Iterator[tuple[str, object]]:

@@ -20,6 +20,7 @@ from xenqemu.formats.stream.source import Source
 from xenqemu.host.domain_state import require_running
 from xenqemu.host.protocol import BuildOptions, Domain, Host, Needs
 from xenqemu.operations.events import Observer, Phase, unobserved
+from xenqemu.operations.given_config import require_fit
 from xenqemu.operations.inspect import Contents
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.log import About
@@ -59,6 +60,8 @@ def restore(
         with Operation.begin(host, about, observe, seconds_for(host, options)) as job:
             with job.phase(Phase.CHECK):
                 contents = verify(file)
+                if options.config:
+                    require_fit(options.config, own)
                 host.admit(_needs(contents, used))
             with job.phase(Phase.BUILD):
                 file.seek(0)

@@ -57,6 +57,7 @@ def save(
         guest = OutgoingGuest(host, domain, job)
         with job.phase(Phase.CHECK):
             guest.require_savable()
+            guest.require_fit(own, options.config)
             if options.precopy and not guest.may_run():
                 raise HostError(
                     f"domain {guest.domid} cannot be saved while it runs: {UNKNOWN_CHANGES}"

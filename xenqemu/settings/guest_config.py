@@ -18,11 +18,10 @@ if TYPE_CHECKING:
     from xenqemu.host.protocol import Host
 
 Complain = Callable[[str], None]
+Release = tuple[int, int]
 
 
-def read_guest(
-    file: Path, host: Host | None = None, release: tuple[int, int] | None = None
-) -> GuestConfig:
+def read_guest(file: Path, host: Host | None = None, release: Release | None = None) -> GuestConfig:
     """Return what an xl.cfg says to the xl of `host`, or to that of a Xen `release`.
 
     Raises `FormatError` for what xl refuses and for what cannot be carried in a save file,
@@ -49,20 +48,31 @@ def read_text(file: Path) -> bytes:
 
 @overload
 def read_config(
-    file: str | Path, host: Host | None = None, complain: Complain = warnings.warn
+    file: str | Path,
+    host: Host | None = None,
+    complain: Complain = warnings.warn,
+    release: Release | None = None,
 ) -> DomainConfig: ...
 
 
 @overload
 def read_config(
-    file: str | Path | None, host: Host | None = None, complain: Complain = warnings.warn
+    file: str | Path | None,
+    host: Host | None = None,
+    complain: Complain = warnings.warn,
+    release: Release | None = None,
 ) -> DomainConfig | None: ...
 
 
 def read_config(
-    file: str | Path | None, host: Host | None = None, complain: Complain = warnings.warn
+    file: str | Path | None,
+    host: Host | None = None,
+    complain: Complain = warnings.warn,
+    release: Release | None = None,
 ) -> DomainConfig | None:
     """Return what an xl.cfg says of a guest to the xl of `host`, None for no file.
+
+    A Xen `release`, (4, 17) or (4, 20), takes the place of the host's.
 
     `complain` is called with what xl warns of, and with the names that it does not know.  Raises
     `FormatError` for what xl refuses and for what cannot be carried in a save file, `OSError`
@@ -70,7 +80,7 @@ def read_config(
     """
     if file is None:
         return None
-    guest = read_guest(Path(file), host)
+    guest = read_guest(Path(file), host, release)
     for complaint in complaints(guest):
         complain(f"{file}: {complaint}")
     return guest.config
