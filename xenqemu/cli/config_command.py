@@ -69,8 +69,9 @@ def _written(chosen: argparse.Namespace) -> DomainConfig:
     from xenqemu.settings.guest_config import read_config
     from xenqemu.settings.xenqemu_conf import read_settings
 
+    file: Path = chosen.file
     with open_host(chosen.host, settings=read_settings(chosen.conf)) as host:
-        return read_config(chosen.file, host, terminal.complain, RELEASES.get(chosen.release))
+        return read_config(file, host, terminal.complain, RELEASES.get(chosen.release))
 
 
 def _fields(value: object, name: str = "") -> Iterator[tuple[str, object]]:
