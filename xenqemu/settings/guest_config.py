@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
+from xenqemu.errors import FormatError
 from xenqemu.formats.config.domain_config import DomainConfig
 
 if TYPE_CHECKING:
@@ -31,11 +32,15 @@ def read_guest(file: Path, host: Host | None = None, release: Release | None = N
     from xenqemu.formats.config.xl_cfg_settings import XEN_4_17, XlHost  # noqa: PLC0415
 
     data = read_text(file)
-    if host is not None and host.kind == "xen" and release is None:
-        from xenqemu.host.xen.xl.xl_dry_run import asked  # noqa: PLC0415  not in the lab
+    try:
+        if host is not None and host.kind == "xen" and release is None:
+            from xenqemu.host.xen.xl.xl_dry_run import asked  # noqa: PLC0415  not in the lab
 
-        return asked(file, data, host.deadlines)
-    return GuestConfig.from_cfg(data, XlHost(os.cpu_count() or 1, release or XEN_4_17))
+            return asked(file, data, host.deadlines)
+        return GuestConfig.from_cfg(data, XlHost(os.cpu_count() or 1, release or XEN_4_17))
+    except FormatError as error:
+        where = f"{file}: {error.record}"
+        raise type(error)(where, error.offset, error.expected, error.got) from error
 
 
 def read_text(file: Path) -> bytes:

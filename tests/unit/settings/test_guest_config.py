@@ -54,8 +54,8 @@ def test_a_file_that_is_too_long_or_none(cfg):
     cfg.write_bytes(b"#" * (2 << 20))
     with pytest.raises(TooBig):
         read_guest(cfg)
-    cfg.write_bytes(b"\0\xff")
-    with pytest.raises(FormatError):
+    cfg.write_bytes(b"name = 'g'\r\n")
+    with pytest.raises(FormatError, match=rf"{cfg}: xl.cfg line 1 .* lines that end in CRLF"):
         read_guest(cfg)
     with pytest.raises(FileNotFoundError):
         read_guest(cfg.with_name("none"))

@@ -190,6 +190,8 @@ class _Tokens:
     def wrong(self, expected: str, *, too_big: bool = False) -> _Fault:
         """Return the fault of the present word."""
         got = repr(self.word[:40]) if self.word else "end"
+        if self.word == "\r":
+            got += ", as in lines that end in CRLF"
         return _Fault(self.index, expected, got, too_big=too_big)
 
 

@@ -44,7 +44,7 @@ def asked(
     said = [line for line in _lines(done.stderr) if not line.startswith(GREETING)]
     if done.status:
         reason = last_lines("\n".join(said).encode()) if said else "no reason given"
-        raise BadRecord(str(file), 0, "a file that xl takes", reason)
+        raise BadRecord("xl.cfg", 0, "a file that xl takes", reason)
     tree = JsonObject.of(WHERE, loaded(done.stdout.encode())).fields
     return GuestConfig(DomainConfig(_without_nulls(tree)), tuple(said), _ignored(text))
 

@@ -57,7 +57,7 @@ def test_what_xl_never_set_is_left_out(ask):
 
 
 def test_a_file_that_xl_refuses(ask):
-    with pytest.raises(BadRecord, match=r"g\.cfg .* a file that xl takes, got Unknown vga"):
+    with pytest.raises(BadRecord, match=r"xl\.cfg .* a file that xl takes, got Unknown vga"):
         ask("fail('Parsing config from x\\nUnknown vga \"ega\" specified')")
     with pytest.raises(BadRecord, match="a file that xl takes, got no reason given"):
         ask("fail('Parsing config from x')")
