@@ -83,4 +83,4 @@ def _fields(value: object, name: str = "") -> Iterator[tuple[str, object]]:
         for place, inner in enumerate(value):
             yield from _fields(inner, f"{name}[{place}]")
     else:
-        yield name, value
+        yield name, '""' if value == "" else value

@@ -47,6 +47,7 @@ def test_for_people_each_value_has_a_line(show, cfg):
     assert ["c_info.uuid", UUID] in lines
     assert ["b_info.avail_vcpus[0]", "0"] in lines
     assert ["b_info.type.hvm.spice.enable", "True"] in lines
+    assert ["b_info.type.hvm.spice.host", '""'] in lines
     longest = max(len(name) for name, _ in lines)
     assert all(line[longest : longest + 2] == "  " for line in done.out.splitlines())
 
@@ -76,7 +77,7 @@ def test_of_a_save_file_what_is_in_it(show, tmp_path):
         (b'vga = "ega"\nname = "g"\ntype = "hvm"\n', 2, "xl.cfg line 1 .* vga: one of stdvga"),
         (b"\0\xff", 2, "xl.cfg line 1"),
         (XlHeader(2, b"name = 'g'").pack(), 2, "expected a config in JSON, got none"),
-        (XlHeader(3, None).pack(), 2, "xl header at offset 0x34: expected a config"),
+        (XlHeader(3, None).pack(), 2, "xl header at offset 0x30: expected a config"),
         (XlHeader(3, b"{}\0").pack()[:50], 2, "xl "),
     ],
 )
