@@ -143,7 +143,7 @@ def lab(tmp_path) -> Iterator[Path]:
 
 def test_every_command_is_offered(shell):
     groups = [verb for verb in TOP.all if verb.verbs]
-    assert len(groups) == 3
+    assert len(groups) == 4
     for verb in groups:
         found = shell.complete(" ".join(verb.words) + " ", ALL)
         names = {below.words[-1] for below in verb.verbs}

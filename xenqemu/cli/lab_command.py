@@ -16,7 +16,7 @@ from xenqemu.errors import HostError, UsageError
 from xenqemu.host import domain_state
 from xenqemu.host.protocol import Needs
 from xenqemu.lab import admission
-from xenqemu.lab.command_line import Hardware
+from xenqemu.lab.command_line import HEEDED, Hardware
 from xenqemu.lab.console import attach
 from xenqemu.lab.lab_host import Lab
 from xenqemu.lab.ram_file import IMAGE_VERSION
@@ -78,7 +78,9 @@ def create(lab: Lab, chosen: argparse.Namespace) -> None:
     guest = read_guest(chosen.config)
     accel = "kvm" if chosen.kvm else "tcg"
     hardware = Hardware(admission.default_machine(), accel)
-    config = hardware.kept_in(guest.domain_config())
+    for warning in guest.warnings:
+        terminal.complain(f"{chosen.config}: {warning}")
+    config = hardware.kept_in(guest.config)
     lab.admit(Needs(config, IMAGE_VERSION))
     domid = lab.create(config)
     if not chosen.paused:
@@ -86,7 +88,8 @@ def create(lab: Lab, chosen: argparse.Namespace) -> None:
     if chosen.json:
         terminal.as_json(state_fields(domain_state.state(lab, domid)))
     else:
-        ignored = f"; ignored: {', '.join(guest.unknown)}" if guest.unknown else ""
+        unheeded = [name for name in guest.names if name not in HEEDED]
+        ignored = f"; ignored: {', '.join(unheeded)}" if unheeded else ""
         terminal.line(f"created {config.name}: domain {domid}{ignored}")
 
 

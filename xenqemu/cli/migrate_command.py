@@ -36,7 +36,8 @@ def run(chosen: argparse.Namespace) -> None:
     observe = progress.observer(as_lines_of_json=chosen.json)
     with open_host(chosen.host, step_timeout=chosen.step_timeout, settings=settings) as host:
         domain = domain_state.find(host, chosen.domain)
-        options = replace(options, config=read_config(getattr(chosen, "config", None)))
+        config = read_config(getattr(chosen, "config", None), host, terminal.complain)
+        options = replace(options, config=config)
         about = {"domid": domain.domid, "name": domain.name, "host": to}
         with hooked(settings.hooks, "migrate", **about):
             migrate(host, domain, to, options, observe=observe, on_stderr=terminal.aside)

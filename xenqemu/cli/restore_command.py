@@ -28,16 +28,14 @@ def run(chosen: argparse.Namespace) -> None:
     from xenqemu.settings.xenqemu_conf import read_settings
 
     *configs, file = chosen.files
-    config = read_config(configs[0]) if configs else None
-    options = replace(options_of(chosen, RestoreOptions), config=config)
     settings = read_settings(chosen.conf)
     tell_passed_over(settings.hooks, "restore")
     observe = progress.observer(as_lines_of_json=chosen.json)
-    with (
-        hooked(settings.hooks, "restore", file=str(file.absolute())),
-        open_host(chosen.host, settings=settings) as host,
-    ):
-        done = restore(host, file, options, observe=observe)
+    with open_host(chosen.host, settings=settings) as host:
+        config = read_config(configs[0] if configs else None, host, terminal.complain)
+        options = replace(options_of(chosen, RestoreOptions), config=config)
+        with hooked(settings.hooks, "restore", file=str(file.absolute())):
+            done = restore(host, file, options, observe=observe)
     used = config or done.contents.config
     name = used.name if used else ""
     if chosen.json:

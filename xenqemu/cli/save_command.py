@@ -47,7 +47,8 @@ def run(chosen: argparse.Namespace) -> None:
     watch = progress.Stopwatch(progress.observer(as_lines_of_json=chosen.json))
     with open_host(chosen.host, step_timeout=chosen.step_timeout, settings=settings) as host:
         domain = domain_state.find(host, chosen.domain)
-        options = replace(options, config=read_config(chosen.config), verify=verify)
+        config = read_config(chosen.config, host, terminal.complain)
+        options = replace(options, config=config, verify=verify)
         file = str(chosen.file.absolute())  # hooks have another folder
         about = {"domid": domain.domid, "name": domain.name, "file": file}
         with hooked(settings.hooks, "save", **about):

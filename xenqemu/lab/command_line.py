@@ -88,6 +88,20 @@ class Hardware:
         return config.with_extra({"host": "lab", "machine": self.machine, "accel": self.accel})
 
 
+HEEDED = frozenset(
+    (
+        *("name", "uuid", "type", "builder", "memory", "maxmem", "vcpus", "maxvcpus"),
+        *("kernel", "ramdisk", "cmdline", "root", "extra", "disk", "vif", "serial", "vga"),
+        *("boot", "vnc", "sdl", "usb", "usbdevice", "tsc_mode", "device_model_version"),
+        *("on_poweroff", "on_reboot", "on_watchdog", "on_crash", "on_soft_reset"),
+    )
+)
+"""Keys of an xl.cfg that a guest of the lab is made by, or that its QEMU has no use for.
+
+The others are in its config, and change nothing here.
+"""
+
+
 def command(
     config: DomainConfig,
     hardware: Hardware,

@@ -56,6 +56,7 @@ def migrate(
         precopy = options.precopy
         with job.phase(Phase.CHECK):
             guest.require_savable()
+            guest.require_fit(own, options.config)
             if precopy and not guest.may_run():
                 precopy = None
                 job.note(f"{UNKNOWN_CHANGES}: it is suspended for the whole migration")

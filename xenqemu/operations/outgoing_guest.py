@@ -18,6 +18,7 @@ from xenqemu.host.precopy import Iteration
 from xenqemu.host.precopy_options import PrecopyOptions
 from xenqemu.host.protocol import Domain, GuestMemory, Host, Live, SuspendPending
 from xenqemu.operations.events import Phase
+from xenqemu.operations.given_config import require_fit
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.operation import Operation
 from xenqemu.operations.save_devices import refuse_unsavable
@@ -62,6 +63,12 @@ class OutgoingGuest:
     def may_run(self) -> bool:
         """Return whether it can be written while it runs."""
         return self.memory.can_log_dirty()
+
+    def require_fit(self, own: DomainConfig, given: DomainConfig | None) -> None:
+        """Raise `HostError` if a `given` config does not fit the guest, which is made by `own`."""
+        info = self.host.hypervisor.info(self.domid) if given else None
+        if given and info:
+            require_fit(given, own, info.memory)
 
     def require_savable(self, *, paused_too: bool = False) -> None:
         """Raise `HostError` if the guest cannot be saved as it is, before it is touched.

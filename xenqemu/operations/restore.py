@@ -27,6 +27,7 @@ from xenqemu.host.protocol import BuildOptions, Domain, Host, Needs
 from xenqemu.host.trust import Trust
 from xenqemu.operations import after_save
 from xenqemu.operations.events import Observer, Phase, unobserved
+from xenqemu.operations.given_config import require_fit
 from xenqemu.operations.inspect import Contents
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.log import About
@@ -78,6 +79,8 @@ def restore(
                     raise HostError(f"{path} was changed while it was checked")
                 if options.config is None:
                     require_allowed(host.trust, own, CFG_INSTEAD)
+                else:
+                    require_fit(options.config, own)
                 host.admit(_needs(contents, used))
                 _check_age(file, used, job, strict=options.strict_disks)
             with job.phase(Phase.BUILD):

@@ -61,6 +61,7 @@ def save(
         with job.phase(Phase.CHECK):
             host.check_name(config.name)
             guest.require_savable(paused_too=True)
+            guest.require_fit(own, options.config)
             config = with_paused(config, guest.paused)
             if options.precopy and not guest.may_run():
                 raise HostError(

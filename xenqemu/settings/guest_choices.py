@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from xenqemu.errors import FormatError
+from xenqemu.formats.config.xl_cfg_syntax import MAX_TEXT, decoded, parse_leniently
 from xenqemu.settings.choice import Choice
-from xenqemu.settings.guest_config import read_guest
+from xenqemu.settings.guest_config import read_text
 from xenqemu.system.edited_folder import is_beside
 
 KEY = "on_host_shutdown"
@@ -23,19 +23,42 @@ def own_choices(folder: Path) -> tuple[dict[str, Choice], list[str]]:
     complaints, passed_over = [], []
     for path in _files(folder):
         try:
-            guest = read_guest(path)
-        except (FormatError, OSError) as error:
-            passed_over.append(f"{path} is passed over: {getattr(error, 'strerror', error)}")
+            name, choice, complaint = own_choice(read_text(path))
+        except OSError as error:
+            passed_over.append(f"{path} is passed over: {error.strerror}")
             continue
-        if guest.name in choices:
-            passed_over.append(f"{path} is passed over: a file before it is of {guest.name} too")
-            continue
-        said = guest.unknown.get(KEY, "")
-        known = said in [choice.value for choice in Choice]
-        choices[guest.name] = Choice(said) if known else Choice.SAVE
-        if said and not known:
-            complaints.append(f"{path}: {KEY}: expected save, shutdown or leave, got {said!r:.80}")
+        if not name:
+            passed_over.append(f"{path} is passed over: {complaint}")
+        elif name in choices:
+            passed_over.append(f"{path} is passed over: a file before it is of {name} too")
+        else:
+            choices[name] = choice
+            complaints += [f"{path}: {complaint}"] if complaint else []
     return choices, complaints + passed_over
+
+
+def own_choice(text: bytes) -> tuple[str, Choice, str]:
+    """Return the name of the guest of a file, what that chooses for it, and a complaint.
+
+    Two keys are read, whatever the others are, and what stands in faulty lines.  The name is "" for
+    a text that names no guest, be it an xl.cfg or not; the complaint is "" where there is none.
+    """
+    if len(text) > MAX_TEXT:
+        return "", Choice.SAVE, f"it has more than {MAX_TEXT >> 20} MiB"
+    settings, wrong = parse_leniently(decoded(text))
+    if wrong:  # lines that end in CRLF are faulty ones to xl
+        settings, _ = parse_leniently(decoded(text.replace(b"\r\n", b"\n")))
+    name, said = (settings[key].value if key in settings else "" for key in ("name", KEY))
+    if not isinstance(name, str) or not name:
+        return "", Choice.SAVE, "it names no guest"
+    if said in [choice.value for choice in Choice]:
+        return str(name), Choice(said), f"xl refuses the file: {wrong}" if wrong else ""
+    if said:
+        shown = str(said).encode(errors="surrogateescape").decode(errors="backslashreplace")
+        expected = f"{KEY}: expected save, shutdown or leave"
+        return str(name), Choice.SAVE, f"{expected}, got {shown!r:.80}"
+    unheeded = f"{KEY} is not heeded" if KEY.encode() in text else "xl refuses the file"
+    return str(name), Choice.SAVE, f"{unheeded}: {wrong}" if wrong else ""
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -46,9 +46,14 @@ OTHERS = {
     "cancel": {"domain": "domain", "timeout": "timeout"},
     "save-all": {},
     "restore-all": {"strict_disks": "strict_disks"},
+    "config show": {"file": "file", "release": "release"},
     "devices save": {"domain": "domain", "file": "file"},
 }
 """Of each other command what it takes, and how the function of the same name calls it."""
+
+
+FUNCTIONS = {"devices save": "save_devices", "config show": "read_config"}
+"""What is called otherwise than its command."""
 
 
 def subcommands(made: argparse.ArgumentParser) -> Mapping[str, argparse.ArgumentParser]:
@@ -108,7 +113,7 @@ def test_what_is_not_given_is_the_same_for_both(name):
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_commands_and_their_functions_agree(name):
-    function = {"devices save": "save_devices"}.get(name, name.replace("-", "_"))
+    function = FUNCTIONS.get(name, name.replace("-", "_"))
     takes = dict(OTHERS[name]) if isinstance(OTHERS[name], dict) else {n: n for n in OTHERS[name]}
     assert actions(name).keys() - ALL == takes.keys()
     code = getattr(api, function).__code__
@@ -119,7 +124,7 @@ def test_other_commands_and_their_functions_agree(name):
 def test_every_command_has_a_function():
     verbs = NAMED
     assert verbs.keys() == {*COMMANDS, *(name.split()[0] for name in OTHERS), "lab"}
-    names = {"migrate-receive": "receive", "devices": "save_devices"}
+    names = {"migrate-receive": "receive", "devices": "save_devices", "config": "read_config"}
     for name in verbs.keys() - {"lab"}:  # the lab's own are methods of its host
         assert callable(getattr(xenqemu, names.get(name, name.replace("-", "_"))))
 

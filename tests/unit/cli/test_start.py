@@ -46,6 +46,7 @@ def test_to_say_what_there_is_takes_no_command(words: str) -> None:
         ("migrate-receive", "receive_command"),
         ("recover", "recover_command"),
         ("verify a", "verify_command"),
+        ("config show a", "config_command"),
         ("devices save a b", "devices_command"),
         ("status a", "status_command"),
         ("saved a", "saved_command"),

@@ -41,7 +41,7 @@ def test_what_qemu_lists(knows_machines):
 
 def test_a_guest_of_xen(fake_qemu):
     fake_qemu("exit 9")
-    xens = GuestConfig.from_cfg('name = "x"\ntype = "hvm"').domain_config()
+    xens = GuestConfig.from_cfg('name = "x"\ntype = "hvm"').config
     with pytest.raises(HostError, match="x is a guest of Xen: the lab cannot run it"):
         admission.check(xens)
 

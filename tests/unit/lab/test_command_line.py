@@ -192,6 +192,6 @@ def test_the_files_of_a_domain():
 
 
 def test_what_libxl_takes_for_granted_is_cirrus():
-    plain = GuestConfig.from_cfg('name = "x"\ntype = "hvm"').domain_config()
+    plain = GuestConfig.from_cfg('name = "x"\ntype = "hvm"').config
     found = command(plain, Hardware("pc", "tcg"), PLACE, incoming=False)
     assert options(found, "-vga") == ["cirrus"]

@@ -257,6 +257,12 @@ def test_record_of_another_writer(world, tmp_path):
     assert sorted(world.guests[done.domid].pages) == [5, 6, 9]
 
 
+def test_a_given_config_that_does_not_fit_is_refused_before_anything_is_built(world, saved):
+    with pytest.raises(HostError, match="the given config does not fit sample: it has 1 vcpus"):
+        restore(world.host, saved[0], RestoreOptions(config=config(vcpus=1)))
+    assert world.guests == {}
+
+
 def test_given_config_takes_the_place_of_the_records_but_for_what_is_ours(world, saved):
     seen = []
     world.host.admit = seen.append

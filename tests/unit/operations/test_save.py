@@ -286,6 +286,15 @@ def test_given_config_replaces_the_guests_own_but_for_what_is_ours(world, tmp_pa
     assert found.config == given.with_extra(world.guests[1].config.extra)
 
 
+def test_a_given_config_that_does_not_fit_is_refused_before_the_guest_is_touched(world, tmp_path):
+    for given, why in ((config(vcpus=1), "1 vcpus"), (config(kind="pvh"), "type is pvh")):
+        with pytest.raises(HostError, match=f"the given config does not fit .*{why}"):
+            save_domain(world.host, world.domain(), tmp_path / "record", SaveOptions(config=given))
+    assert world.running() == [1]
+    assert not any(tmp_path.iterdir())
+    assert not {"suspend", "device_model.stop"} & {call.split(".", 1)[-1] for call in world.calls}
+
+
 @pytest.mark.parametrize(("keep", "domid"), [(False, 0), (True, 1)])
 def test_record_asks_for_the_same_id_if_told(world, tmp_path, keep, domid):
     found = save_domain(

@@ -2,10 +2,13 @@
 
 import os
 
+import pytest
+
 from xenqemu.settings.choice import Choice
-from xenqemu.settings.guest_choices import own_choices
+from xenqemu.settings.guest_choices import own_choice, own_choices
 
 GUEST = 'name = "{}"\ntype = "hvm"\nmemory = 16\n'
+LEAVE = 'on_host_shutdown = "leave"\n'
 
 
 def test_what_each_guest_says_of_the_hosts_shutdown_is_read(tmp_path):
@@ -61,5 +64,84 @@ def test_a_choice_that_makes_no_sense(tmp_path):
     choices, (first, second) = own_choices(tmp_path)
     assert choices == {"a": Choice.SAVE, "b": Choice.SAVE}
     why = "on_host_shutdown: expected save, shutdown or leave, got"
-    assert first == f"{tmp_path}/a: {why} ['save']"
+    assert first == f"{tmp_path}/a: {why} \"['save']\""
     assert second == f"{tmp_path}/b: {why} 'migrate'"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "# Gr\u00f6\u00dfe",
+        "vif = [ 'type=netfront,mac=00:16:3e:00:00:01,bridge=br0' ]",
+        'memory = "512MB"',
+        'vif = "bridge=br0"',
+        "vif = [ 'vlan=10,trusted,foo=1' ]",
+        "disk = [ 'vdev=xvda,trusted,grant_usage=1,specification=virtio,target=/x' ]",
+        "disk = [ 'nonsense', [ 5 ] ]",
+        "type = [ 'hvm' ]",
+        "cpus = 'some'",
+        "kernel = [ ]",
+        "vcpus = 0",
+        "unknown = [ 1, [ 2 ] ]",
+        "\ta\t=\t'x'\t;\tb = 2",
+    ],
+)
+def test_the_choice_stands_by_itself_whatever_the_other_keys_are(other):
+    for text in (f"{other}\n{GUEST.format('g')}{LEAVE}", f"{LEAVE}{GUEST.format('g')}{other}\n"):
+        for encoding in ("utf-8", "latin-1"):
+            assert own_choice(text.encode(encoding)) == ("g", Choice.LEAVE, "")
+    text = f"{GUEST.format('g')}{LEAVE}".rstrip("\n").encode()
+    assert own_choice(text) == ("g", Choice.LEAVE, "")
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (f"{GUEST.format('g')}{LEAVE}".replace("\n", "\r\n"), 1),
+        (f"import os\n{GUEST.format('g')}{LEAVE}", 1),
+        (f"{GUEST.format('g')}vcpus = int(1)\n{LEAVE}", 4),
+        (f"{LEAVE}{GUEST.format('g')}disk = [ 'a'\n", 6),
+        (f"\ufeff# first\n{GUEST.format('g')}{LEAVE}", 1),
+        (f"{GUEST.format('g')}{LEAVE}# no newline", 5),
+    ],
+)
+def test_a_file_that_xl_refuses_is_heeded_and_complained_of(text, line):
+    name, choice, complaint = own_choice(text.encode())
+    assert (name, choice) == ("g", Choice.LEAVE)
+    assert complaint.startswith(f"xl refuses the file: xl.cfg line {line} ")
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (LEAVE, "it names no guest"),
+        ("of no guest\n", "it names no guest"),
+        ("name = [ 'g' ]\n" + LEAVE, "it names no guest"),
+        (LEAVE + "#" * (1 << 20), "it has more than 1 MiB"),
+    ],
+)
+def test_a_file_of_no_guest_is_passed_over(tmp_path, text, why):
+    (tmp_path / "a").write_text(text)
+    assert own_choices(tmp_path) == ({}, [f"{tmp_path}/a is passed over: {why}"])
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("on_host_shutdown = leave", "on_host_shutdown is not heeded: xl"),
+        ("on_boot = leave", "xl refuses the file: xl"),
+        (
+            "on_host_shutdown = ['save']",
+            "on_host_shutdown: expected save, shutdown or leave, got \"['save']\"",
+        ),
+        (
+            "on_host_shutdown = 'migrate'",
+            "on_host_shutdown: expected save, shutdown or leave, got 'migrate'",
+        ),
+    ],
+)
+def test_a_choice_that_cannot_be_heeded_is_complained_of(tmp_path, line, complaint):
+    (tmp_path / "a").write_text(f"{GUEST.format('g')}{line}\n")
+    choices, (said,) = own_choices(tmp_path)
+    assert choices == {"g": Choice.SAVE}
+    assert said.startswith(f"{tmp_path}/a: {complaint}")

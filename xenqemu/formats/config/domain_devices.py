@@ -53,38 +53,33 @@ class Nic:
 
 
 class Field(NamedTuple):
-    """An attribute in JSON: `write` returns None for what is left out."""
+    """An attribute in JSON."""
 
     key: str
     attribute: str
     read: Callable[[JsonObject, str], Any]
-    write: Callable[[Any], Any]
 
 
 def _text(key: str, attribute: str = "") -> Field:
-    return Field(key, attribute or key, JsonObject.text, lambda value: value)
+    return Field(key, attribute or key, JsonObject.text)
 
 
 def _number(key: str, high: int) -> Field:
-    return Field(key, key, lambda section, key: section.number(key, high), lambda value: value)
+    return Field(key, key, lambda section, key: section.number(key, high))
 
 
 def _bit(key: str, attribute: str) -> Field:
-    def read(section: JsonObject, key: str) -> bool:
-        return bool(section.number(key, U31))
-
-    return Field(key, attribute, read, lambda value: 1 if value else None)
+    return Field(key, attribute, lambda section, key: bool(section.number(key, U31)))
 
 
 DEFBOOL = {None: None, "<default>": None, "True": True, "False": False}
-DEFBOOL_WORDS = {None: None, True: "True", False: "False"}
 
 DISK = (
     _text("backend_domname", "backend"),
     _text("pdev_path", "target"),
-    Field("vdev", "vdev", JsonObject.required, lambda value: value),
+    Field("vdev", "vdev", JsonObject.required),
     _text("backend", "backendtype"),
-    Field("format", "format", lambda s, key: s.text(key) or "unknown", lambda value: value),
+    Field("format", "format", lambda s, key: s.text(key) or "unknown"),
     _text("script"),
     _bit("removable", "removable"),
     _bit("readwrite", "readwrite"),
@@ -93,14 +88,8 @@ DISK = (
         "direct_io_safe",
         "direct_io_safe",
         lambda s, key: s.choice(key, {None: False, False: False, True: True}),
-        lambda value: True if value else None,
     ),
-    Field(
-        "discard_enable",
-        "discard",
-        lambda s, key: s.choice(key, DEFBOOL),
-        DEFBOOL_WORDS.get,
-    ),
+    Field("discard_enable", "discard", lambda s, key: s.choice(key, DEFBOOL)),
 )
 NIC = (
     _text("backend_domname", "backend"),
@@ -122,13 +111,3 @@ NIC = (
 def read(fields: tuple[Field, ...], section: JsonObject) -> dict[str, Any]:
     """Return the attributes of the device that `section` is."""
     return {field.attribute: field.read(section, field.key) for field in fields}
-
-
-def written(fields: tuple[Field, ...], device: object) -> dict[str, Any]:
-    """Return the JSON object of a device, without what has its default."""
-    return present({f.key: f.write(getattr(device, f.attribute)) for f in fields})
-
-
-def present(fields: dict[str, Any]) -> dict[str, Any]:
-    """Leave out what is None."""
-    return {key: value for key, value in fields.items() if value is not None}

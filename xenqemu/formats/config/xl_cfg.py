@@ -1,45 +1,44 @@
-"""What the keys of an xl.cfg file mean for a guest, with xl's defaults (xl_parse.c)."""
+"""What an xl.cfg file makes of a guest: the JSON that `xl -N create` prints of it.
+
+Each key stands in a table of the room that it is about, in the order of libxl_types.idl:
+`xl_cfg_build`, `xl_cfg_hvm` and those of the devices; `xl_cfg_rows` says how a row is read.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import PurePosixPath
-from typing import Any
+from dataclasses import dataclass
 from uuid import uuid4
 
-from xenqemu.formats.config.domain_config import DEFAULT_MIB, MAX_VCPUS, OURS, UUID, DomainConfig
-from xenqemu.formats.config.domain_devices import (
-    DEFBOOL_WORDS,
-    DISK,
-    NIC,
-    Disk,
-    Nic,
-    present,
-    written,
+from xenqemu.formats.config.domain_config import UUID, DomainConfig
+from xenqemu.formats.config.xl_cfg_build import build_info
+from xenqemu.formats.config.xl_cfg_devices import (
+    channels,
+    p9s,
+    pvcalls,
+    usbctrls,
+    usbdevs,
+    virtios,
+    vtpms,
 )
-from xenqemu.formats.config.xl_cfg_devices import parse_disk, parse_nic
-from xenqemu.formats.config.xl_cfg_syntax import MAX_TEXT, Value, XlCfgSettings, long_value
+from xenqemu.formats.config.xl_cfg_disk import disks
+from xenqemu.formats.config.xl_cfg_display import vdispls, vfbs, vkbs
+from xenqemu.formats.config.xl_cfg_nic import nics
+from xenqemu.formats.config.xl_cfg_pci import pcidevs
+from xenqemu.formats.config.xl_cfg_rows import (
+    Reader,
+    Row,
+    choice,
+    flag,
+    present,
+    struct,
+    text,
+    word,
+)
+from xenqemu.formats.config.xl_cfg_settings import LAB_HOST, XlCfgSettings, XlHost
+from xenqemu.formats.config.xl_cfg_sound import vsnds
 
-__all__ = [
-    "MAX_TEXT",
-    "Disk",
-    "GuestConfig",
-    "Nic",
-    "Value",
-    "XlCfgSettings",
-    "long_value",
-    "parse_disk",
-    "parse_nic",
-]
-
-MAX_MIB = 1 << 34
-_TYPES = {name: name for name in ("hvm", "pv", "pvh")}
-_BUILDERS = {"hvm": "hvm", "generic": "pv"}
-_VGAS = {"stdvga": "std", "cirrus": "cirrus", "none": "none", "qxl": "qxl"}
-_EVENTS = ("on_poweroff", "on_reboot", "on_watchdog", "on_crash", "on_soft_reset")
 _ACTIONS = {
-    "destroy": "destroy",
+    "destroy": None,
     "restart": "restart",
     "rename-restart": "restart_rename",
     "preserve": "preserve",
@@ -47,199 +46,109 @@ _ACTIONS = {
     "coredump-restart": "coredump_restart",
     "soft-reset": "soft_reset",
 }
-_TSC_MODES = ("default", "always_emulate", "native", "native_paravirt")
-_DEVICE_MODELS = {"qemu-xen": "qemu_xen", "qemu-xen-traditional": "qemu_xen_traditional"}
+_PASSTHROUGH = ("default", "disabled", "enabled", "sync_pt", "share_pt")
+_NOTES = {
+    "vncviewer": "ignored, as by xl: its option -V",
+    "device_model": "ignored, as by xl: device_model_override",
+    "vif2": "ignored, as by xl, which has no netchannel2",
+    "msr_relaxed": "newer Xens will not know it",
+}
+"""Keys that xl knows, and warns of."""
 
 
 @dataclass(frozen=True)
 class GuestConfig:
-    """What an xl.cfg asks for; enumerations are in libxl's words, None is left to libxl.
+    """A guest as an xl.cfg describes it.
 
-    `memory` and `maxmem` are in MiB.  `unknown` has what else the file sets: xl may know it,
-    xenqemu does not, and the caller should warn.
+    `warnings` are of what xl warns of.  `names` has all that the file sets, `ignored` those that
+    nobody reads: xl passes over them in silence.  A guest whose file has no uuid has a new one
+    each time that it is read.
     """
 
-    name: str
-    uuid: str
-    type: str = "pv"
-    memory: int = DEFAULT_MIB
-    maxmem: int = DEFAULT_MIB
-    vcpus: int = 1
-    maxvcpus: int = 1
-    kernel: str | None = None
-    ramdisk: str | None = None
-    cmdline: str | None = None
-    disks: tuple[Disk, ...] = ()
-    nics: tuple[Nic, ...] = ()
-    serial: tuple[str, ...] = ()
-    vga: str | None = None
-    vnc: bool | None = None
-    sdl: bool | None = None
-    usb: bool | None = None
-    usbdevice: tuple[str, ...] = ()
-    boot: str | None = None
-    tsc_mode: str = "default"
-    device_model_version: str | None = None
-    on_poweroff: str = "destroy"
-    on_reboot: str = "restart"
-    on_watchdog: str = "destroy"
-    on_crash: str = "destroy"
-    on_soft_reset: str = "soft_reset"
-    unknown: dict[str, Value] = field(default_factory=dict)
+    config: DomainConfig
+    warnings: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
 
     @classmethod
-    def from_cfg(cls, text: str | bytes) -> GuestConfig:
-        """Read the text of an xl.cfg file, with xl's meanings and defaults.
+    def from_cfg(cls, text: str | bytes, host: XlHost = LAB_HOST) -> GuestConfig:
+        """Read the text of an xl.cfg file as the xl of `host` does.
 
-        Raises `FormatError` with the line and the offset where xl would refuse the file, and for
-        values of a wrong type, which xl would pass over with a warning.
+        Raises `FormatError` with the line and the offset where xl refuses the file, and where
+        what it takes cannot be carried in a save file.
         """
-        cfg = XlCfgSettings(text)
-        parts = (_identity, _memory, _vcpus, _boot, _devices, _actions)
-        fields = {name: value for part in parts for name, value in part(cfg).items()}
-        return cls(**fields, unknown=cfg.unasked())
-
-    def domain_config(self, extra: Mapping[str, Any] | None = None) -> DomainConfig:
-        """Return the configuration that `xl create` makes of it, and `extra`.
-
-        `extra` (JSON's types only) is under the key "xenqemu", which libxl ignores.
-        """
-        tree = {
-            "c_info": {
-                "type": self.type,
-                "name": self.name,
-                "uuid": self.uuid,
-                "run_hotplug_scripts": "True",
-            },
-            "b_info": _build_info(self),
-            "disks": [written(DISK, disk) for disk in self.disks] or None,
-            "nics": [written(NIC, nic) for nic in self.nics] or None,
-            **_actions_taken(self),
-            OURS: dict(extra) if extra else None,
-        }
-        return DomainConfig(present(tree))
+        cfg = XlCfgSettings(text, host)
+        tree = present((name, read(cfg)) for name, read in _WHOLE)
+        for name, note in _NOTES.items():
+            if cfg.is_set(name):
+                cfg.warn(name, note)
+        warnings = tuple(dict.fromkeys(cfg.warnings))
+        return cls(DomainConfig(tree), warnings, tuple(cfg.unasked()), tuple(cfg.plain()))
 
 
-def _identity(cfg: XlCfgSettings) -> dict[str, Any]:
-    name, text = cfg.string("name"), cfg.string("uuid")
+def _name(cfg: XlCfgSettings) -> str:
+    name = cfg.string("name")
     if not name:
         raise cfg.wrong("name", "a name for the guest", "none")
-    if text is not None and not UUID.fullmatch(text):
-        raise cfg.wrong("uuid", "a UUID", repr(text[:40]))
-    return {"name": name, "uuid": text.lower() if text else str(uuid4()), "type": _type(cfg)}
+    return name
 
 
-def _type(cfg: XlCfgSettings) -> str:
-    kind, builder = cfg.choice("type", _TYPES), cfg.choice("builder", _BUILDERS)
-    if kind and builder and kind != builder:
-        raise cfg.wrong("builder", f"what type says, {kind}", builder)
-    return kind or builder or "pv"
+def _uuid(cfg: XlCfgSettings) -> str:
+    said = cfg.string("uuid")
+    if said is not None and (not UUID.fullmatch(said) or not said.strip("0-")):
+        raise cfg.bad("uuid", "a UUID", said)
+    return said.lower() if said else str(uuid4())
 
 
-def _memory(cfg: XlCfgSettings) -> dict[str, Any]:
-    memory, maxmem = cfg.number("memory", 1, MAX_MIB), cfg.number("maxmem", 1, MAX_MIB)
-    memory = memory or maxmem or DEFAULT_MIB
-    maxmem = maxmem or memory
-    if maxmem < memory:
-        raise cfg.wrong("maxmem", f"at least memory, {memory}", str(maxmem))
-    return {"memory": memory, "maxmem": maxmem}
+def _label(cfg: XlCfgSettings) -> str | None:
+    init = cfg.string("init_seclabel")
+    return cfg.string("seclabel") if init is None else init
 
 
-def _vcpus(cfg: XlCfgSettings) -> dict[str, Any]:
-    vcpus = cfg.number("vcpus", 1, MAX_VCPUS) or 1
-    maxvcpus = cfg.number("maxvcpus", 1, MAX_VCPUS) or vcpus
-    if maxvcpus < vcpus:
-        raise cfg.wrong("maxvcpus", f"at least vcpus, {vcpus}", str(maxvcpus))
-    return {"vcpus": vcpus, "maxvcpus": maxvcpus}
+def _action(key: str, otherwise: str) -> Reader:
+    """Read what becomes of a guest on an event; "destroy" is left out."""
+    read = choice(key, _ACTIONS, exact=True)
+    return lambda cfg: read(cfg) if cfg.string(key) is not None else _ACTIONS[otherwise]
 
 
-def _boot(cfg: XlCfgSettings) -> dict[str, Any]:
-    root, extra = cfg.string("root"), cfg.string("extra")
-    words = [f"root={root}"] if root is not None else []
-    words += [extra] if extra is not None else []
-    cmdline = cfg.string("cmdline")
-    if cmdline is None and words:
-        cmdline = " ".join(words)
-    return {
-        "kernel": _kernel(cfg),
-        "ramdisk": cfg.string("ramdisk"),
-        "cmdline": cmdline,
-        "boot": cfg.string("boot"),
-        "tsc_mode": _tsc_mode(cfg),
-    }
+def _dtdevs(cfg: XlCfgSettings) -> list[dict[str, str]] | None:
+    return [{"path": path} for path in cfg.texts("dtdev") or ()] or None
 
 
-def _kernel(cfg: XlCfgSettings) -> str | None:
-    kernel = cfg.string("kernel")
-    if _type(cfg) == "hvm":  # xm's files named the firmware here
-        return None if kernel is not None and PurePosixPath(kernel).name == "hvmloader" else kernel
-    if kernel is None and not {"bootloader", "firmware"} & cfg.plain().keys():
-        raise cfg.wrong("kernel", "a kernel or a bootloader for a pv or pvh guest", "none")
-    return kernel
-
-
-def _tsc_mode(cfg: XlCfgSettings) -> str:
-    numbers = {str(number): mode for number, mode in enumerate(_TSC_MODES)}
-    return cfg.choice("tsc_mode", {mode: mode for mode in _TSC_MODES} | numbers) or "default"
-
-
-def _devices(cfg: XlCfgSettings) -> dict[str, Any]:
-    return {
-        "disks": cfg.specs("disk", parse_disk),
-        "nics": cfg.specs("vif", parse_nic),
-        "serial": cfg.item_or_items("serial"),
-        "vga": cfg.choice("vga", _VGAS),
-        "vnc": cfg.flag("vnc"),
-        "sdl": cfg.flag("sdl"),
-        "usb": cfg.flag("usb"),
-        "usbdevice": cfg.item_or_items("usbdevice"),
-        "device_model_version": cfg.choice("device_model_version", _DEVICE_MODELS),
-    }
-
-
-def _actions(cfg: XlCfgSettings) -> dict[str, Any]:
-    chosen = {name: cfg.choice(name, _ACTIONS) for name in _EVENTS}
-    return {name: action for name, action in chosen.items() if action}
-
-
-def _actions_taken(guest: GuestConfig) -> dict[str, str]:
-    actions = {name: getattr(guest, name) for name in _EVENTS}
-    return {name: action for name, action in actions.items() if action != "destroy"}
-
-
-def _build_info(guest: GuestConfig) -> dict[str, Any]:
-    kind = _hvm(guest) if guest.type == "hvm" else {}
-    return present(
-        {
-            "max_vcpus": guest.maxvcpus,
-            "avail_vcpus": list(range(guest.vcpus)),
-            "tsc_mode": None if guest.tsc_mode == "default" else guest.tsc_mode,
-            "max_memkb": guest.maxmem * 1024,
-            "target_memkb": guest.memory * 1024,
-            "device_model_version": guest.device_model_version,
-            "sched_params": {},
-            "claim_mode": "True",
-            "kernel": guest.kernel,
-            "cmdline": guest.cmdline,
-            "ramdisk": guest.ramdisk,
-            f"type.{guest.type}": kind,
-            "arch_arm": {},
-            "arch_x86": {},
-        }
-    )
-
-
-def _hvm(guest: GuestConfig) -> dict[str, Any]:
-    return present(
-        {
-            "vga": present({"kind": guest.vga}),
-            "vnc": present({"enable": DEFBOOL_WORDS[guest.vnc]}),
-            "sdl": present({"enable": DEFBOOL_WORDS[guest.sdl]}),
-            "spice": {},
-            "boot": guest.boot,
-            "usb": DEFBOOL_WORDS[guest.usb],
-            "usbdevice_list": list(guest.usbdevice) or None,
-            "serial_list": list(guest.serial) or None,
-            "rdm": {},
-        }
-    )
+_C_INFO: tuple[Row, ...] = (
+    ("type", lambda cfg: cfg.type),
+    ("hap", flag("hap")),
+    ("oos", flag("oos")),
+    ("ssid_label", _label),
+    ("name", _name),
+    ("uuid", _uuid),
+    ("pool_name", text("pool")),
+    ("run_hotplug_scripts", lambda _cfg: "True"),
+    ("driver_domain", flag("driver_domain")),
+    ("passthrough", word("passthrough", _PASSTHROUGH, default="default")),
+    ("xend_suspend_evtchn_compat", flag("xend_suspend_evtchn_compat")),
+)
+_WHOLE: tuple[Row, ...] = (
+    ("c_info", struct(*_C_INFO)),
+    ("b_info", build_info),
+    ("disks", disks),
+    ("nics", nics),
+    ("pcidevs", pcidevs),
+    ("dtdevs", _dtdevs),
+    ("vfbs", vfbs),
+    ("vkbs", vkbs),
+    ("virtios", virtios),
+    ("vtpms", vtpms),
+    ("p9s", p9s),
+    ("pvcallsifs", pvcalls),
+    ("vdispls", vdispls),
+    ("vsnds", vsnds),
+    ("channels", channels),
+    ("usbctrls", usbctrls),
+    ("usbdevs", usbdevs),
+    ("on_poweroff", _action("on_poweroff", "destroy")),
+    ("on_reboot", _action("on_reboot", "restart")),
+    ("on_watchdog", _action("on_watchdog", "destroy")),
+    ("on_crash", _action("on_crash", "destroy")),
+    ("on_soft_reset", _action("on_soft_reset", "soft-reset")),
+)

@@ -12,21 +12,22 @@ r"""The text of an xl.cfg file: names and what they are set to.
     NEWLINE     LF, or "#" and the rest of a line with its LF
 
 The grammar is libxlu's (libxlu_cfg_l.l, libxlu_cfg_y.y), which knows text only: `memory = "64"`
-and `name = 5` are good there and here.  What libxlu refuses is refused.  Its numeric escapes
-(\x41 is an error in it, \101 vanishes) are refused as well.
+and `name = 5` are good there and here.  What libxlu refuses is refused.  Of its numeric escapes
+\x41 is an error, and \101 vanishes.
+
+libxlu reads bytes.  Those that are not UTF-8 are kept as lone surrogates ("surrogateescape"), so
+that a comment may have them.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 from xenqemu.errors import BadRecord, FormatError, TooBig
 
 Value: TypeAlias = "str | int | list[Value]"
-T = TypeVar("T")
 
 MAX_TEXT = 1 << 20
 """Bytes of a configuration at most; xl's own examples have a few hundred."""
@@ -39,6 +40,7 @@ _TOKEN = re.compile(
     |(?P<string>'(?:[^'\\\n\0]|\\[^\n\0])*+'|"(?:[^"\\\n\0]|\\[^\n\0])*+"))""",
     re.VERBOSE,
 )
+_ESCAPE = re.compile(r"\\(?:[0-7][0-9]{2,3}|(?P<letter>.))", re.ASCII)
 _ESCAPES = {"\\": "\\", "'": "'", '"': '"'} | dict(zip("abfnrtv", "\a\b\f\n\r\t\v", strict=True))
 _LONG = re.compile(
     r"\s*(?P<sign>[+-]?)(?:0[xX](?P<hex>[0-9a-fA-F]+)|(?P<octal>0[0-7]*)"
@@ -48,10 +50,69 @@ _LONG = re.compile(
 _BASES = {"hex": 16, "octal": 8, "decimal": 10}
 
 
-class _Number(str):
+class Number(str):
     """A bare NUMBER: text, as in libxlu, until its value is read."""
 
     __slots__ = ()
+
+
+@dataclass
+class Setting:
+    """The value of a name so far: pieces of one string, or items of one list.
+
+    `index` is where the value stands in the text; `added` says that `+=` came last.
+    """
+
+    index: int
+    many: bool
+    added: bool
+    parts: list[Value]
+
+    @property
+    def value(self) -> Value:
+        """The value as libxlu has it: a string or a list."""
+        if self.many:
+            return self.parts
+        return self.parts[0] if len(self.parts) == 1 else "".join(map(str, self.parts))
+
+
+def parse(text: str) -> dict[str, Setting]:
+    """Return what the text sets; raise `BadRecord` with the line and the offset if xl refuses it.
+
+    Lists in too many lists are a `TooBig`.
+    """
+    settings, wrong = parse_leniently(text)
+    if wrong is not None:
+        raise wrong
+    return settings
+
+
+def parse_leniently(text: str) -> tuple[dict[str, Setting], FormatError | None]:
+    """Return what the text sets without its faulty lines, and the first error.
+
+    libxlu goes on at the next line too, to report all errors before it refuses the file.
+    """
+    tokens, settings, first = _Tokens(text), dict[str, Setting](), None
+    while True:
+        try:
+            _statements(tokens, settings)
+            break
+        except _Fault as fault:
+            first = first or fault
+            tokens.skip_line()
+    if first is None:
+        return settings, None
+    kind = TooBig if first.too_big else BadRecord
+    return settings, error_at(text, first.index, first.expected, first.got, kind)
+
+
+def error_at(
+    text: str, index: int, expected: str, got: str, kind: type[FormatError] = BadRecord
+) -> FormatError:
+    """Return the error for what stands at an index of the text."""
+    line = text.count("\n", 0, index) + 1
+    offset = len(text[:index].encode(errors="surrogateescape"))
+    return kind(f"xl.cfg line {line}", offset, expected, got)
 
 
 def long_value(text: str) -> int | None:
@@ -63,24 +124,44 @@ def long_value(text: str) -> int | None:
     return value if -(1 << 63) <= value < 1 << 63 else None
 
 
-def _error(text: str, index: int, expected: str, got: str) -> BadRecord:
-    line = text.count("\n", 0, index) + 1
-    return BadRecord(f"xl.cfg line {line}", len(text[:index].encode()), expected, got)
+def decoded(text: str | bytes) -> str:
+    """Return the text of a file; raise `TooBig`, or `BadRecord` for what no bytes can be."""
+    if len(text) > MAX_TEXT:
+        raise TooBig("xl.cfg", 0, f"at most {MAX_TEXT} bytes", str(len(text)))
+    try:
+        data = text.encode(errors="surrogateescape") if isinstance(text, str) else text
+    except UnicodeEncodeError as error:
+        raise BadRecord("xl.cfg", error.start, "UTF-8", error.reason) from error
+    return data.decode(errors="surrogateescape")
+
+
+class _Fault(Exception):
+    """What libxlu does not take, at an index of the text."""
+
+    def __init__(self, index: int, expected: str, got: str, *, too_big: bool = False) -> None:
+        super().__init__(expected)
+        self.index = index
+        self.expected = expected
+        self.got = got
+        self.too_big = too_big
 
 
 class _Tokens:
-    """The words of the text, one at a time; `kind` and `word` are of the one at `index`."""
+    """The words of the text, one at a time; `kind` and `word` are of the one at `index`.
+
+    The first is there after `advance`.
+    """
 
     def __init__(self, text: str) -> None:
         self.text = text
+        self.index, self.kind, self.word = 0, "", ""
         self._next = 0
-        self.advance()
 
     def advance(self) -> None:
         """Go to the next word."""
         match = _TOKEN.match(self.text, self._next)
         if match is None or match.lastgroup is None:
-            self.index = len(self.text) - len(self.text[self._next :].lstrip(" \t"))
+            self.index = _after_blanks(self.text, self._next)
             self.word = self.text[self.index : self.index + 1]
             raise self.wrong("a name, a value, a mark or a whole line of comment")
         self.word = match[match.lastgroup]
@@ -101,38 +182,37 @@ class _Tokens:
         while self.kind == "newline":
             self.advance()
 
-    def wrong(self, expected: str) -> BadRecord:
-        """Return the error for the present word."""
-        return _error(self.text, self.index, expected, repr(self.word[:40]) if self.word else "end")
+    def skip_line(self) -> None:
+        """Have the next `advance` go to the first word of the next line."""
+        end = self.text.find("\n", self.index)
+        self._next = len(self.text) if end < 0 else end + 1
+
+    def wrong(self, expected: str, *, too_big: bool = False) -> _Fault:
+        """Return the fault of the present word."""
+        got = repr(self.word[:40]) if self.word else "end"
+        if self.word == "\r":
+            got += ", as in lines that end in CRLF"
+        return _Fault(self.index, expected, got, too_big=too_big)
 
 
-@dataclass
-class _Setting:
-    """The value of a name so far: pieces of one string, or items of one list."""
-
-    index: int
-    many: bool
-    added: bool
-    parts: list[Value]
-
-    @property
-    def value(self) -> Value:
-        if self.many:
-            return self.parts
-        return self.parts[0] if len(self.parts) == 1 else "".join(map(str, self.parts))
+def _after_blanks(text: str, index: int) -> int:
+    while text[index : index + 1] in (" ", "\t"):
+        index += 1
+    return index
 
 
-def _read(tokens: _Tokens) -> dict[str, _Setting]:
-    settings: dict[str, _Setting] = {}
+def _statements(tokens: _Tokens, settings: dict[str, Setting]) -> None:
+    """Read from the next word to the end."""
+    tokens.advance()
     while True:
         if tokens.kind == "name":
             _assignment(tokens, settings)
         if tokens.kind == "end":
-            return settings
+            return
         tokens.take("newline", ";")
 
 
-def _assignment(tokens: _Tokens, settings: dict[str, _Setting]) -> None:
+def _assignment(tokens: _Tokens, settings: dict[str, Setting]) -> None:
     name, index = tokens.take("name"), tokens.index
     added = tokens.take("=", "+=") == "+="
     start = tokens.index
@@ -142,15 +222,15 @@ def _assignment(tokens: _Tokens, settings: dict[str, _Setting]) -> None:
     before = settings.get(name)
     if added and before is not None:
         if before.many != many:
-            raise _error(tokens.text, start, "list += list or string += string", "a mixture")
+            raise _Fault(start, "list += list or string += string", "a mixture")
         before.parts.extend(parts)  # in place: a long file of += stays linear
         parts = before.parts
-    settings[name] = _Setting(index, many, added, parts)
+    settings[name] = Setting(index, many, added, parts)
 
 
 def _value(tokens: _Tokens, depth: int) -> Value:
     if tokens.kind == "number":
-        return _Number(tokens.take("number"))
+        return Number(tokens.take("number"))
     if tokens.kind == "[":
         return _list(tokens, depth + 1)
     if tokens.kind != "string":
@@ -162,8 +242,7 @@ def _value(tokens: _Tokens, depth: int) -> Value:
 
 def _list(tokens: _Tokens, depth: int) -> list[Value]:
     if depth > MAX_DEPTH:
-        error = tokens.wrong(f"at most {MAX_DEPTH} lists in lists")
-        raise TooBig(error.record, error.offset, error.expected, error.got)
+        raise tokens.wrong(f"at most {MAX_DEPTH} lists in lists", too_big=True)
     items: list[Value] = []
     tokens.take("[")
     tokens.skip_newlines()
@@ -179,111 +258,10 @@ def _list(tokens: _Tokens, depth: int) -> list[Value]:
 
 def _dequoted(tokens: _Tokens) -> str:
     def plain(match: re.Match[str]) -> str:
-        if match[1] not in _ESCAPES:
+        letter = match["letter"]
+        if letter is not None and letter not in _ESCAPES:
             index = tokens.index + 1 + match.start()
-            raise _error(tokens.text, index, "an escape that xl understands", repr(match[0]))
-        return _ESCAPES[match[1]]
+            raise _Fault(index, "an escape that xl understands", repr(match[0]))
+        return "" if letter is None else _ESCAPES[letter]
 
-    return re.sub(r"\\(.)", plain, tokens.word[1:-1])
-
-
-def _plain(value: Value) -> Value:
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    number = long_value(value) if isinstance(value, _Number) else None
-    return value if number is None else number
-
-
-def _decoded(text: str | bytes) -> str:
-    if len(text) > MAX_TEXT:
-        raise TooBig("xl.cfg", 0, f"at most {MAX_TEXT} bytes", str(len(text)))
-    try:
-        return text.decode() if isinstance(text, bytes) else text.encode().decode()
-    except (UnicodeDecodeError, UnicodeEncodeError) as error:
-        raise BadRecord("xl.cfg", error.start, "UTF-8", error.reason) from error
-
-
-class XlCfgSettings:
-    """The settings of a text, with xl's getters; each raises `BadRecord` for a wrong type.
-
-    A name that is not set is answered with None or an empty tuple.
-    """
-
-    def __init__(self, text: str | bytes) -> None:
-        self._text = _decoded(text)
-        self._settings = _read(_Tokens(self._text))
-        self._asked: set[str] = set()
-
-    def plain(self) -> dict[str, Value]:
-        """Return all that is set: numbers that C can read as int, all else unchanged."""
-        return {name: _plain(setting.value) for name, setting in self._settings.items()}
-
-    def unasked(self) -> dict[str, Value]:
-        """Return what is set and was not read."""
-        return {name: value for name, value in self.plain().items() if name not in self._asked}
-
-    def get(self, name: str) -> Value | None:
-        """Return the value as libxlu has it: a string or a list."""
-        self._asked.add(name)
-        setting = self._settings.get(name)
-        return None if setting is None else setting.value
-
-    def string(self, name: str) -> str | None:
-        """Return a string (a number's spelling is one)."""
-        value = self.get(name)
-        if value is not None and not isinstance(value, str):
-            raise self.wrong(name, "one value", "a list")
-        return None if value is None else str(value)
-
-    def number(self, name: str, low: int, high: int) -> int | None:
-        """Return a number from `low` to `high`."""
-        text = self.string(name)
-        if text is None:
-            return None
-        value = None if self._settings[name].added else long_value(text)
-        if value is None or not low <= value <= high:
-            raise self.wrong(name, f"a number from {low} to {high}", repr(text[:40]))
-        return value
-
-    def flag(self, name: str) -> bool | None:
-        """Return whether a number is not zero."""
-        value = self.number(name, -(1 << 63), (1 << 63) - 1)
-        return None if value is None else bool(value)
-
-    def choice(self, name: str, words: Mapping[str, T]) -> T | None:
-        """Return what `words` maps a string to."""
-        text = self.string(name)
-        if text is not None and text not in words:
-            raise self.wrong(name, "one of " + ", ".join(words), repr(text[:40]))
-        return None if text is None else words[text]
-
-    def items(self, name: str) -> tuple[str, ...]:
-        """Return a list of strings."""
-        value = self.get(name)
-        if value is None:
-            return ()
-        if isinstance(value, str | int) or not all(isinstance(item, str) for item in value):
-            raise self.wrong(name, "a list of strings", "something else")
-        return tuple(map(str, value))
-
-    def item_or_items(self, name: str) -> tuple[str, ...]:
-        """Return a list of strings, or one string as a list of one."""
-        value = self.get(name)
-        return (str(value),) if isinstance(value, str) else self.items(name)
-
-    def specs(self, name: str, parse: Callable[[str, int], T]) -> tuple[T, ...]:
-        """Return `parse(string, its place)` for each of a list of strings."""
-        found = []
-        for place, spec in enumerate(self.items(name)):
-            try:
-                found.append(parse(spec, place))
-            except FormatError as error:
-                at = self.wrong(name, error.expected, error.got)
-                raise type(error)(at.record, at.offset, at.expected, at.got) from error
-        return tuple(found)
-
-    def wrong(self, name: str, expected: str, got: str) -> BadRecord:
-        """Return the error for a name's value; an unset name is missing at the end."""
-        setting = self._settings.get(name)
-        index = len(self._text) if setting is None else setting.index
-        return _error(self._text, index, f"{name}: {expected}", got)
+    return _ESCAPE.sub(plain, tokens.word[1:-1])

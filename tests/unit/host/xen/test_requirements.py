@@ -15,7 +15,7 @@ GIB = 1 << 30
 
 
 def config(text="", kind="hvm"):
-    return GuestConfig.from_cfg(f'name = "g"\ntype = "{kind}"\n{text}').domain_config()
+    return GuestConfig.from_cfg(f'name = "g"\ntype = "{kind}"\n{text}').config
 
 
 NEEDS = Needs(config(), 3)
