@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from xenqemu.cli.terminal import printable
+from xenqemu.errors import in_words
 from xenqemu.settings.hooks import Act, Hooks
 
 
@@ -21,7 +22,7 @@ def hooked(hooks: Hooks, act: Act, **about: object) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        for complaint in hooks.run("failed", act, {**about, "error": str(error)}):
+        for complaint in hooks.run("failed", act, {**about, "error": in_words(error)}):
             error.add_note(complaint)
         raise
     for complaint in hooks.run("post", act, about):

@@ -12,6 +12,8 @@ import os
 from collections.abc import Callable, Sequence
 from typing import BinaryIO, Protocol, runtime_checkable
 
+from xenqemu.formats.stream.source import name_file
+
 BUFFERS_A_CALL = 1024
 """Linux' limit of buffers in one writev (IOV_MAX)."""
 
@@ -95,7 +97,11 @@ class _File:
 
     def writev(self, buffers: Sequence[Buffer]) -> int:
         if self._fd is not None:
-            return os.writev(self._fd, buffers)
+            try:
+                return os.writev(self._fd, buffers)
+            except OSError as error:
+                name_file(error, self._file)
+                raise
         return sum(self._file.write(buffer) for buffer in buffers)
 
 
