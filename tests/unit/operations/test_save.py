@@ -307,7 +307,8 @@ def test_guest_in_the_hands_of_another(world, tmp_path):
 
 def test_too_little_room_is_refused_with_both_numbers(world, tmp_path, monkeypatch):
     huge = 1 << 60
-    monkeypatch.setattr("tests.doubles.in_memory.parties.Memory.space", lambda self: huge)
+    for name in ("space", "counted_space"):
+        monkeypatch.setattr(f"tests.doubles.in_memory.parties.Memory.{name}", lambda *_: huge)
     match = rf"{tmp_path}: 115\d+ bytes of free space are needed for .*, \d+ are available \("
     refused(world, tmp_path / "record", HostError, match)
     assert list(tmp_path.iterdir()) == []
@@ -344,3 +345,18 @@ def test_second_save_is_told_of_the_first(world, tmp_path):
         f"the save of domain 1 (sample) to {tmp_path}/first is running (process "
     )
     assert not (tmp_path / "second").exists()
+
+
+@pytest.mark.parametrize("after", list(After))
+def test_pages_of_zeros_are_counted_before_a_save_is_refused(world, tmp_path, monkeypatch, after):
+    """At first while the guest runs, then once it is suspended."""
+    monkeypatch.setattr("tests.doubles.in_memory.parties.Memory.space", lambda self: 1 << 60)
+    save(world, tmp_path / "save", after)
+    acts = [name for name in world.calls if name in ("memory.counted_space", "hypervisor.suspend")]
+    assert acts == ["memory.counted_space", "hypervisor.suspend", "memory.counted_space"]
+    assert loaded(tmp_path / "save").pages == Guest.running().pages
+
+
+def test_a_count_is_not_made_where_there_is_space(world, tmp_path):
+    save(world, tmp_path / "save")
+    assert "memory.counted_space" not in world.calls
