@@ -56,7 +56,8 @@ def migrate(
         precopy = options.precopy
         with job.phase(Phase.CHECK):
             guest.require_savable()
-            if precopy and not guest.may_run():
+            may_run = guest.may_run()  # loads what writes its memory: not while it is suspended
+            if precopy and not may_run:
                 precopy = None
                 job.note(f"{UNKNOWN_CHANGES}: it is suspended for the whole migration")
             needs = host.needs(domain.domid, config)
