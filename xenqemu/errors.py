@@ -65,6 +65,15 @@ __all__ = [
 ]
 
 
+def in_words(error: BaseException) -> str:
+    """Return the message of any error, for people; its class if it has none."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) or type(error).__name__
+
+
 class XenqemuError(Exception):
     """Root of the tree; `exit_code` is what the command line exits with."""
 

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from xenqemu.errors import HostTimeout, HypervisorError, ReplyLost, XenqemuError
+from xenqemu.errors import HostTimeout, HypervisorError, ReplyLost, XenqemuError, in_words
 from xenqemu.formats.helper import messages
 from xenqemu.formats.helper.dialects import DEBUG, LIVE, SAVE, Call, Dialect, parse_arguments
 from xenqemu.formats.helper.messages import ANSWER, ERROR, INFO, NO_ERRNO, HelperMessage
@@ -206,7 +206,7 @@ def _outcome(parent: Parent, work: Callable[[], None]) -> messages.Complete:
     except ReplyLost:
         raise
     except (XenqemuError, OSError) as error:
-        parent.log(ERROR, str(error))
+        parent.log(ERROR, in_words(error))
         return messages.Complete(-1, _errno(error))
     return messages.Complete(0, 0)
 

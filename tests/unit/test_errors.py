@@ -106,3 +106,20 @@ def test_nobody_knows_is_a_kind_of_past_return():
     """Who handles only `PastReturn` must not take an unknown outcome for a safe one."""
     assert issubclass(errors.OutcomeUnknown, PastReturn)
     assert not issubclass(errors.Stranded, errors.RolledBack)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (KeyboardInterrupt(), "interrupted"),
+        (
+            OSError(28, "No space left on device", "/there/file"),
+            "/there/file: No space left on device",
+        ),
+        (OSError(28, "No space left on device"), "[Errno 28] No space left on device"),
+        (ZeroDivisionError(), "ZeroDivisionError"),
+        (errors.HostError("it hangs"), "it hangs"),
+    ],
+)
+def test_words_for_people(error, words):
+    assert errors.in_words(error) == words

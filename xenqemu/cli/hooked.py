@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from xenqemu.cli import terminal
+from xenqemu.errors import in_words
 from xenqemu.settings.hooks import Act, Hooks
 
 
@@ -26,7 +27,7 @@ def hooked(hooks: Hooks, act: Act, **about: object) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        for complaint in hooks.run("failed", act, {**about, "error": str(error)}):
+        for complaint in hooks.run("failed", act, {**about, "error": in_words(error)}):
             error.add_note(complaint)
         raise
     for complaint in hooks.run("post", act, about):

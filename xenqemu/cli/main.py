@@ -10,10 +10,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 from errno import EPIPE
+from pathlib import Path
 
 from xenqemu.cli.parser import parser
 from xenqemu.cli.terminal import Screen, complain, screens
-from xenqemu.errors import PastReturn, Stranded, XenqemuError
+from xenqemu.errors import PastReturn, Stranded, XenqemuError, in_words
 from xenqemu.system.signals import hold_interrupts, interrupted_once
 from xenqemu.system.standard_streams import open_standard_streams
 
@@ -42,7 +43,9 @@ def _run(chosen: argparse.Namespace, arguments: Sequence[str] | None) -> int:
         complain("\n".join([str(error), *getattr(error, "__notes__", [])]))
         return error.exit_code
     except OSError as error:
-        complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        if isinstance(error, FileNotFoundError) and not (error.filename or _has_folder()):
+            error.filename = "the current folder"
+        complain(in_words(error))
         return XenqemuError.exit_code
     except KeyboardInterrupt as interrupt:
         complain("; ".join(["interrupted", *getattr(interrupt, "__notes__", [])]))
@@ -51,6 +54,15 @@ def _run(chosen: argparse.Namespace, arguments: Sequence[str] | None) -> int:
     except SystemExit as done:  # --help and --version
         return int(done.code or 0)
     return 0
+
+
+def _has_folder() -> bool:
+    """Return whether the folder that we were called in is still there."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _printed(out: Screen, *, only_prints: bool) -> int:

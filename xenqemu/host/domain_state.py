@@ -26,6 +26,9 @@ DOMID_DIGITS = 5
 _PAUSED = ("running", "paused", "prelaunch", "")
 """Run states of the device model of a paused guest; "" if it has none."""
 
+HYPERVISOR = "hypervisor"
+"""How the hypervisor is called among the parties."""
+
 T = TypeVar("T")
 
 
@@ -79,11 +82,22 @@ class DomainState:
 
     def __str__(self) -> str:
         """One line for people."""
-        run_state = self.info.run_state.value if self.info else "no such domain"
-        parts = [f"hypervisor: {run_state}", f"name in xenstore: {self.name or 'none'}"]
+        parts = [f"name in xenstore: {self.name or 'none'}"]
+        if self.info or not self._unheard:
+            run_state = self.info.run_state.value if self.info else "no such domain"
+            parts.insert(0, f"hypervisor: {run_state}")
         if self.device_model:
             parts.append(f"device model: {self.device_model}")
-        return "; ".join([*parts, *self.trouble])
+        return "; ".join([*self._unheard, *parts, *self._rest])
+
+    @property
+    def _unheard(self) -> list[str]:
+        """Why the hypervisor did not answer; empty if it did."""
+        return [each for each in self.trouble if each.startswith(f"{HYPERVISOR}: ")]
+
+    @property
+    def _rest(self) -> list[str]:
+        return [each for each in self.trouble if each not in self._unheard]
 
 
 def find(host: Host, who: str) -> Domain:
@@ -126,7 +140,7 @@ def state_and_device_model(
             return unknown
 
     with ExitStack() as session:
-        info = ask("hypervisor", lambda: host.hypervisor.info(domid), None)
+        info = ask(HYPERVISOR, lambda: host.hypervisor.info(domid), None)
         name = ask("xenstore", lambda: _name(host, domid), "")
         unknown: tuple[str, DeviceModel | None] = ("", None)
         status, device_model = unknown

@@ -112,6 +112,12 @@ class GuestMemory(Protocol):
     def space(self) -> int:
         """Return how many bytes the image has at most, as far as can be told now."""
 
+    def counted_space(self, progress: Progress) -> int:
+        """Return the same after a look at each page: those of zeros may take no space.
+
+        That takes about as long as to read all of the memory; the domain may run meanwhile.
+        """
+
     def save(self, out: Sink, progress: Progress) -> None:
         """Write the image, from its header to its END record."""
 

@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from xenqemu.errors import HostError, HostTimeout, InUse, UsageError, XenqemuError
+from xenqemu.errors import HostError, HostTimeout, InUse, UsageError, XenqemuError, in_words
 from xenqemu.host.xenstore.names import INCOMING
 from xenqemu.host.xenstore.store import Store, Transaction
 from xenqemu.settings.xenqemu_conf import DEFAULTS, Settings, read_settings
@@ -233,7 +233,7 @@ def limited(seconds: float) -> Iterator[None]:
 
 def reason(error: BaseException) -> str:
     """Return an error and its notes in one line."""
-    lines = [str(error) or type(error).__name__, *getattr(error, "__notes__", ())]
+    lines = [in_words(error), *getattr(error, "__notes__", ())]
     return _CONTROL.sub(" ", "; ".join(lines))
 
 

@@ -17,7 +17,7 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from xenqemu.errors import DeviceModelError, HypervisorError, ReplyLost
+from xenqemu.errors import DeviceModelError, HostTimeout, HypervisorError, ReplyLost
 from xenqemu.formats.typed_json import typed
 from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
 from xenqemu.host.protocol import DomainInfo, RunState
@@ -122,6 +122,11 @@ class PlainQemu:
         except (DeviceModelError, ReplyLost):
             if machine.process.ends_within(_ENDING):
                 return None
+            raise
+        except HostTimeout as error:
+            if machine.process.stopped:
+                why = f"its QEMU, process {machine.pid}, is stopped by a signal"
+                raise HypervisorError(f"{why} (kill -CONT {machine.pid})") from error
             raise
         stopped = RunState.PAUSED if self._paused(domid).exists() else RunState.SUSPENDED
         state = _STATES.get(status, stopped)

@@ -57,7 +57,8 @@ def migrate(
         with job.phase(Phase.CHECK):
             guest.require_savable()
             guest.require_fit(own, options.config)
-            if precopy and not guest.may_run():
+            may_run = guest.may_run()  # loads what writes its memory: not while it is suspended
+            if precopy and not may_run:
                 precopy = None
                 job.note(f"{UNKNOWN_CHANGES}: it is suspended for the whole migration")
             needs = host.needs(domain.domid, config)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+from xenqemu.errors import in_words
 from xenqemu.settings.hooks import Act
 
 
@@ -52,4 +53,4 @@ def no_hooks(_act: Act, /, **_about: object) -> AbstractContextManager[None]:
 
 def words(error: BaseException) -> str:
     """Return the message and the notes of an error, in one line."""
-    return "; ".join([str(error), *getattr(error, "__notes__", [])])
+    return "; ".join([in_words(error), *getattr(error, "__notes__", [])])

@@ -72,7 +72,7 @@ def save(
                 job.note(f"a restore here would refuse the save file: {refused}")
             job.cleanup(steps.RemoveDraft(draft.traces))
             draft.create()
-            draft.reserve(space_for(config, guest.memory))
+            _reserve(draft, guest, config)
         _write(guest, draft, config, options.precopy)
         suspended_at = time.time_ns()
         if options.after is not After.DESTROY:
@@ -96,7 +96,7 @@ def _write(
     """Write the save file; space for what is left is reserved as soon as its size is known."""
 
     def ready(device_state: bytes | None) -> None:
-        draft.reserve(space_for(config, guest.memory, device_state))
+        _reserve(draft, guest, config, device_state)
 
     def watch(done: Iteration) -> None:
         draft.reserve(draft.file.tell() + space_for_rest(done.changed))
@@ -106,6 +106,20 @@ def _write(
         guest.write_running(draft.file, config, precopy, live=False, watch=watch)
     else:
         guest.write(draft.file, config, live=False, ready=ready)
+
+
+def _reserve(
+    draft: Draft, guest: OutgoingGuest, config: DomainConfig, device_state: bytes | None = None
+) -> None:
+    """Reserve space for a save file; where it seems too little, pages of zeros are counted first.
+
+    Raises `HostError` if it is too little.
+    """
+    try:
+        draft.reserve(space_for(config, guest.memory.space(), device_state))
+    except HostError:
+        counted = guest.memory.counted_space(guest.job.progress)
+        draft.reserve(space_for(config, counted, device_state))
 
 
 def _compacted(draft: Draft, smaller: Draft, job: Operation) -> Draft:

@@ -32,10 +32,10 @@ DEVICE_STATE = 1 << 20
 """Bytes assumed for a device model's state before it is known; it has some tens of KiB."""
 
 
-def space_for(config: DomainConfig, memory: GuestMemory, device_state: bytes | None = None) -> int:
-    """Return how many bytes a save file has at most, as far as is known now."""
+def space_for(config: DomainConfig, image: int, device_state: bytes | None = None) -> int:
+    """Return how many bytes a save file has at most, with an image of so many."""
     state = DEVICE_STATE if device_state is None else len(device_state)
-    return FRAME + len(config.dump()) + memory.space() + state
+    return FRAME + len(config.dump()) + image + state
 
 
 def space_for_rest(pages: int) -> int:

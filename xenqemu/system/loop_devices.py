@@ -33,7 +33,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from xenqemu.errors import HostError
+from xenqemu.errors import HostError, in_words
 from xenqemu.system.retry import Retry
 from xenqemu.system.undo import undo_on_failure
 
@@ -86,7 +86,7 @@ def attached(image: Path, tag: str, *, writable: bool) -> Iterator[Loop]:
             path = FREE_NUMBER(lambda: _bind(descriptor, tag, writable))
             file = os.fstat(descriptor)
     except OSError as error:
-        raise HostError(f"no loop device for {image}: {error.strerror}") from error
+        raise HostError(f"no loop device for {image}: {in_words(error)}") from error
     with undo_on_failure(f"detach {path}", lambda: detach(path)):
         yield Loop(path, (file.st_dev, file.st_ino), tag)
 
@@ -139,5 +139,8 @@ def _opened(path: Path, mode: int = os.O_RDONLY) -> Iterator[int]:
     device = os.open(path, mode | os.O_CLOEXEC)
     try:
         yield device
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
     finally:
         os.close(device)

@@ -58,6 +58,11 @@ class Process:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") if fields else 0.0
 
     @property
+    def stopped(self) -> bool:
+        """Whether a signal or a debugger has stopped it (SIGSTOP, ptrace)."""
+        return _stat(self.pid)[:1] in (["T"], ["t"])
+
+    @property
     def alive(self) -> bool:
         """Whether it still runs."""
         return _started(self.pid) == self.started

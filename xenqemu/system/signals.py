@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -32,6 +32,10 @@ class _Program:
         elif not self.raised:
             self.raised = True
             raise KeyboardInterrupt
+
+    @property
+    def raises(self) -> bool:
+        return not (self.held or self.raised)
 
     def allow(self) -> None:
         self.held, late, self.late = False, self.late, False
@@ -75,9 +79,11 @@ def allow_interrupts() -> None:
 
 
 @contextmanager
-def signals_deferred() -> Iterator[None]:
+def signals_deferred(interrupt: Callable[[], None] | None = None) -> Iterator[None]:
     """Defer these signals to the end of the block, whose every wait has a deadline.
 
+    `interrupt` is called, between any two steps, at one that is to raise `KeyboardInterrupt` then,
+    to end the block in order.
     They are dropped if the block ends by Ctrl-C already.  One without a handler still kills at
     once.  In other threads Python raises none.
     """
@@ -88,6 +94,8 @@ def signals_deferred() -> Iterator[None]:
 
     def note(number: int, _frame: FrameType | None) -> None:
         late.append(number)
+        if interrupt is not None and _raises(handlers[signal.Signals(number)]):
+            interrupt()
 
     handlers = {number: signal.getsignal(number) for number in ENDING}
     ours = {number: handler for number, handler in handlers.items() if callable(handler)}
@@ -103,6 +111,11 @@ def signals_deferred() -> Iterator[None]:
             signal.signal(number, handler)
         if late:
             signal.raise_signal(late[0])
+
+
+def _raises(handler: object) -> bool:
+    """Return whether a handler is known to raise `KeyboardInterrupt` now."""
+    return handler is signal.default_int_handler or (handler is _program and _program.raises)
 
 
 def _in_main_thread() -> bool:

@@ -101,7 +101,7 @@ class Draft:
         except OSError as error:
             folder = self.path.parent
             raise HostError(f"cannot create a file in {folder}: {error.strerror}") from error
-        self.file = io.FileIO(fd, "r+")
+        self.file = io.FileIO(str(self.path), "r+", opener=lambda *_: fd)  # errors name the file
         self.identity = Identity.of(os.fstat(fd))
         self._require_replaceable()
 
@@ -112,8 +112,9 @@ class Draft:
 
     def sync(self) -> None:
         """Sync all of it to the disk, and release space that was reserved and not used."""
-        os.ftruncate(self.file.fileno(), os.fstat(self.file.fileno()).st_size)
-        os.fsync(self.file.fileno())
+        with self._named():
+            os.ftruncate(self.file.fileno(), os.fstat(self.file.fileno()).st_size)
+            os.fsync(self.file.fileno())
 
     def reopen(self) -> BinaryIO:
         """Return a reader at the start of what was synced, by its own descriptor.
@@ -123,7 +124,7 @@ class Draft:
         flags = os.O_RDONLY | os.O_CLOEXEC
         fd = os.open(f"/proc/self/fd/{self.file.fileno()}", flags)
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        return open(fd, "rb")
+        return open(str(self.path), "rb", opener=lambda *_: fd)
 
     def publish(self) -> None:
         """Sync, close, give the final name, sync the folder.
@@ -156,7 +157,8 @@ class Draft:
         try:
             self._keep_older()
             self._rename(self._temporary, self._name)
-            os.fsync(self._folder)
+            with self._named():
+                os.fsync(self._folder)
             if not self.published:
                 raise HostError(f"{self.path}: somebody has replaced what was written")
         except BaseException:
@@ -184,6 +186,15 @@ class Draft:
                 "its file system may not support hard links: remove it first, or use another name"
             ) from error
         _remove(self._folder, self._older)
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        """Have errors of the block name the file, as those of calls that take a path do."""
+        try:
+            yield
+        except OSError as error:
+            error.filename = error.filename or str(self.path)
+            raise
 
     def _withdraw(self) -> None:
         if _stat(self._older, self._folder) is not None:  # nothing, where it still has its name

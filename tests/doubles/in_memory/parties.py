@@ -96,6 +96,13 @@ class Memory:
     def space(self) -> int:
         return self._world.call("memory.space", lambda: len(self._guest.pages) * 2 * PAGE_SIZE)
 
+    def counted_space(self, progress) -> int:
+        def count() -> int:
+            progress(PAGE_SIZE, PAGE_SIZE)
+            return len(self._guest.pages) * 2 * PAGE_SIZE
+
+        return self._world.call("memory.counted_space", count)
+
     def save(self, out, progress) -> None:
         self._world.call("memory.save", lambda: self._save(out, progress))
 

@@ -257,3 +257,19 @@ def test_a_hangup_that_is_ignored_stays_so(tmp_path):
     _, words = waiting.communicate(timeout=60)
     assert waiting.returncode == 2
     assert words.startswith(b"xenqemu: stream at offset 0x0: expected one of XL")
+
+
+def test_a_folder_that_was_removed_is_named(run, tmp_path, monkeypatch):
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    here.rmdir()
+    lab = tmp_path / "lab"
+    assert run("lab", "up", lab).code == 0
+    try:
+        for words in (("lab", "up", "one"), ("--host", "lab:one", "status", "x")):
+            done = run(*words)
+            assert (done.code, done.out) == (1, "")
+            assert done.err == "xenqemu: the current folder: No such file or directory\n"
+    finally:
+        run("lab", "down", lab)

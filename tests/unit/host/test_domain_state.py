@@ -170,4 +170,6 @@ def test_parties_that_cannot_answer_are_part_of_the_state(host):
     assert str(now).endswith(f"; {store}; {device_model}")
     assert not now.running
     host.said = HypervisorError("Xen is gone")
-    assert state(host, 3).trouble == ("hypervisor: Xen is gone", store)
+    now = state(host, 3)
+    assert now.trouble == ("hypervisor: Xen is gone", store)
+    assert str(now) == f"hypervisor: Xen is gone; name in xenstore: none; {store}"

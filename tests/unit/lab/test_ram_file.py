@@ -82,7 +82,8 @@ def test_any_memory_comes_back(tmp_path_factory, memory):
     out = io.BytesIO()
     RamFile(before, size, below).save(Sink(out), nothing)
     assert out.getvalue() == image
-    assert len(image) <= RamFile(before, size, below).space()
+    counted = RamFile(before, size, below).counted_space(nothing)
+    assert len(image) <= counted <= RamFile(before, size, below).space()
     RamFile(after, size, below).load(Source.of(image), nothing)
     assert after.read_bytes() == before.read_bytes()
     again = fresh(folder / "again", size)
@@ -137,6 +138,27 @@ def test_the_space_is_that_of_what_was_touched(tmp_path):
             file.seek(offset)
             file.write(b"x")
     assert 200 * PAGE < len(saved(ram)) <= ram.space() < 2 * 200 * PAGE
+
+
+def test_pages_of_zeros_take_eight_bytes_and_a_share_once_they_are_counted(tmp_path):
+    size = 8 * WINDOW
+    path = fresh(tmp_path / "ram", size)
+    path.write_bytes(bytes(size - PAGE) + b"x" * PAGE)
+    ram, seen = RamFile(path, size, size), []
+    counted = ram.counted_space(lambda done, total: seen.append((done, total)))
+    assert len(saved(ram)) <= counted < size // 20 < size < ram.space()
+    assert seen == [(WINDOW * n, size) for n in range(1, 9)]
+
+
+def test_counting_ends_as_its_progress_says(tmp_path):
+    path = fresh(tmp_path / "ram", 2 * WINDOW)
+    path.write_bytes(bytes(2 * WINDOW))
+
+    def cancelled(_done: int, _total: int) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        RamFile(path, 2 * WINDOW, 2 * WINDOW).counted_space(cancelled)
 
 
 def test_the_image_is_that_of_an_hvm_guest_with_no_state_of_xens(tmp_path):

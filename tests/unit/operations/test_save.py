@@ -387,7 +387,8 @@ def test_guest_in_the_hands_of_another(world, tmp_path):
 
 def test_too_little_room_is_refused_with_both_numbers(world, tmp_path, monkeypatch):
     huge = 1 << 60
-    monkeypatch.setattr("tests.doubles.in_memory.parties.Memory.space", lambda self: huge)
+    for name in ("space", "counted_space"):
+        monkeypatch.setattr(f"tests.doubles.in_memory.parties.Memory.{name}", lambda *_: huge)
     match = rf"{tmp_path}: 115\d+ bytes of free space are needed for .*, \d+ are available \("
     refused(world, tmp_path / "record", HostError, match)
     assert list(tmp_path.iterdir()) == []
@@ -458,3 +459,18 @@ def test_that_a_restore_here_would_refuse_the_save_file_is_said_beforehand(world
         "a restore here would refuse the save file: the config of sample names what is not "
         "allowed here: b_info.bootloader=/tmp/loader (a program); [trust]"
     )
+
+
+@pytest.mark.parametrize("after", list(After))
+def test_pages_of_zeros_are_counted_before_a_save_is_refused(world, tmp_path, monkeypatch, after):
+    """At first while the guest runs, then once it is suspended."""
+    monkeypatch.setattr("tests.doubles.in_memory.parties.Memory.space", lambda self: 1 << 60)
+    save(world, tmp_path / "save", after)
+    acts = [name for name in world.calls if name in ("memory.counted_space", "hypervisor.suspend")]
+    assert acts == ["memory.counted_space", "hypervisor.suspend", "memory.counted_space"]
+    assert loaded(tmp_path / "save").pages == Guest.running().pages
+
+
+def test_a_count_is_not_made_where_there_is_space(world, tmp_path):
+    save(world, tmp_path / "save")
+    assert "memory.counted_space" not in world.calls

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -123,3 +125,18 @@ def test_many_at_once_get_one_each(tmp_path: Path) -> None:
     finally:
         for device in made:
             loop_devices.detach(device.path)
+
+
+def test_a_device_that_has_no_node_is_named(image: Path) -> None:
+    """In a mount namespace whose /dev has only loop-control, as before udev has run."""
+    program = (
+        "import pathlib, sys; from xenqemu.system import loop_devices\n"
+        "with loop_devices.attached(pathlib.Path(sys.argv[1]), 'tag', writable=True): pass"
+    )
+    script = (
+        'mount -t tmpfs none /dev && mknod /dev/loop-control c 10 237 && exec "$0" -c "$1" "$2"'
+    )
+    command = ["unshare", "-m", "sh", "-c", script, sys.executable, program, str(image)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    words = rf"HostError: no loop device for {image}: /dev/loop\d+: No such file or directory\n"
+    assert re.search(words, done.stderr), done.stderr

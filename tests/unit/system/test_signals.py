@@ -7,7 +7,13 @@ import threading
 
 import pytest
 
-from xenqemu.system.signals import ENDING, signals_deferred
+from xenqemu.system.signals import (
+    ENDING,
+    allow_interrupts,
+    hold_interrupts,
+    interrupted_once,
+    signals_deferred,
+)
 
 
 @pytest.fixture
@@ -83,3 +89,63 @@ def test_in_another_thread_nothing_is_changed(come):
     thread.start()
     thread.join()
     assert handlers == [signal.getsignal(signal.SIGINT)]
+
+
+@pytest.mark.parametrize("number", ENDING)
+def test_the_first_interrupts_and_the_next_do_not(number):
+    with interrupted_once(exits=False):
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+        for each in ENDING:
+            signal.raise_signal(each)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_what_is_held_comes_when_it_is_allowed():
+    with interrupted_once(exits=False):
+        hold_interrupts()
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            allow_interrupts()
+        allow_interrupts()
+
+
+def test_what_is_held_to_the_end_is_dropped():
+    with interrupted_once(exits=False):
+        hold_interrupts()
+        signal.raise_signal(signal.SIGINT)
+    allow_interrupts()
+
+
+def test_a_program_that_exits_is_not_killed_any_more():
+    program = """
+import os, signal
+from xenqemu.system.signals import ENDING, interrupted_once
+with interrupted_once(exits=True):
+    pass
+for number in ENDING:
+    os.kill(os.getpid(), number)
+print("still here")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (0, b"still here\n")
+
+
+def test_a_block_is_told_of_one_that_will_be_raised():
+    told = []
+    with pytest.raises(KeyboardInterrupt):
+        with signals_deferred(lambda: told.append("now")):
+            signal.raise_signal(signal.SIGINT)
+            assert told == ["now"]
+
+
+def test_a_block_is_not_told_of_one_that_will_not_be_raised(come):
+    told = []
+    with signals_deferred(), signals_deferred(lambda: told.append("now")):
+        signal.raise_signal(signal.SIGINT)
+    assert (come, told) == ([signal.SIGINT], [])
+    with interrupted_once(exits=False):
+        hold_interrupts()
+        with signals_deferred(lambda: told.append("now")):
+            signal.raise_signal(signal.SIGINT)
+    assert told == []

@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from errno import EFAULT
 from typing import BinaryIO, Protocol, runtime_checkable
 
+from xenqemu.formats.stream.source import name_file
+
 BUFFERS_A_CALL = 1024
 """Linux' limit of buffers in one writev (IOV_MAX)."""
 
@@ -98,12 +100,20 @@ class _File:
         if self._fd is None:
             return sum(self._file.write(buffer) for buffer in buffers)
         try:
-            return os.writev(self._fd, buffers)
+            return _writev(self._fd, buffers)
         except OSError as error:
-            if error.errno != EFAULT:
-                raise
-            # 9p takes no pages of another domain: the kernel has no page structure for them.
-            return os.writev(self._fd, [bytes(buffer) for buffer in buffers])
+            name_file(error, self._file)
+            raise
+
+
+def _writev(fd: int, buffers: Sequence[Buffer]) -> int:
+    try:
+        return os.writev(fd, buffers)
+    except OSError as error:
+        if error.errno != EFAULT:
+            raise
+        # 9p takes no pages of another domain: the kernel has no page structure for them.
+        return os.writev(fd, [bytes(buffer) for buffer in buffers])
 
 
 def _without_first(buffers: Sequence[Buffer], size: int) -> list[Buffer]:

@@ -59,7 +59,11 @@ class Source:
             piece = self._some(len(buffer))
             buffer[: len(piece)] = piece
             return len(piece)
-        got: int = readinto(buffer)
+        try:
+            got: int = readinto(buffer)
+        except OSError as error:
+            name_file(error, self._file)
+            raise
         self.offset += got
         return got
 
@@ -110,7 +114,7 @@ class Source:
     def peek(self, size: int) -> bytes:
         """Return up to `size` next bytes without passing them; fewer only at the end."""
         while len(self._ahead) < size:
-            piece = self._file.read(size - len(self._ahead))
+            piece = self._read(size - len(self._ahead))
             if not piece:
                 break
             self._ahead += piece
@@ -142,9 +146,16 @@ class Source:
         if self._ahead:
             piece, self._ahead = self._ahead[:size], self._ahead[size:]
         else:
-            piece = self._file.read(size) if size else b""
+            piece = self._read(size) if size else b""
         self.offset += len(piece)
         return piece
+
+    def _read(self, size: int) -> bytes:
+        try:
+            return self._file.read(size)
+        except OSError as error:
+            name_file(error, self._file)
+            raise
 
     @cached_property
     def _scratch(self) -> memoryview:
@@ -154,6 +165,13 @@ class Source:
     def _require(self, size: int, record: str) -> None:
         if self._size is not None and self.offset + size > self._size:
             raise _ended(record, self.offset, size, self._size - self.offset)
+
+
+def name_file(error: OSError, file: object) -> None:
+    """Have an error tell which file it was, if the file has a name and the error has none."""
+    name = getattr(file, "name", None)
+    if isinstance(name, str) and error.filename is None:
+        error.filename = name
 
 
 def _ended(record: str, start: int, size: int, got: int) -> Truncated:

@@ -76,9 +76,9 @@ def page_table(pfns: bytes, types: bytes | bytearray) -> bytes:
     return bytes(table)
 
 
-def image_space(pages: int) -> int:
-    """Return how many bytes an image of so many pages has at most.
+def image_space(pages: int, zeros: int = 0) -> int:
+    """Return how many bytes an image of so many pages has at most, and of so many of zeros.
 
     Pages far from each other have records of their own.
     """
-    return FRAME + pages * (HEADER.size + COUNT.size + ENTRY.size + PAGE_SIZE)
+    return FRAME + (pages + zeros) * (HEADER.size + COUNT.size + ENTRY.size) + pages * PAGE_SIZE

@@ -75,6 +75,10 @@ class Transport:
         self.wire.hang_up()
         self._process.wait(seconds)
 
+    def note(self, words: bytes) -> None:
+        """Keep what else the command said, for `ending`."""
+        self._words.keep(words)
+
     def end(self) -> int:
         """End the command and return its exit status, negative for a signal."""
         return self._process.end()
@@ -135,6 +139,8 @@ def ask(
             data = _received(transport, limit, deadline)
         except HostTimeout as error:
             raise HostTimeout(f"no answer within {seconds:g} s; {transport.ending()}") from error
+        if transport.end():  # nologin says why on its standard output
+            transport.note(data)
         return CommandResult(data, transport.end(), transport.ending())
 
 

@@ -27,6 +27,7 @@ from qemu.qmp import ExecuteError, Message, QMPClient, QMPError, Runstate
 
 from xenqemu.errors import DeviceModelError, HostTimeout, ReplyLost
 from xenqemu.system.cancellation import capped
+from xenqemu.system.signals import signals_deferred
 
 LINE_LIMIT = 1 << 20
 """Bytes of one QMP message at most, the limit of libxl's own client."""
@@ -121,7 +122,24 @@ class QmpConnection:
             self._socket.close()
 
     def _run(self, exchange: Coroutine[Any, Any, T]) -> T:
-        return _beside_loops(lambda: self._runner.run(exchange))
+        return _beside_loops(lambda: self._interruptibly(exchange))
+
+    def _interruptibly(self, exchange: Coroutine[Any, Any, T]) -> T:
+        """Run an exchange; Ctrl-C cancels it first: raised amid the loop, it would break that."""
+        task: asyncio.Task[Any] | None = None
+
+        async def noted() -> T:
+            nonlocal task
+            task = asyncio.current_task()
+            return await exchange
+
+        def cancel() -> None:
+            if task is not None:
+                task.cancel()
+                task.get_loop().call_soon_threadsafe(lambda: None)  # wakes it
+
+        with signals_deferred(cancel):
+            return self._runner.run(noted())
 
     async def _connect(self, seconds: float) -> None:
         async with asyncio.timeout(seconds):

@@ -29,6 +29,7 @@ from xenqemu.errors import (
     PastReturn,
     RolledBack,
     Stranded,
+    in_words,
 )
 from xenqemu.formats.typed_json import plain
 from xenqemu.host.precopy import Iteration
@@ -130,7 +131,7 @@ class Operation:
         try:
             yield
         except BaseException as error:
-            self._notify(Event(phase, Kind.FAILED, text=_in_words(error)), error)
+            self._notify(Event(phase, Kind.FAILED, text=in_words(error)), error)
             raise
         self._observe(Event(phase, Kind.DONE))
 
@@ -279,12 +280,12 @@ class Operation:
             self._notify(Event(Phase.UNDO, Kind.DONE, text=step.text), cause)
             self._attempt(lambda: self.drop(number), "log it", cause)
             return ""
-        self._notify(Event(Phase.UNDO, Kind.FAILED, text=_in_words(error)), cause)
+        self._notify(Event(Phase.UNDO, Kind.FAILED, text=in_words(error)), cause)
         self.log.unfinished |= not isinstance(error, Overtaken)
         if isinstance(error, SuspendPending):
-            cause.add_note(_in_words(error))
+            cause.add_note(in_words(error))
             return ""
-        return f"could not {step.text}: {_in_words(error)}"
+        return f"could not {step.text}: {in_words(error)}"
 
     def _ask_whether_passed(self, commit: Commit, cause: BaseException) -> None:
         """Ask whether the point of no return was passed; if that fails, it was not.
@@ -295,7 +296,7 @@ class Operation:
         try:
             passed = commit.question is not None and commit.question.passed(self._host)
         except BaseException as error:  # noqa: BLE001  roll back in any case
-            cause.add_note(f"could not see whether it was committed: {_in_words(error)}")
+            cause.add_note(f"could not see whether it was committed: {in_words(error)}")
         if passed:
             self._attempt(lambda: self.resolve(passed=True), "log it", cause)
 
@@ -312,7 +313,7 @@ class Operation:
 
     def _outcome(self, error: BaseException, notes: list[str]) -> OperationError:
         phase = self._phase.value
-        why = f"{self.log.about.title} failed ({phase}): {_in_words(error)}"
+        why = f"{self.log.about.title} failed ({phase}): {in_words(error)}"
         if self.state.doubt:
             return OutcomeUnknown(f"{why}; {self.state.doubt}", phase)
         left = "; ".join(f"{n}. {note}" for n, note in enumerate(notes, 1))
@@ -329,7 +330,7 @@ class Operation:
         """Do what may fail without harm to the guest; a failure is added to `cause` as a note."""
         error = _raised(act)
         if error is not None:
-            cause.add_note(f"could not {what}: {_in_words(error)}")
+            cause.add_note(f"could not {what}: {in_words(error)}")
         return error is None
 
     def _notify(self, event: Event, cause: BaseException) -> None:
@@ -348,10 +349,3 @@ def _raised(act: Callable[[], None]) -> BaseException | None:
     except BaseException as error:  # noqa: BLE001  the other undos follow Ctrl-C too
         return error
     return None
-
-
-def _in_words(error: BaseException) -> str:
-    """Return the message of an error, or its class if it has none."""
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted"
-    return str(error) or type(error).__name__

@@ -219,3 +219,16 @@ def test_no_answer_in_time(rune):
 def test_a_question_that_is_not_taken():
     with pytest.raises(HostTimeout, match="no answer within 0.2 s"):
         ask("exec sleep 60", bytes(4 << 20), 99, deadlines=IMPATIENT)
+
+
+@pytest.mark.parametrize(
+    ("rune", "said"),
+    [
+        ('echo "This account is not available."; exit 1', "This account is not available."),
+        ('echo "why" >&2; exit 1', "why"),
+        ('echo "one"; echo "two" >&2; exit 1', "two; one"),
+        ("exit 1", "no reason given"),
+    ],
+)
+def test_what_a_shell_says_on_its_output_is_its_reason(rune, said):
+    assert ask(rune, b"", 1000).ending == f"{rune!r} ended with status 1: {said}"

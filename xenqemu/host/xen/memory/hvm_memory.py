@@ -13,6 +13,8 @@ libxc would leave out pages that xenpaging holds, this refuses: Xen calls them h
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from xenqemu.errors import HypervisorError
 from xenqemu.formats.stream.libxc import DomainHeader, ImageWriter
 from xenqemu.formats.stream.libxc_order import X86_HVM
@@ -29,7 +31,7 @@ from xenqemu.host.xen.memory import guest_state
 from xenqemu.host.xen.memory.dirty_log import DeviceLog, DirtyLog, dirty_log_on
 from xenqemu.host.xen.memory.guest_pages import XTAB, GuestPages
 from xenqemu.host.xen.memory.logged_pages import LoggedPages
-from xenqemu.host.xen.memory.page_records import write_pages
+from xenqemu.host.xen.memory.page_records import count_pages, write_pages
 from xenqemu.system.cancellation import check_cancelled
 
 
@@ -51,6 +53,21 @@ class HvmMemory:
         """Return how many bytes the image has at most, from the pages that the guest has now."""
         pages = Control(self._xen).existing(self._domid).pages
         return image_space(pages) + guest_state.max_context_size(self._xen, self._domid)
+
+    def counted_space(self, progress: Progress) -> int:
+        """Return the same after a look at each page: those of zeros take eight bytes."""
+        if not self._elide_zeros:
+            return self.space()
+        expected = self._complete().pages * PAGE_SIZE
+        data = zeros = 0
+        with self._xen.handle_of("xenforeignmemory") as handle:
+            guest = GuestPages(self._xen, handle, self._domid)
+            for pfns, types in self._batches(guest):
+                some = count_pages(guest, pfns, types)
+                data, zeros = data + some[0], zeros + some[1]
+                progress(min((data + zeros) * PAGE_SIZE, expected), expected)
+        context = guest_state.max_context_size(self._xen, self._domid)
+        return image_space(data, zeros) + context
 
     def save(self, out: Sink, progress: Progress) -> None:
         """Write the image; raise `HypervisorError` unless the guest is suspended."""
@@ -118,13 +135,18 @@ class HvmMemory:
         self, guest: GuestPages, writer: ImageWriter, expected: int, progress: Progress
     ) -> None:
         done, total = 0, expected * PAGE_SIZE
+        for pfns, types in self._batches(guest):
+            write_pages(guest, pfns, types, writer, elide_zeros=self._elide_zeros)
+            done += (BATCH - types.count(XTAB)) * PAGE_SIZE
+            progress(min(done, total), total)
+        progress(total, total)
+
+    def _batches(self, guest: GuestPages) -> Iterator[tuple[bytes, bytes]]:
+        """Yield the numbers and types of 1024 pages after another, but not of holes alone."""
         for first in range(0, Control(self._xen).gpfns(self._domid), BATCH):
             pfns = page_numbers(first)
             types = guest.types(pfns)
             if types:
-                write_pages(guest, pfns, types, writer, elide_zeros=self._elide_zeros)
-                done += (BATCH - types.count(XTAB)) * PAGE_SIZE
-                progress(min(done, total), total)
+                yield pfns, types
             else:
                 check_cancelled()  # most of what a guest could have is holes
-        progress(total, total)

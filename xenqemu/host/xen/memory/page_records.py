@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from xenqemu.formats.stream.libxc import ImageWriter
 from xenqemu.formats.stream.page_data import PageData
 from xenqemu.host.memory.pages import page_table, stretches, zero_pages
-from xenqemu.host.xen.memory.guest_pages import XALLOC, GuestPages
+from xenqemu.host.xen.memory.guest_pages import XALLOC, GuestPages, Unmappable
 
 _ORDINARY = re.compile(rb"\x00+")
 _NO_HOLES = re.compile(rb"[^\xf0]+")
@@ -42,6 +42,21 @@ def write_pages(
         if table.count:
             writer.pages(table, list(stretches(pages, zeros)))
     return table.count
+
+
+def count_pages(guest: GuestPages, pfns: bytes, types: bytes) -> tuple[int, int]:
+    """Return how many of up to 1024 pages take space in a record, and how many are of zeros.
+
+    The guest may run: pages that it gives back meanwhile, and cannot be mapped, are counted too.
+    """
+    spans = [match.span() for match in _ORDINARY.finditer(types)]
+    count = sum(end - start for start, end in spans)
+    try:
+        with guest.mapped(_picked(pfns, spans)) as pages:
+            zeros = len(zero_pages(pages))
+    except Unmappable:
+        zeros = 0
+    return count - zeros, zeros
 
 
 def _picked(table: bytes, spans: Sequence[Span]) -> bytes:

@@ -210,6 +210,28 @@ def test_space_is_told_of_a_running_guest_too(libraries: FakeLibraries, xen: Xen
         HvmMemory(xen, DOMID, unswitched).space()
 
 
+@pytest.mark.parametrize("zeros", [0, 1, 1500, 3000])
+def test_pages_of_zeros_take_little_space_once_they_are_counted(
+    libraries: FakeLibraries, xen: Xen, zeros: int
+) -> None:
+    pages = {pfn: bytes(PAGE) if pfn < zeros else FULL for pfn in range(3000)}
+    libraries.guests[DOMID] = suspended(pages=pages, context=bytes(99999))
+    memory, seen = HvmMemory(xen, DOMID, unswitched), []
+    counted = memory.counted_space(lambda done, total: seen.append((done, total)))
+    assert len(image(xen)[0]) <= counted <= memory.space() - zeros * PAGE
+    assert seen[-1] == (3000 * PAGE, 3000 * PAGE)
+    assert seen == sorted(seen)
+
+
+def test_a_running_guest_is_counted_and_all_of_it_where_zeros_are_written(
+    libraries: FakeLibraries, xen: Xen
+) -> None:
+    libraries.guests[DOMID] = Guest(pages=dict.fromkeys(range(100), bytes(PAGE)))
+    sparse = HvmMemory(xen, DOMID, unswitched).counted_space(lambda *_: None)
+    whole = HvmMemory(xen, DOMID, unswitched, elide_zeros=False)
+    assert sparse + 100 * PAGE == whole.counted_space(lambda *_: None) == whole.space()
+
+
 # Refusals.
 
 
