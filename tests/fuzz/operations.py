@@ -27,7 +27,6 @@ from tests.fuzz.records import stream_changed
 from tests.fuzz.targets import certain, either_way
 from tests.fuzz.texts import CFG, LINES
 from xenqemu.cli import inspect_command
-from xenqemu.cli.terminal import printable
 from xenqemu.errors import FormatError, HostError, UsageError
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.helper.dialects import DIALECTS
@@ -54,6 +53,7 @@ from xenqemu.operations.save_file import read_save_file
 from xenqemu.operations.verify import verify
 from xenqemu.settings import toml_values, xendomains
 from xenqemu.settings.xenqemu_conf import Settings
+from xenqemu.system.shown_text import printable
 
 XENS = ((4, 13), (4, 17), (4, 20))
 RAM, BELOW = 5 << 30, 4 << 30

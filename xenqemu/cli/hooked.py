@@ -6,8 +6,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from xenqemu.cli.terminal import printable
 from xenqemu.settings.hooks import Act, Hooks
+from xenqemu.system.shown_text import printable
 
 
 @contextmanager

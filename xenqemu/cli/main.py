@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from xenqemu.cli.parser import parser
 from xenqemu.cli.terminal import complain
-from xenqemu.errors import XenqemuError
+from xenqemu.errors import UsageError, XenqemuError
 
 INTERRUPTED = 130
 
@@ -38,8 +38,11 @@ def _run(arguments: Sequence[str] | None) -> int:
         chosen = parser().parse_args(arguments)
         chosen.run(chosen)
         sys.stdout.flush()
+    except UsageError as error:  # its lines are ours, and the user's words
+        complain(*str(error).split("\n"), *getattr(error, "__notes__", []))
+        return error.exit_code
     except XenqemuError as error:
-        complain("\n".join([str(error), *getattr(error, "__notes__", [])]))
+        complain(str(error), *getattr(error, "__notes__", []))
         return error.exit_code
     except BrokenPipeError:  # the reader of our output is gone
         return XenqemuError.exit_code

@@ -10,6 +10,7 @@ from typing import Any
 from xenqemu.cli.terminal import MIB, as_json
 from xenqemu.host.precopy import Iteration
 from xenqemu.operations.events import Event, Kind, Observer, Phase
+from xenqemu.system.shown_text import printable
 
 _REDRAW = 0.1
 
@@ -23,7 +24,7 @@ def observer(*, as_lines_of_json: bool) -> Observer:
 
 def _notes(event: Event) -> None:
     if event.kind is Kind.NOTE:
-        sys.stderr.write(f"xenqemu: {event.text}\n")
+        sys.stderr.write(f"xenqemu: {printable(event.text)}\n")
 
 
 def _json_line(event: Event) -> None:
@@ -89,7 +90,7 @@ class _Drawing:
             self._began = now
             self._draw(f"{_of_iteration(event.iteration)}\n")
         elif event.kind is Kind.NOTE:
-            self._draw(f"xenqemu: {event.text}\n")
+            self._draw(f"xenqemu: {printable(event.text)}\n")
         elif event.kind in (Kind.DONE, Kind.FAILED):
             self._draw("")
 

@@ -20,18 +20,22 @@ def run(chosen: argparse.Namespace) -> None:
     from xenqemu.cli import terminal
     from xenqemu.cli.domain_fields import state_fields
     from xenqemu.host import domain_state
-    from xenqemu.operations.recover import unfinished
+    from xenqemu.operations.recover import damaged, unfinished
     from xenqemu.settings.xenqemu_conf import read_settings
 
     with open_host(chosen.host, settings=read_settings(chosen.conf)) as host:
         domain = domain_state.find(host, chosen.domain)
         now = domain_state.state(host, domain.domid)
         operations = unfinished(host, str(domain.domid), domain.name)
+        unread = damaged(host, str(domain.domid), domain.name)
     if chosen.json:
         fields = [{**asdict(each.about), "running": each.running} for each in operations]
-        terminal.as_json({**state_fields(now), "operations": fields})
+        broken = [{"path": str(each.path), "reason": each.reason} for each in unread]
+        terminal.as_json({**state_fields(now), "operations": fields, "damaged": broken})
         return
     terminal.line(f"domain {now.domid} ({now.name}): {now}")
     for each in operations:
         how = "is running" if each.running else f"was left unfinished: xenqemu recover {now.name}"
         terminal.line(f"the {each.about} {how} ({each.about.who})")
+    for file in unread:
+        terminal.line(str(file))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from xenqemu.system.shown_text import printable
+
 MIB = 1 << 20
 
 
@@ -12,20 +14,15 @@ def line(text: str = "") -> None:
     sys.stdout.write(f"{printable(text)}\n")
 
 
-def complain(text: str) -> None:
-    """Print an error on the standard error."""
-    shown = "\n".join(printable(line) for line in text.split("\n"))
+def complain(*lines: str) -> None:
+    """Print an error on the standard error; a line has no line breaks, whoever wrote its text."""
+    shown = "\n".join(map(printable, lines))
     print(f"xenqemu: {shown}", file=sys.stderr)  # noqa: T201  this is the program's voice
 
 
 def aside(text: str) -> None:
     """Print for people on the standard error, at once: the output may be the wire."""
     print(printable(text), file=sys.stderr, flush=True)  # noqa: T201  not for the output
-
-
-def printable(text: str) -> str:
-    """Return `text` with everything that is no visible character written as in Python."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def as_json(answer: object, indent: int | None = 2) -> None:

@@ -15,7 +15,7 @@ from xenqemu.host.protocol import Host, RunState
 from xenqemu.operations import guest_leases
 from xenqemu.operations.events import Observer, unobserved
 from xenqemu.operations.journal.folder import Journals
-from xenqemu.operations.journal.log import About, Found
+from xenqemu.operations.journal.log import About, Damaged, Found
 from xenqemu.operations.journal.operation import Operation
 
 
@@ -48,11 +48,15 @@ def recover(
     Running operations are left alone, and so are others on the same guest.  A migration in doubt
     is left as it is, unless the leases of the guest's disks show how it ended, or somebody has
     looked at both copies and says whether the guest has `moved`.
+
+    Of all, one that cannot be recovered does not stop the others.  Of one, it raises `HostError`.
+    Those whose journals are `damaged` are left as they are.
     """
     found = Journals(host.journals).found()
     running = [each.about for each in found if each.running]
+    end = _end if who else _end_contained
     return [
-        _end(host, each, observe, moved)
+        end(host, each, observe, moved)
         for each in found
         if not each.running
         and (not who or is_on(each.about, who))
@@ -69,9 +73,40 @@ def unfinished(host: Host, *names: str) -> list[Found]:
     ]
 
 
+def damaged(host: Host, *names: str) -> list[Damaged]:
+    """Return the damaged journals: all without `names`, else those that name none of other guests.
+
+    That is those of a domain of any of these names or ids, and those that do not say whose they
+    are.
+    """
+    return [
+        each
+        for each in Journals(host.journals).damaged()
+        if not (names and each.about) or any(is_on(each.about, who) for who in names)
+    ]
+
+
 def is_on(about: About, who: str) -> bool:
     """Return whether an operation is on the domain that `who` names, by id or by name."""
     return who == about.name or (bool(about.domid) and who == str(about.domid))
+
+
+def _end_contained(host: Host, found: Found, observe: Observer, moved: bool | None) -> Recovered:
+    """Recover an operation; what raises is its trouble, and it stays to be recovered."""
+    try:
+        return _end(host, found, observe, moved)
+    except HostError as error:
+        left = found.state()
+        return Recovered(
+            found.about,
+            left.phase,
+            left.committed,
+            left.meaning if left.committed else "",
+            "",
+            (str(error),),
+            complete=False,
+            in_doubt=bool(left.doubt),
+        )
 
 
 def _end(host: Host, found: Found, observe: Observer, moved: bool | None) -> Recovered:
