@@ -131,8 +131,8 @@ xenqemu/host/xen/suspend_request.py | tests/unit/host/xen/test_suspend_request.p
 a QEMU that was not yet noted when its maker was killed is left running
 xenqemu/lab/plain_qemu.py
 | tests/integration/lab/test_failures.py::test_restore_is_killed_before_qemu_is_noted
--        pids = [pid for pid, words in commands() if any(memory in word for word in words)]
-+        pids = [pid for pid, words in commands() if memory in words]
+-        found = [each.pid for each in commands() if any(memory in word for word in each.words)]
++        found = [each.pid for each in commands() if memory in each.words]
 
 a save file is read back before it is on the disk
 xenqemu/operations/save.py | tests/unit/operations/test_save.py
