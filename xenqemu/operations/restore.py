@@ -26,6 +26,7 @@ from xenqemu.operations.journal.log import About
 from xenqemu.operations.journal.operation import Operation
 from xenqemu.operations.options import RestoreOptions, seconds_for
 from xenqemu.operations.verify import verify
+from xenqemu.system.cancellation import check_often
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def restore(
                 building = job.cleanup(destroy)  # what fails to be built leaves nothing by itself
                 given = None if options.config is None else used
                 how = BuildOptions(contents.size, given, options.monitor)
-                domid = host.build(Source(file), job.progress, how)
+                domid = host.build(Source(file, check=check_often), job.progress, how)
                 job.undo(destroy)
                 job.drop(building)
             if not options.paused:

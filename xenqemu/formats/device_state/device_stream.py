@@ -12,6 +12,7 @@ A section does not say how long it is.  `read` finds out by the layouts of QEMU'
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -33,8 +34,8 @@ from xenqemu.formats.stream.source import CHUNK, Source, bounded
 MAGIC = b"QEVM"
 VERSION = 3
 HEADER = struct.Struct(">4sI")
-MAX_SIZE = 64 << 20
-"""Bytes of a stream that are read at most; real ones have some 10 kB to a few MB."""
+MAX_SIZE = 32 << 20
+"""Bytes of a stream that are read at most; real ones have some 10 kB to a few hundred."""
 
 OTHER_SECTIONS = {
     0x01: "QEMU_VM_SECTION_START",
@@ -137,11 +138,11 @@ def write(sections: Iterable[Section], footers: bool = False) -> bytes:
 
 
 def _rest(source: Source) -> bytes:
-    pieces = bytearray()
-    while not source.at_end():
-        pieces += source.exact(len(source.peek(CHUNK)), "device state")
-        bounded(len(pieces), MAX_SIZE, "device state", 0, "a stream")
-    return bytes(pieces)
+    joined = io.BytesIO()  # it gives its bytes away without a copy
+    while piece := source.read(CHUNK):
+        joined.write(piece)
+        bounded(joined.tell(), MAX_SIZE, "device state", 0, "a stream")
+    return joined.getvalue()
 
 
 def _check_header(data: bytes) -> None:
