@@ -34,6 +34,7 @@ from xenqemu.host.xen.library import Xen, running_version
 from xenqemu.host.xen.memory.helper_process import own_environment, own_helper
 from xenqemu.host.xen.memory.hvm_memory import HvmMemory
 from xenqemu.host.xen.releases import RELEASES, Version
+from xenqemu.system.shown_text import printable
 
 CONTEXT = "xenqemu"
 LONGEST_TEXT = 4096
@@ -105,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         version = running_version()
         call = parse_arguments(words, version)
     except XenqemuError as error:
-        print(f"{CONTEXT}: {error}", file=sys.stderr)  # noqa: T201  no dialect is known yet
+        print(f"{CONTEXT}: {printable(str(error))}", file=sys.stderr)  # noqa: T201  no dialect is known yet
         return BAD_CALL
     parent = Parent(call.dialect)
     return reported(parent, lambda: _serve(call, version, words, parent))

@@ -32,6 +32,7 @@ from xenqemu.host.xenstore.store import Store, Transaction
 from xenqemu.settings.xenqemu_conf import DEFAULTS, Settings, read_settings
 from xenqemu.system import lock_file
 from xenqemu.system.process import Process
+from xenqemu.system.shown_text import printable
 
 LIMIT = 32.0
 """Seconds since our start until we abort; libxl's LIBXL_HOTPLUG_TIMEOUT is 40."""
@@ -171,7 +172,7 @@ def serve(kind: str, choose: Callable[[Device, Mapping[str, str], Sequence[str]]
             act = choose(device, os.environ, sys.argv[1:])
             _obey(device, act, leaving=sys.argv[1] in LEAVING)
     except (XenqemuError, OSError) as error:
-        print(f"xenqemu-{kind}: {reason(error)}", file=sys.stderr)  # noqa: T201  libxl's own log
+        print(f"xenqemu-{kind}: {printable(reason(error))}", file=sys.stderr)  # noqa: T201  libxl's own log
         return 1
     return 0
 

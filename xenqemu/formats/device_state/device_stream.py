@@ -12,7 +12,6 @@ A section does not say how long it is.  `read` finds out by the layouts of QEMU'
 
 from __future__ import annotations
 
-import io
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -29,7 +28,7 @@ from xenqemu.formats.device_state.section_header import (
     pack_header,
 )
 from xenqemu.formats.device_state.section_search import MOST_SECTIONS, MOST_SHAPES, Cut, Search
-from xenqemu.formats.stream.source import CHUNK, Source, bounded
+from xenqemu.formats.stream.source import Source, bounded
 
 MAGIC = b"QEVM"
 VERSION = 3
@@ -112,7 +111,7 @@ def read(stream: bytes | Source) -> DeviceState:
 
     Raises `BadRecord`, `Truncated`, `TooBig` or `Unsupported`.
     """
-    data = stream if isinstance(stream, bytes) else _rest(stream)
+    data = stream if isinstance(stream, bytes) else stream.rest(MAX_SIZE, "device state")
     bounded(len(data), MAX_SIZE, "device state", 0, "a stream")
     _check_header(data)
     found = Search(data, HEADER.size)
@@ -135,14 +134,6 @@ def write(sections: Iterable[Section], footers: bool = False) -> bytes:
         bounded(count, MOST_SECTIONS, section.idstr, offset, "a number of sections")
         bounded(len(stream) + 1, MAX_SIZE, section.idstr, offset, "a stream")
     return bytes(stream) + bytes([EOF])
-
-
-def _rest(source: Source) -> bytes:
-    joined = io.BytesIO()  # it gives its bytes away without a copy
-    while piece := source.read(CHUNK):
-        joined.write(piece)
-        bounded(joined.tell(), MAX_SIZE, "device state", 0, "a stream")
-    return joined.getvalue()
 
 
 def _check_header(data: bytes) -> None:

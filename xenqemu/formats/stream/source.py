@@ -100,6 +100,15 @@ class Source:
                 raise _ended(record, self.offset - joined.tell(), size, joined.tell())
         return joined.getvalue()
 
+    def rest(self, limit: int, record: str) -> bytes:
+        """Return all that is left; raise `TooBig` for more than `limit` bytes."""
+        start = self.offset
+        joined = io.BytesIO()
+        while piece := self._some(CHUNK):
+            joined.write(piece)
+            bounded(joined.tell(), limit, record, start, "a stream")
+        return joined.getvalue()
+
     def into(self, buffer: memoryview, record: str) -> None:
         """Fill `buffer` (bytes, contiguous) with the next bytes, without a copy in between."""
         self._require(len(buffer), record)
