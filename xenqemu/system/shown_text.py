@@ -18,9 +18,9 @@ def printable(text: str) -> str:
 
 
 def shown(text: str, most: int = MOST_SHOWN) -> str:
-    """Return `text` printable and, if it has more than `most` characters, its start and end."""
-    if len(text) <= most:
-        return printable(text)
+    """Return `text` printable and, if that has more than `most` characters, its start and end."""
+    start = printable(text[:most])
+    if len(text) <= most and len(start) <= most:
+        return start
     half = most // 2
-    left_out = len(text) - 2 * half
-    return f"{printable(text[:half])} … {left_out} characters … {printable(text[-half:])}"
+    return f"{start[:half]} … {len(text)} characters … {printable(text[-half:])[-half:]}"

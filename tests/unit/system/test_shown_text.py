@@ -24,6 +24,12 @@ def test_a_text_that_is_too_long_keeps_its_start_and_end():
     found = shown(text)
     assert found.startswith("start\\n")
     assert found.endswith("\\nend")
-    assert f"… {len(text) - MOST_SHOWN} characters …" in found
+    assert f"… {len(text)} characters …" in found
     assert shown("x" * MOST_SHOWN) == "x" * MOST_SHOWN
-    assert shown("abcdef", 4) == "ab … 2 characters … ef"
+    assert shown("abcdef", 4) == "ab … 6 characters … ef"
+
+
+@pytest.mark.parametrize("size", [MOST_SHOWN - 1, MOST_SHOWN, MOST_SHOWN + 1, 10**6])
+@pytest.mark.parametrize("letter", ["x", "\0", "\u202e", "\U000e0001"])
+def test_it_is_cut_as_it_is_shown(size, letter):
+    assert len(shown(letter * size)) <= MOST_SHOWN + 30

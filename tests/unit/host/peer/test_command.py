@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -198,7 +199,8 @@ SLOW = 0.002
 """Seconds that a terminal takes for each line."""
 
 HOSTILE = {
-    "floods stderr": "exec yes >&2",
+    "floods stderr": "yes >&2",
+    "floods stderr, and has no more to say": "exec yes >&2",
     "floods stderr with empty lines": "exec tr '\\0' '\\n' </dev/zero >&2",
     "floods stderr without lines": "exec cat /dev/zero >&2",
     "floods stderr, deaf": "trap '' TERM; while :; do yes | head -c 100000 >&2; done",
@@ -221,8 +223,8 @@ def test_no_hostile_command_outlasts_the_deadlines(rune):
         time.sleep(SLOW)
         taken.append(line)
 
-    with pytest.raises((HostTimeout, ProtocolError)):
-        ask(rune, b"question", 1 << 20, on_stderr, IMPATIENT)
+    with suppress(HostTimeout, ProtocolError):
+        assert ask(rune, b"question", 1 << 20, on_stderr, IMPATIENT).data == b""
     assert time.monotonic() - began < PROMPT
 
 
