@@ -114,8 +114,8 @@ xenqemu/host/disk/lease.py | tests/unit/host/disk/test_lease.py
 
 what a killed process wrote of a line runs into the next one of its journal
 xenqemu/operations/journal/log.py | tests/unit/operations/journal/test_folder.py
--        return Found(path, about, tuple(rest), len(text) - len(cut_off), running)
-+        return Found(path, about, tuple(rest), len(text), running)
+-        return Found(path, about, rest, len(text) - len(cut_off), running)
++        return Found(path, about, rest, len(text), running)
 
 a page that becomes zeros in a later iteration keeps its old contents
 xenqemu/host/xen/memory/logged_pages.py | tests/unit/host/xen/memory/test_hvm_memory_live.py
