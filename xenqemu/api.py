@@ -25,12 +25,14 @@ before anything was touched, a `ProtocolError` where another host said something
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
 from xenqemu.choose_host import for_all_guests, open_host
+from xenqemu.errors import UsageError
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream.source import Source
 from xenqemu.host import domain_state
@@ -151,7 +153,7 @@ def restore(
 
 def migrate(
     domain: str | int,
-    to: str,
+    to: str | Sequence[str],
     options: MigrateOptions = MigrateOptions(),
     *,
     host: Host | None = None,
@@ -160,9 +162,10 @@ def migrate(
 ) -> None:
     """Migrate a domain, named or by id, to the host `to`.
 
-    With the option `command` "", `to` is the whole command, as with `xl migrate -s`, and has to say
-    itself how the guest is received.  `on_stderr` is called with each line that the other host says
-    for people.
+    No shell sees any of it.  The option `command` is a program, or a tuple of its first arguments:
+    `("ssh", "-p", "22")`.  If it is "" or (), `to` is the whole command as a list of arguments, and
+    has to say itself how the guest is received: `["ssh", "web2", "xl", "migrate-receive"]`.
+    `on_stderr` is called with each line that the other host says for people.
 
     Raises what `save` does, and `HostError` with all reasons why the other host cannot take the
     guest, `ProtocolError` where it says something illegal, `UsageError` for options that cannot be
@@ -170,7 +173,9 @@ def migrate(
     """
     with _host(host) as here:
         found = domain_state.find(here, str(domain))
-        migrating.migrate(here, found, to, options, observe=observe, on_stderr=on_stderr)
+        by = replace(options, command=_words(options.command))
+        host_or_words = to if by.command and isinstance(to, str) else _words(to)
+        migrating.migrate(here, found, host_or_words, by, observe=observe, on_stderr=on_stderr)
 
 
 def receive(
@@ -308,6 +313,15 @@ def domains(*, host: Host | None = None) -> list[DomainState]:
     """Return what all parties say of each domain; raise `HostError` if there is no host."""
     with _host(host) as here:
         return [domain_state.state(here, domid) for domid in here.domids()]
+
+
+def _words(command: str | Sequence[str]) -> tuple[str, ...]:
+    """Return a command as its arguments; raise `UsageError` for what is a line for a shell."""
+    if not isinstance(command, str):
+        return tuple(command)
+    if command.split() not in ([], [command]):
+        raise UsageError(f"expected a list of arguments, got a line for a shell: {command!r}")
+    return (command,) if command else ()
 
 
 @contextmanager

@@ -34,6 +34,7 @@ from xenqemu.host.xen.library import Xen, running_version
 from xenqemu.host.xen.memory.helper_process import own_environment, own_helper
 from xenqemu.host.xen.memory.hvm_memory import HvmMemory
 from xenqemu.host.xen.releases import RELEASES, Version
+from xenqemu.system.shown_text import printable
 from xenqemu.system.standard_streams import open_standard_streams
 
 CONTEXT = "xenqemu"
@@ -114,8 +115,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         version = running_version()
         call = parse_arguments(words, version)
     except XenqemuError as error:
+        why = printable(str(error))
         with contextlib.suppress(OSError):  # nobody reads it
-            print(f"{CONTEXT}: {error}", file=sys.stderr)  # noqa: T201  no dialect is known yet
+            print(f"{CONTEXT}: {why}", file=sys.stderr)  # noqa: T201  no dialect is known yet
         return BAD_CALL
     parent = Parent(call.dialect)
     return reported(parent, lambda: _serve(call, version, words, parent))

@@ -27,7 +27,6 @@ from tests.fuzz.records import stream_changed
 from tests.fuzz.targets import certain, either_way
 from tests.fuzz.texts import CFG, LINES
 from xenqemu.cli import inspect_command
-from xenqemu.cli.terminal import printable
 from xenqemu.errors import FormatError, HostError, UsageError
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.helper.dialects import DIALECTS
@@ -36,6 +35,7 @@ from xenqemu.formats.stream.source import Source
 from xenqemu.formats.xenstore import HEADER
 from xenqemu.host import domain_state
 from xenqemu.host.party_deadlines import Deadlines
+from xenqemu.host.peer.command import LINE_MAX, StderrLines
 from xenqemu.host.protocol import Needs, collected
 from xenqemu.host.qemu import emulator
 from xenqemu.host.trust import DEFAULT_TRUST
@@ -48,6 +48,7 @@ from xenqemu.lab.xenstored import xs_wire
 from xenqemu.lab.xenstored.client import Client
 from xenqemu.lab.xenstored.daemon import Daemon
 from xenqemu.operations.journal.folder import Journals
+from xenqemu.operations.journal.log import About
 from xenqemu.operations.journal.steps import Step
 from xenqemu.operations.options import RestoreOptions
 from xenqemu.operations.restore import restore
@@ -55,10 +56,13 @@ from xenqemu.operations.save_file import read_save_file
 from xenqemu.operations.verify import verify
 from xenqemu.settings import toml_values, xendomains
 from xenqemu.settings.xenqemu_conf import Settings
+from xenqemu.system.shown_text import printable
 
 XENS = ((4, 13), (4, 17), (4, 20))
 RAM, BELOW = 5 << 30, 4 << 30
 IN_MEMORY = "/dev/shm"
+MOST_DAMAGED = 4000
+"""Characters of what is said of a damaged journal: a path and two texts of others, each cut."""
 MACHINES = {samples.MACHINE: "pc", "none": ""}
 DEVICES = {"rtl8139", "ide-hd", "ide-cd"}
 """The machines and devices of a QEMU, without one."""
@@ -151,14 +155,31 @@ def loaded(data: bytes) -> None:
 
 
 def left_over(data: bytes) -> None:
-    """Read the journal of a killed operation; nothing is done."""
+    """Read the journal of a killed operation; nothing is done, and another guest is not concerned.
+
+    A damaged one is a legal error, and one visible line.
+    """
     with tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder:
         (Path(folder) / "1.op").write_bytes(data)
-        for found in Journals(Path(folder)).found():
+        journals = Journals(Path(folder))
+        certain_for_others(journals)
+        for damaged in journals.damaged():
+            assert printable(str(damaged)) == str(damaged)
+            assert len(str(damaged)) < MOST_DAMAGED
+            raise HostError(damaged.reason)
+        for found in journals.found():
             state = found.state()
             assert found.about.concerns(found.about)
             assert all(isinstance(step, Step) and step.text for step in state.steps.values())
             assert printable(f"{found.about} {state.meaning}")
+
+
+def certain_for_others(journals: Journals) -> None:
+    """Begin and end an operation on a guest that no sample names."""
+    about = About("save", 99, "somebody else", "no uuid of a sample", "/other")
+    log = journals.begin(about, lambda _other: False)
+    log.write({"phase": "save"})
+    log.close()
 
 
 def configured(data: bytes) -> None:
@@ -168,6 +189,18 @@ def configured(data: bytes) -> None:
 def configured_for_xendomains(data: bytes) -> None:
     chosen = xendomains.read(data, "xendomains")
     assert all("\n" not in value for value in chosen.values())
+
+
+def said_aside(data: bytes) -> None:
+    """What a peer says on its standard error is passed on in visible lines, each bounded."""
+    lines: list[str] = []
+    said = StderrLines(lines.append)
+    size = 1 + crc32(data) % 5000
+    for start in range(0, len(data), size):
+        said.feed(data[start : start + size])
+    said.feed(b"")
+    assert all(line.isprintable() and len(line) <= 10 * LINE_MAX for line in lines)
+    assert str(said.words).isprintable()
 
 
 # The save helper's messages.
@@ -257,6 +290,7 @@ OPERATIONS = (
     Target(
         "journal", samples.journals, (LINES.changed, LINES.changed, _ANY), left_over, (HostError,)
     ),
+    Target("stderr", samples.journals, (LINES.changed, _ANY), said_aside, ()),
     Target("settings", samples.settings, (CFG.changed, _ANY), configured, (UsageError,)),
     Target("xendomains", samples.xendomains, _SHELL, configured_for_xendomains, (UsageError,)),
     Target("save-helper", wires.saves, (wires.MESSAGES.changed, _ANY), heard),

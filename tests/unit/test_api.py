@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from tests.doubles.in_memory.guest import Guest
 from tests.doubles.in_memory.save_files import device_state, save_file
 from tests.doubles.in_memory.world import World
 from xenqemu import api, errors
-from xenqemu.errors import FormatError, HostError, RolledBack
+from xenqemu.errors import FormatError, HostError, RolledBack, UsageError
 from xenqemu.host.xen.xen_host import XenHost
 from xenqemu.lab.lab_host import Lab
 from xenqemu.operations import migrate as migrating
@@ -120,6 +121,31 @@ def test_a_verdict_on_a_pipe() -> None:
         xenqemu.inspect(io.BytesIO(b"nothing of ours"))
 
 
+@pytest.mark.parametrize(
+    ("command", "to", "words"),
+    [
+        (("ssh", "-p", "22"), "there; reboot", "there; reboot"),
+        ("", ["ssh", "there", "xl", "migrate-receive"], ("ssh", "there", "xl", "migrate-receive")),
+        ((), ("receiver",), ("receiver",)),
+        ("", "receiver", ("receiver",)),
+    ],
+)
+def test_migrate_by_words(world: World, monkeypatch: pytest.MonkeyPatch, command, to, words):
+    asked: list[tuple[object, ...]] = []
+    monkeypatch.setattr(migrating, "migrate", lambda *given, **_: asked.append(given))
+    options = xenqemu.MigrateOptions(command=command)
+    xenqemu.migrate("sample", to, options, host=world.host)
+    assert asked == [(world.host, world.domain(), words, replace(options, command=tuple(command)))]
+
+
+@pytest.mark.parametrize(
+    ("command", "to"), [("ssh -p 22", "there"), ("", "ssh there xl migrate-receive"), ("", "a\nb")]
+)
+def test_a_line_for_a_shell_is_refused(world: World, command: str, to: str) -> None:
+    with pytest.raises(UsageError, match="expected a list of arguments, got a line for a shell"):
+        xenqemu.migrate("sample", to, xenqemu.MigrateOptions(command=command), host=world.host)
+
+
 def test_migrate(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[object, ...]] = []
     monkeypatch.setattr(migrating, "migrate", lambda *given, **_: asked.append(given))
@@ -127,8 +153,8 @@ def test_migrate(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     options = xenqemu.MigrateOptions(monitor=False, paused=True, streams=3)
     xenqemu.migrate(1, "there", options, host=world.host)
     assert asked == [
-        (world.host, world.domain(), "there", xenqemu.MigrateOptions()),
-        (world.host, world.domain(), "there", options),
+        (world.host, world.domain(), "there", xenqemu.MigrateOptions(command=("ssh",))),
+        (world.host, world.domain(), "there", replace(options, command=("ssh",))),
     ]
     assert xenqemu.MigrateOptions().precopy == xenqemu.PrecopyOptions()
 

@@ -72,7 +72,11 @@ BANS = [
     ("*", ("asyncio", "qemu"), ("host/qemu/*",)),
     ("*", ("pyxs",), ("host/xenstore/*",)),
     ("*", ("subprocess", "multiprocessing", "pty"), ("system/child.py",)),
-    ("*", ("ctypes",), ("host/xen/*", "system/free_space.py", "system/reaper.py")),
+    (
+        "*",
+        ("ctypes",),
+        ("host/xen/*", "system/bounded_file.py", "system/free_space.py", "system/reaper.py"),
+    ),
 ]
 """(files, modules that they do not import, files that may all the same)."""
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from xenqemu.cli.parser import parser
 from xenqemu.cli.terminal import Screen, complain, screens
-from xenqemu.errors import PastReturn, Stranded, XenqemuError, in_words
+from xenqemu.errors import PastReturn, Stranded, UsageError, XenqemuError, in_words
 from xenqemu.system.signals import hold_interrupts, interrupted_once
 from xenqemu.system.standard_streams import open_standard_streams
 
@@ -39,8 +39,11 @@ def _run(chosen: argparse.Namespace, arguments: Sequence[str] | None) -> int:
             sys.stdout.flush()
         finally:
             hold_interrupts()
+    except UsageError as error:  # its lines are ours, and the user's words
+        complain(*str(error).split("\n"), *getattr(error, "__notes__", []))
+        return error.exit_code
     except XenqemuError as error:
-        complain("\n".join([str(error), *getattr(error, "__notes__", [])]))
+        complain(str(error), *getattr(error, "__notes__", []))
         return error.exit_code
     except OSError as error:
         if isinstance(error, FileNotFoundError) and not (error.filename or _has_folder()):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import re
 import signal
-import sys
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
@@ -67,16 +66,21 @@ def run(chosen: argparse.Namespace) -> None:
     from xenqemu.formats.migration.preflight_messages import MAX_JSON, PreflightQuestion
     from xenqemu.formats.migration.stream_chunks import READY
     from xenqemu.host.peer.rendezvous import joined
+    from xenqemu.host.peer.wire import standard_wire
     from xenqemu.operations.preflight import answer
     from xenqemu.settings.xenqemu_conf import read_settings
+    from xenqemu.system.deadline import Deadline
 
     settings = read_settings(chosen.conf)
     if bool(chosen.token) != bool(chosen.streams or chosen.stream):
         raise UsageError("--token goes with --streams or --stream, and only with them")
     with open_host(chosen.host, settings=settings) as host:
         if chosen.preflight:
-            question = PreflightQuestion.parse(sys.stdin.buffer.read(MAX_JSON + 1))
-            terminal.reply(answer(host, question).dump())
+            with standard_wire() as wire:
+                deadline = Deadline.after(host.deadlines.peer_answer)
+                question = PreflightQuestion.parse(wire.read_all(MAX_JSON, deadline))
+                reply = answer(host, question).dump()
+            terminal.reply(reply)
         elif chosen.stream:
             with joined(host.journals, chosen.token, chosen.stream, host.deadlines):
                 terminal.reply(READY)

@@ -47,21 +47,25 @@ def run(chosen: argparse.Namespace) -> None:
     """Recover unfinished operations, and print how."""
     from xenqemu.choose_host import open_host
     from xenqemu.cli import terminal
-    from xenqemu.operations.recover import recover
+    from xenqemu.operations.recover import damaged, recover
     from xenqemu.settings.xenqemu_conf import read_settings
 
     if chosen.moved is not None and not chosen.domain:
         raise UsageError("--moved and --stayed are about one domain: name it")
     with open_host(chosen.host, settings=read_settings(chosen.conf)) as host:
         ended = recover(host, chosen.domain or "", moved=chosen.moved, forget=chosen.forget)
+        unread = damaged(host, *filter(None, [chosen.domain]))
+    for file in unread:
+        terminal.aside(str(file))
     if chosen.json:
         terminal.as_json([asdict(each) for each in ended])
-    elif not ended:
+    elif not (ended or unread):
         terminal.line("nothing was left unfinished")
     else:
         for each in ended:
             _print(each)
-    if not all(each.complete for each in ended):
+    mine = [file for file in unread if file.about or not chosen.domain]
+    if mine or not all(each.complete for each in ended):
         raise Stranded(_AGAIN, "undo")
 
 

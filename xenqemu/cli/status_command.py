@@ -21,7 +21,7 @@ def run(chosen: argparse.Namespace) -> None:
     from xenqemu.cli.domain_fields import state_fields
     from xenqemu.host import domain_state
     from xenqemu.operations.left_suspended import left_suspended
-    from xenqemu.operations.recover import unfinished
+    from xenqemu.operations.recover import damaged, unfinished
     from xenqemu.settings.xenqemu_conf import read_settings
 
     with open_host(chosen.host, settings=read_settings(chosen.conf)) as host:
@@ -29,9 +29,12 @@ def run(chosen: argparse.Namespace) -> None:
         now = domain_state.state(host, domain.domid)
         operations = unfinished(host, str(domain.domid), domain.name)
         left = [each.text for each in left_suspended(host, str(domain.domid))]
+        unread = damaged(host, str(domain.domid), domain.name)
     if chosen.json:
         fields = [{**asdict(each.about), "running": each.running} for each in operations]
-        terminal.as_json({**state_fields(now), "operations": fields, "left": left})
+        broken = [{"path": str(each.path), "reason": each.reason} for each in unread]
+        found = {"operations": fields, "left": left, "damaged": broken}
+        terminal.as_json({**state_fields(now), **found})
         return
     terminal.line(f"domain {now.domid} ({now.name}): {now}")
     for each in operations:
@@ -39,3 +42,5 @@ def run(chosen: argparse.Namespace) -> None:
         terminal.line(f"the {each.about} {how} ({each.about.who})")
     for text in left:
         terminal.line(f"it {text}")
+    for file in unread:
+        terminal.line(str(file))

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO, TypeVar, cast
 
+from xenqemu.system.shown_text import printable
+
 MIB = 1 << 20
 
 T = TypeVar("T")
@@ -82,20 +84,15 @@ def reply(data: bytes) -> None:
     sys.stdout.buffer.flush()
 
 
-def complain(text: str) -> None:
-    """Print an error on the standard error."""
-    shown = "\n".join(printable(line) for line in text.split("\n"))
+def complain(*lines: str) -> None:
+    """Print an error on the standard error; a line has no line breaks, whoever wrote its text."""
+    shown = "\n".join(map(printable, lines))
     print(f"xenqemu: {shown}", file=sys.stderr)  # noqa: T201  this is the program's voice
 
 
 def aside(text: str) -> None:
     """Print for people on the standard error, at once: the output may be the wire."""
     print(printable(text), file=sys.stderr, flush=True)  # noqa: T201  not for the output
-
-
-def printable(text: str) -> str:
-    """Return `text` with everything that is no visible character written as in Python."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def as_json(answer: object, indent: int | None = 2) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from xenqemu.errors import HostError
 from xenqemu.host.protocol import Domain, DomainInfo, Host, RunState
 from xenqemu.host.xenstore.store import Store
+from xenqemu.system.shown_text import shown
 
 if TYPE_CHECKING:
     from xenqemu.host.qemu.device_model import DeviceModel
@@ -82,7 +83,7 @@ class DomainState:
 
     def __str__(self) -> str:
         """One line for people."""
-        parts = [f"name in xenstore: {self.name or 'none'}"]
+        parts = [f"name in xenstore: {shown(self.name) or 'none'}"]
         if self.info or not self._unheard:
             run_state = self.info.run_state.value if self.info else "no such domain"
             parts.insert(0, f"hypervisor: {run_state}")

@@ -33,6 +33,7 @@ from xenqemu.settings.xenqemu_conf import DEFAULTS, Settings, read_settings
 from xenqemu.system import lock_file
 from xenqemu.system.private_folder import require_own
 from xenqemu.system.process import Process
+from xenqemu.system.shown_text import printable
 from xenqemu.system.standard_streams import open_standard_streams
 
 LIMIT = 32.0
@@ -178,8 +179,9 @@ def serve(kind: str, choose: Callable[[Device, Mapping[str, str], Sequence[str]]
             act = choose(device, os.environ, sys.argv[1:])
             _obey(device, act, leaving=sys.argv[1] in LEAVING)
     except (XenqemuError, OSError) as error:
+        words = printable(reason(error))
         with suppress(OSError):  # nobody reads it
-            print(f"xenqemu-{kind}: {reason(error)}", file=sys.stderr)  # noqa: T201  libxl's own log
+            print(f"xenqemu-{kind}: {words}", file=sys.stderr)  # noqa: T201  libxl's own log
         return 1
     return 0
 

@@ -12,6 +12,7 @@ from xenqemu.system.cancellation import check_cancelled
 from xenqemu.system.child import Child
 from xenqemu.system.deadline import Deadline
 from xenqemu.system.program_output import tail
+from xenqemu.system.shown_text import printable
 
 OUTPUT_END = 2000
 """Bytes of the end of a program's output that an error repeats."""
@@ -37,7 +38,8 @@ class Program:
         """The end of its output, in one line."""
         text = tail(self._log)[-OUTPUT_END:].decode(errors="replace")
         lines = [line.strip() for line in text.splitlines() if line.strip()]
-        return f"{self._name} said: {'; '.join(lines)}" if lines else f"{self._name} said nothing"
+        said = printable("; ".join(lines))
+        return f"{self._name} said: {said}" if lines else f"{self._name} said nothing"
 
     def wait(self, ready: Callable[[], bool], timeout: float) -> None:
         """Wait until it is ready.

@@ -193,8 +193,8 @@ class PlainQemu:
         if machine is not None:
             return [machine.process]
         memory = f",mem-path={escape(self.folder(domid) / 'ram')},"
-        pids = [pid for pid, words in commands() if any(memory in word for word in words)]
-        return [process for pid in pids if (process := Process.of(pid)) is not None]
+        found = [each.pid for each in commands() if any(memory in word for word in each.words)]
+        return [process for pid in found if (process := Process.of(pid)) is not None]
 
     def _paused(self, domid: int) -> Path:
         return self.folder(domid) / PAUSED

@@ -6,18 +6,20 @@ import os
 from typing import BinaryIO
 
 from xenqemu.formats.stream.detect import Walk
+from xenqemu.formats.stream.framing import Record
 from xenqemu.formats.stream.libxc import PageData
 from xenqemu.formats.stream.page_data import write
 from xenqemu.formats.stream.sink import Sink
-from xenqemu.formats.stream.source import Source
+from xenqemu.formats.stream.source import CHUNK, Source
 from xenqemu.formats.stream.superseded import Latest
 from xenqemu.host.protocol import Progress
+from xenqemu.system.cancellation import check_often
 
 
 def compact(save_file: BinaryIO, out: BinaryIO, progress: Progress) -> None:
     """Copy `save_file`, from its start, to `out`, with the last version of each page only."""
     latest = Latest()
-    for _ in Walk(Source(save_file), latest.note):
+    for _ in Walk(Source(save_file, check=check_often), latest.note):
         pass
     save_file.seek(0)
     total = os.fstat(save_file.fileno()).st_size
@@ -29,7 +31,15 @@ def compact(save_file: BinaryIO, out: BinaryIO, progress: Progress) -> None:
             write(sink, left, buffers)
         progress(source.offset, total)
 
-    for step in Walk(Source(save_file), pages):
+    for step in Walk(Source(save_file, check=check_often), pages):
         if not isinstance(step.value, PageData):
-            sink.write(os.pread(save_file.fileno(), step.size, step.offset))
+            _copy(save_file.fileno(), step, sink)
     progress(total, total)
+
+
+def _copy(file: int, record: Record, sink: Sink) -> None:
+    """Copy a record, which may be long."""
+    end = record.offset + record.size
+    for start in range(record.offset, end, CHUNK):
+        check_often()
+        sink.write(os.pread(file, min(CHUNK, end - start), start))

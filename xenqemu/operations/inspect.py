@@ -1,12 +1,13 @@
 """What a save file holds, gathered in one walk through all its layers.
 
-Only what stays small is kept: pages are counted, neighbouring PAGE_DATA records are one run.
+Only what stays small is kept, whatever is in the file: pages are counted, neighbouring records of a
+kind are one run, and where there are too many runs the rest is one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from xenqemu.errors import FormatError
@@ -21,7 +22,13 @@ from xenqemu.formats.stream.framing import Record
 from xenqemu.formats.stream.hvm_context import SavedContext
 from xenqemu.formats.stream.libxc import DomainHeader, ImageHeader
 from xenqemu.formats.stream.libxc_order import X86_HVM, X86_PV
-from xenqemu.formats.stream.libxc_records import HvmContext, HvmParams, X86CpuidPolicy, X86TscInfo
+from xenqemu.formats.stream.libxc_records import (
+    HvmContext,
+    HvmParams,
+    OptionalRecord,
+    X86CpuidPolicy,
+    X86TscInfo,
+)
 from xenqemu.formats.stream.libxl_records import (
     EMULATOR,
     QEMU_TRADITIONAL,
@@ -36,7 +43,14 @@ PFNS_BELOW_4G = 1 << 20
 """Pages under 4 GiB, where Xen keeps all the special pages of an HVM guest."""
 
 
-@dataclass(frozen=True)
+MOST_RUNS = 1 << 14
+"""Runs of records that are listed; a guest that is no attack has some dozen, by each 1024 vcpus."""
+
+REST = "further records"
+"""The name of the run of all records that are not listed."""
+
+
+@dataclass(slots=True)
 class RecordRun:
     """One record, or `count` neighbouring ones of a kind: `size` bytes from `offset` on."""
 
@@ -99,6 +113,7 @@ class Contents:
     devices: DeviceState | None = None
     has_device_state: bool = False
     records: list[RecordRun] = field(default_factory=list)
+    places: dict[str, int] = field(default_factory=dict, repr=False)
 
     @property
     def host_resources(self) -> tuple[Resource, ...]:
@@ -107,6 +122,27 @@ class Contents:
 
     def take(self, record: Record) -> None:
         """Add one record of the walk."""
+        self._keep(record)
+        if record.layer:
+            self.size = record.offset + record.size
+        self._list(record)
+
+    def place(self, name: str) -> int:
+        """Return the offset of the first record of a name; 0 if there is none."""
+        return self.places.get(name, 0)
+
+    def _keep(self, record: Record) -> None:
+        """Keep what a record says: the commonest first, since there may be millions."""
+        value = record.value
+        kind = type(value)
+        if kind is OptionalRecord:
+            return
+        if isinstance(value, PageData):
+            self.pages.add(value)
+        elif kind in _KEPT:
+            self._keep_other(record)
+
+    def _keep_other(self, record: Record) -> None:
         match record.value:
             case XlHeader(is_json=True, config=bytes(data)):
                 self.config = DomainConfig.parse(data)
@@ -114,8 +150,6 @@ class Contents:
                 self.image = image
             case DomainHeader() as domain:
                 self.domain = domain
-            case PageData() as pages:
-                self.pages.add(pages)
             case HvmContext(data=blob):
                 self.context = hvm_context.parse(blob, record.offset + RECORD_HEADER.size)
             case HvmParams(params=params):
@@ -124,7 +158,6 @@ class Contents:
                 self._take_emulator(emulator, record.offset)
             case Trailing(size=size):
                 self.trailing = size
-        self._list(record)
 
     def _take_emulator(self, emulator: EmulatorContext, offset: int) -> None:
         self.has_device_state = True
@@ -137,16 +170,23 @@ class Contents:
             raise type(error)(error.record, place, error.expected, error.got) from error
 
     def _list(self, record: Record) -> None:
-        if not isinstance(record.value, Trailing):
-            self.size = record.offset + record.size
+        layer, name, offset, size, value = record
         last = self.records[-1] if self.records else None
-        if last and isinstance(record.value, PageData) and last.name == record.name:
-            size, count = last.size + record.size, last.count + 1
-            self.records[-1] = replace(last, size=size, count=count)
+        if last and layer and ((last.layer, last.name) == (layer, name) or last.name == REST):
+            last.size += size
+            last.count += 1
             return
-        text = describe(record.value)
-        run = RecordRun(record.layer, record.name, record.offset, record.size, text=text)
-        self.records.append(run)
+        self.places.setdefault(name, offset)
+        if len(self.records) < MOST_RUNS or not layer:
+            self.records.append(RecordRun(layer, name, offset, size, text=describe(value)))
+        else:
+            self.records.append(RecordRun(layer, REST, offset, size))
+
+
+_KEPT = frozenset(
+    (XlHeader, ImageHeader, DomainHeader, HvmContext, HvmParams, EmulatorContext, Trailing)
+)
+"""Whose contents are kept."""
 
 
 def read_contents(source: Source) -> Contents:

@@ -16,7 +16,7 @@ from xenqemu.formats.migration.wrapping import Wrapper
 from xenqemu.host.peer.command import OnStderrLine, ignore_line
 from xenqemu.host.peer.extra_streams import streams_by
 from xenqemu.host.peer.peer_messages import Peer, receiver_by
-from xenqemu.host.peer.route import Route
+from xenqemu.host.peer.route import Route, Rune
 from xenqemu.host.protocol import Domain, Host
 from xenqemu.host.xenstore.names import AWAY
 from xenqemu.operations import guest_leases
@@ -32,13 +32,15 @@ from xenqemu.operations.preflight import MigrationPlan, agree
 def migrate(
     host: Host,
     domain: Domain,
-    to: str,
+    to: Rune,
     options: MigrateOptions = MigrateOptions(),
     *,
     observe: Observer = unobserved,
     on_stderr: OnStderrLine = ignore_line,
 ) -> None:
     """Migrate a running domain to the host `to`; it is gone from here then.
+
+    A command, and `to` where that is the whole command, is a line for a shell or words for none.
 
     With precopy options the guest runs while it is sent, until these have it suspended, if the host
     can tell which of its pages change.  Compression and extra streams need a xenqemu at the other
@@ -50,7 +52,7 @@ def migrate(
     route = Route(to, options.command)
     own = host.config(domain.domid)
     config = written_config(domain, own, options.config, keep_domid=options.keep_domid)
-    about = About("migration", domain.domid, domain.name, domain.uuid, route.host)
+    about = About("migration", domain.domid, domain.name, domain.uuid, route.name)
     with Operation.begin(host, about, observe, seconds_for(host, options)) as job:
         guest = OutgoingGuest(host, domain, job)
         precopy = options.precopy
@@ -82,7 +84,7 @@ def migrate(
             out.finish()
             with job.phase(Phase.HANDOVER):
                 peer.receive()
-                _hand_over(guest, peer, route.host)
+                _hand_over(guest, peer, route.name)
             with job.phase(Phase.RELEASE):
                 job.finish()
 

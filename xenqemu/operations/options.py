@@ -74,7 +74,7 @@ class RestoreOptions:
 class MigrateOptions:
     """How a domain is migrated to another host."""
 
-    command: str = option(
+    command: str | tuple[str, ...] = option(
         "ssh",
         "Use CMD instead of ssh. String will be passed to sh. If empty, run HOST instead of "
         "ssh HOST xl migrate-receive [-d -e].",

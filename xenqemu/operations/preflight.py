@@ -22,8 +22,12 @@ from xenqemu.formats.migration.wrapping import DIGEST, ZSTD
 from xenqemu.host.allowed_resources import require_allowed
 from xenqemu.host.peer.command import NOT_FOUND, OnStderrLine, ask
 from xenqemu.host.peer.rendezvous import new_token
-from xenqemu.host.peer.route import XENQEMU, XL, Route
+from xenqemu.host.peer.route import XENQEMU, XL, Route, Rune
 from xenqemu.host.protocol import Host, Needs, collected
+from xenqemu.system.shown_text import shown
+
+MOST_REASONS = 20
+"""Objections of another host that an error repeats."""
 
 SHOWN = 80
 """Bytes that an error repeats of what came in place of an answer."""
@@ -50,9 +54,9 @@ class Agreement:
     Each of the `extra` commands adds a stream to the same receiver.
     """
 
-    rune: str
+    rune: Rune
     features: frozenset[str] = frozenset()
-    extra: tuple[str, ...] = ()
+    extra: tuple[Rune, ...] = ()
 
 
 def agree(host: Host, plan: MigrationPlan, on_stderr: OnStderrLine) -> Agreement:
@@ -66,13 +70,13 @@ def agree(host: Host, plan: MigrationPlan, on_stderr: OnStderrLine) -> Agreement
     asked = (_ASK[program](host, plan, on_stderr) for program in plan.route.programs)
     agreed = next(filter(None, asked), None)
     if agreed is None:
-        raise HostError(f"there is no xenqemu at the end of {plan.route.host!r}")
+        raise HostError(f"there is no xenqemu at the end of {plan.route.name!r}")
     if plan.compress and ZSTD not in agreed.features:
         if ZSTD not in wrapping.known():
             raise HostError("this host cannot compress: its Python has no zstandard")
-        raise HostError(f"{plan.route.host} cannot take a compressed save file")
+        raise HostError(f"{plan.route.name} cannot take a compressed save file")
     if plan.streams > 1 and not agreed.extra:
-        raise HostError(f"{plan.route.host} cannot take a save file over {plan.streams} streams")
+        raise HostError(f"{plan.route.name} cannot take a save file over {plan.streams} streams")
     return agreed
 
 
@@ -96,7 +100,7 @@ def _by_xenqemu(host: Host, plan: MigrationPlan, on_stderr: OnStderrLine) -> Agr
     if said.status == NOT_FOUND:
         return None
     if said.status:
-        raise HostError(f"{route.host} cannot be asked: {said.ending}")
+        raise HostError(f"{route.name} cannot be asked: {said.ending}")
     found = _parsed(said.data)
     _refuse(plan, found.objections)
     features = frozenset(wrapping.known()) & frozenset(found.features)
@@ -139,8 +143,11 @@ _ASK = {XENQEMU: _by_xenqemu, XL: _by_xl}
 
 
 def _refuse(plan: MigrationPlan, objections: Iterable[str]) -> None:
-    """Raise `HostError` if there are any."""
-    reasons = [f"{number}. {reason}" for number, reason in enumerate(objections, 1)]
+    """Raise `HostError` if there are any: the other host may say what it likes, and how much."""
+    found = list(objections)
+    reasons = [f"{number}. {shown(each)}" for number, each in enumerate(found[:MOST_REASONS], 1)]
+    if len(found) > MOST_REASONS:
+        reasons.append(f"and {len(found) - MOST_REASONS} more")
     if reasons:
-        name, where = plan.needs.config.name, plan.route.host
+        name, where = shown(plan.needs.config.name), plan.route.name
         raise HostError(f"{where} cannot take {name}: {'; '.join(reasons)}")

@@ -15,7 +15,7 @@ from xenqemu.host.protocol import Host, RunState
 from xenqemu.operations import guest_leases, left_suspended
 from xenqemu.operations.events import Observer, unobserved
 from xenqemu.operations.journal.folder import Journals
-from xenqemu.operations.journal.log import About, Found
+from xenqemu.operations.journal.log import About, Damaged, Found
 from xenqemu.operations.journal.operation import Operation
 from xenqemu.operations.left_suspended import LeftSuspended
 
@@ -56,13 +56,17 @@ def recover(
     looked at both copies and says whether the guest has `moved`.  Drafts of save files that cannot
     be removed are tried again each time, unless they are to be forgotten (`forget`).
 
+    Of all, one that cannot be recovered does not stop the others.  Of one, it raises `HostError`.
+    Those whose journals are `damaged` are left as they are.
+
     A guest that another program left suspended is resumed if it is `who`, or had an unfinished
     operation; others are only named, since somebody may keep them so.
     """
     found = Journals(host.journals).found()
     running = [each.about for each in found if each.running]
+    end = _end if who else _end_contained
     ended = [
-        _end(host, each, observe, moved, forget=forget)
+        end(host, each, observe, moved, forget=forget)
         for each in found
         if not each.running
         and (not who or is_on(each.about, who))
@@ -87,9 +91,42 @@ def unfinished(host: Host, *names: str) -> list[Found]:
     ]
 
 
+def damaged(host: Host, *names: str) -> list[Damaged]:
+    """Return the damaged journals: all without `names`, else those that name none of other guests.
+
+    That is those of a domain of any of these names or ids, and those that do not say whose they
+    are.
+    """
+    return [
+        each
+        for each in Journals(host.journals).damaged()
+        if not (names and each.about) or any(is_on(each.about, who) for who in names)
+    ]
+
+
 def is_on(about: About, who: str) -> bool:
     """Return whether an operation is on the domain that `who` names, by id or by name."""
     return who == about.name or (bool(about.domid) and who == str(about.domid))
+
+
+def _end_contained(
+    host: Host, found: Found, observe: Observer, moved: bool | None, *, forget: bool
+) -> Recovered:
+    """Recover an operation; what raises is its trouble, and it stays to be recovered."""
+    try:
+        return _end(host, found, observe, moved, forget=forget)
+    except HostError as error:
+        left = found.state()
+        return Recovered(
+            found.about,
+            left.phase,
+            left.committed,
+            left.meaning if left.committed else "",
+            "",
+            (str(error),),
+            complete=False,
+            in_doubt=bool(left.doubt),
+        )
 
 
 def _end(

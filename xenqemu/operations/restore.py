@@ -35,6 +35,7 @@ from xenqemu.operations.journal.operation import Operation
 from xenqemu.operations.options import RestoreOptions, seconds_for
 from xenqemu.operations.save_file import was_paused
 from xenqemu.operations.verify import verify
+from xenqemu.system.cancellation import check_often
 from xenqemu.system.read_twice import FirstReading, SecondReading
 from xenqemu.system.writers import require_owned, require_sole_writers, trusted_ids
 
@@ -88,7 +89,7 @@ def restore(
                 building = job.cleanup(destroy)  # what fails to be built leaves nothing by itself
                 how = BuildOptions(contents.size, used, options.monitor)
                 again = checked.again()
-                domid = host.build(Source(again), job.progress, how)
+                domid = host.build(Source(again, check=check_often), job.progress, how)
                 job.undo(destroy)
                 job.drop(building)
                 _require_same(again, path)
@@ -141,7 +142,7 @@ def _opened(path: Path, trust: Trust) -> BinaryIO:
     """
     users = trusted_ids(trust.owners)
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-    file = os.fdopen(os.open(path, flags), "rb")
+    file = open(path, "rb", opener=lambda name, _: os.open(name, flags))  # noqa: SIM115  returned
     try:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):

@@ -17,6 +17,7 @@ from typing import BinaryIO
 
 from xenqemu.errors import BadRecord
 from xenqemu.formats.config.domain_config import DomainConfig
+from xenqemu.formats.device_state import device_stream
 from xenqemu.formats.stream import libxl, xl
 from xenqemu.formats.stream.framing import Record
 from xenqemu.formats.stream.libxl_records import QEMU_UPSTREAM, EmulatorContext, End, LibxcContext
@@ -73,7 +74,10 @@ def suspended_image(memory: GuestMemory, device_state: bytes | None, progress: P
 
 
 def write_save_file(out: BinaryIO | Outlet, config: DomainConfig, image: Image) -> None:
-    """Write an xl save file that stock `xl restore` reads; a file for it is unbuffered."""
+    """Write an xl save file that stock `xl restore` reads; a file for it is unbuffered.
+
+    Raises `FormatError` for device state that is none: what is not verified has it checked here.
+    """
     sink = Sink(out)
     xl.write(sink, xl.XlHeader.of_json(config.dump().decode()))
     stream = libxl.StreamWriter(sink)
@@ -81,6 +85,7 @@ def write_save_file(out: BinaryIO | Outlet, config: DomainConfig, image: Image) 
     device_state = image(sink)
     stream.image_written()
     if device_state is not None:
+        device_stream.read(device_state)  # of a QEMU that its guest may have taken over
         stream.write(EmulatorContext(QEMU_UPSTREAM, 0, device_state))
     stream.write(End())
 

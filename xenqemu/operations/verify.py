@@ -14,6 +14,7 @@ from xenqemu.formats.stream.libxc import DomainHeader
 from xenqemu.formats.stream.libxc_order import X86_HVM
 from xenqemu.formats.stream.source import Source
 from xenqemu.operations.inspect import Contents, read_contents
+from xenqemu.system.cancellation import check_often
 
 LAB = "lab"
 """What `DomainConfig.extra["host"]` says of a guest of the lab, whose CPU is in QEMU's state."""
@@ -30,9 +31,9 @@ def verify(file: BinaryIO, *, read_all: bool = False) -> Contents:
 
     Takes an xl save file, a bare libxl or libxc stream, or device state alone, from a file or a
     pipe; in a file the guest's pages are skipped, unless `read_all`: what a disk cannot
-    read raises `OSError` then.
+    read raises `OSError` then.  Within an operation it hears that this is to end.
     """
-    found = read_contents(Source(file, seek=not read_all))
+    found = read_contents(Source(file, seek=not read_all, check=check_often))
     if found.domain and found.domain.type == X86_HVM and not is_lab(found):
         _xen_hvm(found)
     if found.config and found.domain:
@@ -52,13 +53,13 @@ def _xen_hvm(found: Contents) -> None:
     for index, name in SPECIAL_PAGES.items():
         pfn = found.params.get(index, 0)
         if pfn and found.pages.missing(pfn):
-            offset = _offset(found, "HVM_PARAMS")
+            offset = found.place("HVM_PARAMS")
             raise BadRecord("libxc HVM_PARAMS", offset, f"{name} among the pages", f"{pfn:#x}")
 
 
 def _agree(found: Contents, config: DomainConfig, domain: DomainHeader) -> None:
     """Check config against image and device state."""
-    header = _offset(found, "header")
+    header = found.place("header")
     hvm_image = domain.type == X86_HVM
     if (config.type != "pv") != hvm_image:
         image = "HVM" if hvm_image else "PV"
@@ -69,15 +70,11 @@ def _agree(found: Contents, config: DomainConfig, domain: DomainHeader) -> None:
         raise BadRecord("libxl stream", found.size, expected, got)
     expected = f"{config.max_vcpus} vcpus as in the config"
     if found.context and found.context.vcpus != config.max_vcpus:
-        offset = _offset(found, "HVM_CONTEXT")
+        offset = found.place("HVM_CONTEXT")
         raise BadRecord("libxc HVM_CONTEXT", offset, expected, str(found.context.vcpus))
     if found.devices and is_lab(found):
         cpus = sum(section.idstr == "cpu" for section in found.devices.sections)
         if cpus != config.vcpus:
             expected = f"{config.vcpus} vcpus as in the config"
-            offset = _offset(found, "EMULATOR_CONTEXT")
+            offset = found.place("EMULATOR_CONTEXT")
             raise BadRecord("libxl EMULATOR_CONTEXT", offset, expected, str(cpus))
-
-
-def _offset(found: Contents, name: str) -> int:
-    return next((run.offset for run in found.records if run.name == name), 0)

@@ -1,12 +1,13 @@
 """Waits that are part of an operation, which may be cancelled or run out of time meanwhile.
 
 A wait has a deadline of its own.  Long ones are cut into slices, and `check_cancelled` is called
-between them.
+between them.  What does not wait but takes long calls `check_often`.
 """
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -22,16 +23,21 @@ SLICE = 0.25
 """Seconds after which a wait checks whether its operation was cancelled."""
 
 
+PACE = 0.1
+"""Seconds between two checks of what checks often."""
+
 NEVER = Deadline(math.inf)
 """A deadline that never passes."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Cancellation:
     """What ends the waits of an operation: `check` raises if it is to end, as at `deadline`."""
 
     check: Callable[[], None] = lambda: None
     deadline: Deadline = NEVER
+    due: float = 0.0
+    """The moment of the monotonic clock from which `check_often` checks again."""
 
 
 NOT_CANCELLABLE = Cancellation()
@@ -53,6 +59,18 @@ def cancellable(cancellation: Cancellation) -> Iterator[None]:
 def check_cancelled() -> None:
     """Raise the error that the present operation ends with, if it is to end."""
     _cancellation.get().check()
+
+
+def check_often() -> None:
+    """Call `check_cancelled`, but not twice within `PACE`: for what may be done millions of times.
+
+    Whoever does what is never waited for, as to read a file, is heard by this alone.
+    """
+    cancellation = _cancellation.get()
+    now = time.monotonic()
+    if now >= cancellation.due:
+        cancellation.due = now + PACE
+        cancellation.check()
 
 
 def capped(seconds: float) -> float:

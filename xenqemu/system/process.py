@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from struct import Struct
+from typing import NamedTuple
 
 from xenqemu.errors import HostTimeout
 from xenqemu.system.descriptors import ready
@@ -20,6 +21,11 @@ END_TIMEOUT = 10.0
 
 _CREDENTIALS = Struct("iii")
 """Of the other end of a Unix socket: process, user, group (unix(7), SO_PEERCRED)."""
+
+PROC = Path("/proc")
+
+_DELETED = " (deleted)"
+"""What Linux adds to the path of a program that was replaced meanwhile."""
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -99,16 +105,49 @@ class Process:
             os.close(handle)
 
 
-def commands(proc: Path = Path("/proc")) -> Iterator[tuple[int, list[str]]]:
-    """Yield id and command line of each process there is; one may end while we look."""
+class Command(NamedTuple):
+    """A process: its command line, which it may have made up, and the file that it executes.
+
+    `program` is "" where we may not see it.
+    """
+
+    pid: int
+    words: list[str]
+    program: str
+
+
+def commands(proc: Path = PROC) -> Iterator[Command]:
+    """Yield each process of root's or of our own user; one may end while we look.
+
+    Those of other users may call themselves what they like.
+    """
+    trusted = {0, os.geteuid()}
     for folder in proc.iterdir():
         if not folder.name.isdecimal():
             continue
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if _user(folder) not in trusted:
+                continue
             line = (folder / "cmdline").read_bytes()
             if line:  # a thread of the kernel has none
                 words = line.decode(errors="surrogateescape").rstrip("\0").split("\0")
-                yield int(folder.name), words
+                yield Command(int(folder.name), words, _program(folder))
+
+
+def _user(folder: Path) -> int | None:
+    """Return the effective user of the process with this folder in /proc, None if it ends."""
+    for line in (folder / "status").read_bytes().splitlines():
+        if line.startswith(b"Uid:"):  # real, effective, saved, of the file system
+            return int(line.split()[2])
+    return None
+
+
+def _program(folder: Path) -> str:
+    """Return the path of the file that a process executes; "" if we may not see it."""
+    try:
+        return str((folder / "exe").readlink()).removesuffix(_DELETED)
+    except PermissionError:
+        return ""
 
 
 def _started(pid: int) -> int | None:
@@ -123,10 +162,11 @@ def _stat(pid: int) -> list[str]:
     A zombie has ended, whether or not its parent has asked yet.
     """
     try:
-        text = Path(f"/proc/{pid}/stat").read_text()
+        text = (PROC / str(pid) / "stat").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return []
-    fields = text.rpartition(")")[2].split()
+    # Linux cuts the name after 15 bytes, maybe within a character.
+    fields = text.rpartition(b")")[2].decode("ascii").split()
     return [] if fields[0] in "ZX" else fields
 
 

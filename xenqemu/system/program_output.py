@@ -5,8 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from xenqemu.system.shown_text import shown
+
 LAST_LINES = 8
 """Lines of a program's output that an error repeats."""
+
+MOST_WORDS = 2000
+"""Characters of them at most."""
 
 KEPT_BYTES = 8192
 """Bytes kept of the start of a program's output, and as many of its end."""
@@ -33,7 +38,8 @@ class OutputTail:
 def last_lines(text: bytes) -> str:
     """Return the last lines of a program's output, joined to one."""
     said = [line.strip() for line in text.decode(errors="backslashreplace").splitlines()]
-    return "; ".join([line for line in said if line][-LAST_LINES:]) or "no reason given"
+    shown_lines = shown("; ".join([line for line in said if line][-LAST_LINES:]), MOST_WORDS)
+    return shown_lines or "no reason given"
 
 
 def tail(log: Path) -> bytes:

@@ -29,6 +29,7 @@ class FirstReading:
     def __init__(self, file: BinaryIO) -> None:
         file.seek(0)
         self._file = file
+        self.name = file.name
         self._digest = blake2b()
         self._ends = array("Q")  # start and end of each stretch that was read
 
@@ -80,6 +81,7 @@ class SecondReading:
     def __init__(self, file: BinaryIO, ends: array[int], expected: bytes) -> None:
         file.seek(0)
         self._file = file
+        self.name = file.name
         self._ends = ends
         self._next = 0
         self._offset = 0

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from xenqemu.system.process import Process
+
+NOBODY = 65534
+"""A user who is not root."""
 
 
 @contextmanager
@@ -35,14 +40,27 @@ def wait_ended(pid: int) -> None:
 
 
 @contextmanager
-def posing(*words, program, folder):
-    """Run Python under the words of another program: its script is the one named words[1]."""
-    (folder / words[1]).write_text("import time\nprint('here', flush=True)\ntime.sleep(60)\n")
-    child = subprocess.Popen(words, executable=program, cwd=folder, stdout=subprocess.PIPE)
+def posing(*words, folder, user=None):
+    """Run what is called, and executes a file called, as the first of `words`; it does nothing.
+
+    It is a shell: its script is the one named words[1].  `folder` is where both are.
+    """
+    program = folder / Path(words[0]).name
+    shutil.copy("/bin/sh", program)
+    (folder / words[1]).write_text("echo here\nread nothing\n")
+    child = subprocess.Popen(
+        words,
+        executable=program,
+        cwd=folder,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        user=user,
+    )
     try:
         assert child.stdout.readline() == b"here\n"
         yield child
     finally:
         child.kill()
         child.wait()
+        child.stdin.close()
         child.stdout.close()

@@ -94,13 +94,14 @@ def test_there_and_back_again_compressed(guest: Guest, one: Host, two: Host):
 def test_a_toolstack_migrates_by_a_function(guest: Guest, one: Host, two: Host):
     events: list[Event] = []
     whole = xenqemu.MigrateOptions(command="", precopy=None)
-    xenqemu.migrate("web", receiver(two, "-p"), whole, host=one.lab, observe=events.append)
+    command = shlex.split(receiver(two, "-p"))
+    xenqemu.migrate("web", command, whole, host=one.lab, observe=events.append)
     assert one.empty()
     assert two.status("web")["state"] == "paused"
     done = [event.phase.value for event in events if event.kind is Kind.DONE]
     assert done == ["check", "connect", "quiesce", "save", "handover", "release"]
     with pytest.raises(HostError, match="there is no domain 'web'"):
-        xenqemu.migrate("web", receiver(two), whole, host=one.lab)
+        xenqemu.migrate("web", shlex.split(receiver(two)), whole, host=one.lab)
 
 
 def test_a_guest_with_disks_cards_and_a_screen(devices_seed: Seed, one: Host, two: Host):

@@ -148,10 +148,29 @@ def test_status_of_what_is_left_of_a_domain(on, ended):
         "trouble": [],
         "operations": [],
         "left": [],
+        "damaged": [],
     }
     assert on("lab", "list", "--json").json == []
     assert not ended.exists()
     assert on("status", "small").code == 3
+
+
+def test_damaged_journal_is_shown_by_status_and_recover_and_stops_nobody(on, ended, folder):
+    """Its text is of whoever wrote it, and stays one line."""
+    file = folder / "operations" / "7.op"
+    file.parent.mkdir(mode=0o700, exist_ok=True)
+    file.write_bytes(b'{"fly\\u001b[2J": 1}\n')
+    shown = on("status", "small")
+    assert shown.code == 0
+    (line,) = [line for line in shown.out.splitlines() if str(file) in line]
+    assert line.startswith(f"{file} is damaged: ")
+    assert line.isprintable()
+    (broken,) = on("status", "--json", "small").json["damaged"]
+    assert broken["path"] == str(file)
+    recovered = on("recover")
+    assert recovered.code == 11
+    assert f"{file} is damaged: " in recovered.err
+    assert on("recover", "small").code == 0
 
 
 def test_trouble_is_listed(on, ended):

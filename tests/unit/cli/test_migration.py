@@ -7,6 +7,8 @@ import os
 import signal
 import struct
 import subprocess
+import sys
+from subprocess import PIPE
 
 import pytest
 
@@ -125,6 +127,18 @@ def test_preflight_of_nothing(host, data):
     done = spawn(*on(host, "--preflight"), data=data)
     assert (done.returncode, done.stdout) == (2, b"")
     assert done.stderr.startswith(b"xenqemu: preflight question")
+
+
+def test_preflight_without_end(host, tmp_path):
+    """The question has as long to come as its sender waits for the answer."""
+    conf = tmp_path / "conf"
+    conf.write_text("[deadlines]\npeer_answer = 0.5\n")
+    words = [sys.executable, "-m", "xenqemu", "--conf", str(conf), *on(host, "--preflight")]
+    with subprocess.Popen(words, stdin=PIPE, stdout=PIPE, stderr=PIPE) as process:
+        process.stdin.write(b"{")
+        process.stdin.flush()
+        assert process.wait(60) == 3
+        assert b"the other host sent nothing" in process.stderr.read()
 
 
 RECEIVED = {

@@ -15,7 +15,7 @@ from xenqemu.operations.journal.folder import Journals
 from xenqemu.operations.journal.log import About
 from xenqemu.operations.journal.operation import Operation
 from xenqemu.operations.options import After, SaveOptions
-from xenqemu.operations.recover import recover, unfinished
+from xenqemu.operations.recover import damaged, recover, unfinished
 from xenqemu.operations.restore import restore
 from xenqemu.operations.save import save
 
@@ -43,7 +43,7 @@ def test_nothing_is_left(world):
     assert recover(world.host) == []
 
 
-LINE = '{"verb": "save", "domid": 1, "name": "n", "uuid": "u", "file": "f", "pid": 2, SINCE}\n'
+LINE = '{"verb": "save", "domid": 8, "name": "n", "uuid": "u", "file": "f", "pid": 2, SINCE}\n'
 ABOUT = LINE.replace("SINCE", '"started": 3, "since": 1.5')
 UNDO = ABOUT + '{"undo": STEP}\n'
 
@@ -62,11 +62,56 @@ UNDO = ABOUT + '{"undo": STEP}\n'
         UNDO.replace("STEP", '{"Resume": "none"}'),
     ],
 )
-def test_damaged_file_is_an_error(world, text):
+def test_damaged_journal_is_told_of_and_stops_no_other_guest(world, text, tmp_path):
+    killed(world, tmp_path / "record", Phase.SAVE)
+    file = world.folder / "operations" / "9.op"
+    file.write_text(text)
+    (broken,) = damaged(world.host)
+    assert str(broken).startswith(str(file))
+    (done,) = recover(world.host)
+    assert done.complete
+    assert file.read_text() == text
+    save(world.host, world.domain(), tmp_path / "record")
+
+
+def test_damaged_journal_is_shown_for_its_guest_or_where_it_names_none(world):
     Operation.begin(world.host, About("save", 1, "n", "u", "f")).log.close()  # makes the folder
-    (world.folder / "operations" / "1.op").write_text(text)
-    with pytest.raises(HostError, match="is damaged"):
-        recover(world.host)
+    for number, text in (1, ABOUT + "[]\n"), (2, "garbage\n"):
+        (world.folder / "operations" / f"{number}.op").write_text(text)
+    numbers = {
+        names: [each.path.stem for each in damaged(world.host, *names)]
+        for names in ((), ("n",), ("8",), ("other", "1"))
+    }
+    assert numbers == {
+        (): ["1", "2"],
+        ("n",): ["1", "2"],
+        ("8",): ["1", "2"],
+        ("other", "1"): ["2"],
+    }
+
+
+def test_operation_that_cannot_be_recovered_stops_no_other(world, tmp_path, monkeypatch):
+    """Here the lease of its disk cannot be read."""
+    for domid, name in ((5, "first"), (6, "second")):
+        job = Operation.begin(world.host, About("migration", domid, name, name, "host"))
+        job.undo(steps.KeepDisks(name, ("/disk",)))
+        job.doubt(steps.Commit(None, "it is there"), "who knows")
+        job.log.unfinished = True
+        job.log.close()
+    killed(world, tmp_path / "record", Phase.SAVE)
+
+    def unreadable(_host, uuid, _images):
+        raise HostError(f"the lease of {uuid} is damaged")
+
+    monkeypatch.setattr("xenqemu.operations.guest_leases.moved", unreadable)
+    ends = recover(world.host)
+    assert [(each.trouble, each.complete, each.in_doubt) for each in ends] == [
+        (("the lease of first is damaged",), False, True),
+        (("the lease of second is damaged",), False, True),
+        ((), True, False),
+    ]
+    with pytest.raises(HostError, match="the lease of first is damaged"):
+        recover(world.host, "first")
 
 
 def test_interrupted_save_is_taken_back(world, tmp_path):

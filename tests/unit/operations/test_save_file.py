@@ -10,7 +10,7 @@ from tests.doubles.in_memory.save_files import DEVICES, STEPS, config, device_st
 from tests.doubles.in_memory.world import World
 from tests.golden import save_files
 from tests.property import strategies as made
-from xenqemu.errors import BadRecord, Truncated
+from xenqemu.errors import BadRecord, FormatError, Truncated
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream import libxc, libxl, xl
 from xenqemu.formats.stream.source import Source
@@ -43,7 +43,7 @@ def guest():
     return guest
 
 
-@pytest.mark.parametrize("state", [None, device_state(), b""])
+@pytest.mark.parametrize("state", [None, device_state()])
 def test_what_is_written_is_read(guest, state):
     data = written(guest, state)
     for source in (Source.of(data), made.dribbled(data, 5)):
@@ -51,6 +51,13 @@ def test_what_is_written_is_read(guest, state):
         assert (parts.config, parts.device_state) == (guest.config, state)
         assert again.pages == guest.pages
         assert source.at_end()
+
+
+@pytest.mark.parametrize("state", [b"", b"QEVM", b"#!/bin/sh", device_state()[:-1]])
+def test_device_state_that_is_none_is_refused_before_its_record_is_written(guest, state):
+    """Of a QEMU that its guest has taken over; whatever is verified later."""
+    with pytest.raises(FormatError, match="device state|timer"):
+        written(guest, state)
 
 
 def test_records_as_stock_xl_reads_them(guest):

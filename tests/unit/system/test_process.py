@@ -1,13 +1,15 @@
 """A process is told from another of its id, and ended for certain."""
 
 import os
+import shutil
 import signal
+import subprocess
 import sys
 import time
 
 import pytest
 
-from tests.doubles.system.processes import running, wait_ended
+from tests.doubles.system.processes import NOBODY, running, wait_ended
 from xenqemu.errors import HostTimeout
 from xenqemu.system import process
 from xenqemu.system.process import Process
@@ -46,6 +48,28 @@ def test_a_name_with_parentheses_and_blanks_is_no_field(tmp_path):
         found = Process.of(child.pid)
         assert found is not None
         assert found.started >= Process.of(os.getpid()).started
+
+
+@pytest.mark.parametrize("size", range(12, 16))
+def test_a_name_that_linux_cuts_within_a_character_is_no_matter(tmp_path, size):
+    odd = tmp_path / ("x" * size + "\U0001f600" * 4)
+    odd.symlink_to("/bin/sleep")
+    with running("sleep", "60", name=str(odd)) as child:
+        assert Process.of(child.pid).alive
+        assert child.pid in {each.pid for each in process.commands()}
+
+
+def test_processes_of_other_users_are_not_listed(tmp_path):
+    with running("sleep", "60") as ours:
+        theirs = subprocess.Popen(["sleep", "60"], user=NOBODY)
+        try:
+            found = {each.pid: each for each in process.commands()}
+            assert theirs.pid not in found
+            assert found[ours.pid].words == ["sleep", "60"]
+            assert found[ours.pid].program == os.path.realpath(shutil.which("sleep"))
+        finally:
+            theirs.kill()
+            theirs.wait()
 
 
 def test_a_zombie_has_ended():

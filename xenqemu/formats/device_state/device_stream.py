@@ -28,13 +28,13 @@ from xenqemu.formats.device_state.section_header import (
     pack_header,
 )
 from xenqemu.formats.device_state.section_search import MOST_SECTIONS, MOST_SHAPES, Cut, Search
-from xenqemu.formats.stream.source import CHUNK, Source, bounded
+from xenqemu.formats.stream.source import Source, bounded
 
 MAGIC = b"QEVM"
 VERSION = 3
 HEADER = struct.Struct(">4sI")
-MAX_SIZE = 64 << 20
-"""Bytes of a stream that are read at most; real ones have some 10 kB to a few MB."""
+MAX_SIZE = 32 << 20
+"""Bytes of a stream that are read at most; real ones have some 10 kB to a few hundred."""
 
 OTHER_SECTIONS = {
     0x01: "QEMU_VM_SECTION_START",
@@ -111,7 +111,7 @@ def read(stream: bytes | Source) -> DeviceState:
 
     Raises `BadRecord`, `Truncated`, `TooBig` or `Unsupported`.
     """
-    data = stream if isinstance(stream, bytes) else _rest(stream)
+    data = stream if isinstance(stream, bytes) else stream.rest(MAX_SIZE, "device state")
     bounded(len(data), MAX_SIZE, "device state", 0, "a stream")
     _check_header(data)
     found = Search(data, HEADER.size)
@@ -134,14 +134,6 @@ def write(sections: Iterable[Section], footers: bool = False) -> bytes:
         bounded(count, MOST_SECTIONS, section.idstr, offset, "a number of sections")
         bounded(len(stream) + 1, MAX_SIZE, section.idstr, offset, "a stream")
     return bytes(stream) + bytes([EOF])
-
-
-def _rest(source: Source) -> bytes:
-    pieces = bytearray()
-    while not source.at_end():
-        pieces += source.exact(len(source.peek(CHUNK)), "device state")
-        bounded(len(pieces), MAX_SIZE, "device state", 0, "a stream")
-    return bytes(pieces)
 
 
 def _check_header(data: bytes) -> None:

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from xenqemu.errors import BadRecord
 from xenqemu.formats.stream.sink import Sink
@@ -25,8 +25,7 @@ HEADER = struct.Struct("<II")
 ALIGN = 8
 
 
-@dataclass(frozen=True)
-class RecordHeader:
+class RecordHeader(NamedTuple):
     """Type and body length (bytes, unpadded) of a record, and the offset where it starts."""
 
     type: int
@@ -39,8 +38,7 @@ class RecordHeader:
         return padding(self.length)
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(NamedTuple):
     """What a reader found: `size` bytes at `offset`, header and padding included.
 
     `layer` is "xl", "libxl" or "libxc", `name` the specification's own, `value` its contents.
@@ -92,6 +90,8 @@ def read_header(source: Source, layer: str) -> RecordHeader:
 
 def read_padding(source: Source, header: RecordHeader, record: str) -> None:
     """Skip the zeros after a body; raise `BadRecord` if they are not zeros."""
+    if not header.padding:
+        return
     offset = source.offset
     zeros = source.exact(header.padding, f"{record} padding")
     if any(zeros):

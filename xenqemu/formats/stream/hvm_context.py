@@ -17,6 +17,7 @@ import struct
 from dataclasses import dataclass
 from typing import Self
 
+from xenqemu.formats.stream.libxc_records import MAX_CONTEXT
 from xenqemu.formats.stream.source import bounded
 from xenqemu.formats.stream.value import Body, Value
 
@@ -74,7 +75,7 @@ class SavedContext(Value):
     """All records but END, HEADER first."""
 
     NAME = "HVM_CONTEXT"
-    LIMIT = 64 << 20
+    LIMIT = MAX_CONTEXT
     records: tuple[SaveRecord, ...]
 
     @classmethod

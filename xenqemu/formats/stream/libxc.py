@@ -27,11 +27,13 @@ from xenqemu.formats.stream import framing, page_data, value
 from xenqemu.formats.stream.framing import Record, RecordHeader
 from xenqemu.formats.stream.libxc_order import LAYER, NAMES, RECORDS, X86_HVM, X86_PV, Check
 from xenqemu.formats.stream.libxc_records import (
+    RECORD_LIMIT,
     Checkpoint,
     End,
     HvmContext,
     HvmParams,
     OptionalRecord,
+    SkippedRecord,
     StaticDataEnd,
     X86CpuidPolicy,
     X86MsrPolicy,
@@ -39,7 +41,7 @@ from xenqemu.formats.stream.libxc_records import (
 )
 from xenqemu.formats.stream.page_data import BROKEN, XALLOC, XTAB, PageData
 from xenqemu.formats.stream.sink import Sink
-from xenqemu.formats.stream.source import Source
+from xenqemu.formats.stream.source import Source, bounded
 from xenqemu.formats.stream.value import Body, Value
 
 __all__ = [
@@ -58,6 +60,7 @@ __all__ = [
     "ImageWriter",
     "OptionalRecord",
     "PageData",
+    "SkippedRecord",
     "StaticDataEnd",
     "X86CpuidPolicy",
     "X86MsrPolicy",
@@ -71,6 +74,9 @@ IDENT = 0x58454E46
 BIG_ENDIAN = 1
 DOMAIN_HEADER = struct.Struct("<IHHII")
 PAGE_SHIFT = 12
+
+ENDS = (Checkpoint, End)
+"""The records that a part of an image ends with."""
 
 OnPages = Callable[[PageData, Source], None]
 """Called for each PAGE_DATA; passes over exactly `PageData.data_size` bytes of the source."""
@@ -154,7 +160,7 @@ class Image:
         ended = False
         while not ended:
             step = self._record(source, self._check)
-            ended = isinstance(step.value, (Checkpoint, End))
+            ended = type(step.value) in ENDS
             yield step
 
     def _headers(self, source: Source) -> Iterator[Record]:
@@ -169,19 +175,30 @@ class Image:
         header = framing.read_header(source, LAYER)
         check.order(header.type, header.offset)
         what = self.body(source, header)
-        check.once(what, header.offset)
         if header.type in NAMES:
+            check.once(what, header.offset)
             self.present.add(what.NAME)
         return Record(LAYER, what.NAME, header.offset, source.offset - header.offset, what)
 
-    def body(self, source: Source, header: RecordHeader) -> Value | PageData:
+    def body(self, source: Source, header: RecordHeader) -> Value | PageData | SkippedRecord:
         """Return the contents of a record whose header was read; the order is not checked."""
         if header.type != PageData.TYPE:
             cls = RECORDS.get(header.type, OptionalRecord)
+            if cls is OptionalRecord and header.length > cls.LIMIT:
+                return _skipped(source, header)
             return value.read(source, header, LAYER, cls)
         pages = page_data.read(source, header)
         self._on_pages(pages, source)
         return pages
+
+
+def _skipped(source: Source, header: RecordHeader) -> SkippedRecord:
+    """Skip an optional record that is too long to be kept."""
+    where = f"{LAYER} {SkippedRecord.NAME}"
+    bounded(header.length, RECORD_LIMIT, where, header.offset + 4, "a length")
+    source.skip(header.length, where)
+    framing.read_padding(source, header, where)
+    return SkippedRecord(header.type, header.length)
 
 
 def read(source: Source, on_pages: OnPages = page_data.skip) -> Iterator[Record]:

@@ -38,6 +38,7 @@ from xenqemu.formats.stream.libxc_records import (
     End,
     HvmContext,
     HvmParams,
+    SkippedRecord,
     StaticDataEnd,
     Toolstack,
     Verify,
@@ -118,7 +119,7 @@ START = {
     (3, X86_PV): ImageState.PV_START,
 }
 
-ONCE = (*POLICIES, *HVM_STATE, *PV_STATE, X86TscInfo)
+ONCE = frozenset(cls.TYPE for cls in (*POLICIES, *HVM_STATE, *PV_STATE, X86TscInfo))
 """What may be only once in an image or a checkpoint (for each vcpu, where it has one)."""
 
 
@@ -142,11 +143,11 @@ class Check:
         if kind in NAMES or self.done:
             self._order.accept(kind, offset)
 
-    def once(self, what: Value | PageData, offset: int) -> None:
+    def once(self, what: Value | PageData | SkippedRecord, offset: int) -> None:
         """Raise `BadRecord` for the second of its kind."""
-        if isinstance(what, Checkpoint):
+        if what.kind == Checkpoint.TYPE:
             self._seen.clear()
-        if not isinstance(what, ONCE) or (self._converted and isinstance(what, HvmParams)):
+        if what.kind not in ONCE or (self._converted and what.kind == HvmParams.TYPE):
             return
         key = (what.kind, what.vcpu if isinstance(what, X86PvVcpu) else 0)
         if key in self._seen:

@@ -14,11 +14,14 @@ import struct
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from xenqemu.formats.stream.libxc_records import PAGE_SIZE, RECORD_LIMIT
+from xenqemu.formats.stream.libxc_records import PAGE_SIZE
 from xenqemu.formats.stream.value import Body, Value
 
 MAX_VCPUS = 8192
 """More than any Xen has given a guest (MAX_VIRT_CPUS)."""
+
+MAX_P2M_FRAMES = 16 << 20
+"""Bytes of X86_PV_P2M_FRAMES: 8 for each 2 MiB of a guest, so that 4 TiB fit."""
 
 PV_INFO = struct.Struct("<BBHI")
 P2M_FRAMES = struct.Struct("<II")
@@ -57,7 +60,7 @@ class X86PvP2mFrames(Value):
 
     TYPE = 0x03
     NAME = "X86_PV_P2M_FRAMES"
-    LIMIT = RECORD_LIMIT
+    LIMIT = MAX_P2M_FRAMES
     start_pfn: int
     end_pfn: int
     frames: bytes

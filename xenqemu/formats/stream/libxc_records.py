@@ -10,7 +10,7 @@
     CHECKPOINT_DIRTY_PFN_LIST    u64 pfn[]; only on COLO's way back
     X86_CPUID_POLICY        {u32 leaf, u32 subleaf, u32 a, b, c, d}[]
     X86_MSR_POLICY          {u32 index, u32 flags = 0, u64 value}[]
-    type | 0x80000000       optional: kept as bytes and passed on
+    type | 0x80000000       optional: nobody needs it; a long one is not kept
 
 What only PV guests have is in module `libxc_pv_records`; PAGE_DATA, which is never read whole, in
 `page_data`.
@@ -27,6 +27,9 @@ from xenqemu.formats.stream.value import Body, Empty, Value
 
 RECORD_LIMIT = 128 << 20
 """Bytes of the longest body that any Xen takes (REC_LENGTH_MAX of xg_sr_common.h, 4.10+)."""
+
+MAX_CONTEXT = 16 << 20
+"""Bytes of HVM_CONTEXT: a vcpu has up to 16 KiB, and a guest up to 128 of them (HVM_MAX_VCPUS)."""
 
 OPTIONAL = 1 << 31
 PAGE_SIZE = 4096
@@ -111,7 +114,7 @@ class HvmContext(Blob):
 
     TYPE = 0x09
     NAME = "HVM_CONTEXT"
-    LIMIT = 64 << 20
+    LIMIT = MAX_CONTEXT
 
     @classmethod
     def parse(cls, body: Body) -> Self:
@@ -235,7 +238,6 @@ class OptionalRecord(Value):
     """A record that a reader may ignore; `number` is its type, bit 31 set."""
 
     NAME = "OPTIONAL"
-    LIMIT = RECORD_LIMIT
     number: int
     data: bytes
 
@@ -253,6 +255,15 @@ class OptionalRecord(Value):
     def kind(self) -> int:
         """The type that the record's header names."""
         return self.number
+
+
+@dataclass(frozen=True)
+class SkippedRecord:
+    """An optional record longer than is kept: its type and the bytes of its body."""
+
+    NAME = OptionalRecord.NAME
+    kind: int
+    size: int
 
 
 def _entries(layout: struct.Struct, body: Body) -> Iterable[tuple[int, ...]]:

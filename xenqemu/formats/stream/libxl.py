@@ -154,13 +154,12 @@ class Stream:
         if self._order.state not in IMAGE_NEXT or self._state_follows():
             yield self._record()
             return
-        after = StreamState.PLAIN
+        last = None
         for step in self._image(self._source):
-            after = (
-                StreamState.CHECKPOINT if isinstance(step.value, Checkpoint) else StreamState.PLAIN
-            )
+            last = step
             yield step
-        self._order.state = after
+        ended = last is not None and type(last.value) is Checkpoint
+        self._order.state = StreamState.CHECKPOINT if ended else StreamState.PLAIN
 
     def _state_follows(self) -> bool:
         if self._order.state is not StreamState.CHECKPOINTED:
@@ -180,7 +179,7 @@ class Stream:
             raise Unsupported(where, header.offset, "a type that is known", got)
         self._order.accept(header.type, header.offset)
         what = value.read(source, header, LAYER, RECORDS[header.type])
-        self.checkpoints += isinstance(what, CheckpointEnd)
+        self.checkpoints += header.type == CheckpointEnd.TYPE
         return Record(LAYER, what.NAME, header.offset, source.offset - header.offset, what)
 
 

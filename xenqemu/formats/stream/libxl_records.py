@@ -19,8 +19,8 @@ UNKNOWN = 0
 QEMU_TRADITIONAL = 1
 QEMU_UPSTREAM = 2
 STATE = struct.Struct("<II")
-MAX_DEVICE_STATE = 64 << 20
-"""Bytes of device state at most; QEMU's is some hundred KiB, with video memory 16 MiB."""
+MAX_DEVICE_STATE = 32 << 20
+"""Bytes of device state at most; QEMU's is some hundred KiB: no memory is in it."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,7 @@ class EmulatorXenstoreData(Emulator):
 
     TYPE = 2
     NAME = "EMULATOR_XENSTORE_DATA"
+    LIMIT = 1 << 18
     entries: tuple[tuple[str, str], ...]
 
     @classmethod

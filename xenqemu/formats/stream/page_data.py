@@ -14,7 +14,7 @@
           F       a hole                             -
           5-8     illegal
 
-Writers put at most 1024 entries in a record; readers have no bound but that of all records.
+Writers put at most 1024 entries in a record; Xen's reader has no bound but that of all records.
 """
 
 from __future__ import annotations
@@ -34,6 +34,12 @@ from xenqemu.formats.stream.source import Source, bounded
 WHERE = "libxc PAGE_DATA"
 COUNT = struct.Struct("<II")
 ENTRY = struct.Struct("<Q")
+MAX_ENTRIES = 1 << 18
+"""Entries of a record that are read; no more than 32766 pages with data fit in one."""
+
+BLOCK = 1 << 12
+"""Entries that are looked at in one step."""
+
 TYPE_SHIFT = 60
 PFN_MASK = (1 << 52) - 1
 
@@ -67,6 +73,7 @@ class PageData:
 
     TYPE: ClassVar[int] = 0x01
     NAME: ClassVar[str] = "PAGE_DATA"
+    kind: ClassVar[int] = TYPE
     table: bytes
 
     @classmethod
@@ -97,9 +104,11 @@ class PageData:
             yield entry
 
     def runs(self) -> Iterator[Run]:
-        """Yield the entries as runs of consecutive pfns of one type."""
-        for span in _OF_ONE_TYPE.finditer(self.table[7::8]):
-            yield from _runs(self.table[span.start() * ENTRY.size : span.end() * ENTRY.size])
+        """Yield the entries as runs of consecutive pfns of one type, of `BLOCK` at most."""
+        for start in range(0, len(self.table), BLOCK * ENTRY.size):
+            block = self.table[start : start + BLOCK * ENTRY.size]
+            for span in _OF_ONE_TYPE.finditer(block[7::8]):
+                yield from _runs(block[span.start() * ENTRY.size : span.end() * ENTRY.size])
 
     def check(self, offset: int) -> None:
         """Raise `BadRecord` for an entry that is illegal; `offset` is that of the first one."""
@@ -128,7 +137,8 @@ def read(source: Source, header: RecordHeader) -> PageData:
     count, reserved = COUNT.unpack(source.exact(COUNT.size, WHERE))
     if reserved:
         raise BadRecord(WHERE, offset + 4, "zero in a reserved field", f"{reserved:#x}")
-    bounded(count, (header.length - COUNT.size) // ENTRY.size, WHERE, offset, "a count")
+    most = min(MAX_ENTRIES, (header.length - COUNT.size) // ENTRY.size)
+    bounded(count, most, WHERE, offset, "a count")
     pages = PageData(source.exact(count * ENTRY.size, WHERE))
     pages.check(offset + COUNT.size)
     if pages.body_size != header.length:
@@ -144,6 +154,7 @@ def write(sink: Sink, pages: PageData, buffers: Sequence[bytes | bytearray | mem
     Raises `BadRecord` or `TooBig` before anything is written.
     """
     pages.check(sink.offset + HEADER.size + COUNT.size)
+    bounded(pages.count, MAX_ENTRIES, WHERE, sink.offset, "a count")
     length = bounded(pages.body_size, RECORD_LIMIT, WHERE, sink.offset, "a length")
     given = sum(len(buffer) for buffer in buffers)
     if given != pages.data_size:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 import stat
+from collections.abc import Callable
 from functools import cached_property
 from typing import BinaryIO, Protocol, cast
 
@@ -26,17 +27,30 @@ class Inlet(Protocol):
         """Return up to `size` bytes, none only at the end."""
 
 
+def _unheard() -> None:
+    """Do nothing."""
+
+
 class Source:
     """A cursor over a binary stream, pipe or file.
 
     `offset` counts bytes from where the source was opened.  Reading never passes a position that
     a caller did not ask for, so a source can be handed from an outer format to an inner one.
-    Without `seek`, what is skipped in a file is read too.
+    Without `seek`, what is skipped in a file is read too.  `check` is called before each read and
+    skip, of `CHUNK` bytes at most: it raises where somebody wants an end.
     """
 
-    def __init__(self, file: BinaryIO | Inlet, offset: int = 0, *, seek: bool = True) -> None:
+    def __init__(
+        self,
+        file: BinaryIO | Inlet,
+        offset: int = 0,
+        *,
+        seek: bool = True,
+        check: Callable[[], None] = _unheard,
+    ) -> None:
         self._file = cast(BinaryIO, file)  # an inlet is only read, since it has no size
         self._seek = seek
+        self._check = check
         self._ahead = b""
         self.offset = offset
         self._size = _size_beyond(self._file)
@@ -59,6 +73,7 @@ class Source:
             piece = self._some(len(buffer))
             buffer[: len(piece)] = piece
             return len(piece)
+        self._check()
         try:
             got: int = readinto(buffer)
         except OSError as error:
@@ -73,17 +88,30 @@ class Source:
         Callers bound `size` first (`bounded`).  A file's size is known, so that a length beyond
         its end is refused before memory is allocated for it; a pipe is read piece by piece.
         """
+        if not size:
+            return b""
         self._require(size, record)
-        pieces = []
-        missing = size
-        while missing:
-            piece = self._full(min(missing, CHUNK))
-            missing -= len(piece)
-            if missing and len(piece) < CHUNK:
-                got = size - missing
-                raise _ended(record, self.offset - got, size, got)
-            pieces.append(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if size <= CHUNK:
+            piece = self._full(size)
+            if len(piece) < size:
+                raise _ended(record, self.offset - len(piece), size, len(piece))
+            return piece
+        joined = io.BytesIO()  # it gives its bytes away without a copy
+        while (missing := size - joined.tell()) > 0:
+            wanted = min(missing, CHUNK)
+            got = joined.write(self._full(wanted))
+            if got < wanted:
+                raise _ended(record, self.offset - joined.tell(), size, joined.tell())
+        return joined.getvalue()
+
+    def rest(self, limit: int, record: str) -> bytes:
+        """Return all that is left; raise `TooBig` for more than `limit` bytes."""
+        start = self.offset
+        joined = io.BytesIO()
+        while piece := self._some(CHUNK):
+            joined.write(piece)
+            bounded(joined.tell(), limit, record, start, "a stream")
+        return joined.getvalue()
 
     def into(self, buffer: memoryview, record: str) -> None:
         """Fill `buffer` (bytes, contiguous) with the next bytes, without a copy in between."""
@@ -102,6 +130,7 @@ class Source:
         self._some(ahead)
         rest = size - ahead
         if self._size is not None and self._seek:
+            self._check()
             self._file.seek(rest, os.SEEK_CUR)
             self.offset += rest
             return
@@ -134,7 +163,7 @@ class Source:
     def _full(self, size: int) -> bytes:
         """Return `size` bytes, fewer only at the end, however small the pieces of a pipe are."""
         piece = self._some(size)
-        if len(piece) in (0, size):
+        if len(piece) == size or not piece:  # of millions of records, all
             return piece
         joined = bytearray(piece)
         while piece and len(joined) < size:
@@ -145,12 +174,15 @@ class Source:
     def _some(self, size: int) -> bytes:
         if self._ahead:
             piece, self._ahead = self._ahead[:size], self._ahead[size:]
+        elif size:
+            piece = self._read(size)
         else:
-            piece = self._read(size) if size else b""
+            return b""
         self.offset += len(piece)
         return piece
 
     def _read(self, size: int) -> bytes:
+        self._check()
         try:
             return self._file.read(size)
         except OSError as error:

@@ -38,9 +38,9 @@ SWAPPED = 0x04030201
 JSON = 1
 STREAM_V2 = 2
 CONFIG_LEN = struct.Struct("<I")
-OPTIONAL_DATA_LIMIT = 16 << 20
-CONFIG_LIMIT = 4 << 20
-"""Bytes; real configs have some KiB.  JSON may need thirty times as much memory."""
+OPTIONAL_DATA_LIMIT = 4 << 20
+CONFIG_LIMIT = (1 << 20) + 1
+"""Bytes with the NUL; real configs have some KiB.  JSON may need thirty times as much memory."""
 
 
 @dataclass(frozen=True)

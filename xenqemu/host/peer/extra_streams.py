@@ -16,6 +16,7 @@ from xenqemu.formats.stream.sink import Buffer
 from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
 from xenqemu.host.peer.command import OnStderrLine, Transport, carried, ignore_line
 from xenqemu.host.peer.peer_messages import Peer, explained
+from xenqemu.host.peer.route import Rune
 from xenqemu.system.deadline import Deadline
 
 
@@ -68,7 +69,7 @@ class ExtraStream:
 
 @contextmanager
 def streams_by(
-    runes: Sequence[str],
+    runes: Sequence[Rune],
     peer: Peer,
     on_stderr: OnStderrLine = ignore_line,
     deadlines: Deadlines = DEFAULT_DEADLINES,

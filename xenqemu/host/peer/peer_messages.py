@@ -16,6 +16,7 @@ from xenqemu.formats.migration.handshake import Handshake, HandshakeState, Messa
 from xenqemu.formats.stream.sink import Buffer
 from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
 from xenqemu.host.peer.command import OnStderrLine, carried, ignore_line
+from xenqemu.host.peer.route import Rune
 from xenqemu.host.peer.wire import Incoming, Wire, standard_wire
 from xenqemu.system.deadline import Deadline
 
@@ -102,7 +103,7 @@ def explained(doing: str, seconds: float, ending: Callable[[], str] | None) -> I
 
 @contextmanager
 def receiver_by(
-    rune: str, on_stderr: OnStderrLine = ignore_line, deadlines: Deadlines = DEFAULT_DEADLINES
+    rune: Rune, on_stderr: OnStderrLine = ignore_line, deadlines: Deadlines = DEFAULT_DEADLINES
 ) -> Iterator[Peer]:
     """Run the command that leads to a receiver, for the block.
 

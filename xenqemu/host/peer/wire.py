@@ -19,10 +19,11 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import IO
 
-from xenqemu.errors import HostTimeout
+from xenqemu.errors import HostTimeout, ProtocolError
 from xenqemu.formats.stream.sink import Buffer
+from xenqemu.formats.stream.source import CHUNK
 from xenqemu.system import descriptors
-from xenqemu.system.cancellation import wait_cancellable
+from xenqemu.system.cancellation import check_often, wait_cancellable
 from xenqemu.system.deadline import Deadline
 
 Ready = Callable[[Mapping[int, int], float], Collection[int]]
@@ -54,6 +55,21 @@ class Wire:
         except ConnectionResetError:  # how a socket says it where something was left unread
             return b""
 
+    def read_all(self, limit: int, deadline: Deadline) -> bytes:
+        """Return all that comes until its end.
+
+        Raises `HostTimeout` where that has not come by the deadline, `ProtocolError` where it has
+        more than `limit` bytes.
+        """
+        data = bytearray()
+        while piece := self.read(CHUNK, deadline):
+            data += piece
+            if len(data) > limit:
+                raise ProtocolError(f"more than {limit} bytes")
+            if deadline.passed:  # though there is more
+                raise HostTimeout("the other host sent no end")
+        return bytes(data)
+
     def writev(self, buffers: Sequence[Buffer], deadline: Deadline) -> int:
         """Write some of `buffers` and return how many bytes; raise `HostTimeout`.
 
@@ -73,6 +89,7 @@ class Wire:
         self.outgoing.close()
 
     def _await(self, fd: int, event: int, deadline: Deadline, trouble: str) -> None:
+        check_often()  # a host that always has a byte more is never waited for
         if not wait_cancellable(partial(self._ready, {fd: event}), deadline.left):
             raise HostTimeout(trouble)
 

@@ -22,6 +22,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from reprlib import Repr
 from typing import Self
 
 from xenqemu.errors import (
@@ -29,6 +30,7 @@ from xenqemu.errors import (
     HostTimeout,
     OpenFileFailed,
     ReplyLost,
+    TooBig,
     UsageError,
     WriteFailed,
 )
@@ -36,9 +38,11 @@ from xenqemu.formats.device_state import device_stream
 from xenqemu.formats.stream.source import bounded
 from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
 from xenqemu.host.qemu.qmp import QmpConnection, Refused
+from xenqemu.system.bounded_file import bounded_file
 from xenqemu.system.cancellation import check_cancelled
 from xenqemu.system.deadline import Deadline
 from xenqemu.system.descriptors import memory_file, reopened, require_file
+from xenqemu.system.shown_text import shown
 
 SAVE_COMMANDS = ("xen-save-devices-state", "save-devices-state", "save_devices")
 """The names of the save, newest first; the other two were posted but never released."""
@@ -63,6 +67,9 @@ _OPEN_FAILED = (
 )
 _WRITE_FAILED = ("An IO error has occurred", "saving Xen device state failed")
 
+_STATE = "device state"
+_SHORT = Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxdict = _SHORT.maxlist = 100
 _INCOMING = "xenqemu-state"
 _AGAIN = 0.05
 
@@ -119,7 +126,7 @@ class DeviceModel:
         answer = self.execute("query-status")
         match answer:
             case {"status": str(status)}:
-                return status
+                return shown(status)
         raise _nonsense("query-status", answer)
 
     def blockers(self) -> list[str]:
@@ -127,7 +134,7 @@ class DeviceModel:
         answer = self.execute("query-migrate")
         match answer:
             case {"blocked-reasons": [*reasons]}:
-                return [str(reason) for reason in reasons]
+                return [_words(reason) for reason in reasons]
             case dict() if "blocked-reasons" not in answer:
                 return []
         raise _nonsense("query-migrate", answer)
@@ -164,11 +171,18 @@ class DeviceModel:
             self._save(filename, live)
 
     def save_state_bytes(self, *, live: bool) -> bytes:
-        """Return the state of all devices, by way of a memfd; raise `TooBig` over the limit."""
-        with memory_file() as memory:
+        """Return the state of all devices, by way of a file in memory.
+
+        No more memory than the limit is taken, whatever QEMU writes: it is `TooBig`.
+        """
+        with bounded_file(STATE_LIMIT) as memory:
             with reopened(memory, os.O_WRONLY) as fd:
-                self.save_state(fd, live=live)
-            size = bounded(os.fstat(memory).st_size, STATE_LIMIT, "device state", 0, "a size")
+                try:
+                    self.save_state(fd, live=live)
+                except WriteFailed as error:
+                    _refuse_if_full(memory, error)
+                    raise
+            size = bounded(os.fstat(memory).st_size, STATE_LIMIT, _STATE, 0, "a size")
             return os.pread(memory, size, 0)
 
     def load_state(self, fd: int) -> None:
@@ -256,8 +270,16 @@ class DeviceModel:
     def _loading(self) -> str:
         match self.execute("query-migrate"):
             case {"status": "failed", **more}:
-                raise DeviceModelError(f"{self._path}: {more.get('error-desc', 'loading failed')}")
+                why = _words(more.get("error-desc", "loading failed"))
+                raise DeviceModelError(f"{self._path}: {why}")
         return self.status()
+
+
+def _refuse_if_full(memory: int, error: WriteFailed) -> None:
+    """Raise `TooBig` if QEMU failed because the file for its state is full."""
+    size = os.fstat(memory).st_size
+    if size >= STATE_LIMIT:
+        raise TooBig(_STATE, 0, f"a size of at most {STATE_LIMIT}", "more") from error
 
 
 def _seconds(deadlines: Deadlines, command: str) -> float:
@@ -271,7 +293,7 @@ def _seconds(deadlines: Deadlines, command: str) -> float:
 
 def _refusal(command: str, kind: str, words: str) -> DeviceModelError:
     """Return the error for what QEMU answered."""
-    message = f"{command}: {words}"
+    message = f"{command}: {shown(words)}"
     if command in SAVE_COMMANDS:
         if kind == "OpenFileFailed" or words.startswith(_OPEN_FAILED):
             return OpenFileFailed(message, kind)
@@ -281,7 +303,12 @@ def _refusal(command: str, kind: str, words: str) -> DeviceModelError:
 
 
 def _nonsense(command: str, answer: object) -> DeviceModelError:
-    return DeviceModelError(f"unexpected answer to {command}: {repr(answer)[:200]}")
+    return DeviceModelError(f"unexpected answer to {command}: {_words(answer)}")
+
+
+def _words(answer: object) -> str:
+    """Return what QEMU answered, for people: it may be long, or deeper than Python can tell."""
+    return shown(answer if isinstance(answer, str) else _SHORT.repr(answer))
 
 
 def _utf8(path: Path) -> str:

@@ -10,12 +10,13 @@ from typing import Any
 
 from xenqemu.errors import HostError, HostTimeout
 from xenqemu.system.child import Done, finished
+from xenqemu.system.shown_text import shown
 
 QUESTION_TIMEOUT = 30.0
 """Seconds that QEMU has to start and to answer."""
 
 WORDS = 2000
-"""Bytes of its output that an error repeats."""
+"""Characters of its output that an error repeats."""
 
 MONITOR = ("-nodefaults", "-machine", "none", "-display", "none", "-qmp", "stdio")
 """Without a machine, it talks QMP on its own streams."""
@@ -63,12 +64,12 @@ def _run(program: str, words: tuple[str, ...], said: str, what: str) -> Done:
 def _answers(said: str) -> Iterator[Any]:
     """Yield the values of all answers among the messages."""
     for line in said.splitlines():
-        with suppress(ValueError):  # not QMP, but something else that it says
+        with suppress(ValueError, RecursionError):  # not QMP, but something else that it says
             match json.loads(line):
                 case {"return": value}:
                     yield value
 
 
 def _silent(program: str, what: str, said: bytes) -> HostError:
-    words = said.decode(errors="replace").strip()[:WORDS]
+    words = shown(said.decode(errors="replace").strip(), WORDS)
     return HostError(f"{program} does not list its {what}: {words}")

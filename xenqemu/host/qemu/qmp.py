@@ -27,6 +27,7 @@ from qemu.qmp import ExecuteError, Message, QMPClient, QMPError, Runstate
 
 from xenqemu.errors import DeviceModelError, HostTimeout, ReplyLost
 from xenqemu.system.cancellation import capped
+from xenqemu.system.shown_text import shown
 from xenqemu.system.signals import signals_deferred
 
 LINE_LIMIT = 1 << 20
@@ -82,7 +83,7 @@ class QmpConnection:
                 "it serves one client at a time, and another one is connected, or QEMU hangs"
             ) from error
         except (QMPError, OSError, ValueError) as error:
-            raise DeviceModelError(f"{self._path}: {str(error)[:200]}") from error
+            raise DeviceModelError(f"{self._path}: {shown(str(error))}") from error
 
     def ask(
         self, command: str, arguments: Mapping[str, object] | None, fd: int | None, seconds: float

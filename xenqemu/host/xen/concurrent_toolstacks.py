@@ -1,6 +1,7 @@
 """Other programs that work on a domain: `xl save` takes no lock that could be tested.
 
-They are found by their command lines in /proc::
+They are found in /proc by what they execute, as root or as our own user, and by their command
+lines; what another user runs could not touch a domain, whatever it is called::
 
     xl [-vfNtT…] save|migrate|… DOM …          DOM is a name or an id
     xl [-vfNtT…] shutdown|reboot -a            all of them
@@ -16,9 +17,11 @@ from pathlib import Path
 from xenqemu.errors import FormatError
 from xenqemu.host.protocol import Domain
 from xenqemu.host.xen.releases import Version
-from xenqemu.system.process import commands
+from xenqemu.system.process import PROC, Command, commands
+from xenqemu.system.shown_text import shown
 
-PROC = Path("/proc")
+MOST_WORDS = 80
+"""Characters of a command line that an error shows."""
 
 VERBS = {"save", "migrate", "remus", "suspend", "resume", "destroy", "shutdown", "reboot"}
 """Commands of xl that end, stop or resume a domain."""
@@ -30,14 +33,15 @@ ALL = ("-a", "--all")
 def concurrent_toolstacks(domain: Domain, version: Version, proc: Path = PROC) -> list[str]:
     """Return the other programs that save, stop or end a domain, for people."""
     return [
-        f"process {pid} ({' '.join(words)[:80]})"
-        for pid, words in commands(proc)
-        if _works_on(words, domain, version)
+        f"process {each.pid} ({shown(' '.join(each.words)[:MOST_WORDS])})"
+        for each in commands(proc)
+        if _works_on(each, domain, version)
     ]
 
 
-def _works_on(words: Sequence[str], domain: Domain, version: Version) -> bool:
-    match Path(words[0]).name:
+def _works_on(command: Command, domain: Domain, version: Version) -> bool:
+    words = command.words
+    match Path(command.program).name:
         case "xl":
             verb, *rest = [*dropwhile(lambda word: word.startswith("-"), words[1:])] or [""]
             return verb in VERBS and not {str(domain.domid), domain.name, *ALL}.isdisjoint(rest)

@@ -3,32 +3,48 @@
 ::
 
     FOLDER/lock           locked while an operation claims its guest
-    FOLDER/NUMBER.op      the log of one operation
+    FOLDER/NUMBER.op      the log of one operation; NUMBER has up to nine digits
     FOLDER/NUMBER.cancel  a request to cancel the operation of this `since`
     FOLDER/TOKEN.meet     the rendezvous of the streams of one migration
 
 A log is locked as long as its operation is running, and a lock ends with its process: an unlocked
 one was left by a process that was killed, or that could not roll back.  An operation that ends well
 removes its log.
+
+A file that cannot be replayed concerns the guest that its first line names, and nobody else.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import re
+import stat
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from xenqemu.errors import HostError
-from xenqemu.operations.journal.log import About, Found, Log, LogState, cancel_file, content
+from xenqemu.operations.journal.log import (
+    About,
+    Damaged,
+    Found,
+    Log,
+    LogState,
+    cancel_file,
+    content,
+)
 from xenqemu.system.flock import locked_within
 from xenqemu.system.private_folder import locked, require_own
 from xenqemu.system.process import Process
 
 ADOPT_TIMEOUT = 1.0
 """Seconds to wait for others that only look at an unfinished operation."""
+
+_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
+_HIGHEST_COUNTED = 99_999_999
+"""We number on from here at most: a file of a higher number is none of ours, though it is read."""
 
 
 class Journals:
@@ -41,9 +57,11 @@ class Journals:
         """Claim a guest and return the new operation's log.
 
         Raises `HostError`, which names the other one, if an operation on the same guest is running
-        or was left unfinished, unless it is `harmless`, and where nothing can be written.  The log
-        of a harmless one is removed, but for one that has drafts to remove.
+        or was left unfinished, unless it is `harmless`, or if its file is damaged; and where
+        nothing can be written.  The log of a harmless one is removed, but for one that has drafts
+        to remove.
         """
+        about.require_bounds()
         me = Process.of(os.getpid())
         mine = replace(about, pid=os.getpid(), started=me.started if me else 0, since=time.time())
         try:
@@ -55,7 +73,11 @@ class Journals:
 
     def found(self) -> list[Found]:
         """Return the operations that are running or unfinished, oldest first."""
-        return [found for path in self._paths() if (found := _look(path)) is not None]
+        return [each for each in self._all() if isinstance(each, Found)]
+
+    def damaged(self) -> list[Damaged]:
+        """Return the files that cannot be replayed."""
+        return [each for each in self._all() if isinstance(each, Damaged)]
 
     def adopt(self, found: Found) -> Log:
         """Take over an unfinished operation; raise `HostError` if another process has."""
@@ -82,7 +104,11 @@ class Journals:
 
     def _take_over(self, mine: About, harmless: Callable[[Found], bool]) -> None:
         """Remove the logs of harmless operations on the same guest; raise for any other."""
-        others = [other for other in self.found() if other.about.concerns(mine)]
+        every = [each for each in self._all() if each.about and each.about.concerns(mine)]
+        others = [each for each in every if isinstance(each, Found)]
+        for damaged in every:
+            if isinstance(damaged, Damaged):
+                raise HostError(str(damaged))
         for other in others:
             if not harmless(other):
                 raise _conflict(other)
@@ -90,16 +116,22 @@ class Journals:
             if not (other.running or other.state().only_removes):
                 self.adopt(other).close()
 
+    def _all(self) -> list[Found | Damaged]:
+        """Return what all files say, but for those of operations that have ended meanwhile."""
+        return [each for path in self._paths() if (each := _look(path)) is not None]
+
     def _paths(self) -> list[Path]:
-        numbered = [path for path in self._folder.glob("*.op") if path.stem.isdecimal()]
+        numbered = [path for path in self._folder.glob("*.op") if _NUMBER.fullmatch(path.stem)]
         return sorted(numbered, key=lambda path: int(path.stem))
 
     def _new(self, about: About) -> Log:
         """Make a file that others only ever see locked and with its first line."""
-        number = 1 + max((int(path.stem) for path in self._paths()), default=0)
+        numbers = (int(path.stem) for path in self._paths())
+        number = 1 + max((each for each in numbers if each <= _HIGHEST_COUNTED), default=0)
         path = self._folder / f"{number}.op"
         draft = self._folder / "new"
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        draft.unlink(missing_ok=True)  # of a process that was killed
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         log = Log(path, os.open(draft, flags, 0o600), about, LogState())
         try:
             locked_within(0, log.descriptor)  # a file that nobody else has
@@ -121,13 +153,21 @@ def _conflict(other: Found) -> HostError:
     )
 
 
-def _look(path: Path) -> Found | None:
+def _look(path: Path) -> Found | Damaged | None:
     """Return what a file says; None if its operation has ended meanwhile."""
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        with path.open("rb") as file:
-            running = not locked_within(0, file.fileno(), fcntl.LOCK_SH)
-            return content(path, file.fileno(), running=running)
+        descriptor = os.open(path, flags)
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise HostError(f"cannot read {path}: {error.strerror}") from error
+        return Damaged(path, None, os.strerror(error.errno or 0))
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return Damaged(path, None, "it is no regular file")
+        running = not locked_within(0, descriptor, fcntl.LOCK_SH)
+        return content(path, descriptor, running=running)
+    except OSError as error:
+        return Damaged(path, None, os.strerror(error.errno or 0))
+    finally:
+        os.close(descriptor)

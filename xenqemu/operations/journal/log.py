@@ -23,7 +23,7 @@ import io
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,11 +32,28 @@ from xenqemu.errors import HostError
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.formats.typed_json import typed
 from xenqemu.operations.journal.steps import Commit, KeepDisks, RemoveDraft, Step, WithdrawSuspend
+from xenqemu.system.shown_text import shown
 
 Line = Mapping[str, Any]
 
 LIMIT = 1 << 20
 """Bytes of one file at most; an operation writes a few hundred."""
+
+RESERVED = 1 << 16
+"""Bytes at the end of a file that only lines take by which an operation ends (`ENDING`)."""
+
+ENDING = ("done", "committed")
+
+MOST_NAME = 4050
+"""Bytes of a name that xl can give: xenstore's payload of 4096 with /vm/UUID/name and a NUL."""
+
+MOST_FILE = 16 << 10
+"""Bytes of a path, or of the command to another host."""
+
+MOST_UUID = 100
+
+MOST_TITLE = 1000
+"""Characters that errors show of a path or command."""
 
 LATEST = 253402300799
 """Unix time at the end of the year 9999; no operation began later."""
@@ -58,12 +75,27 @@ class About:
     @property
     def title(self) -> str:
         """What is done to which guest, for errors."""
-        guest = f"domain {self.domid} ({self.name})" if self.domid else self.file
-        return f"{self.verb} of {guest}"
+        named = f"domain {self.domid} ({shown(self.name)})"
+        return f"{self.verb} of {named if self.domid else self._shown_file}"
 
     def __str__(self) -> str:
         """Return all of it in words."""
-        return f"{self.title} to {self.file}" if self.domid and self.file else self.title
+        return f"{self.title} to {self._shown_file}" if self.domid and self.file else self.title
+
+    @property
+    def _shown_file(self) -> str:
+        return shown(self.file, MOST_TITLE)
+
+    def require_bounds(self) -> None:
+        """Raise `HostError` for what is longer than any name, uuid or path of a guest."""
+        bounds = {"name": MOST_NAME, "uuid": MOST_UUID, "file": MOST_FILE}
+        for field_name, most in bounds.items():
+            size = len(getattr(self, field_name).encode(errors="surrogateescape"))
+            if size > most:
+                raise HostError(
+                    f"cannot keep a journal of the {self.title}: "
+                    f"its {field_name} has {size} bytes, expected at most {most}"
+                )
 
     def concerns(self, other: About) -> bool:
         """Return whether both are about the same guest."""
@@ -119,7 +151,18 @@ class LogState:
             case {"doubt": str(doubt)}:
                 self.doubt = doubt
             case _:
-                raise ValueError(f"{line!r} is no line of a log")
+                raise ValueError(f"{shown(repr(line))} is no line of a log")
+
+    @classmethod
+    def replayed(cls, lines: Iterable[Line]) -> LogState:
+        """Return what the lines after the first lead to; raise `ValueError` for other lines."""
+        state = cls()
+        for number, line in enumerate(lines, 2):
+            try:
+                state.take(line)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"line {number}: {error}") from error
+        return state
 
     @property
     def steps(self) -> Mapping[int, Step]:
@@ -173,13 +216,27 @@ class Found:
 
     def state(self) -> LogState:
         """Return what its lines replay to; raise `HostError` for what no operation writes."""
-        state = LogState()
-        for number, line in enumerate(self.lines, 2):
-            try:
-                state.take(line)
-            except (TypeError, ValueError) as error:
-                raise HostError(f"{self.path} is damaged: line {number}: {error}") from error
-        return state
+        try:
+            return LogState.replayed(self.lines)
+        except ValueError as error:
+            raise HostError(f"{self.path} is damaged: {error}") from error
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """A file that cannot be replayed: `about` says whose, None if not even that can be read."""
+
+    path: Path
+    about: About | None
+    reason: str
+
+    def __str__(self) -> str:
+        """Say whose it is, what is wrong, and what to do."""
+        whose = f" (the {self.about})" if self.about else ""
+        return (
+            f"{self.path}{whose} is damaged: {self.reason}; "
+            "see that the guest runs, then remove the file"
+        )
 
 
 @dataclass(eq=False)
@@ -200,8 +257,11 @@ class Log:
     def append(self, line: Line) -> None:
         """Add a line and sync it; raise `HostError`, and leave no part of it, where that fails."""
         size = os.fstat(self.descriptor).st_size
+        packed = json.dumps(line).encode() + b"\n"
+        most = LIMIT if line.keys() & ENDING else LIMIT - RESERVED
+        if size + len(packed) > most:
+            raise HostError(f"the journal of the {self.about.title} would have over {most} bytes")
         try:
-            packed = json.dumps(line).encode() + b"\n"
             Sink(io.FileIO(self.descriptor, "ab", closefd=False)).write(packed)
             os.fsync(self.descriptor)
         except OSError as error:
@@ -212,8 +272,12 @@ class Log:
     @property
     def cancelled(self) -> bool:
         """Whether somebody asked for the operation to be cancelled."""
-        file = cancel_file(self.path)
-        return file.exists() and file.read_text() == str(self.about.since)
+        wanted = str(self.about.since).encode()
+        try:
+            with cancel_file(self.path).open("rb") as file:
+                return file.read(len(wanted) + 1) == wanted
+        except FileNotFoundError:
+            return False
 
     def close(self) -> None:
         """Close the file, and remove it unless something is left to do; repeatable."""
@@ -227,25 +291,33 @@ class Log:
             self.descriptor = -1
 
 
-def content(path: Path, descriptor: int, *, running: bool) -> Found | None:
-    """Return what an open file says, None if it was removed; `HostError` if it is damaged.
+def content(path: Path, descriptor: int, *, running: bool) -> Found | Damaged | None:
+    """Return what an open file says, None if it was removed.
 
     That of an unfinished operation must be locked, so that nobody writes to it meanwhile.
     """
     text = os.pread(descriptor, LIMIT + 1, 0)
     if not os.fstat(descriptor).st_nlink:
         return None
+    about = None
     *lines, cut_off = text.split(b"\n")
     try:
+        about = _about(lines)
         if len(text) > LIMIT:
             raise ValueError(f"more than {LIMIT} bytes")
-        first, *rest = map(json.loads, lines)
-        about: About = typed(About, first)
-        if not 0 <= about.since <= LATEST:
-            raise ValueError(f"it began at {about.since}, expected 0 to {LATEST}")
-        return Found(path, about, tuple(rest), len(text) - len(cut_off), running)
+        rest = tuple(map(json.loads, lines[1:]))
+        LogState.replayed(rest)
+        return Found(path, about, rest, len(text) - len(cut_off), running)
     except (ValueError, RecursionError) as error:
-        raise HostError(f"{path} is damaged: {error}") from error
+        return Damaged(path, about, shown(str(error)))
+
+
+def _about(lines: Sequence[bytes]) -> About:
+    """Return what the first line says; raise `ValueError`, or `RecursionError` of JSON."""
+    about: About = typed(About, json.loads(lines[0]) if lines else None)
+    if not 0 <= about.since <= LATEST:
+        raise ValueError(f"it began at {about.since}, expected 0 to {LATEST}")
+    return about
 
 
 def cancel_file(path: Path) -> Path:

@@ -217,10 +217,11 @@ ABSURD = [
     (made.save()[:44] + b"\xff" * 4, "TooBig"),
     (made.image((), made.DOMAIN, 2) + b"\1\0\0\0" + b"\xff" * 4, "TooBig"),
     (made.image((), made.DOMAIN, 2) + b"\1\0\0\0\0\0\0\x08\xff\xff\xff\xff", "Truncated"),
-    (made.image((), made.DOMAIN, 2) + b"\1\0\0\0\0\0\0\x08\xfe\xff\xff\0\0\0\0\0", "Truncated"),
+    (made.image((), made.DOMAIN, 2) + b"\1\0\0\0\0\0\0\x08\xfe\xff\xff\0\0\0\0\0", "TooBig"),
     (made.image((), made.DOMAIN, 2) + b"\x0a\0\0\0\0\0\x10\0" + b"\xff" * 100, "Truncated"),
     (made.image((), made.DOMAIN, 2) + b"\1\0\0\x80\0\0\0\x08", "Truncated"),
-    (made.stream(after=()) + b"\3\0\0\0\0\0\0\x04", "Truncated"),
+    (made.stream(after=()) + b"\3\0\0\0\0\0\0\x04", "TooBig"),
+    (made.stream(after=()) + b"\3\0\0\0\0\0\0\x02", "Truncated"),
 ]
 
 

@@ -12,7 +12,7 @@ from tests.property.strategies import MIXED, PAGE, Dribble, entries
 from xenqemu.errors import BadRecord, FormatError, TooBig, Truncated
 from xenqemu.formats.stream import framing, page_data
 from xenqemu.formats.stream.libxc_records import RECORD_LIMIT
-from xenqemu.formats.stream.page_data import BROKEN, XALLOC, XTAB, PageData, Run
+from xenqemu.formats.stream.page_data import BROKEN, MAX_ENTRIES, XALLOC, XTAB, PageData, Run
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.formats.stream.source import Source
 
@@ -162,8 +162,17 @@ def test_any_bytes(data):
     assert found.body_size == len(data)
 
 
+def test_more_entries_than_any_writer_has_are_refused():
+    table = XALLOC.to_bytes(8, "little") * (MAX_ENTRIES + 1)
+    source = Source.of(framed(struct.pack("<II", MAX_ENTRIES + 1, 0) + table))
+    with pytest.raises(TooBig, match=f"a count of at most {MAX_ENTRIES}"):
+        page_data.read(source, framing.read_header(source, "libxc"))
+    with pytest.raises(TooBig, match=f"a count of at most {MAX_ENTRIES}"):
+        page_data.write(Sink(io.BytesIO()), PageData(table), ())
+
+
 def test_the_longest_record_from_a_pipe_stays_within_twice_its_size():
-    count = (RECORD_LIMIT - 8) // 8
+    count = MAX_ENTRIES
     table = XALLOC.to_bytes(8, "little") * count
     source = Source(Dribble(framed(struct.pack("<II", count, 0) + table), 60_000))
     del table
@@ -172,4 +181,4 @@ def test_the_longest_record_from_a_pipe_stays_within_twice_its_size():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert found.count == count
-    assert peak < 2 * RECORD_LIMIT + (4 << 20)
+    assert peak < 2 * 8 * MAX_ENTRIES + (4 << 20)

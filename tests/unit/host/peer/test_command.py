@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -192,6 +193,72 @@ def test_signals_of_a_terminal_reach_us_alone():
         process_group=0,
     )
     assert done.stdout == b"b'up\\n'\nb'alive' ['SIGHUP', 'SIGINT'] 0\n", done.stderr
+
+
+SLOW = 0.002
+"""Seconds that a terminal takes for each line."""
+
+HOSTILE = {
+    "floods stderr": "yes >&2",
+    "floods stderr, and has no more to say": "exec yes >&2",
+    "floods stderr with empty lines": "exec tr '\\0' '\\n' </dev/zero >&2",
+    "floods stderr without lines": "exec cat /dev/zero >&2",
+    "floods stderr, deaf": "trap '' TERM; while :; do yes | head -c 100000 >&2; done",
+    "floods both": "yes >&2 & exec yes",
+    "trickles": "trap '' TERM; while :; do echo; sleep 0.02; done",
+    "says nothing, deaf": "trap '' TERM; while :; do sleep 1; done",
+    "stopped": "kill -STOP $$",
+    "leaves a flood behind": "yes >&2 & exec sleep 60",
+}
+PROMPT = 4 * (IMPATIENT.peer_answer + 2 * IMPATIENT.peer_end) + 3
+"""Seconds for all that ends a hostile command, on a busy machine."""
+
+
+@pytest.mark.parametrize("rune", HOSTILE.values(), ids=HOSTILE)
+def test_no_hostile_command_outlasts_the_deadlines(rune):
+    began = time.monotonic()
+    taken = []
+
+    def on_stderr(line):
+        time.sleep(SLOW)
+        taken.append(line)
+
+    with suppress(HostTimeout, ProtocolError):
+        assert ask(rune, b"question", 1 << 20, on_stderr, IMPATIENT).data == b""
+    assert time.monotonic() - began < PROMPT
+
+
+def test_of_a_flood_only_so_much_is_passed_on_and_the_rest_is_counted():
+    lines = []
+
+    def on_stderr(line):
+        time.sleep(SLOW)
+        lines.append(line)
+
+    with carried("seq 1 100000 >&2", on_stderr, IMPATIENT) as there:
+        there.finish(LATE)
+    left_out = [int(line[1:].split()[0]) for line in lines if line.endswith("were left out)")]
+    assert left_out
+    assert len(lines) - len(left_out) + sum(left_out) == 100_000
+
+
+def test_what_it_says_is_one_short_visible_line():
+    lines = []
+    rune = "printf '\\033[2J\\rxenqemu: saved\\n' >&2; head -c 99999 /dev/zero >&2; exit 1"
+    with carried(rune, lines.append, IMPATIENT) as there:
+        there.finish(LATE)
+        ending = there.ending()
+    assert lines[0] == r"\x1b[2J\rxenqemu: saved"
+    assert all(line.isprintable() for line in (*lines, ending))
+    assert len(ending) < 3000
+
+
+def test_words_are_run_without_a_shell(tmp_path):
+    words = ("printf", "%s,", "$HOME", "`touch here`; touch there", "a  b")
+    answer = ask(words, b"", 99)
+    assert answer.data == b"$HOME,`touch here`; touch there,a  b,"
+    assert "'$HOME'" in answer.ending
+    assert ask(("xenqemu-no-such-command", "x"), b"", 99).status == NOT_FOUND
 
 
 def test_an_answer():

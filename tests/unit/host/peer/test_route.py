@@ -29,6 +29,28 @@ def test_our_own():
     assert whole.receiver(XENQEMU, "-p") == "xenqemu --host lab:/x migrate-receive -p"
 
 
+WORDS = ("ssh", "-p", "22")
+
+
+def test_words_stay_words():
+    assert Route("web2; reboot", WORDS).receiver(XENQEMU, "-p") == (
+        *WORDS,
+        *("web2; reboot", "xenqemu", "migrate-receive", "-p"),
+    )
+    whole = Route(("ssh", "web2", "/opt/xenqemu", "migrate-receive", "-e"), ())
+    assert whole.programs == (XENQEMU,)
+    assert whole.receiver(XENQEMU, "-p") == (*whole.host, "-p")
+    assert whole.name == "ssh web2 /opt/xenqemu migrate-receive -e"
+    assert Route(("ssh", "web2", "xl", "migrate-receive"), ()).programs == (XL,)
+    assert Route(("nc", "xenqemu", "99"), ()).programs == (XL,)
+
+
+@pytest.mark.parametrize("host", ["", "-oProxyCommand=reboot", ("web2", "x")])
+def test_a_host_that_is_an_option_is_refused(host):
+    with pytest.raises(UsageError, match="cannot be the name of a host"):
+        Route(host, WORDS)
+
+
 def test_a_whole_command_is_run_as_it_stands():
     with pytest.raises(UsageError, match="write -e -p into the command: nc web2 99"):
         Route("nc web2 99", "").receiver(XL, "-e", "-p")

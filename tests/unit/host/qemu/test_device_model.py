@@ -465,6 +465,19 @@ def test_a_state_too_big_is_not_taken_into_memory(
             dm.save_state_bytes(live=False)
 
 
+def test_a_state_without_end_takes_no_more_memory_than_its_limit(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel refuses the rest to QEMU, which then fails to write."""
+    monkeypatch.setattr(device_model, "STATE_LIMIT", 1 << 16)
+    registry = Registry()
+    registry.register("huge", lambda: bytes(1 << 24))
+    with ReferenceDeviceModel(path, registry=registry), DeviceModel(path) as dm:
+        with pytest.raises(TooBig, match="a size of at most 65536, got more") as caught:
+            dm.save_state_bytes(live=False)
+    assert isinstance(caught.value.__cause__, WriteFailed)
+
+
 def test_quit_does_not_need_an_answer(path: Path) -> None:
     with ReferenceDeviceModel(path, faults={"quit": faults.reply_lost}), DeviceModel(path) as dm:
         dm.quit()

@@ -1,10 +1,13 @@
 """Who else works on a domain: told from command lines, made up and real."""
 
-import sys
+import os
+import shutil
+import tempfile
+from pathlib import Path
 
 import pytest
 
-from tests.doubles.system.processes import posing
+from tests.doubles.system.processes import NOBODY, posing
 from xenqemu.formats.helper.dialects import SAVE, dialect_of
 from xenqemu.host.protocol import Domain
 from xenqemu.host.xen.concurrent_toolstacks import concurrent_toolstacks
@@ -15,14 +18,21 @@ HELPER = "/usr/lib/xen-4.17/bin/libxl-save-helper"
 
 @pytest.fixture
 def proc(tmp_path):
-    """A /proc with one process of each given command line, from 100 on."""
+    """A /proc with one process of each given command line, from 100 on.
 
-    def make(*lines):
+    Each is root's, or of `user`, and executes what it says, or `program`.
+    """
+
+    def make(*lines, user=0, program=None):
         (tmp_path / "cpuinfo").write_text("no process")
         (tmp_path / "self").mkdir(exist_ok=True)
         for pid, words in enumerate(lines, 100):
-            (tmp_path / str(pid)).mkdir(exist_ok=True)
-            (tmp_path / str(pid) / "cmdline").write_bytes(
+            folder = tmp_path / str(pid)
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            (folder / "exe").symlink_to(program or words.split()[0])
+            (folder / "status").write_bytes(b"Name:\tx\nUid:\t1\t%d\t1\t1\n" % user)
+            (folder / "cmdline").write_bytes(
                 b"".join(word.encode() + b"\0" for word in words.split())
             )
         return tmp_path
@@ -88,6 +98,28 @@ def test_others_are_none(proc, line):
     assert found(proc(line)) == []
 
 
+def test_what_another_user_runs_is_never_believed(proc):
+    assert found(proc("xl save guest /tmp/guest", saving(7), user=NOBODY)) == []
+    assert found(proc("xl save guest /tmp/guest", user=os.geteuid())) != []
+
+
+@pytest.mark.parametrize("program", ["/bin/sleep", "/tmp/xl/sleep", "/usr/bin/python3.11", "xlx"])
+def test_what_calls_itself_xl_and_executes_something_else_is_never_believed(proc, program):
+    assert found(proc("xl save guest /tmp/guest", saving(7), program=program)) == []
+
+
+def test_xl_is_known_under_any_name_of_its_own_and_after_an_upgrade(proc):
+    line = "anything save guest /tmp/guest"
+    for program in ("/usr/lib/xen-4.17/bin/xl", "/usr/sbin/xl (deleted)"):
+        assert found(proc(line, program=program)) == [f"process 100 ({line})"]
+
+
+def test_a_command_line_is_shown_in_one_line_and_cut(proc):
+    (words,) = found(proc("xl save guest /tmp/\x1b[2J" + "x" * 1000))
+    assert words.isprintable()
+    assert len(words) < 120
+
+
 def test_a_domain_named_as_a_command_is(proc):
     assert found(proc("xl save other /tmp/f"), name="save") == []
     assert found(proc("xl save save /tmp/f"), name="save") != []
@@ -110,10 +142,10 @@ def test_arguments_that_could_be_of_two_versions_are_read_by_the_one_that_runs(p
 
 
 def test_all_are_named_and_processes_without_a_line_are_passed_over(proc):
-    folder = proc("xl save guest /a", "init", "xl destroy 7")
-    (folder / "5").mkdir()
-    (folder / "5" / "cmdline").write_bytes(b"")  # a thread of the kernel, or a zombie
-    (folder / "6").mkdir()  # it ended while we looked
+    folder = proc("xl save guest /a", "init", "xl destroy 7", "kthreadd", "ended")
+    (folder / "103" / "cmdline").write_bytes(b"")  # a thread of the kernel, or a zombie
+    shutil.rmtree(folder / "104")
+    (folder / "104").mkdir()  # it ended while we looked
     assert sorted(found(folder)) == [
         "process 100 (xl save guest /a)",
         "process 102 (xl destroy 7)",
@@ -121,19 +153,34 @@ def test_all_are_named_and_processes_without_a_line_are_passed_over(proc):
 
 
 def test_words_that_are_no_text(proc):
-    folder = proc("init")
+    folder = proc("xl")
     (folder / "100" / "cmdline").write_bytes(b"xl\0save\0g\xfcst\0/tmp/\xff\0")
     name = b"g\xfcst".decode(errors="surrogateescape")  # as xenstore's comes to us
     assert found(folder, name=name)[0].startswith("process 100 (xl save g")
     assert found(folder, name="gst") == []
 
 
-def test_a_real_xl_is_seen_while_it_runs(tmp_path):
-    name = f"guest-of-{tmp_path.name}"
+@pytest.fixture
+def place():
+    """A folder that others may enter."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+def test_a_real_xl_is_seen_while_it_runs(place):
+    name = f"guest-of-{place.name}"
     words = ("/nowhere/xl", "save", name, "/tmp/x")
-    with posing(*words, program=sys.executable, folder=tmp_path) as xl:
+    with posing(*words, folder=place) as xl:
         assert concurrent_toolstacks(Domain(1 << 20, "", name, ""), XEN) == [
             f"process {xl.pid} ({' '.join(words)[:80]})"
         ]
         assert concurrent_toolstacks(Domain(1 << 20, "", "another", ""), XEN) == []
     assert concurrent_toolstacks(Domain(1 << 20, "", name, ""), XEN) == []
+
+
+def test_a_real_xl_that_nobody_runs_blocks_nothing(place):
+    name = f"guest-of-{place.name}"
+    with posing("xl", "save", name, folder=place, user=NOBODY) as xl:
+        assert Path(f"/proc/{xl.pid}/cmdline").read_bytes().startswith(b"xl\0save\0")
+        assert concurrent_toolstacks(Domain(1 << 20, "", name, ""), XEN) == []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -91,13 +90,13 @@ def test_rivals_are_found_by_name_and_by_id(host: XenHost, store: Store, tmp_pat
     named(store, DOMID, "guest-under-test")
     another = Domain(12345, UUID, "another-under-test", "pv")
     words = ("xl", "save", "guest-under-test", "/nowhere")
-    with posing(*words, program=sys.executable, folder=tmp_path) as xl:
+    with posing(*words, folder=tmp_path) as xl:
         assert host.concurrent_toolstacks(find(host, "guest-under-test")) == [
             f"process {xl.pid} ({' '.join(words)})"
         ]
         assert host.concurrent_toolstacks(another) == []
     words = ("xl", "destroy", "12345")
-    with posing(*words, program=sys.executable, folder=tmp_path) as xl:
+    with posing(*words, folder=tmp_path) as xl:
         assert host.concurrent_toolstacks(another) == [f"process {xl.pid} (xl destroy 12345)"]
     assert (
         host.concurrent_toolstacks(Domain(54321, UUID, "", "")) == []

@@ -8,6 +8,7 @@ import json
 import os
 import resource
 import signal
+import socket
 import tempfile
 import threading
 import time
@@ -21,7 +22,7 @@ import pytest
 from xenqemu.errors import HostError, HostTimeout
 from xenqemu.operations.journal import folder as folder_module
 from xenqemu.operations.journal.folder import Journals
-from xenqemu.operations.journal.log import LATEST, LIMIT, About, Found, Log
+from xenqemu.operations.journal.log import LATEST, LIMIT, MOST_NAME, About, Found, Log
 from xenqemu.system.process import Process
 
 ABOUT = About("save", 7, "sample", "c52dca42-e6df-11f1-a061-0df29b9903a9", "/record")
@@ -321,11 +322,15 @@ def die_at(number: int) -> None:
     "line",
     [b"{", b"\xff", b"5", b"[]", b'{"verb": "save"}', b'{"verb": "save", "what": 1}', b""],
 )
-def test_damaged_file_names_itself(journals, folder, line):
-    begin(journals).close()
+def test_damaged_file_names_itself_and_no_guest(journals, folder, line):
+    log = begin(journals)
     (folder / "3.op").write_bytes(line + b"\n")
-    with pytest.raises(HostError, match=f"^{folder}/3.op is damaged: "):
-        journals.found()
+    (damaged,) = journals.damaged()
+    assert str(damaged).startswith(f"{folder}/3.op is damaged: ")
+    assert damaged.about is None
+    assert [found.about for found in journals.found()] == [log.about]
+    begin(journals, OTHER).close()
+    log.close()
 
 
 @pytest.mark.parametrize("since", [-1.0, 1e300, float("nan"), float("inf")])
@@ -333,34 +338,129 @@ def test_a_time_that_is_none(journals, folder, since):
     begin(journals).close()
     line = json.dumps(asdict(replace(ABOUT, since=since)))
     (folder / "3.op").write_text(f"{line}\n")
-    with pytest.raises(HostError, match=r"3.op is damaged: it began at .*, expected 0 to 2534"):
-        journals.found()
+    (damaged,) = journals.damaged()
+    assert damaged.reason == f"it began at {since}, expected 0 to {LATEST}"
 
 
 def test_the_latest_time_can_be_told():
     assert "-" in replace(ABOUT, since=float(LATEST)).who
 
 
-def test_damage_in_a_later_line(journals):
+DAMAGED_LATER = {
+    "no JSON": b'{"phase\n',
+    "no line of a log": b'{"fly": 1}\n',
+    "no step": b'{"undo": {"Fly": {}}}\n',
+    "deep JSON": b"[" * 100_000 + b"\n",
+    "too much": b'{"phase": "1"}\n' * (LIMIT // 14),
+}
+
+
+@pytest.mark.parametrize("rest", DAMAGED_LATER.values(), ids=DAMAGED_LATER)
+def test_damage_in_a_later_line_concerns_the_guest_of_the_first_alone(journals, rest):
     found = left(journals, ABOUT, *LINES)
-    found.path.write_bytes(found.path.read_bytes().replace(b'{"phase"', b'{"phase', 1))
-    with pytest.raises(HostError, match="is damaged"):
+    with found.path.open("ab") as file:
+        file.write(rest)
+    (damaged,) = journals.damaged()
+    assert (damaged.about, journals.found()) == (found.about, [])
+    assert len(str(damaged)) < 1000
+    with pytest.raises(HostError) as caught:
         begin(journals)
+    whose = f"{found.path} (the {ABOUT}) is damaged: "
+    assert str(caught.value).startswith(whose)
+    assert "remove the file" in str(caught.value)
+    begin(journals, OTHER).close()
+    found.path.unlink()
+    begin(journals).close()
 
 
 def test_file_beyond_its_bound(journals):
     found = left(journals)
     with found.path.open("ab") as file:
         file.write(b"{}\n" * (LIMIT // 3))
-    with pytest.raises(HostError, match=f"is damaged: more than {LIMIT} bytes"):
-        journals.found()
+    (damaged,) = journals.damaged()
+    assert damaged.reason == f"more than {LIMIT} bytes"
 
 
-def test_file_that_cannot_be_read(journals, folder):
+PEER_NAMES = ["x" * 100_000, "ж" * 2026, "\U0001f600" * 1013]
+
+
+@pytest.mark.parametrize("name", PEER_NAMES, ids=["letters", "Cyrillic", "faces"])
+def test_name_longer_than_any_of_xl_is_refused_before_anything_is_written(journals, folder, name):
+    assert len(name.encode()) > MOST_NAME
+    with pytest.raises(HostError, match=rf"its name has \d+ bytes, expected at most {MOST_NAME}"):
+        begin(journals, replace(ABOUT, name=name))
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("name", ["x" * MOST_NAME, "ж" * (MOST_NAME // 2), "\U0001f600" * 1012])
+def test_longest_name_of_xl_is_read_back(journals, name):
+    log = begin(journals, replace(ABOUT, name=name))
+    log.write({"undo": {"Rename": {"domid": 1, "uuid": "u", "old": name, "new": name}}})
+    log.write({"doubt": name})
+    assert journals.found()[0].about.name == name
+    assert len(str(log.about)) < 1000
+    log.close()
+
+
+@pytest.mark.parametrize("field", ["uuid", "file"])
+def test_other_texts_have_bounds_too(journals, field):
+    with pytest.raises(HostError, match=f"its {field} has 99999 bytes"):
+        begin(journals, replace(ABOUT, **{field: "x" * 99_999}))
+
+
+def test_no_line_is_written_that_readers_refuse_and_the_operation_can_still_end(journals):
+    """Each line that is refused leaves the file as it was, and the undo of its act unregistered."""
+    log = begin(journals)
+    step = {"undo": {"KeepDisks": {"uuid": "u", "images": ["/disk" * 10_000]}}}
+    with pytest.raises(HostError, match="would have over"):
+        for _ in range(100):
+            log.write(step)
+    registered = log.state.registered
+    assert 15 < registered < 100
+    for number in range(registered):
+        log.write({"done": number + 1})
+    log.write({"committed": True})
+    (found,) = journals.found()
+    assert found.size < LIMIT
+    assert found.state().committed
+    log.close()
+
+
+ODD_FILES = {
+    "folder": lambda path: path.mkdir(),
+    "FIFO": os.mkfifo,
+    "socket": lambda path: socket.socket(socket.AF_UNIX).bind(str(path)),
+    "symbolic link": lambda path: path.symlink_to("/dev/zero"),
+}
+
+
+@pytest.mark.parametrize("make", ODD_FILES.values(), ids=ODD_FILES)
+def test_what_is_no_file_is_told_of_and_not_waited_for(journals, make):
+    with tempfile.TemporaryDirectory() as place:
+        journals = Journals(Path(place))
+        make(Path(place) / "2.op")
+        (damaged,) = journals.damaged()
+        assert damaged.path.name == "2.op"
+        begin(journals).close()
+
+
+def test_a_number_that_is_none_of_ours_is_read_and_not_counted_on(journals, folder):
     begin(journals).close()
-    (folder / "2.op").mkdir()
-    with pytest.raises(HostError, match=f"^cannot read {folder}/2.op: Is a directory$"):
-        journals.found()
+    (folder / "999999999.op").write_text("garbage\n")
+    (folder / f"{'9' * 252}.op").write_text("garbage\n")
+    (folder / "٣.op").write_text("garbage\n")
+    log = begin(journals)
+    assert log.path.name == "1.op"
+    assert [damaged.path.name for damaged in journals.damaged()] == ["999999999.op"]
+    log.close()
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/etc/none")])
+def test_draft_that_is_no_file_is_replaced(journals, folder, make):
+    begin(journals).close()
+    make(folder / "new")
+    begin(journals).close()
+    assert [file.name for file in folder.iterdir()] == ["lock"]
 
 
 # Writes that fail.
@@ -684,8 +784,15 @@ def test_file_of_somebody_else_in_the_folder():
         os.chown(folder, NOBODY, NOBODY)
         (folder / "1.op").write_text("{}")
         (folder / "1.op").chmod(0o600)
-        for act in (lambda: Journals(folder).found(), lambda: begin(Journals(folder))):
-            assert as_nobody(act) == f"cannot read {folder}/1.op: Permission denied"
+        assert as_nobody(lambda: _raise_first(Journals(folder))) == (
+            f"{folder}/1.op is damaged: Permission denied; "
+            "see that the guest runs, then remove the file"
+        )
+        assert as_nobody(lambda: begin(Journals(folder)).close()) == ""
+
+
+def _raise_first(journals: Journals) -> None:
+    raise HostError(str(journals.damaged()[0]))
 
 
 def as_nobody(act: Callable[[], object]) -> str:

@@ -16,6 +16,7 @@ from xenqemu.system import child
 from xenqemu.system.child import PIPE, Child
 from xenqemu.system.descriptors import enlarge
 from xenqemu.system.program_output import OutputTail
+from xenqemu.system.shown_text import shown
 
 VARIABLE = "LIBXL_SAVE_HELPER"
 """Where libxl looks for a save helper other than its own."""
@@ -78,7 +79,8 @@ class Helper:
 
     def last_lines(self) -> list[str]:
         """Return the last lines of its standard error."""
-        return self._said.text.decode(errors="backslashreplace").splitlines()[-COMPLAINTS:]
+        lines = self._said.text.decode(errors="backslashreplace").splitlines()
+        return [shown(line) for line in lines[-COMPLAINTS:]]
 
 
 @contextmanager
