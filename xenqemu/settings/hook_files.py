@@ -18,9 +18,9 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from xenqemu.errors import HostError
+from xenqemu.errors import Forbidden, HostError, in_words
 from xenqemu.system.edited_folder import is_beside, read_regular
-from xenqemu.system.trusted_path import require_trusted
+from xenqemu.system.writers import require_sole_writers, trusted_ids
 
 _NAME = re.compile("[A-Za-z0-9_-]+")
 _FIRST_LINE = 256
@@ -41,9 +41,9 @@ def programs(folder: Path) -> list[Path]:
     except OSError as error:
         raise HostError(f"{folder}: the hooks cannot be read: {error.strerror}") from error
     try:
-        require_trusted(folder)
-    except HostError as error:
-        raise HostError(f"the hooks in {folder} are not run: {error}") from error
+        require_sole_writers(folder, trusted_ids())
+    except (Forbidden, OSError) as error:
+        raise HostError(f"the hooks in {folder} are not run: {in_words(error)}") from error
     return [path for path in found if _why_not(path) is None]
 
 

@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from xenqemu.errors import Forbidden, HostError
+from xenqemu.errors import Forbidden, HostError, in_words
 from xenqemu.settings import hook_files
 from xenqemu.system.contained import run_contained
 from xenqemu.system.program_output import OutputTail
-from xenqemu.system.trusted_path import require_trusted
+from xenqemu.system.writers import require_sole_writers, trusted_ids
 
 Moment = Literal["pre", "post", "failed"]
 Act = Literal["save", "restore", "migrate", "receive"]
@@ -93,9 +93,9 @@ def _run(hook: Path, data: bytes, seconds: float) -> None:
     What it leaves running is killed.
     """
     try:
-        require_trusted(hook)
-    except HostError as error:
-        raise HostError(f"{hook} is not run: {error}") from error
+        require_sole_writers(hook, trusted_ids())
+    except (Forbidden, OSError) as error:
+        raise HostError(f"{hook} is not run: {in_words(error)}") from error
     said = OutputTail()
     try:
         status = run_contained(

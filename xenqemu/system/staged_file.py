@@ -216,7 +216,7 @@ def draft_for(path: Path, owners: Collection[str] = ()) -> Iterator[Draft]:
     """
     folder = _open_folder(path)
     try:
-        require_sole_writers(path.parent, trusted_ids(owners))
+        require_sole_writers(path.parent, trusted_ids(owners), sticky=True)
         _refuse_special(folder, path)
         with contextlib.closing(Draft(folder, path.name, path)) as draft:
             yield draft

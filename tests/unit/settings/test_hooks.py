@@ -413,9 +413,9 @@ def spoil(path: Path, how: str) -> None:
 
 
 WHY = {
-    "owner": "it is owned by user 12345, not by root",
-    "mode": "everyone may write to it (chmod o-w)",
-    "group": "its group may write to it (chmod g-w)",
+    "owner": "{} is owned by user 12345, who could change it",
+    "mode": "others may write to {} (chmod go-w)",
+    "group": "others may write to {} (chmod g-w)",
 }
 
 
@@ -428,7 +428,7 @@ def test_what_others_could_have_written_is_not_run(hooks, put, tmp_path, how, ab
     with pytest.raises(Forbidden) as caught:
         hooks.run("pre", "save", ABOUT)
     what = f"the hooks in {hook.parent} are" if above else f"{hook} is"
-    assert str(caught.value) == f"{what} not run: {spoiled}: {WHY[how]}"
+    assert str(caught.value) == f"{what} not run: {WHY[how].format(spoiled)}"
     assert not (tmp_path / "ran").exists()
 
 
@@ -445,14 +445,15 @@ def test_a_link_is_as_good_as_what_it_leads_to(hooks, put, tmp_path, how, where)
     spoil(spoiled, how)
     with pytest.raises(Forbidden) as caught:
         hooks.run("pre", "save", ABOUT)
-    assert str(caught.value) == f"{hook} is not run: {spoiled}: {WHY[how]}"
+    assert str(caught.value) == f"{hook} is not run: {WHY[how].format(spoiled)}"
 
 
 def test_one_that_is_not_trusted_afterwards_is_reported_and_the_next_one_runs(hooks, put, tmp_path):
-    spoil(put("touch $NOTES/one", "1", "failed-save"), "mode")
+    spoiled = put("touch $NOTES/one", "1", "failed-save")
+    spoil(spoiled, "mode")
     put("touch $NOTES/two", "2", "failed-save")
     (said,) = hooks.run("failed", "save", ABOUT)
-    assert said.endswith(f"/1: {WHY['mode']}")
+    assert said.endswith(WHY["mode"].format(spoiled))
     assert ((tmp_path / "one").exists(), (tmp_path / "two").exists()) == (False, True)
 
 
