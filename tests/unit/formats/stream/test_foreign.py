@@ -39,7 +39,7 @@ def zipped() -> bytes:
 
 
 WRITTEN = [
-    (gzip.compress(SAVED), "a gzip file: unpack it first, with gzip -d"),
+    (gzip.compress(SAVED, mtime=0), "a gzip file: unpack it first, with gzip -d"),
     (bz2.compress(SAVED), "a bzip2 file"),
     (lzma.compress(SAVED), "an xz file"),
     (zstandard.ZstdCompressor().compress(SAVED), "a zstd file"),
