@@ -125,8 +125,8 @@ class Draft:
         self.file.close()
         try:
             self._keep_older()
-            self._rename(self._temporary, self._name)
             with self._named():
+                self._rename(self._temporary, self._name)
                 os.fsync(self._folder)
         except BaseException:
             self._withdraw()
