@@ -287,13 +287,18 @@ class Table:
         for item in pattern:
             if isinstance(item, int) and items and isinstance(items[-1], int):
                 items[-1] += item
-            elif item not in (0, *items[-1:]) and self.matters(item):
+            elif item and not (is_name(item) and item in items[-1:]) and self.matters(item):
                 items.append(item)
         return items
 
     def matters(self, item: Any) -> bool:
         """Return whether a pattern needs the item: the name of a structure only for subsections."""
-        return not isinstance(item, str) or item[0] == "@" or bool(self.subsections.get(item))
+        return not is_name(item) or bool(self.subsections.get(item))
+
+
+def is_name(item: Any) -> bool:
+    """Return whether an item is the name of a structure."""
+    return isinstance(item, str) and not item.startswith("@")
 
 
 def always_express(pattern: Pattern) -> Pattern | None:

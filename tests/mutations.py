@@ -81,10 +81,23 @@ xenqemu/settings/toml_values.py | tests/unit/settings/test_toml_values.py
 -    if not 0 < value <= MAX_SECONDS:  # which no nan is
 +    if value <= 0 or value > MAX_SECONDS:
 
+a second signal interrupts the rollback
+xenqemu/operations/journal/operation.py | tests/unit/operations/test_signals_come.py
+-            self._defer_signals()
+-            self._close(error)
++            self._close(error)
+
+output that cannot be written fails the operation
+xenqemu/cli/terminal.py | tests/unit/cli/test_main.py
+-            self.trouble = error
+-            self._drop_rest()
++            raise
+
 the folder is not synced once the record has its name
 xenqemu/system/staged_file.py | tests/unit/system/test_staged_file.py
+-                self._rename(self._temporary, self._name)
 -                os.fsync(self._folder)
-+                pass
++                self._rename(self._temporary, self._name)
 
 a draft that somebody has replaced is published
 xenqemu/system/staged_file.py | tests/unit/system/test_staged_file.py

@@ -156,8 +156,8 @@ class Draft:
     def _take_name(self) -> None:
         try:
             self._keep_older()
-            self._rename(self._temporary, self._name)
             with self._named():
+                self._rename(self._temporary, self._name)
                 os.fsync(self._folder)
             if not self.published:
                 raise HostError(f"{self.path}: somebody has replaced what was written")

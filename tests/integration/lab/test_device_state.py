@@ -70,6 +70,7 @@ MACHINES = {
         *["-M", "pc", "-device", "i82550", "-device", "i82557b", "-device", "i82801"],
         *["-device", "tulip", "-device", "bochs-display", "-device", "pvpanic-pci"],
         *["-device", "pci-serial-4x", "-device", "ati-vga", "-usb", "-device", "usb-ccid"],
+        *["-chardev", "null,id=c", "-device", "usb-redir,chardev=c"],
     ],
     "isapc": ["-M", "isapc", "-cpu", "486"],
 }
