@@ -13,7 +13,7 @@ from xenqemu.host.protocol import Host
 from xenqemu.settings.after_xendomains import after_xendomains
 from xenqemu.settings.xendomains import MAX_TEXT
 from xenqemu.settings.xenqemu_conf import DEFAULTS, Settings, read_settings
-from xenqemu.system.edited_folder import read_regular
+from xenqemu.system.regular_file import read_regular
 
 CAPABILITIES = Path("/proc/xen/capabilities")
 """Holds "control_d" in a domain that controls its host."""

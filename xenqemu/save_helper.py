@@ -34,7 +34,7 @@ from xenqemu.host.xen.library import Xen, running_version
 from xenqemu.host.xen.memory.helper_process import own_environment, own_helper
 from xenqemu.host.xen.memory.hvm_memory import HvmMemory
 from xenqemu.host.xen.releases import RELEASES, Version
-from xenqemu.system.shown_text import printable
+from xenqemu.shown_text import printable
 from xenqemu.system.standard_streams import open_standard_streams
 
 CONTEXT = "xenqemu"

@@ -56,7 +56,7 @@ from xenqemu.operations.save_file import read_save_file
 from xenqemu.operations.verify import verify
 from xenqemu.settings import toml_values, xendomains
 from xenqemu.settings.xenqemu_conf import Settings
-from xenqemu.system.shown_text import printable
+from xenqemu.shown_text import printable
 
 XENS = ((4, 13), (4, 17), (4, 20))
 RAM, BELOW = 5 << 30, 4 << 30

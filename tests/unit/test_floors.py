@@ -13,7 +13,7 @@ PACKAGE = "xenqemu"
 
 FLOORS: Mapping[str, Sequence[Collection[str]]] = {
     "": [
-        {"errors", "option", "version"},
+        {"errors", "option", "shown_text", "version"},
         {"formats"},
         {"system"},
         {"host"},

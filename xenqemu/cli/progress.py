@@ -14,8 +14,8 @@ from typing import Any, TextIO
 from xenqemu.cli.terminal import MIB, as_json, complain
 from xenqemu.host.precopy import Iteration
 from xenqemu.operations.events import Event, Kind, Observer, Phase
+from xenqemu.shown_text import printable
 from xenqemu.system.descriptors import ready
-from xenqemu.system.shown_text import printable
 
 _REDRAW = 0.1
 

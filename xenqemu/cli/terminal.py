@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO, TypeVar, cast
 
-from xenqemu.system.shown_text import printable
+from xenqemu.shown_text import printable
 
 MIB = 1 << 20
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from xenqemu.errors import HostError
 from xenqemu.host.protocol import Domain, DomainInfo, Host, RunState
 from xenqemu.host.xenstore.store import Store
-from xenqemu.system.shown_text import shown
+from xenqemu.shown_text import shown
 
 if TYPE_CHECKING:
     from xenqemu.host.qemu.device_model import DeviceModel

@@ -30,10 +30,10 @@ from xenqemu.errors import HostError, HostTimeout, InUse, UsageError, XenqemuErr
 from xenqemu.host.xenstore.names import INCOMING
 from xenqemu.host.xenstore.store import Store, Transaction
 from xenqemu.settings.xenqemu_conf import DEFAULTS, Settings, read_settings
+from xenqemu.shown_text import printable
 from xenqemu.system import lock_file
 from xenqemu.system.private_folder import require_own
 from xenqemu.system.process import Process
-from xenqemu.system.shown_text import printable
 from xenqemu.system.standard_streams import open_standard_streams
 
 LIMIT = 32.0

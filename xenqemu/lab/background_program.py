@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from xenqemu.errors import HostError, HostTimeout
+from xenqemu.shown_text import printable
 from xenqemu.system import child
 from xenqemu.system.cancellation import check_cancelled
 from xenqemu.system.child import Child
 from xenqemu.system.deadline import Deadline
 from xenqemu.system.program_output import tail
-from xenqemu.system.shown_text import printable
 
 OUTPUT_END = 2000
 """Bytes of the end of a program's output that an error repeats."""

@@ -24,7 +24,7 @@ from xenqemu.host.peer.command import NOT_FOUND, OnStderrLine, ask
 from xenqemu.host.peer.rendezvous import new_token
 from xenqemu.host.peer.route import XENQEMU, XL, Route, Rune
 from xenqemu.host.protocol import Host, Needs, collected
-from xenqemu.system.shown_text import shown
+from xenqemu.shown_text import shown
 
 MOST_REASONS = 20
 """Objections of another host that an error repeats."""

@@ -9,7 +9,6 @@ file is out of date.  A guest that was paused when it was saved comes back pause
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -37,6 +36,7 @@ from xenqemu.operations.save_file import was_paused
 from xenqemu.operations.verify import verify
 from xenqemu.system.cancellation import check_often
 from xenqemu.system.read_twice import FirstReading, SecondReading
+from xenqemu.system.regular_file import open_regular
 from xenqemu.system.writers import require_owned, require_sole_writers, trusted_ids
 
 CFG_INSTEAD = ", and so can a CFG of your own: restore CFG FILE"
@@ -141,13 +141,11 @@ def _opened(path: Path, trust: Trust) -> BinaryIO:
     It is read twice, so it cannot be a pipe; to open one would wait for its writer.
     """
     users = trusted_ids(trust.owners)
-    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-    file = open(path, "rb", opener=lambda name, _: os.open(name, flags))  # noqa: SIM115  returned
+    file = open_regular(path)
+    if file is None:
+        raise UsageError(f"{path} cannot be read twice: copy it to a file first")
     try:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise UsageError(f"{path} cannot be read twice: copy it to a file first")
-        require_owned(path, status, users)
+        require_owned(path, os.fstat(file.fileno()), users)
         require_sole_writers(path, users)
     except BaseException:
         file.close()

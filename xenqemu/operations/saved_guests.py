@@ -25,7 +25,7 @@ from xenqemu.formats.stream.source import Source
 from xenqemu.host.protocol import Domain
 from xenqemu.operations.save_file import peek_config, was_paused
 from xenqemu.system.descriptors import sync_folder
-from xenqemu.system.edited_folder import open_regular
+from xenqemu.system.regular_file import open_regular
 
 RAN = ".ran"
 OF = "~"

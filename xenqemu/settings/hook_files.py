@@ -19,7 +19,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from xenqemu.errors import Forbidden, HostError, in_words
-from xenqemu.system.edited_folder import is_beside, read_regular
+from xenqemu.system.edited_folder import is_beside
+from xenqemu.system.regular_file import read_regular
 from xenqemu.system.writers import require_sole_writers, trusted_ids
 
 _NAME = re.compile("[A-Za-z0-9_-]+")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from xenqemu.system.shown_text import shown
+from xenqemu.shown_text import shown
 
 LAST_LINES = 8
 """Lines of a program's output that an error repeats."""

@@ -1,11 +1,8 @@
 """What is in a folder that people edit, and is none of its files."""
 
-import os
-import socket
-
 import pytest
 
-from xenqemu.system.edited_folder import is_beside, read_regular
+from xenqemu.system.edited_folder import is_beside
 
 
 @pytest.mark.parametrize("name", ["web", "web.cfg", "web.1", "10-guard", "a#b", "web.old", "swap"])
@@ -23,38 +20,3 @@ def test_a_file_is_itself(name):
 )
 def test_what_a_program_keeps_beside_a_file_is_known_by_its_name(name):
     assert is_beside(name)
-
-
-def test_a_regular_file_is_read_up_to_a_bound(tmp_path):
-    (tmp_path / "file").write_bytes(b"0123456789")
-    (tmp_path / "link").symlink_to("file")
-    assert read_regular(tmp_path / "file", 4) == b"0123"
-    assert read_regular(tmp_path / "link", 99) == b"0123456789"
-
-
-def test_nothing_else_is_opened(tmp_path):
-    os.mkfifo(tmp_path / "pipe")
-    (tmp_path / "zero").symlink_to("/dev/zero")
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(tmp_path / "socket"))
-        for name in ("pipe", "zero", "socket", "."):
-            assert read_regular(tmp_path / name, 4) is None
-
-
-def test_what_becomes_a_pipe_meanwhile_is_not_waited_for(tmp_path, monkeypatch):
-    file = tmp_path / "file"
-    file.touch()
-    real = os.open
-
-    def open_late(path, flags):
-        file.unlink()
-        os.mkfifo(file)
-        return real(path, flags)
-
-    monkeypatch.setattr(os, "open", open_late)
-    assert read_regular(file, 4) is None
-
-
-def test_what_is_not_there(tmp_path):
-    with pytest.raises(FileNotFoundError):
-        read_regular(tmp_path / "none", 4)

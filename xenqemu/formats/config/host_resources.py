@@ -22,6 +22,7 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 from xenqemu.formats.config.domain_config import OURS, DomainConfig
+from xenqemu.shown_text import shown
 
 DEFAULTS = ("False", "<default>")
 """A defbool that is not switched on."""
@@ -81,13 +82,11 @@ class Resource:
         """The value for people: in one line, cut, and no password."""
         if self.kind is Kind.SECRET:
             return "***"
-        shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in self.value[: SHOWN + 1])
-        return shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}…"
+        return shown(self.value, SHOWN)
 
     def __str__(self) -> str:
         """As inspect and errors write it; a key that is unknown is its writer's."""
-        key = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in self.key[:SHOWN])
-        return f"{key}={self.shown}"
+        return f"{shown(self.key, SHOWN)}={self.shown}"
 
 
 def host_resources(config: DomainConfig) -> tuple[Resource, ...]:

@@ -21,12 +21,12 @@ from xenqemu.formats.stream.source import CHUNK
 from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
 from xenqemu.host.peer.route import Rune, shown_rune
 from xenqemu.host.peer.wire import Wire
+from xenqemu.shown_text import printable, shown
 from xenqemu.system import child
 from xenqemu.system.child import PIPE, Child
 from xenqemu.system.deadline import Deadline
 from xenqemu.system.descriptors import enlarge
 from xenqemu.system.program_output import OutputTail
-from xenqemu.system.shown_text import printable, shown
 
 LINE_MAX = 4096
 """Bytes of a line at most; a longer one is split."""

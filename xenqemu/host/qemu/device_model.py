@@ -38,11 +38,11 @@ from xenqemu.formats.device_state import device_stream
 from xenqemu.formats.stream.source import bounded
 from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
 from xenqemu.host.qemu.qmp import QmpConnection, Refused
+from xenqemu.shown_text import shown
 from xenqemu.system.bounded_file import bounded_file
 from xenqemu.system.cancellation import check_cancelled
 from xenqemu.system.deadline import Deadline
 from xenqemu.system.descriptors import memory_file, reopened, require_file
-from xenqemu.system.shown_text import shown
 
 SAVE_COMMANDS = ("xen-save-devices-state", "save-devices-state", "save_devices")
 """The names of the save, newest first; the other two were posted but never released."""

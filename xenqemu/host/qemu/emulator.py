@@ -9,8 +9,8 @@ from contextlib import suppress
 from typing import Any
 
 from xenqemu.errors import HostError, HostTimeout
+from xenqemu.shown_text import shown
 from xenqemu.system.child import Done, finished
-from xenqemu.system.shown_text import shown
 
 QUESTION_TIMEOUT = 30.0
 """Seconds that QEMU has to start and to answer."""

@@ -26,8 +26,8 @@ from typing import Any, TypeVar
 from qemu.qmp import ExecuteError, Message, QMPClient, QMPError, Runstate
 
 from xenqemu.errors import DeviceModelError, HostTimeout, ReplyLost
+from xenqemu.shown_text import shown
 from xenqemu.system.cancellation import capped
-from xenqemu.system.shown_text import shown
 from xenqemu.system.signals import signals_deferred
 
 LINE_LIMIT = 1 << 20

@@ -17,8 +17,8 @@ from pathlib import Path
 from xenqemu.errors import FormatError
 from xenqemu.host.protocol import Domain
 from xenqemu.host.xen.releases import Version
+from xenqemu.shown_text import shown
 from xenqemu.system.process import PROC, Command, commands
-from xenqemu.system.shown_text import shown
 
 MOST_WORDS = 80
 """Characters of a command line that an error shows."""

@@ -32,7 +32,7 @@ from xenqemu.errors import HostError
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.formats.typed_json import typed
 from xenqemu.operations.journal.steps import Commit, KeepDisks, RemoveDraft, Step, WithdrawSuspend
-from xenqemu.system.shown_text import shown
+from xenqemu.shown_text import shown
 
 Line = Mapping[str, Any]
 

@@ -11,7 +11,7 @@ from tests.doubles.qemu.hostile_qmp import for_ever, hostile_qemu, once
 from xenqemu.errors import DeviceModelError, HostError, HostTimeout, ReplyLost
 from xenqemu.host.party_deadlines import Deadlines
 from xenqemu.host.qemu.device_model import DeviceModel
-from xenqemu.system.shown_text import MOST_SHOWN
+from xenqemu.shown_text import MOST_SHOWN
 
 SECONDS = 1.0
 SHORT = Deadlines(qemu_greeting=SECONDS, qemu_query=SECONDS, qemu_act=SECONDS)

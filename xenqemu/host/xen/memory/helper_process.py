@@ -12,11 +12,11 @@ from xenqemu.errors import HostError, HostTimeout
 from xenqemu.formats.helper.dialects import Version
 from xenqemu.formats.helper.messages import ANSWER
 from xenqemu.formats.stream.source import CHUNK
+from xenqemu.shown_text import shown
 from xenqemu.system import child
 from xenqemu.system.child import PIPE, Child
 from xenqemu.system.descriptors import enlarge
 from xenqemu.system.program_output import OutputTail
-from xenqemu.system.shown_text import shown
 
 VARIABLE = "LIBXL_SAVE_HELPER"
 """Where libxl looks for a save helper other than its own."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from xenqemu.system.shown_text import MOST_SHOWN, printable, shown
+from xenqemu.shown_text import MOST_SHOWN, printable, shown
 
 CASES = {
     "plain": ("save of domain 7 (größer)", "save of domain 7 (größer)"),
