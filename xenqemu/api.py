@@ -24,14 +24,14 @@ before anything was touched, a `ProtocolError` where another host said something
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from xenqemu.choose_host import for_all_guests, open_host
+from xenqemu.all_guests import restore_all, save_all
+from xenqemu.choose_host import open_host
 from xenqemu.errors import UsageError
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream.source import Source
@@ -47,9 +47,7 @@ from xenqemu.operations import migrate as migrating
 from xenqemu.operations import receive as receiving
 from xenqemu.operations import recover as recovering
 from xenqemu.operations import restore as restoring
-from xenqemu.operations import restore_all as restoring_all
 from xenqemu.operations import save as saving
-from xenqemu.operations import save_all as saving_all
 from xenqemu.operations import save_devices as saving_devices
 from xenqemu.operations import verify as verifying
 from xenqemu.operations.events import Event, Kind, Observer, Phase, unobserved
@@ -63,10 +61,9 @@ from xenqemu.operations.options import (
     RestoreOptions,
     SaveOptions,
 )
-from xenqemu.operations.outcome import Outcome, OutcomeObserver
+from xenqemu.operations.outcome import Outcome
 from xenqemu.operations.recover import Recovered
 from xenqemu.operations.restore import Restored
-from xenqemu.settings.guest_choices import own_choices
 from xenqemu.settings.guest_config import read_config
 from xenqemu.settings.xenqemu_conf import Settings, read_settings
 
@@ -208,59 +205,6 @@ def save_devices(domain: str | int, file: str | Path, *, host: Host | None = Non
         return saving_devices.save_devices(here, domain_state.find(here, str(domain)), Path(file))
 
 
-def save_all(
-    *,
-    conf: str | Path | None = None,
-    opened: Callable[[], Host] = open_host,
-    observe: OutcomeObserver = lambda _outcome: None,
-    complain: Callable[[str], None] = warnings.warn,
-) -> list[Outcome]:
-    """Save all domains, as the settings say (in `conf`), and return what became of each.
-
-    `opened` opens the host, and again for each save.  `observe` is called with each outcome,
-    `complain` with each error in the guests' own files, and with each setting of xendomains that is
-    not heeded.  Raises `UsageError` for settings that make no sense, `HostError` if the host does
-    not say which domains there are.
-    """
-    with opened() as host:
-        settings = for_all_guests(host, conf, complain)
-    own, complaints = own_choices(settings.save_all.configs)
-    for complaint in complaints:
-        complain(complaint)
-    outcomes: list[Outcome] = []
-    note = _collecting(outcomes, observe)
-    saving_all.save_all(opened, settings.save_all, own, note, check=settings.save.verify)
-    return outcomes
-
-
-def restore_all(
-    *,
-    conf: str | Path | None = None,
-    opened: Callable[[], Host] = open_host,
-    strict_disks: bool = False,
-    observe: OutcomeObserver = lambda _outcome: None,
-) -> list[Outcome]:
-    """Restore all domains that `save_all` saved, as the settings say; return what became of each.
-
-    `opened` opens the host; `observe` is called with each outcome.  With `strict_disks` those fail
-    whose disk images were changed after the save.  Raises `UsageError` for
-    settings that make no sense.
-    """
-    with opened() as host:
-        settings = for_all_guests(host, conf)
-    outcomes: list[Outcome] = []
-    note = _collecting(outcomes, observe)
-    if settings.restore_all.restore:
-        restoring_all.restore_all(
-            opened,
-            settings.save_all.folder,
-            settings.restore_all,
-            note,
-            strict_disks=strict_disks,
-        )
-    return outcomes
-
-
 def recover(
     domain: str | int = "",
     *,
@@ -332,16 +276,6 @@ def _host(given: Host | None) -> Iterator[Host]:
         return
     with open_host() as host:
         yield host
-
-
-def _collecting(outcomes: list[Outcome], observe: OutcomeObserver) -> OutcomeObserver:
-    """Return an observer that keeps each outcome and passes it on."""
-
-    def note(outcome: Outcome) -> None:
-        outcomes.append(outcome)
-        observe(outcome)
-
-    return note
 
 
 @contextmanager

@@ -31,10 +31,10 @@ from xenqemu.operations.journal.log import (
     Damaged,
     Found,
     Log,
-    LogState,
     cancel_file,
     content,
 )
+from xenqemu.operations.journal.log_state import LogState
 from xenqemu.system.flock import locked_within
 from xenqemu.system.private_folder import locked, require_own
 from xenqemu.system.process import Process

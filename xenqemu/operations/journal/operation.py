@@ -24,27 +24,21 @@ from xenqemu.errors import (
     Cancelled,
     HostError,
     HostTimeout,
-    OperationError,
-    OutcomeUnknown,
-    PastReturn,
-    RolledBack,
-    Stranded,
     in_words,
 )
 from xenqemu.formats.typed_json import plain
 from xenqemu.host.precopy import Iteration
-from xenqemu.host.protocol import Host, RunState, SuspendPending
+from xenqemu.host.protocol import Host, SuspendPending
 from xenqemu.operations.events import Event, Kind, Observer, Phase, unobserved
 from xenqemu.operations.journal.folder import Journals
+from xenqemu.operations.journal.harmless import is_harmless
 from xenqemu.operations.journal.log import About, Found, Log
+from xenqemu.operations.journal.outcome_error import outcome_of
 from xenqemu.operations.journal.steps import Commit, Overtaken, RemoveDraft, Step
 from xenqemu.system import retry
 from xenqemu.system.cancellation import Cancellation, cancellable
 from xenqemu.system.deadline import Deadline
 from xenqemu.system.signals import allow_interrupts, hold_interrupts, signals_deferred
-
-MOVING = {"migration", "reception"}
-"""Two operations that run at once on a guest that is migrated to its own host."""
 
 
 class Operation:
@@ -79,15 +73,7 @@ class Operation:
         """
 
         def harmless(other: Found) -> bool:
-            if other.running:
-                return {about.verb, other.about.verb} == MOVING
-            left = other.state()
-            if left.only_removes:
-                return True
-            if not left.only_withdraws:
-                return False
-            info = host.hypervisor.info(other.about.domid)
-            return info is None or info.run_state is not RunState.SUSPENDED
+            return is_harmless(host, about, other)
 
         allow_interrupts()
         retry.load()  # undos may repeat what they do
@@ -113,7 +99,7 @@ class Operation:
         self._attempt(self.log.close, "remove its journal", error)
         if not self.state.touched:
             raise error
-        outcome = self._outcome(error, notes)
+        outcome = outcome_of(self.state, self.log.about, self._phase, error, notes)
         for note in notes:
             outcome.add_note(note)
         if isinstance(error, Exception):
@@ -310,20 +296,6 @@ class Operation:
             raise HostTimeout(
                 f"the deadline of {self._timeout:g} s for all of it has passed{self._heard}"
             )
-
-    def _outcome(self, error: BaseException, notes: list[str]) -> OperationError:
-        phase = self._phase.value
-        why = f"{self.log.about.title} failed ({phase}): {in_words(error)}"
-        if self.state.doubt:
-            return OutcomeUnknown(f"{why}; {self.state.doubt}", phase)
-        left = "; ".join(f"{n}. {note}" for n, note in enumerate(notes, 1))
-        if self.state.committed:
-            rest = f"; left to do: {left}" if notes else ""
-            return PastReturn(f"{why}; {self.state.meaning}{rest}", phase)
-        before = "the guest is{} as it was" if self.log.about.domid else "it is{} rolled back"
-        if notes:
-            return Stranded(f"{why}; {before.format(' not')}, left to do: {left}", phase)
-        return RolledBack(f"{why}; {before.format('')}", phase)
 
     @staticmethod
     def _attempt(act: Callable[[], None], what: str, cause: BaseException) -> bool:

@@ -9,7 +9,8 @@ from tests.doubles.in_memory.world import World
 from xenqemu.errors import HostError, XenqemuError
 from xenqemu.formats.typed_json import plain, typed
 from xenqemu.operations.journal import steps
-from xenqemu.operations.journal.log import About, Found, Log, LogState
+from xenqemu.operations.journal.log import About, Found, Log
+from xenqemu.operations.journal.log_state import LogState
 from xenqemu.operations.journal.steps import Commit, Step
 from xenqemu.operations.options import After, SaveOptions
 from xenqemu.operations.restore import restore

@@ -20,7 +20,7 @@ from xenqemu.errors import (
 from xenqemu.host.protocol import SuspendPending
 from xenqemu.operations.events import Event, Kind, Phase
 from xenqemu.operations.journal.folder import Journals
-from xenqemu.operations.journal.log import LogState
+from xenqemu.operations.journal.log_state import LogState
 from xenqemu.operations.journal.operation import Operation
 from xenqemu.operations.journal.steps import Commit, Overtaken
 from xenqemu.operations.recover import recover

@@ -1,0 +1,77 @@
+"""For toolstacks: all domains of a host at once, as at shutdown and boot.  `xenqemu.api` has it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+from xenqemu.choose_host import for_all_guests, open_host
+from xenqemu.host.protocol import Host
+from xenqemu.operations import restore_all as restoring_all
+from xenqemu.operations import save_all as saving_all
+from xenqemu.operations.outcome import Outcome, OutcomeObserver
+from xenqemu.settings.guest_choices import own_choices
+
+
+def save_all(
+    *,
+    conf: str | Path | None = None,
+    opened: Callable[[], Host] = open_host,
+    observe: OutcomeObserver = lambda _outcome: None,
+    complain: Callable[[str], None] = warnings.warn,
+) -> list[Outcome]:
+    """Save all domains, as the settings say (in `conf`), and return what became of each.
+
+    `opened` opens the host, and again for each save.  `observe` is called with each outcome,
+    `complain` with each error in the guests' own files, and with each setting of xendomains that is
+    not heeded.  Raises `UsageError` for settings that make no sense, `HostError` if the host does
+    not say which domains there are.
+    """
+    with opened() as host:
+        settings = for_all_guests(host, conf, complain)
+    own, complaints = own_choices(settings.save_all.configs)
+    for complaint in complaints:
+        complain(complaint)
+    outcomes: list[Outcome] = []
+    note = _collecting(outcomes, observe)
+    saving_all.save_all(opened, settings.save_all, own, note, check=settings.save.verify)
+    return outcomes
+
+
+def restore_all(
+    *,
+    conf: str | Path | None = None,
+    opened: Callable[[], Host] = open_host,
+    strict_disks: bool = False,
+    observe: OutcomeObserver = lambda _outcome: None,
+) -> list[Outcome]:
+    """Restore all domains that `save_all` saved, as the settings say; return what became of each.
+
+    `opened` opens the host; `observe` is called with each outcome.  With `strict_disks` those fail
+    whose disk images were changed after the save.  Raises `UsageError` for settings that make no
+    sense.
+    """
+    with opened() as host:
+        settings = for_all_guests(host, conf)
+    outcomes: list[Outcome] = []
+    note = _collecting(outcomes, observe)
+    if settings.restore_all.restore:
+        restoring_all.restore_all(
+            opened,
+            settings.save_all.folder,
+            settings.restore_all,
+            note,
+            strict_disks=strict_disks,
+        )
+    return outcomes
+
+
+def _collecting(outcomes: list[Outcome], observe: OutcomeObserver) -> OutcomeObserver:
+    """Return an observer that keeps each outcome and passes it on."""
+
+    def note(outcome: Outcome) -> None:
+        outcomes.append(outcome)
+        observe(outcome)
+
+    return note
