@@ -37,7 +37,8 @@ class OutputTail:
 
 def last_lines(text: bytes) -> str:
     """Return the last lines of a program's output, joined to one."""
-    said = [line.strip() for line in text.decode(errors="backslashreplace").splitlines()]
+    words = text.decode(errors="backslashreplace").expandtabs()
+    said = [line.strip() for line in words.splitlines()]
     shown_lines = shown("; ".join([line for line in said if line][-LAST_LINES:]), MOST_WORDS)
     return shown_lines or "no reason given"
 

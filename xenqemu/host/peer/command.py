@@ -83,7 +83,8 @@ class StderrLines:
             self._spent = 0.0
             self._say_left_out()
         if self._spent < PATIENCE:
-            self._on_stderr(printable(line.decode(errors="backslashreplace").rstrip()))
+            words = line.decode(errors="backslashreplace").expandtabs().rstrip()
+            self._on_stderr(printable(words))
             self._spent += time.monotonic() - now
         else:
             self._left_out += 1
@@ -98,7 +99,7 @@ class Transport:
     """A command that runs; `wire` leads through it to the other host."""
 
     def __init__(self, rune: Rune, process: Child, words: OutputTail) -> None:
-        self._rune = shown(shown_rune(rune))
+        self._rune = shown(repr(shown_rune(rune)))
         self._process = process
         self._words = words
         enlarge(process.input.fileno(), CHUNK)
@@ -121,7 +122,7 @@ class Transport:
         """End the command and say how it ended, for an error."""
         status = self.end()
         how = f"status {status}" if status >= 0 else f"signal {-status}"
-        return f"{self._rune!r} ended with {how}: {self._words}"
+        return f"{self._rune} ended with {how}: {self._words}"
 
 
 @contextmanager
@@ -135,7 +136,7 @@ def carried(
     lines = StderrLines(on_stderr)
     words = [rune] if isinstance(rune, str) else [AS_IT_IS, "sh", *rune]
     with child.started(
-        repr(shown(shown_rune(rune))),
+        shown(repr(shown_rune(rune))),
         ["sh", "-c", DETACHED + words[0], *words[1:]],
         stdin=PIPE,
         stdout=PIPE,
