@@ -176,7 +176,9 @@ def test_damaged_journal_is_shown_by_status_and_recover_and_stops_nobody(on, end
 def test_trouble_is_listed(on, ended):
     (ended / "machine.json").write_text("{")
     line = on("lab", "list").out.splitlines()[1]
-    assert line.startswith(f"{'small':<32}     3       0     0  hypervisor: no such domain;")
+    assert line.startswith(
+        f"{'small':<32}     3       0     0  hypervisor: {ended}/machine.json is "
+    )
     assert "machine.json is damaged" in line
     (found,) = on("lab", "list", "--json").json
     assert (found["domid"], found["state"], found["running"]) == (3, None, False)
