@@ -58,7 +58,9 @@ class LeftSuspended:
 
 def left_suspended(host: Host, who: str = "") -> Iterator[LeftSuspended]:
     """Yield all such guests, or the one that `who` names, by its id or its name."""
-    journaled = [each.about for each in Journals(host.journals).found()]
+    journals = Journals(host.journals)
+    journaled = [each.about for each in journals.found()]
+    journaled += [each.about for each in journals.damaged() if each.about]
     for domid in host.domids():
         domain = identity(host, domid)
         about = _about(domain)

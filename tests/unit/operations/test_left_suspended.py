@@ -72,6 +72,15 @@ def test_a_guest_with_a_running_operation_is_left_alone(world):
         left(world, suspended=False, devices_run=True)
 
 
+def test_a_guest_with_a_damaged_journal_is_left_to_who_reads_that(world):
+    with Operation.begin(world.host, About("save", 1, "sample", world.domain().uuid, "/f")) as job:
+        left(world, **SUSPENDED)
+        with job.log.path.open("a") as journal:
+            journal.write("[]\n")
+        assert list(left_suspended(world.host)) == recover(world.host, "1") == []
+        left(world, suspended=False, devices_run=True)
+
+
 def test_request_of_xl_is_withdrawn_after_our_own_killed_save(world, tmp_path):
     def observe(event):
         if event.phase is Phase.SAVE:
