@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from xenqemu.api import save as save
     from xenqemu.api import save_all as save_all
     from xenqemu.api import save_devices as save_devices
+    from xenqemu.api import saved as saved
     from xenqemu.api import status as status
     from xenqemu.api import verify as verify
 
@@ -88,6 +89,7 @@ __all__ = [
     "save",
     "save_all",
     "save_devices",
+    "saved",
     "status",
     "verify",
 ]

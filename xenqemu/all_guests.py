@@ -11,6 +11,7 @@ from xenqemu.host.protocol import Host
 from xenqemu.operations import restore_all as restoring_all
 from xenqemu.operations import save_all as saving_all
 from xenqemu.operations.outcome import Outcome, OutcomeObserver
+from xenqemu.operations.saved_guests import saved_as
 from xenqemu.settings.guest_choices import own_choices
 
 
@@ -65,6 +66,24 @@ def restore_all(
             strict_disks=strict_disks,
         )
     return outcomes
+
+
+def saved(
+    name: str,
+    *,
+    folder: str | Path | None = None,
+    conf: str | Path | None = None,
+    opened: Callable[[], Host] = open_host,
+) -> list[Path]:
+    """Return the save files of the domain `name`: none if it may be started.
+
+    They are looked for in `folder`, by default where `save_all` saves.  Raises `UsageError` for
+    settings that make no sense, `OSError` if the folder cannot be read.
+    """
+    if folder is None:
+        with opened() as host:
+            folder = for_all_guests(host, conf).save_all.folder
+    return [guest.path for guest in saved_as(Path(folder), name)]
 
 
 def _collecting(outcomes: list[Outcome], observe: OutcomeObserver) -> OutcomeObserver:

@@ -30,7 +30,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from xenqemu.all_guests import restore_all, save_all
+from xenqemu.all_guests import restore_all, save_all, saved
 from xenqemu.choose_host import open_host
 from xenqemu.errors import UsageError
 from xenqemu.formats.config.domain_config import DomainConfig
@@ -101,6 +101,7 @@ __all__ = [
     "save",
     "save_all",
     "save_devices",
+    "saved",
     "status",
     "verify",
 ]

@@ -45,6 +45,7 @@ OTHERS = {
     "recover": {"domain": "domain", "moved": "moved", "forget": "forget", "all": ""},
     "cancel": {"domain": "domain", "timeout": "timeout"},
     "save-all": {},
+    "saved": {"name": "name", "folder": "folder"},
     "restore-all": {"strict_disks": "strict_disks"},
     "config show": {"file": "file", "release": "release"},
     "devices save": {"domain": "domain", "file": "file"},

@@ -1,7 +1,10 @@
 """Whether a domain is saved: the answer, and when there is none."""
 
+from functools import partial
+
 import pytest
 
+import xenqemu
 from tests.golden import save_files
 from xenqemu.operations.saved_guests import SavedGuest
 
@@ -72,6 +75,15 @@ def test_nobody_can_tell(run, ask, there, tmp_path, monkeypatch):
 
     monkeypatch.setattr(type(there), "iterdir", unreadable)  # root may read all
     assert ask("web") == (1, "", f"xenqemu: {there}: Permission denied\n")
+
+
+def test_the_function_says_the_same(tmp_path):
+    lab = partial(xenqemu.open_host, f"lab:{tmp_path}/lab")
+    (tmp_path / "lab" / "save").mkdir(parents=True)
+    (tmp_path / "lab" / "save" / "web").touch()
+    assert xenqemu.saved("web", opened=lab) == [tmp_path / "lab" / "save" / "web"]
+    assert xenqemu.saved("mail", opened=lab) == []
+    assert xenqemu.saved("web", folder=tmp_path / "none") == []
 
 
 def test_a_lab_has_a_folder_of_its_own(run, tmp_path):
