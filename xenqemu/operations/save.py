@@ -105,8 +105,9 @@ def _reserve(
 
     Raises `HostError` if it is too little.
     """
+    estimate = space_for(config, guest.memory.space(), device_state)
     try:
-        draft.reserve(space_for(config, guest.memory.space(), device_state))
+        draft.reserve(estimate)
     except HostError:
         counted = guest.memory.counted_space(guest.job.progress)
         draft.reserve(space_for(config, counted, device_state))
