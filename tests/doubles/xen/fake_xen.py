@@ -47,6 +47,8 @@ class Guest:
     vcpus: int = 2
     vnuma: int = EOPNOTSUPP
     holds: int = 0
+    in_io: bool = False
+    shutting_down: int | None = None
     logged: set[int] | None = None
     mapped: set[int] = field(default_factory=set)
 
@@ -58,7 +60,15 @@ class Guest:
             self.logged.add(pfn)
 
     def shut_down(self, reason: int) -> None:
-        self.flags |= SHUTDOWN | reason << REASON_SHIFT
+        """Shut down; where a paused vcpu is `in_io`, only once it is paused no more."""
+        self.shutting_down = reason
+        if not (self.in_io and self.holds):
+            self.flags |= SHUTDOWN | reason << REASON_SHIFT
+
+    def unpause(self) -> None:
+        self.holds -= 1
+        if self.shutting_down is not None:
+            self.shut_down(self.shutting_down)
 
     def info(self, domid: int) -> bytes:
         flags = self.flags | (PAUSED if self.holds else 0)
@@ -144,7 +154,7 @@ class FakeLibraries(Libraries):
     def xc_domain_unpause(self, handle: int, domid: int) -> int:
         if not self.guest(domid).holds:
             raise OSError(EINVAL, "not held")
-        self.guest(domid).holds -= 1
+        self.guest(domid).unpause()
         return 0
 
     def xc_domain_destroy(self, handle: int, domid: int) -> int:
@@ -158,6 +168,7 @@ class FakeLibraries(Libraries):
         if not guest.flags & SHUTDOWN:
             raise OSError(EINVAL, "not shut down")
         guest.flags &= HVM
+        guest.shutting_down = None
         return 0
 
     def xc_domain_shutdown(self, handle: int, domid: int, reason: int) -> int:

@@ -86,7 +86,7 @@ def test_guest_that_suspends_late(bed: Bed, idle: int) -> None:
     assert done.rc == 10
     assert "the request was withdrawn; the guest is as it was" in done.err
     assert "running" in bed.must(f"{XENQEMU} status idle", timeout=60)
-    assert "--s---" not in listed(bed)
+    assert "---s" not in listed(bed)
 
 
 def test_request_of_a_killed_save_is_taken_back(bed: Bed, idle: int) -> None:

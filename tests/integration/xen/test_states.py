@@ -62,12 +62,12 @@ def test_a_guest_that_obeyed_a_dead_xl_is_resumed(bed: Bed) -> None:
     before = begin(bed, "pvh")
     asked_by_a_dead_xl(bed, "pvh")
     bed.must("xl unpause pvh")
-    bed.must("until xl list pvh | grep -q -- '---s--'; do sleep 0.2; done", timeout=60)
-    assert bed.run("xl unpause pvh").rc != 0
+    bed.must("until xl list pvh | grep -q -- '---ss-'; do sleep 0.2; done", timeout=60)
+    assert "Invalid argument" in bed.run("xl unpause pvh").err
     assert "was left suspended by a program that is gone" in bed.must(f"{XENQEMU} status pvh")
     told = bed.must(f"{XENQEMU} recover")
     assert "resumes it" in told
-    assert "---s--" in bed.must("xl list pvh")
+    assert "---ss-" in bed.must("xl list pvh")
     told = bed.must(f"{XENQEMU} recover pvh", timeout=120)
     assert "it was resumed" in told
     goes_on(bed, "pvh", before)

@@ -158,7 +158,8 @@ class _Suspend:
 
     def _force(self) -> None:
         self._control.shutdown(self._domid, SUSPEND)
-        self._await("Xen was told to suspend it without asking it")
+        with _pauses_lifted(self._control, self._domid):
+            self._await("Xen was told to suspend it without asking it")
 
     def _ask_by_channel(self, port: int) -> None:
         reached = f"it was asked by event channel {port}"
@@ -207,6 +208,24 @@ class _Suspend:
 
     def _refused(self, why: str) -> HypervisorError:
         return HypervisorError(f"domain {self._domid} cannot be suspended: {why}")
+
+
+@contextmanager
+def _pauses_lifted(control: Control, domid: int) -> Iterator[None]:
+    """Lift the pauses of a domain that is shutting down, for the block.
+
+    A vcpu that waits for its device model is let finish that instruction before it stops, and does
+    so only while it is not paused; it executes no other one (vcpu_end_shutdown_deferral).
+    """
+    pauses = 0
+    try:
+        while not _suspended(control, domid) and control.existing(domid).paused:
+            control.unpause(domid)
+            pauses += 1
+        yield
+    finally:
+        for _ in range(pauses):
+            control.pause(domid)
 
 
 class _Request:

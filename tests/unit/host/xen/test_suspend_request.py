@@ -263,10 +263,16 @@ def test_guests_that_cannot_answer_are_not_asked(
     assert store.read(NODE) is None
 
 
-def test_a_forced_guest_can_be_held(host: Host, guest: Guest) -> None:
-    guest.params, guest.holds = {}, 1
+@pytest.mark.parametrize("pauses", [1, 3])
+@pytest.mark.parametrize("in_io", [False, True])
+def test_a_guest_that_is_not_asked_may_be_paused_and_stays_so(
+    host: Host, guest: Guest, libraries: FakeLibraries, pauses: int, in_io: bool
+) -> None:
+    guest.params, guest.holds, guest.in_io = {}, pauses, in_io
     host.hypervisor(SOON).suspend(DOMID)
     assert guest.flags == HVM | SHUTDOWN | 2 << 16
+    assert guest.holds == pauses
+    assert libraries.calls.count("xc_domain_unpause") == (pauses if in_io else 0)
 
 
 def test_a_forced_guest_can_be_late_too(
