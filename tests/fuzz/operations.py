@@ -188,7 +188,7 @@ def configured(data: bytes) -> None:
 
 def configured_for_xendomains(data: bytes) -> None:
     chosen = xendomains.read(data, "xendomains")
-    assert all("\n" not in value for value in chosen.values())
+    assert all(len(each.value or "") <= xendomains.MAX_TEXT for each in chosen.values())
 
 
 def said_aside(data: bytes) -> None:

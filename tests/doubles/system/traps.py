@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -20,7 +21,8 @@ Trap = Callable[[Path, Path], object]
 
 def _socket(path: Path, _target: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(path))
+        with contextlib.chdir(path.parent):  # whose path may be longer than an address
+            listening.bind(path.name)
 
 
 def _of_another(path: Path, _target: Path) -> None:

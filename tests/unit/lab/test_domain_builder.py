@@ -187,7 +187,7 @@ from xenqemu.lab.domain_builder import DomainBuilder
 lab = Lab(Path(sys.argv[1]))
 for n in range(5):
     with DomainBuilder(lab) as builder:
-        uuid = f"00000000-0000-0000-{int(sys.argv[2]):04}-{n:012}"
+        uuid = f"00000000-0000-0000-{int(sys.argv[2]):04}-{n + 1:012}"
         builder.prepare(config(f'name = "g{sys.argv[2]}.{n}"\\nuuid = "{uuid}"'))
         print(builder.domid)
 """
