@@ -9,8 +9,10 @@ and no journal is about.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
+from xenqemu.errors import HostError
 from xenqemu.host.domain_state import identity, state
 from xenqemu.host.protocol import Domain, Host, RunState
 from xenqemu.host.xenstore.names import AWAY
@@ -57,7 +59,10 @@ class LeftSuspended:
 
 
 def left_suspended(host: Host, who: str = "") -> Iterator[LeftSuspended]:
-    """Yield all such guests, or the one that `who` names, by its id or its name."""
+    """Yield all such guests, or the one that `who` names, by its id or its name.
+
+    Where a party does not say what a guest does, `status` tells that; here it is passed over.
+    """
     journals = Journals(host.journals)
     journaled = [each.about for each in journals.found()]
     journaled += [each.about for each in journals.damaged() if each.about]
@@ -66,7 +71,9 @@ def left_suspended(host: Host, who: str = "") -> Iterator[LeftSuspended]:
         about = _about(domain)
         if who not in ("", str(domid), domain.name) or any(map(about.concerns, journaled)):
             continue
-        found = _looked_at(host, domain)
+        found = None
+        with suppress(HostError):
+            found = _looked_at(host, domain)
         if found and not host.concurrent_toolstacks(domain):
             yield found
 

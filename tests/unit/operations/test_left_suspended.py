@@ -2,6 +2,8 @@
 
 import pytest
 
+from tests.doubles.in_memory.guest import Guest
+from tests.doubles.in_memory.save_files import config
 from tests.doubles.in_memory.world import World
 from xenqemu.errors import HostError, RolledBack, Stranded
 from xenqemu.operations.events import Phase
@@ -141,3 +143,17 @@ def test_a_guest_that_cannot_be_resumed_is_named_and_tried_again(world):
     world.host.hypervisor.withdraw_suspend = real
     recover(world.host, "1")
     assert world.running() == [1]
+
+
+def test_a_guest_that_nobody_can_tell_of_does_not_hide_the_others(world, monkeypatch):
+    world.add(Guest.running(what=config(name="other", uuid="00000000-0000-0000-0000-000000000002")))
+    left(world, **SUSPENDED)
+    real = world.host.hypervisor.info
+
+    def info(domid):
+        if domid == 2:
+            raise HostError("its QEMU does not answer")
+        return real(domid)
+
+    monkeypatch.setattr(world.host.hypervisor, "info", info)
+    assert [each.domain.name for each in left_suspended(world.host)] == ["sample"]
