@@ -36,6 +36,8 @@ from xenqemu.lab.reference_device_model import QemuRunState, ReferenceDeviceMode
 from xenqemu.lab.reference_device_model.faults import Fault
 
 SHORT = Deadlines(qemu_greeting=20, qemu_query=1, qemu_act=1, qemu_save=1, qemu_load=1)
+SILENT = replace(SHORT, qemu_greeting=1)
+"""For a peer that never greets."""
 
 
 class ReferencePeer:
@@ -424,7 +426,7 @@ def test_a_peer_that_fails_at_once(path: Path, key: str) -> None:
     for fault, expected in ((faults.hang, HostTimeout), (faults.last_words(b""), DeviceModelError)):
         with ReferenceDeviceModel(path, faults={key: fault}):
             with pytest.raises(expected):
-                DeviceModel(path, replace(SHORT, qemu_greeting=1)).__enter__()
+                DeviceModel(path, SILENT).__enter__()
 
 
 def test_negotiation_that_is_refused(path: Path) -> None:
@@ -516,9 +518,10 @@ def test_an_interrupt_passes_and_leaves_nothing(path: Path, command: str) -> Non
 @pytest.mark.parametrize("command", ["greeting", "xen-save-devices-state", "remove-fd"])
 def test_no_descriptor_is_left_open(path: Path, command: str, fault: Fault) -> None:
     before = descriptors()
+    deadlines = SILENT if (command, fault) == ("greeting", faults.hang) else SHORT
     with ReferenceDeviceModel(path, faults={command: fault}):
         try:
-            with DeviceModel(path, SHORT) as dm:
+            with DeviceModel(path, deadlines) as dm:
                 dm.save_state_bytes(live=False)
         except XenqemuError:
             assert fault is not faults.play
