@@ -59,3 +59,21 @@ def listed(bed: Bed, name: str) -> dict[str, object]:
 def monitors(bed: Bed) -> int:
     """Count the processes of xl that wait for guests to reboot."""
     return int(bed.must("ps -C xl --no-headers | wc -l"))
+
+
+@ON_417
+@pytest.mark.timeout(600)
+def test_a_folder_with_less_space_than_the_guest_has_memory(bed: Bed) -> None:
+    """Pages of zeros take none; where the others do not fit, the guest is not touched."""
+    before = begin(bed, "pvh")
+    bed.must("mkdir /tmp/small && mount -t tmpfs -o size=110M tmpfs /tmp/small")
+    try:
+        bed.must(f"{XENQEMU} save -c pvh /tmp/small/x", timeout=180)
+        assert int(bed.must("stat -c %s /tmp/small/x")) < 110 << 20
+        bed.must("rm /tmp/small/x && mount -o remount,size=30M /tmp/small")
+        done = bed.run(f"{XENQEMU} save -c pvh /tmp/small/x", timeout=180)
+        assert done.rc == 3
+        assert "No space left" in done.err
+        goes_on(bed, "pvh", before)
+    finally:
+        bed.must("umount /tmp/small")

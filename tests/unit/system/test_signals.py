@@ -16,6 +16,16 @@ from xenqemu.system.signals import (
 )
 
 
+@pytest.fixture(autouse=True)
+def defaults():
+    """Begin as a program does, though nohup may have begun the tests."""
+    before = [signal.signal(number, signal.SIG_DFL) for number in ENDING]
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    for number, handler in zip(ENDING, before, strict=True):
+        signal.signal(number, handler)
+
+
 @pytest.fixture
 def come():
     """Return a list of the signals that came, which are handled for the test."""
