@@ -52,13 +52,14 @@ def test_our_tables_say_what_xl_says_here(bed: Bed, request: pytest.FixtureReque
         made = outcome(lambda text: GuestConfig.from_cfg(text, host), asked[name])
         ours = None if isinstance(made, FormatError) else json.dumps(made.config.tree)
         if ours != (None if tree is None else json.dumps(tree)):
-            wrong.append((name, ours, tree))
-    assert wrong == []
+            wrong.append(f"{name}: {ours} instead of {tree}")
+    assert wrong == [], "\n".join(wrong)
 
 
 @ON_417
 def test_xl_itself_is_asked(bed: Bed) -> None:
-    cfg = bed.put("said.cfg", CFG + 'memory = "512MB"\nfoo = 1\n')
+    uuid = "11111111-2222-3333-4444-555555555555"
+    cfg = bed.put("said.cfg", f'{CFG}uuid = "{uuid}"\nmemory = "512MB"\nfoo = 1\n')
     shown = bed.run(f"{XENQEMU} config show --json {cfg}")
     assert json.loads(shown.out) == json.loads(bed.must(f"xl -N create {cfg}"))
     assert "warning: parameter `memory' is not a valid number" in shown.err

@@ -31,6 +31,10 @@ def max_vcpus(cfg: XlCfgSettings) -> int | None:
     named = sum(node.named for node in nodes)
     if nodes and most and most != named:
         raise cfg.bad("vnuma", f"maxvcpus vcpus, {most}", named)
+    if named > cfg.host.cpus and not most:
+        raise cfg.bad(
+            "vnuma", f"at most {cfg.host.cpus} vcpus, the host's CPUs, or maxvcpus", named
+        )
     most = most or named or vcpus(cfg)
     if most < vcpus(cfg):
         raise cfg.bad("maxvcpus", f"at least vcpus, {vcpus(cfg)}", most)

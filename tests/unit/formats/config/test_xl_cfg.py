@@ -186,6 +186,7 @@ def test_text_that_is_not_utf8_may_stand_where_nobody_reads():
         ("vif=['rate=x']", 4, "vif: a rate"),
         ("vnuma=[" + "['size=1']," * 65 + "]", 4, "vnuma: at most 64 nodes"),
         ("vnuma=[['vcpus=0-8192']]", 4, "vnuma: at most 8192 vcpus"),
+        ("vnuma=[['vcpus=0-8']]", 4, "vnuma: at most 8 vcpus, the host's CPUs, or maxvcpus"),
         ("llc_colors=['0-65535','7']", 4, "llc_colors: numbers"),
         ("max_grant_frames=['1']", 4, "max_grant_frames: a number from 0"),
     ],
