@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from xenqemu.errors import HostError
 from xenqemu.formats.config.domain_config import DomainConfig
@@ -23,6 +23,9 @@ from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.operation import Operation
 from xenqemu.operations.save_devices import refuse_unsavable
 from xenqemu.operations.save_file import suspended_image, with_paused, write_save_file
+
+if TYPE_CHECKING:
+    from xenqemu.host.qemu.device_model import DeviceModel
 
 Ready = Callable[[bytes | None], None]
 """Called with the device model's state when only memory is left to be written."""
@@ -55,6 +58,7 @@ class OutgoingGuest:
 
     def __post_init__(self) -> None:
         self._undos: list[int] = []
+        self._device_model: DeviceModel | None = None
         self._device_model_ran = True
         self.paused = False
         self.domid = self.domain.domid
@@ -88,6 +92,8 @@ class OutgoingGuest:
             self.host.hypervisor.require_suspendable(self.domid)
             if device_model is not None:
                 refuse_unsavable(device_model, self.domid)
+                device_model.prepare_save()
+                self._device_model = device_model
 
     @cached_property
     def memory(self) -> GuestMemory:
@@ -100,15 +106,16 @@ class OutgoingGuest:
         `live` says that another device model takes over the disk images while this one exists.
 
         The device model is stopped and saved in one session, but not in that of the check, where
-        it was asked whether it can be saved.  libxl's socket serves one client: while we are in it,
-        xl commands that need this QEMU wait for libxl's lock, and `status` gets no greeting in
-        time.  Between the two, space for the save file is reserved or, in a live save, gigabytes
-        are written, and the guest has two minutes to suspend.  After this one, memory is written.
+        it was asked whether it can be saved, and how.  libxl's socket serves one client: while we
+        are in it, xl commands that need this QEMU wait for libxl's lock, and `status` gets no
+        greeting in time.  Between the two, space for the save file is reserved or, in a live save,
+        gigabytes are written, and the guest has two minutes to suspend.  After this one, memory is
+        written.
         """
         self._suspend()
         if self._device_model_ran:
             self._undos.append(self.job.undo(steps.ContinueDeviceModel(*self.who)))
-        device_model = self.host.device_model(self.domid)
+        device_model = self._device_model or self.host.device_model(self.domid)
         if device_model is None:
             return None
         with device_model:

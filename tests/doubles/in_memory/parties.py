@@ -196,6 +196,9 @@ class DeviceModel:
     def blockers(self) -> list[str]:
         return self._ask("blockers", lambda: list(self._world.blockers))
 
+    def prepare_save(self) -> None:
+        self._ask("prepare_save", lambda: None)
+
     def stop(self) -> None:
         self._ask("stop", lambda: setattr(self._guest, "devices_run", False))
 

@@ -21,6 +21,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from reprlib import Repr
 from typing import Self
@@ -139,6 +140,13 @@ class DeviceModel:
                 return []
         raise _nonsense("query-migrate", answer)
 
+    def prepare_save(self) -> None:
+        """Ask what a save has to know of this QEMU; the next connections remember it.
+
+        The answer is long, and a guest need not stand still for it.
+        """
+        _ = self._save_command
+
     def stop(self) -> None:
         """Stop the vcpus and devices; may be repeated."""
         self.execute("stop")
@@ -216,19 +224,21 @@ class DeviceModel:
         self.__exit__()
 
     def _save(self, filename: str, live: bool) -> None:
-        command = self._save_command()
+        command, knows_live = self._save_command
         arguments: dict[str, object] = {"filename": filename}
-        if command == SAVE_COMMANDS[0] and self.version() >= LIVE_SINCE:
+        if knows_live:
             arguments["live"] = live
         self.execute(command, arguments)
 
-    def _save_command(self) -> str:
+    @cached_property
+    def _save_command(self) -> tuple[str, bool]:
+        """The name of the save, and whether it knows `live`."""
         answer = self.execute("query-commands")
         if not isinstance(answer, list):
             raise _nonsense("query-commands", answer)
         for name in SAVE_COMMANDS:
             if {"name": name} in answer:
-                return name
+                return name, name == SAVE_COMMANDS[0] and self.version() >= LIVE_SINCE
         raise DeviceModelError(
             f"{self._path}: this QEMU cannot save its device state", "CommandNotFound"
         )

@@ -276,6 +276,20 @@ def test_qemu_1_1_takes_no_descriptor(path: Path) -> None:
         assert caught.value.kind == "CommandNotFound"
 
 
+def test_what_a_save_has_to_know_is_asked_once_before(path: Path) -> None:
+    with ReferenceDeviceModel(path) as peer:
+        dm = DeviceModel(path)
+        with dm:
+            dm.prepare_save()
+        before = len(peer.seen)
+        with dm:
+            dm.stop()
+            dm.save_state_bytes(live=False)
+        assert peer.seen[before][0] == "qmp_capabilities"
+        asked = [name for name, _ in peer.seen[before + 1 :]]
+        assert asked == ["stop", "add-fd", "xen-save-devices-state", "remove-fd"]
+
+
 def test_a_peer_that_knows_no_save_is_named(path: Path) -> None:
     with ReferenceDeviceModel(path, faults={"query-commands": faults.answer([{"name": "x"}])}):
         with DeviceModel(path) as dm:
