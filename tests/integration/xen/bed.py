@@ -115,6 +115,8 @@ class Bed:
     """The host; its methods raise BedError once it is lost.
 
     `disk` is an image that it has as /dev/vdb, and that, other than its own, forgets nothing.
+    `clocks` has by how many seconds, at least and at most, each guest's clock was ahead of dom0's
+    when it was first looked at.
     """
 
     def __init__(
@@ -125,6 +127,7 @@ class Bed:
         self.boot_seconds = 0.0
         self._processes: dict[int, Process] = {}
         self._uptime: float | None = None
+        self.clocks: dict[str, tuple[int, int]] = {}
         self._rest = b""
         self._temporary = tempfile.TemporaryDirectory(prefix="xenbed.")
         self.folder = Path(self._temporary.name)
@@ -255,6 +258,7 @@ class Bed:
 
     def clean(self) -> None:
         """Back to a host without guests, other commands, guests' logs and files in /tmp."""
+        self.clocks.clear()
         for process in [each for each in self._processes.values() if each.poll() is None]:
             self.run(f"kill -KILL -- -{process.pid}")
             process.wait()
