@@ -7,6 +7,7 @@ known once that is defined: `{"Resume": {"domid": 1, "uuid": "…"}}`.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
 from types import NoneType, UnionType
 from typing import Any, ClassVar, dataclass_transform, get_args, get_origin, get_type_hints
 
@@ -65,5 +66,11 @@ def _with_fields(kind: Any, values: Any) -> Any:
     """Return a dataclass of these values; `TypeError` for a family itself, which has no values."""
     if not isinstance(values, dict) or values.keys() != {field.name for field in fields(kind)}:
         raise ValueError(f"{values!r} is no {kind.__name__}")
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     return kind(**{name: typed(hints[name], each) for name, each in values.items()})
+
+
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    """Return the types of a dataclass' fields: to find them for each line of a log takes long."""
+    return get_type_hints(kind)

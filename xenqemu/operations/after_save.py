@@ -21,8 +21,11 @@ from typing import BinaryIO
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.host.disk import lease
 
-RESTORED = "user.xenqemu.restored"
-"""The attribute; its value is the Unix time of the last restore."""
+RESTORED = ("user.xenqemu.restored", "trusted.xenqemu.restored")
+"""The attribute; its value is the Unix time of the last restore.
+
+tmpfs has the first only since Linux 6.6; the second is root's alone.
+"""
 
 NOT_KEPT = (errno.EOPNOTSUPP, errno.EROFS, errno.EPERM, errno.EACCES, errno.ENOSPC, errno.EDQUOT)
 """Why a file's attribute cannot be set: its file system, or its owner, does not have that."""
@@ -43,24 +46,29 @@ def changed_images(config: DomainConfig, save_file: BinaryIO) -> Iterator[tuple[
 
 def restored_before(save_file: BinaryIO) -> str:
     """Return when a save file was restored, "" if it was not, as far as is known."""
-    try:
-        value = os.getxattr(save_file.fileno(), RESTORED)
-    except OSError as error:
-        if error.errno in (errno.ENODATA, *NOT_KEPT):
-            return ""
-        raise
-    seconds = value.decode(errors="replace")
-    known = seconds.isascii() and seconds.isdecimal() and len(seconds) <= 10
-    return _in_words(int(seconds)) if known else "at a time that is not known"
+    for name in RESTORED:
+        try:
+            value = os.getxattr(save_file.fileno(), name)
+        except OSError as error:
+            if error.errno not in (errno.ENODATA, *NOT_KEPT):
+                raise
+            continue
+        seconds = value.decode(errors="replace")
+        known = seconds.isascii() and seconds.isdecimal() and len(seconds) <= 10
+        return _in_words(int(seconds)) if known else "at a time that is not known"
+    return ""
 
 
 def note_restored(save_file: BinaryIO) -> None:
     """Note that a save file is restored now, where its file system keeps that."""
-    try:
-        os.setxattr(save_file.fileno(), RESTORED, str(int(time.time())).encode())
-    except OSError as error:
-        if error.errno not in NOT_KEPT:
-            raise
+    for name in RESTORED:
+        try:
+            os.setxattr(save_file.fileno(), name, str(int(time.time())).encode())
+        except OSError as error:
+            if error.errno not in NOT_KEPT:
+                raise
+        else:
+            return
 
 
 def _in_words(seconds: float) -> str:

@@ -63,7 +63,7 @@ def test_a_restore_is_noted_in_the_save_file_alone(tmp_path, save_file):
 
 @pytest.mark.parametrize("value", [b"", b"soon", b"\xff", b"9" * 4000, "٣".encode()])
 def test_a_note_that_others_wrote(tmp_path, save_file, value):
-    os.setxattr(tmp_path / "web.save", RESTORED, value)
+    os.setxattr(tmp_path / "web.save", RESTORED[0], value)
     assert restored_before(save_file) == "at a time that is not known"
 
 
@@ -71,6 +71,26 @@ def test_a_file_system_that_keeps_no_notes():
     with open("/proc/self/status", "rb") as file:
         note_restored(file)
         assert restored_before(file) == ""
+
+
+def test_a_file_system_that_keeps_the_notes_of_root_alone(save_file, monkeypatch):
+    """As tmpfs did before Linux 6.6."""
+    kept = {}
+
+    def set_(_file, name, value):
+        if name.startswith("user."):
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+        kept[name] = value
+
+    def get(_file, name):
+        if name not in kept:
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+        return kept[name]
+
+    monkeypatch.setattr(os, "setxattr", set_)
+    monkeypatch.setattr(os, "getxattr", get)
+    note_restored(save_file)
+    assert restored_before(save_file).startswith("20")
 
 
 def test_a_disk_that_fails_is_no_file_system_without_notes(save_file, monkeypatch):
