@@ -411,7 +411,7 @@ def _run(tree: Path, words: Sequence[str], limit: float) -> tuple[int | None, st
         status: int | None = None
         try:
             status = process.wait(limit)
-        except subprocess.TimeoutExpired:
+        except subprocess.TimeoutExpired:  # the status None says so
             pass
         finally:
             _end(process)

@@ -141,10 +141,7 @@ class DeviceModel:
         raise _nonsense("query-migrate", answer)
 
     def prepare_save(self) -> None:
-        """Ask what a save has to know of this QEMU; the next connections remember it.
-
-        The answer is long, and a guest need not stand still for it.
-        """
+        """Ask how this QEMU saves, before the guest is suspended; the next connections know it."""
         _ = self._save_command
 
     def stop(self) -> None:

@@ -94,7 +94,7 @@ class ReferenceDeviceModel:
         try:
             while self._ready(self._listener):
                 self._converse(QmpClient(self._listener.accept()[0]))
-        except Ended:
+        except Ended:  # how `stop` and `quit` leave the loops
             pass
         except Died:
             self.died = True
@@ -109,7 +109,7 @@ class ReferenceDeviceModel:
             while self._ready(client.socket):
                 for request in client.receive():
                     self._handle(client, request)
-        except Gone:
+        except Gone:  # the client hung up: wait for the next one
             pass
         finally:
             self._client = None
