@@ -23,7 +23,8 @@ from importlib.util import find_spec
 
 from xenqemu.errors import BadRecord
 from xenqemu.formats.migration.stream_chunks import Gathered, spread
-from xenqemu.formats.stream.sink import Blocks, Buffer, Outlet, Sink
+from xenqemu.formats.stream.buffers import Buffer
+from xenqemu.formats.stream.sink import Blocks, Outlet, Sink
 from xenqemu.formats.stream.source import Inlet, Source, bounded
 
 DIGEST = "digest"

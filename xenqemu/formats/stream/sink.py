@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 from collections.abc import Callable, Sequence
 from errno import EFAULT
+from functools import partial
 from typing import BinaryIO, Protocol, runtime_checkable
 
+from xenqemu.formats.stream.buffers import Buffer
+from xenqemu.formats.stream.pieces import Pieces
 from xenqemu.formats.stream.source import name_file
 
 BUFFERS_A_CALL = 1024
 """Linux' limit of buffers in one writev (IOV_MAX)."""
-
-Buffer = bytes | bytearray | memoryview
 
 
 @runtime_checkable
@@ -33,12 +35,42 @@ class Sink:
     """A binary stream being written; `offset` counts bytes from where it was opened.
 
     An unbuffered file (`open(…, buffering=0)`), a `BytesIO` or an `Outlet`: what is written must
-    not overtake what is in the buffer of another layer.
+    not overtake what is in the buffer of another layer.  `pieces` gets the digests of all that is
+    written.
+
+    Where `has_places`, several threads write: one after the other takes a place, and each fills
+    its own.
     """
 
-    def __init__(self, file: BinaryIO | Outlet) -> None:
+    def __init__(self, file: BinaryIO | Outlet, pieces: Pieces | None = None) -> None:
         self._outlet = file if isinstance(file, Outlet) else _File(file)
+        self._pieces = pieces
         self.offset = 0
+
+    @property
+    def has_places(self) -> bool:
+        """Whether `take` and `fill` may be used: it is a regular file."""
+        return isinstance(self._outlet, _File) and self._outlet.is_regular
+
+    def take(self, size: int) -> int:
+        """Take the next `size` bytes of the file, which `fill` has to write; return their place.
+
+        A place is that of the file's own start, whatever `offset` counts from.  One thread at a
+        time.
+        """
+        assert isinstance(self._outlet, _File)
+        if self._pieces:
+            self._pieces.cut()
+        self.offset += size
+        return self._outlet.skip(size)
+
+    def fill(self, place: int, buffers: Sequence[Buffer]) -> None:
+        """Write `buffers` at a place that was taken; from any thread."""
+        assert isinstance(self._outlet, _File)
+        self._outlet.pwritev(buffers, place)
+        if self._pieces:
+            size = sum(len(buffer) for buffer in buffers)
+            self._pieces.add(place, place + size, self._pieces.digest(buffers))
 
     def write(self, data: Buffer) -> None:
         """Write all of `data`; raise the system's `OSError`."""
@@ -51,6 +83,8 @@ class Sink:
 
     def _write_all(self, buffers: Sequence[Buffer]) -> None:
         left = sum(len(buffer) for buffer in buffers)
+        if self._pieces:
+            self._pieces.follow(self.offset, buffers)
         while left:
             done = self._outlet.writev(buffers)
             self.offset += done
@@ -99,21 +133,46 @@ class _File:
     def writev(self, buffers: Sequence[Buffer]) -> int:
         if self._fd is None:
             return sum(self._file.write(buffer) for buffer in buffers)
+        return self._write(partial(os.writev, self._fd), buffers)
+
+    @property
+    def is_regular(self) -> bool:
+        return self._fd is not None and stat.S_ISREG(os.fstat(self._fd).st_mode)
+
+    def skip(self, size: int) -> int:
+        """Move over `size` bytes and return where they begin."""
+        return os.lseek(self._file.fileno(), size, os.SEEK_CUR) - size
+
+    def pwritev(self, buffers: Sequence[Buffer], place: int) -> None:
+        """Write all `buffers` at `place`."""
+        fd = self._file.fileno()
+        for start in range(0, len(buffers), BUFFERS_A_CALL):
+            some = buffers[start : start + BUFFERS_A_CALL]
+            while some:
+                done = self._write(partial(_pwritev, fd, place), some)
+                place += done
+                some = _without_first(some, done)
+
+    def _write(self, write: Callable[[Sequence[Buffer]], int], buffers: Sequence[Buffer]) -> int:
         try:
-            return _writev(self._fd, buffers)
+            return _write_foreign(write, buffers)
         except OSError as error:
             name_file(error, self._file)
             raise
 
 
-def _writev(fd: int, buffers: Sequence[Buffer]) -> int:
+def _pwritev(fd: int, place: int, buffers: Sequence[Buffer]) -> int:
+    return os.pwritev(fd, buffers, place)
+
+
+def _write_foreign(write: Callable[[Sequence[Buffer]], int], buffers: Sequence[Buffer]) -> int:
     try:
-        return os.writev(fd, buffers)
+        return write(buffers)
     except OSError as error:
         if error.errno != EFAULT:
             raise
         # 9p takes no pages of another domain: the kernel has no page structure for them.
-        return os.writev(fd, [bytes(buffer) for buffer in buffers])
+        return write([bytes(buffer) for buffer in buffers])
 
 
 def _without_first(buffers: Sequence[Buffer], size: int) -> list[Buffer]:

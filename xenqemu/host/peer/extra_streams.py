@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 
 from xenqemu.errors import ProtocolError, ReplyLost
 from xenqemu.formats.migration.stream_chunks import READY
-from xenqemu.formats.stream.sink import Buffer
+from xenqemu.formats.stream.buffers import Buffer
 from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
 from xenqemu.host.peer.command import OnStderrLine, Transport, carried, ignore_line
 from xenqemu.host.peer.peer_messages import Peer, explained

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 from xenqemu.errors import HostError, HostTimeout, ProtocolError, ReplyLost
 from xenqemu.formats.migration.handshake import Handshake, HandshakeState, Message, Role
-from xenqemu.formats.stream.sink import Buffer
+from xenqemu.formats.stream.buffers import Buffer
 from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
 from xenqemu.host.peer.command import OnStderrLine, carried, ignore_line
 from xenqemu.host.peer.route import Rune

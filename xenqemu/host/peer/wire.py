@@ -20,7 +20,7 @@ from functools import partial
 from typing import IO
 
 from xenqemu.errors import HostTimeout, ProtocolError
-from xenqemu.formats.stream.sink import Buffer
+from xenqemu.formats.stream.buffers import Buffer
 from xenqemu.formats.stream.source import CHUNK
 from xenqemu.system import descriptors
 from xenqemu.system.cancellation import check_often, wait_cancellable

@@ -1,0 +1,3 @@
+"""What bytes to be written are held in."""
+
+Buffer = bytes | bytearray | memoryview
