@@ -160,7 +160,9 @@ def write(sink: Sink, pages: PageData, buffers: Sequence[bytes | bytearray | mem
     if given != pages.data_size:
         raise BadRecord(WHERE, sink.offset, f"{pages.data_size} bytes of pages", str(given))
     head = HEADER.pack(PageData.TYPE, length) + COUNT.pack(pages.count, 0) + pages.table
+    sink.cut()
     sink.writev([head, *buffers])
+    sink.cut()
 
 
 def skip(pages: PageData, source: Source) -> None:
