@@ -116,6 +116,7 @@ _KINDS: dict[str, Callable[[Option], Callable[[str], object]]] = {
     "SECONDS": lambda _spelling: seconds,
     "CMD": lambda _spelling: str,
     "CFG": lambda _spelling: named_file,
+    "FILE": lambda _spelling: named_file,
     "N": _count,
     "PAGES": _count,
 }

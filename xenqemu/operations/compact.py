@@ -9,6 +9,7 @@ from xenqemu.formats.stream.detect import Walk
 from xenqemu.formats.stream.framing import Record
 from xenqemu.formats.stream.libxc import PageData
 from xenqemu.formats.stream.page_data import write
+from xenqemu.formats.stream.pieces import Pieces
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.formats.stream.source import CHUNK, Source
 from xenqemu.formats.stream.superseded import Latest
@@ -16,14 +17,19 @@ from xenqemu.host.protocol import Progress
 from xenqemu.system.cancellation import check_often
 
 
-def compact(save_file: BinaryIO, out: BinaryIO, progress: Progress) -> None:
-    """Copy `save_file`, from its start, to `out`, with the last version of each page only."""
+def compact(
+    save_file: BinaryIO, out: BinaryIO, progress: Progress, pieces: Pieces | None = None
+) -> None:
+    """Copy `save_file`, from its start, to `out`, with the last version of each page only.
+
+    `pieces` get the digests of what is written.
+    """
     latest = Latest()
     for _ in Walk(Source(save_file, check=check_often), latest.note):
         pass
     save_file.seek(0)
     total = os.fstat(save_file.fileno()).st_size
-    sink = Sink(out)
+    sink = Sink(out, pieces)
 
     def pages(table: PageData, source: Source) -> None:
         left, buffers = latest.left(table, source)
