@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser = acts.add_parser(name, help=text)
         parser.add_argument("folder", metavar="DIR", type=Path, nargs="?")
         if act is up:
-            parser.add_argument("--ram", metavar="FOLDER", type=Path, help=RAM_HELP)
+            parser.add_argument("--ram", metavar="DIR", type=Path, help=RAM_HELP)
         add_json_and_run(parser, partial(_on_lab, act))
     parser = acts.add_parser("create", help="start a domain from an xl.cfg")
     parser.add_argument("-p", dest="paused", action="store_true", help="Leave it paused.")
@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def up(lab: Lab, chosen: argparse.Namespace) -> None:
-    """`xenqemu lab up [--ram FOLDER] [DIR]`."""
+    """`xenqemu lab up [--ram DIR] [DIR]`."""
     lab.up()
     if chosen.json:
         terminal.as_json(
