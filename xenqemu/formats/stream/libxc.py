@@ -252,8 +252,8 @@ class ImageWriter:
         self._check.order(PageData.TYPE, sink.offset)
         if self._hole is not None:
             pages = padded(pages, sink.offset, self._hole)
+        if not sink.has_places:
+            page_data.write(sink, pages, buffers)
+            return lambda: None
         record = page_data.packed(pages, buffers, sink.offset)
-        if sink.has_places:
-            return partial(sink.fill, sink.take(HEADER.size + pages.body_size), record)
-        sink.writev(record)
-        return lambda: None
+        return partial(sink.fill, sink.take(HEADER.size + pages.body_size), record)
