@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 from array import array
+from collections.abc import Callable
 from hashlib import blake2b
 from typing import BinaryIO
 
@@ -21,6 +22,10 @@ from xenqemu.errors import HostError
 
 CHUNK = 1 << 20
 """Bytes that are read at a time where only their digest is wanted."""
+
+
+def _unfollowed(_piece: memoryview) -> None:
+    """Look at nothing more."""
 
 
 class FirstReading:
@@ -57,9 +62,9 @@ class FirstReading:
         """Return the file's descriptor."""
         return self._file.fileno()
 
-    def again(self) -> SecondReading:
-        """Return what reads the file once more."""
-        return SecondReading(self._file, self._ends, self._digest.digest())
+    def again(self, follow: Callable[[memoryview], None] = _unfollowed) -> SecondReading:
+        """Return what reads the file once more; `follow` is called with all bytes, in order."""
+        return SecondReading(self._file, self._ends, self._digest.digest(), follow)
 
     def _note(self, piece: memoryview) -> None:
         if not piece:
@@ -78,7 +83,13 @@ class FirstReading:
 class SecondReading:
     """Reads the file in order; `require_same` says whether it is what was read before."""
 
-    def __init__(self, file: BinaryIO, ends: array[int], expected: bytes) -> None:
+    def __init__(
+        self,
+        file: BinaryIO,
+        ends: array[int],
+        expected: bytes,
+        follow: Callable[[memoryview], None],
+    ) -> None:
         file.seek(0)
         self._file = file
         self.name = file.name
@@ -86,6 +97,7 @@ class SecondReading:
         self._next = 0
         self._offset = 0
         self._expected = expected
+        self._follow = follow
         self._digest = blake2b()
 
     def read(self, size: int, /) -> bytes:
@@ -109,6 +121,7 @@ class SecondReading:
 
     def _compare(self, piece: memoryview) -> None:
         """Take what of a piece was read the first time too."""
+        self._follow(piece)
         begin, self._offset = self._offset, self._offset + len(piece)
         while self._next < len(self._ends) and self._ends[self._next] < self._offset:
             start, end = self._ends[self._next], self._ends[self._next + 1]

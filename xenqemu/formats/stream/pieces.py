@@ -91,6 +91,11 @@ class Pieces:
             self._found.append(Piece(self._start, self._end, self._hash.digest()))
         self._hash = None
 
+    @property
+    def count(self) -> int:
+        """How many pieces have ended."""
+        return len(self._found)
+
     def in_order(self) -> list[Piece]:
         """Return all pieces by their place in the file; the piece that passes is ended."""
         self.cut()

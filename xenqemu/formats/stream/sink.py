@@ -60,6 +60,11 @@ class Sink:
         self.offset = 0
 
     @property
+    def digests(self) -> bool:
+        """Whether what is written is digested."""
+        return self._pieces is not None
+
+    @property
     def has_places(self) -> bool:
         """Whether `take` and `fill` may be used: it is a regular file."""
         return isinstance(self._outlet, _File) and self._outlet.is_regular
@@ -83,12 +88,12 @@ class Sink:
         assert isinstance(self._outlet, _File)
         buffers = self._unchanging(buffers)
         self._outlet.pwritev(buffers, place)
-        if self._pieces:
+        if self._pieces is not None:
             self._pieces.add(place, buffers)
 
     def cut(self) -> None:
         """Have a piece end here: before and behind each PAGE_DATA record that is written."""
-        if self._pieces:
+        if self._pieces is not None:
             self._pieces.cut()
 
     def write(self, data: Buffer) -> None:
@@ -103,7 +108,7 @@ class Sink:
     def _write_all(self, buffers: Sequence[Buffer]) -> None:
         buffers = self._unchanging(buffers)
         left = sum(len(buffer) for buffer in buffers)
-        if self._pieces:
+        if self._pieces is not None:
             self._pieces.follow(self.offset, buffers)
         while left:
             done = self._outlet.writev(buffers)
@@ -113,7 +118,7 @@ class Sink:
                 buffers = _without_first(buffers, done)
 
     def _unchanging(self, buffers: Sequence[Buffer]) -> Sequence[Buffer]:
-        return [b"".join(buffers)] if self._pieces and self.changing else buffers
+        return [b"".join(buffers)] if self.digests and self.changing else buffers
 
 
 class Blocks:
