@@ -128,6 +128,7 @@ _KINDS: dict[str, Callable[[Option], Callable[[str], object]]] = {
     "LAYOUT": lambda _spelling: _layout,
     "CMD": lambda _spelling: str,
     "CFG": lambda _spelling: named_file,
+    "FILE": lambda _spelling: named_file,
     "N": _count,
     "PAGES": _count,
 }

@@ -11,6 +11,7 @@ from xenqemu.formats.stream.layout import padded
 from xenqemu.formats.stream.libxc import PageData
 from xenqemu.formats.stream.libxc_records import PAGE_SIZE
 from xenqemu.formats.stream.page_data import write
+from xenqemu.formats.stream.pieces import Pieces
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.formats.stream.source import CHUNK, Source
 from xenqemu.formats.stream.superseded import Latest
@@ -18,10 +19,12 @@ from xenqemu.host.protocol import Progress
 from xenqemu.system.cancellation import check_often
 
 
-def compact(save_file: BinaryIO, out: BinaryIO, progress: Progress) -> None:
+def compact(
+    save_file: BinaryIO, out: BinaryIO, progress: Progress, pieces: Pieces | None = None
+) -> None:
     """Copy `save_file`, from its start, to `out`, with the last version of each page only.
 
-    Where pages are aligned, they stay so.
+    Where pages are aligned, they stay so.  `pieces` get the digests of what is written.
     """
     latest = Latest()
     holes: list[int] = []
@@ -35,7 +38,7 @@ def compact(save_file: BinaryIO, out: BinaryIO, progress: Progress) -> None:
         pass
     save_file.seek(0)
     total = os.fstat(save_file.fileno()).st_size
-    sink = Sink(out)
+    sink = Sink(out, pieces)
 
     def pages(table: PageData, source: Source) -> None:
         left, buffers = latest.left(table, source)

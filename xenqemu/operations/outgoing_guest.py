@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from xenqemu.errors import HostError
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream.layout import Layout
+from xenqemu.formats.stream.pieces import Pieces
 from xenqemu.formats.stream.sink import Outlet, Sink
 from xenqemu.host.domain_state import state_and_device_model
 from xenqemu.host.precopy import Iteration
@@ -134,14 +135,21 @@ class OutgoingGuest:
             return device_model.save_state_bytes(live=live)
 
     def write(
-        self, out: BinaryIO | Outlet, config: DomainConfig, *, live: bool, ready: Ready
+        self,
+        out: BinaryIO | Outlet,
+        config: DomainConfig,
+        *,
+        live: bool,
+        ready: Ready,
+        pieces: Pieces | None = None,
     ) -> None:
-        """Write its save file, after `quiesce`."""
+        """Write its save file, after `quiesce`; `pieces` get its digests."""
         with self.job.phase(Phase.QUIESCE):
             device_state = self.quiesce(live=live)
         with self.job.phase(Phase.SAVE):
             ready(device_state)
-            self._write(out, config, suspended_image(self.memory, device_state, self.job.progress))
+            image = suspended_image(self.memory, device_state, self.job.progress)
+            self._write(out, config, image, pieces)
 
     def write_running(
         self,
@@ -151,6 +159,7 @@ class OutgoingGuest:
         *,
         live: bool,
         watch: Watch,
+        pieces: Pieces | None = None,
     ) -> None:
         """Write its save file while it runs; `quiesce` it for the last iteration."""
         states: list[bytes | None] = []
@@ -166,12 +175,14 @@ class OutgoingGuest:
             return states[0]
 
         with self.job.phase(Phase.SAVE):
-            self._write(out, config, image)
+            self._write(out, config, image, pieces)
 
-    def _write(self, out: BinaryIO | Outlet, config: DomainConfig, image: Image) -> None:
+    def _write(
+        self, out: BinaryIO | Outlet, config: DomainConfig, image: Image, pieces: Pieces | None
+    ) -> None:
         aligned = self.layout is Layout.ALIGNED
         before = self.memory.size_before_pages() if aligned else None
-        write_save_file(out, config, image, size_before_pages=before)
+        write_save_file(out, config, image, pieces, size_before_pages=before)
 
     def release(self, *, paused: bool) -> None:
         """Resume the guest here; `paused` leaves it paused, as it stays if it was."""

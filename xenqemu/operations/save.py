@@ -15,6 +15,8 @@ from pathlib import Path
 from xenqemu.errors import HostError
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream.detect import Layer
+from xenqemu.formats.stream.sink import Sink
+from xenqemu.formats.stream.source import Source
 from xenqemu.host.allowed_resources import why_refused
 from xenqemu.host.precopy import Iteration
 from xenqemu.host.precopy_options import PrecopyOptions
@@ -25,10 +27,12 @@ from xenqemu.operations.inspect import Contents
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.log import About
 from xenqemu.operations.journal.operation import Operation
-from xenqemu.operations.options import After, SaveOptions, seconds_for
+from xenqemu.operations.options import After, SaveOptions, key_for, seconds_for
 from xenqemu.operations.outgoing_guest import UNKNOWN_CHANGES, OutgoingGuest, written_config
 from xenqemu.operations.save_file import space_for, space_for_rest, with_paused
-from xenqemu.operations.verify import verify
+from xenqemu.operations.sealing import Sealing
+from xenqemu.operations.verify import checked_contents, verify_structure
+from xenqemu.system.cancellation import check_often
 from xenqemu.system.staged_file import Draft, draft_for
 
 
@@ -43,14 +47,15 @@ def save(
     """Save a running or paused domain to `path` and return what the save file holds.
 
     With precopy options the guest runs while it is saved, until these have it suspended; the save
-    file holds superseded pages then, unless `compact` drops them.  Without `verify`, what is
-    returned says only its size.
+    file holds superseded pages then, unless `compact` drops them.  Without `verify` and
+    without a seal, what is returned says only its size.
 
     Raises what the tree in `xenqemu.errors` says; unless it is a `PastReturn` or `Stranded`, the
     guest is as it was.  `path` is as it was too, or (never with `After.DESTROY`) whole already.
     """
     own = host.config(domain.domid)
     config = written_config(domain, own, options.config, keep_domid=options.keep_domid)
+    sealing = Sealing(key_for(host, options)) if options.seal else None
     about = About("save", domain.domid, domain.name, domain.uuid, str(path.absolute()))
     with (
         Operation.begin(host, about, observe, seconds_for(host, options)) as job,
@@ -73,15 +78,13 @@ def save(
             job.cleanup(steps.RemoveDraft(draft.traces))
             draft.create()
             _reserve(draft, guest, config, live=options.precopy is not None)
-        _write(guest, draft, config, options.precopy)
+        _write(guest, draft, config, options.precopy, None if options.compact else sealing)
         suspended_at = time.time_ns()
         if options.after is not After.DESTROY:
             with job.phase(Phase.RELEASE):
                 guest.release(paused=options.after is After.PAUSE)
-        written = _compacted(draft, smaller, job) if options.compact else draft
-        found = (
-            _checked(written, job) if options.verify else Contents(Layer.XL, written.file.tell())
-        )
+        written = _compacted(draft, smaller, job, sealing) if options.compact else draft
+        found = _checked(written, job, sealing, synced=options.verify)
         with job.phase(Phase.PUBLISH):
             _publish(written, guest, options.after, suspended_at)
         if options.after is After.DESTROY:
@@ -91,7 +94,11 @@ def save(
 
 
 def _write(
-    guest: OutgoingGuest, draft: Draft, config: DomainConfig, precopy: PrecopyOptions | None
+    guest: OutgoingGuest,
+    draft: Draft,
+    config: DomainConfig,
+    precopy: PrecopyOptions | None,
+    sealing: Sealing | None,
 ) -> None:
     """Write the save file; space for what is left is reserved as soon as its size is known."""
 
@@ -102,10 +109,11 @@ def _write(
         draft.reserve(draft.file.tell() + space_for_rest(done.changed))
         guest.job.iteration(done)
 
+    pieces = sealing.pieces if sealing else None
     if precopy:
-        guest.write_running(draft.file, config, precopy, live=False, watch=watch)
+        guest.write_running(draft.file, config, precopy, live=False, watch=watch, pieces=pieces)
     else:
-        guest.write(draft.file, config, live=False, ready=ready)
+        guest.write(draft.file, config, live=False, ready=ready, pieces=pieces)
 
 
 def _reserve(
@@ -128,23 +136,37 @@ def _reserve(
         draft.reserve(space_for(config, counted, device_state))
 
 
-def _compacted(draft: Draft, smaller: Draft, job: Operation) -> Draft:
+def _compacted(draft: Draft, smaller: Draft, job: Operation, sealing: Sealing | None) -> Draft:
     """Return another draft of the same save file, without superseded pages."""
     with job.phase(Phase.COMPACT):
         job.cleanup(steps.RemoveDraft(smaller.traces))
         smaller.create()
         smaller.reserve(draft.file.tell())
         with draft.reopen() as save_file:
-            compact(save_file, smaller.file, job.progress)
+            compact(save_file, smaller.file, job.progress, sealing.pieces if sealing else None)
     return smaller
 
 
-def _checked(draft: Draft, job: Operation) -> Contents:
-    """Read the save file back from the disk."""
+def _checked(draft: Draft, job: Operation, sealing: Sealing | None, *, synced: bool) -> Contents:
+    """Read the save file back, from the disk if it is to be `synced` first, and seal it.
+
+    Pages are read if there are no digests of them, made while they were written.
+    """
+    if not (synced or sealing):
+        return Contents(Layer.XL, draft.file.tell())
     with job.phase(Phase.VERIFY):
-        draft.sync()
+        if synced:
+            draft.sync()
         with draft.reopen() as save_file:
-            return verify(save_file, read_all=True)
+            if sealing is None:
+                return checked_contents(Source(save_file, seek=False, check=check_often))
+            found = verify_structure(
+                save_file, listed=lambda record: sealing.take(record, save_file)
+            )
+            seal = sealing.packed(save_file, found, job.phases)
+        draft.file.seek(found.size)
+        Sink(draft.file).write(seal)
+        return found
 
 
 def _publish(draft: Draft, guest: OutgoingGuest, after: After, suspended_at: int) -> None:

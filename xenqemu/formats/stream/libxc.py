@@ -253,7 +253,9 @@ class ImageWriter:
         record = page_data.packed(pages, buffers, sink.offset)
         if sink.has_places:
             return partial(sink.fill, sink.take(HEADER.size + pages.body_size), record)
+        sink.cut()
         sink.writev(record)
+        sink.cut()
         return lambda: None
 
     def without_pages(self, pages: PageData) -> int:

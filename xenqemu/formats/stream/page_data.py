@@ -199,7 +199,10 @@ def head_of(pages: PageData, offset: int) -> bytes:
 
 def write(sink: Sink, pages: PageData, buffers: Sequence[Buffer]) -> None:
     """Write the record as `packed` makes it: one system call where the pieces are few."""
-    sink.writev(packed(pages, buffers, sink.offset))
+    record = packed(pages, buffers, sink.offset)
+    sink.cut()
+    sink.writev(record)
+    sink.cut()
 
 
 def skip(pages: PageData, source: Source) -> None:

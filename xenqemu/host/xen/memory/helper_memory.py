@@ -21,6 +21,7 @@ from xenqemu.formats.helper import messages
 from xenqemu.formats.helper.dialects import HVM, LIVE, SAVE, Dialect
 from xenqemu.formats.helper.messages import MAX_ERRNO, HelperMessage
 from xenqemu.formats.stream.libxc_records import PAGE_SIZE
+from xenqemu.formats.stream.passed_image import PassedImage
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.formats.stream.source import CHUNK, Source
 from xenqemu.host.memory.pages import image_space
@@ -188,6 +189,7 @@ def _carry(
     helper: Helper, talk: HelperDialogue, out: Sink, written: Callable[[], None], stall: float
 ) -> None:
     """Pass the image on and answer messages until the helper has closed both pipes."""
+    image = PassedImage(out)
     pipes = [helper.image, helper.output]
     while pipes:
         ready = wait_cancellable(partial(helper.ready, pipes), stall)
@@ -198,7 +200,7 @@ def _carry(
             if not data:
                 pipes.remove(pipe)
             elif pipe == helper.image:
-                out.write(data)
+                image.write(data)
                 written()
             else:
                 for answer in talk.feed(data):

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 
 from xenqemu.errors import HypervisorError
 from xenqemu.formats.stream.libxc import DomainHeader, ImageWriter
@@ -97,10 +98,16 @@ class HvmMemory:
         self._complete()
         writer = self._begun(out)
         xen, domid = self._xen, self._domid
+
+        def suspend() -> None:
+            live.suspend()
+            out.changing = False
+
+        out.changing = True
         with xen.handle_of("xenforeignmemory") as handle:
             pages = LoggedPages(xen, handle, domid, writer, elide_zeros=self._elide_zeros)
             with dirty_log_on(DirtyLog(xen, domid), self._device_log):
-                write_live(pages, out, progress, live)
+                write_live(pages, out, progress, replace(live, suspend=suspend))
         self._complete()
         self._end(writer)
 
