@@ -178,7 +178,11 @@ class OutgoingGuest:
             self._write(out, config, image, pieces)
 
     def _write(
-        self, out: BinaryIO | Outlet, config: DomainConfig, image: Image, pieces: Pieces | None
+        self,
+        out: BinaryIO | Outlet,
+        config: DomainConfig,
+        image: Image,
+        pieces: Pieces | None,
     ) -> None:
         aligned = self.layout is Layout.ALIGNED
         before = self.memory.size_before_pages() if aligned else None

@@ -88,9 +88,9 @@ def write_save_file(
 ) -> None:
     """Write an xl save file that stock `xl restore` reads; a file for it is unbuffered.
 
-    `pieces` get the digests of all that is written.  Pages are aligned, from the first on, if the
-    image's `size_before_pages` is given.  Raises `FormatError` for device state that is none: what
-    is not verified has it checked here.
+    Pages are aligned, from the first on, if the image's `size_before_pages` is given; `pieces` get
+    the digests of all that is written.  Raises `FormatError` for device state that is none: what is
+    not verified has it checked here.
     """
     header = xl.XlHeader.of_json(config.dump().decode())
     if size_before_pages is not None:
