@@ -118,8 +118,11 @@ class GuestMemory(Protocol):
         That takes about as long as to read all of the memory; the domain may run meanwhile.
         """
 
+    def size_before_pages(self) -> int | None:
+        """Return the bytes of an image before its pages, None where these cannot be aligned."""
+
     def save(self, out: Sink, progress: Progress) -> None:
-        """Write the image, from its header to its END record."""
+        """Write the image, from its header to its END record; `out` tells whether it is aligned."""
 
     def can_log_dirty(self) -> bool:
         """Return whether this host can log which pages change, as `save_live` needs it."""

@@ -8,6 +8,7 @@ save file to the RAM file through one buffer, so that little memory is used howe
 from __future__ import annotations
 
 import contextlib
+import io
 import mmap
 import os
 from array import array
@@ -24,6 +25,7 @@ from xenqemu.formats.stream.page_data import XALLOC, PageData
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.formats.stream.source import Source
 from xenqemu.host.memory.live import write_live
+from xenqemu.host.memory.page_writer import PageWriter
 from xenqemu.host.memory.pages import (
     POPULATE_READ,
     WINDOW,
@@ -66,14 +68,22 @@ class RamFile:
                 progress(window[-1][1], self.layout.size)
         return image_space(count - zeros, zeros)
 
+    def size_before_pages(self) -> int:
+        """Return the bytes of an image before its pages."""
+        sink = Sink(io.BytesIO())
+        self._begun(sink)
+        return sink.offset
+
     def save(self, out: Sink, progress: Progress) -> None:
         """Write the image: static end, pages, END; CPU state is the device model's here."""
-        writer = _begun(out)
+        writer = self._begun(out)
+        pages = PageWriter(writer)
         size = self.layout.size
         with self._opened(os.O_RDONLY) as fd:
             for window in _windows(fd, self.layout):
-                self._save_window(fd, window, writer)
+                self._save_window(fd, window, pages)
                 progress(window[-1][1], size)
+        pages.flush()
         progress(size, size)
         writer.write(End())
 
@@ -85,7 +95,7 @@ class RamFile:
         """Write the image of a guest that runs until `live.suspend`."""
         from xenqemu.lab.dirty_pages import ChangingRam  # noqa: PLC0415  loads digests and threads
 
-        writer = _begun(out)
+        writer = self._begun(out)
         with self._opened(os.O_RDONLY) as fd:
             pages = ChangingRam(fd, self._mapped, self.layout, writer)
             write_live(pages, out, progress, live)
@@ -115,14 +125,22 @@ class RamFile:
         finally:
             os.close(fd)
 
-    def _save_window(self, fd: int, window: Sequence[Extent], writer: libxc.ImageWriter) -> None:
+    def _begun(self, out: Sink) -> libxc.ImageWriter:
+        """Return the writer of an image, having written all that comes before its pages."""
+        hole = self.layout.hole if out.align_pages else None
+        header = libxc.DomainHeader(X86_HVM, *XEN)
+        writer = libxc.ImageWriter(out, header, IMAGE_VERSION, hole=hole)
+        writer.write(StaticDataEnd())
+        return writer
+
+    def _save_window(self, fd: int, window: Sequence[Extent], writer: PageWriter) -> None:
         entries = array("Q")
         buffers: list[memoryview] = []
         for (start, _end), pages in zip(window, _mapped(fd, window), strict=True):
             zeros = zero_pages(pages)
             entries.extend(page_entries(self.layout.pfn(start), len(pages) // PAGE, zeros))
             buffers.extend(stretches(pages, zeros))
-        writer.pages(PageData.of(entries), buffers)
+        writer.write(PageData(entries.tobytes()), buffers)
 
 
 def _mapped(fd: int, window: Sequence[Extent]) -> Iterator[memoryview]:
@@ -152,7 +170,7 @@ class _Loader:
                 self._run(run.pfn, run.pages, source)
             elif run.type == XALLOC:
                 self._layout.offset(run.pfn, run.pages, source.offset)
-        self._done += record.count * PAGE
+            self._done += run.pages * PAGE
         self._progress(min(self._done, self._layout.size), self._layout.size)
 
     def _run(self, pfn: int, count: int, source: Source) -> None:
@@ -172,13 +190,6 @@ class _Loader:
                 raise HypervisorError(f"guest memory: {error.strerror}") from error
             data = data[done:]
             position += done
-
-
-def _begun(out: Sink) -> libxc.ImageWriter:
-    """Return the writer of an image, having written all that comes before its pages."""
-    writer = libxc.ImageWriter(out, libxc.DomainHeader(X86_HVM, *XEN), IMAGE_VERSION)
-    writer.write(StaticDataEnd())
-    return writer
 
 
 def _windows(fd: int, layout: RamLayout) -> Iterator[list[Extent]]:

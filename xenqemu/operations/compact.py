@@ -7,7 +7,9 @@ from typing import BinaryIO
 
 from xenqemu.formats.stream.detect import Walk
 from xenqemu.formats.stream.framing import Record
+from xenqemu.formats.stream.layout import padded
 from xenqemu.formats.stream.libxc import PageData
+from xenqemu.formats.stream.libxc_records import PAGE_SIZE
 from xenqemu.formats.stream.page_data import write
 from xenqemu.formats.stream.pieces import Pieces
 from xenqemu.formats.stream.sink import Sink
@@ -22,10 +24,17 @@ def compact(
 ) -> None:
     """Copy `save_file`, from its start, to `out`, with the last version of each page only.
 
-    `pieces` get the digests of what is written.
+    Where pages are aligned, they stay so.  `pieces` get the digests of what is written.
     """
     latest = Latest()
-    for _ in Walk(Source(save_file, check=check_often), latest.note):
+    holes: list[int] = []
+
+    def note(table: PageData, source: Source) -> None:
+        if not holes and table.padding and source.offset % PAGE_SIZE == 0:
+            holes.append(table.last_pfn)
+        latest.note(table, source)
+
+    for _ in Walk(Source(save_file, check=check_often), note):
         pass
     save_file.seek(0)
     total = os.fstat(save_file.fileno()).st_size
@@ -34,7 +43,7 @@ def compact(
     def pages(table: PageData, source: Source) -> None:
         left, buffers = latest.left(table, source)
         if left.count:
-            write(sink, left, buffers)
+            write(sink, padded(left, sink.offset, holes[0]) if holes else left, buffers)
         progress(source.offset, total)
 
     for step in Walk(Source(save_file, check=check_often), pages):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from xenqemu.errors import UsageError
 from xenqemu.formats.migration.stream_chunks import MOST
+from xenqemu.formats.stream.layout import Layout
 from xenqemu.host.precopy_options import PrecopyOptions
 from xenqemu.option import documented, option
 from xenqemu.system.key_file import read_key
@@ -50,6 +51,12 @@ class SaveOptions:
     )
     precopy: PrecopyOptions | None = option(
         None, "Save the domain while it runs.", flag="--live", nested=PrecopyOptions
+    )
+    layout: Layout = option(
+        Layout.ALIGNED,
+        "How pages lie in the file: each on a multiple of 4096 (aligned), or as xl writes (xl).",
+        flag="--layout",
+        metavar="LAYOUT",
     )
     compact: bool = option(False, "Drop superseded pages.", flag="--compact")
     verify: bool = option(True, "Do not read the save file back.", flag="--no-verify")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from xenqemu.errors import HostError
 from xenqemu.formats.config.domain_config import DomainConfig
+from xenqemu.formats.stream.layout import Layout
 from xenqemu.formats.stream.pieces import Pieces
 from xenqemu.formats.stream.sink import Outlet, Sink
 from xenqemu.host.domain_state import state_and_device_model
@@ -23,7 +24,7 @@ from xenqemu.operations.given_config import require_fit
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.operation import Operation
 from xenqemu.operations.save_devices import refuse_unsavable
-from xenqemu.operations.save_file import suspended_image, with_paused, write_save_file
+from xenqemu.operations.save_file import Image, suspended_image, with_paused, write_save_file
 
 if TYPE_CHECKING:
     from xenqemu.host.qemu.device_model import DeviceModel
@@ -51,11 +52,15 @@ def written_config(
 
 @dataclass
 class OutgoingGuest:
-    """A guest on which the operation `job` is running; it runs, or it is `paused`."""
+    """A guest on which the operation `job` is running; it runs, or it is `paused`.
+
+    `layout` is how its pages are to lie, if it is one whose pages are not laid out by libxc.
+    """
 
     host: Host
     domain: Domain
     job: Operation
+    layout: Layout = Layout.XL
 
     def __post_init__(self) -> None:
         self._undos: list[int] = []
@@ -138,7 +143,7 @@ class OutgoingGuest:
         with self.job.phase(Phase.SAVE):
             ready(device_state)
             image = suspended_image(self.memory, device_state, self.job.progress)
-            write_save_file(out, config, image, pieces)
+            self._write(out, config, image, pieces)
 
     def write_running(
         self,
@@ -164,7 +169,18 @@ class OutgoingGuest:
             return states[0]
 
         with self.job.phase(Phase.SAVE):
-            write_save_file(out, config, image, pieces)
+            self._write(out, config, image, pieces)
+
+    def _write(
+        self,
+        out: BinaryIO | Outlet,
+        config: DomainConfig,
+        image: Image,
+        pieces: Pieces | None,
+    ) -> None:
+        aligned = self.layout is Layout.ALIGNED
+        before = self.memory.size_before_pages() if aligned else None
+        write_save_file(out, config, image, pieces, size_before_pages=before)
 
     def release(self, *, paused: bool) -> None:
         """Resume the guest here; `paused` leaves it paused, as it stays if it was."""

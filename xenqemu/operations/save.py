@@ -64,7 +64,7 @@ def save(
         draft_for(path, host.trust.owners) as draft,
         draft_for(path, host.trust.owners) as smaller,
     ):
-        guest = OutgoingGuest(host, domain, job)
+        guest = OutgoingGuest(host, domain, job, options.layout)
         with job.phase(Phase.CHECK):
             host.check_name(config.name)
             guest.require_savable(paused_too=True)

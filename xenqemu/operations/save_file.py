@@ -2,7 +2,7 @@
 
 ::
 
-    xl header and config │ libxl header, LIBXC_CONTEXT, libxc image, EMULATOR_CONTEXT, END
+    xl header and config, NULs │ libxl header, LIBXC_CONTEXT, libxc image, EMULATOR_CONTEXT, END
 
 The device model's state is taken before the memory, or the last of it, is written, as libxl does,
 since what a device still has to write to memory must be there; it is put behind it, where readers
@@ -12,7 +12,7 @@ want it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from xenqemu.errors import BadRecord
@@ -20,6 +20,7 @@ from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.device_state import device_stream
 from xenqemu.formats.stream import libxl, xl
 from xenqemu.formats.stream.framing import Record
+from xenqemu.formats.stream.layout import tail_for
 from xenqemu.formats.stream.libxl_records import QEMU_UPSTREAM, EmulatorContext, End, LibxcContext
 from xenqemu.formats.stream.pieces import Pieces
 from xenqemu.formats.stream.sink import Outlet, Sink
@@ -78,15 +79,25 @@ def suspended_image(memory: GuestMemory, device_state: bytes | None, progress: P
 
 
 def write_save_file(
-    out: BinaryIO | Outlet, config: DomainConfig, image: Image, pieces: Pieces | None = None
+    out: BinaryIO | Outlet,
+    config: DomainConfig,
+    image: Image,
+    pieces: Pieces | None = None,
+    *,
+    size_before_pages: int | None = None,
 ) -> None:
     """Write an xl save file that stock `xl restore` reads; a file for it is unbuffered.
 
-    `pieces` get the digests of all that is written.
-    Raises `FormatError` for device state that is none: what is not verified has it checked here.
+    Pages are aligned, from the first on, if the image's `size_before_pages` is given; `pieces` get
+    the digests of all that is written.  Raises `FormatError` for device state that is none: what is
+    not verified has it checked here.
     """
-    sink = Sink(out, pieces)
-    xl.write(sink, xl.XlHeader.of_json(config.dump().decode()))
+    header = xl.XlHeader.of_json(config.dump().decode())
+    if size_before_pages is not None:
+        before = len(header.pack()) + libxl.SIZE_BEFORE_IMAGE + size_before_pages
+        header = replace(header, tail=tail_for(before))
+    sink = Sink(out, pieces, align_pages=size_before_pages is not None)
+    xl.write(sink, header)
     stream = libxl.StreamWriter(sink)
     stream.write(LibxcContext())
     device_state = image(sink)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from xenqemu.errors import Forbidden, UsageError
+from xenqemu.formats.stream.layout import Layout
 from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
 from xenqemu.host.trust import DEFAULT_TRUST, Trust
 from xenqemu.host.xen.xen_paths import XEN_PATHS, XenPaths
@@ -21,9 +22,13 @@ from xenqemu.system.writers import require_sole_writers, trusted_ids
 
 @dataclass(frozen=True)
 class Save:
-    """How each domain is saved: `verify` reads a save file back before its guest is destroyed."""
+    """How each domain is saved: `verify` reads a save file back before its guest is destroyed.
+
+    `layout` is how pages lie in it.
+    """
 
     verify: bool = True
+    layout: Layout = Layout.ALIGNED
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 from xenqemu.errors import BadRecord
+from xenqemu.formats.stream.buffers import Buffer
 from xenqemu.formats.stream.framing import HEADER, RecordHeader
 from xenqemu.formats.stream.libxc_records import PAGE_SIZE, RECORD_LIMIT
 from xenqemu.formats.stream.sink import Sink
@@ -39,6 +40,9 @@ MAX_ENTRIES = 1 << 18
 
 BLOCK = 1 << 12
 """Entries that are looked at in one step."""
+
+MAX_PADDING = 513
+"""Entries of padding that a record may have."""
 
 TYPE_SHIFT = 60
 PFN_MASK = (1 << 52) - 1
@@ -103,10 +107,31 @@ class PageData:
         for (entry,) in ENTRY.iter_unpack(self.table):
             yield entry
 
+    @property
+    def padding(self) -> int:
+        """How many entries at the end are padding (module `layout`): a hole, named repeatedly."""
+        last = self.table[-ENTRY.size :]
+        if not last or last[-1] != XTAB >> 56:
+            return 0
+        longest = self.table[-MAX_PADDING * ENTRY.size :]
+        differ = int.from_bytes(longest) ^ int.from_bytes(last * MAX_PADDING)
+        same = ((differ & -differ).bit_length() - 1) // (ENTRY.size * 8) if differ else MAX_PADDING
+        return same if same > 1 else 0
+
+    @property
+    def last_pfn(self) -> int:
+        """The pfn of the last entry."""
+        (entry,) = ENTRY.unpack_from(self.table, len(self.table) - ENTRY.size)
+        return int(entry) & PFN_MASK
+
     def runs(self) -> Iterator[Run]:
-        """Yield the entries as runs of consecutive pfns of one type, of `BLOCK` at most."""
-        for start in range(0, len(self.table), BLOCK * ENTRY.size):
-            block = self.table[start : start + BLOCK * ENTRY.size]
+        """Yield the entries but the padding as runs of consecutive pfns of one type.
+
+        A run has `BLOCK` pages at most.
+        """
+        size = len(self.table) - self.padding * ENTRY.size
+        for start in range(0, size, BLOCK * ENTRY.size):
+            block = self.table[start : min(start + BLOCK * ENTRY.size, size)]
             for span in _OF_ONE_TYPE.finditer(block[7::8]):
                 yield from _runs(block[span.start() * ENTRY.size : span.end() * ENTRY.size])
 
@@ -147,21 +172,27 @@ def read(source: Source, header: RecordHeader) -> PageData:
     return pages
 
 
-def write(sink: Sink, pages: PageData, buffers: Sequence[bytes | bytearray | memoryview]) -> None:
-    """Write the record: `buffers` are the pages that have data, in order, in any pieces of bytes.
+def packed(pages: PageData, buffers: Sequence[Buffer], offset: int) -> list[Buffer]:
+    """Return the record at `offset`, in pieces.
 
-    Nothing is joined; it is one system call where `sink` is a file and the pieces are few.
-    Raises `BadRecord` or `TooBig` before anything is written.
+    `buffers` are the pages that have data, in order, in any pieces of bytes; nothing is joined.
+    Raises `BadRecord` or `TooBig`.
     """
-    pages.check(sink.offset + HEADER.size + COUNT.size)
-    bounded(pages.count, MAX_ENTRIES, WHERE, sink.offset, "a count")
-    length = bounded(pages.body_size, RECORD_LIMIT, WHERE, sink.offset, "a length")
+    pages.check(offset + HEADER.size + COUNT.size)
+    bounded(pages.count, MAX_ENTRIES, WHERE, offset, "a count")
+    length = bounded(pages.body_size, RECORD_LIMIT, WHERE, offset, "a length")
     given = sum(len(buffer) for buffer in buffers)
     if given != pages.data_size:
-        raise BadRecord(WHERE, sink.offset, f"{pages.data_size} bytes of pages", str(given))
+        raise BadRecord(WHERE, offset, f"{pages.data_size} bytes of pages", str(given))
     head = HEADER.pack(PageData.TYPE, length) + COUNT.pack(pages.count, 0) + pages.table
+    return [head, *buffers]
+
+
+def write(sink: Sink, pages: PageData, buffers: Sequence[Buffer]) -> None:
+    """Write the record as `packed` makes it: one system call where the pieces are few."""
+    record = packed(pages, buffers, sink.offset)
     sink.cut()
-    sink.writev([head, *buffers])
+    sink.writev(record)
     sink.cut()
 
 

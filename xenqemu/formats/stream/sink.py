@@ -12,7 +12,7 @@ import os
 import stat
 from collections.abc import Callable, Sequence
 from errno import EFAULT
-from functools import partial
+from functools import cached_property, partial
 from typing import BinaryIO, Protocol, runtime_checkable
 
 from xenqemu.formats.stream.buffers import Buffer
@@ -39,7 +39,7 @@ class Sink:
     written.
 
     Where `has_places`, several threads write: one after the other takes a place, and each fills
-    its own.
+    its own.  `align_pages` asks whoever writes guest pages to lay them on multiples of 4096.
 
     `changing` says that what is written may change at the same time, as a running guest's memory
     does: what is digested is a copy then, and that copy is written.
@@ -47,9 +47,16 @@ class Sink:
 
     changing = False
 
-    def __init__(self, file: BinaryIO | Outlet, pieces: Pieces | None = None) -> None:
+    def __init__(
+        self,
+        file: BinaryIO | Outlet,
+        pieces: Pieces | None = None,
+        *,
+        align_pages: bool = False,
+    ) -> None:
         self._outlet = file if isinstance(file, Outlet) else _File(file)
         self._pieces = pieces
+        self.align_pages = align_pages
         self.offset = 0
 
     @property
@@ -156,7 +163,7 @@ class _File:
             return sum(self._file.write(buffer) for buffer in buffers)
         return self._write(partial(os.writev, self._fd), buffers)
 
-    @property
+    @cached_property
     def is_regular(self) -> bool:
         return self._fd is not None and stat.S_ISREG(os.fstat(self._fd).st_mode)
 

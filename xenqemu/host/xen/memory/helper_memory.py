@@ -75,6 +75,9 @@ class HelperMemory:
         """Return the same: libxc writes pages of zeros of PV guests like others."""
         return self.space()
 
+    def size_before_pages(self) -> None:
+        """Return None: how its pages lie is up to libxc."""
+
     def save(self, out: Sink, progress: Progress) -> None:
         """Write the image, passing it on from the helper's pipe.
 

@@ -13,6 +13,7 @@ libxc would leave out pages that xenpaging holds, this refuses: Xen calls them h
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -23,6 +24,7 @@ from xenqemu.formats.stream.libxc_records import PAGE_SIZE, End, StaticDataEnd
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.formats.stream.source import Source
 from xenqemu.host.memory.live import write_live
+from xenqemu.host.memory.page_writer import PageWriter
 from xenqemu.host.memory.pages import BATCH, image_space, page_numbers
 from xenqemu.host.protocol import Live, Progress, RunState
 from xenqemu.host.xen.control import Control
@@ -70,6 +72,12 @@ class HvmMemory:
         context = guest_state.max_context_size(self._xen, self._domid)
         return image_space(data, zeros) + context
 
+    def size_before_pages(self) -> int:
+        """Return the bytes of an image before its pages."""
+        sink = Sink(io.BytesIO())
+        self._begun(sink)
+        return sink.offset
+
     def save(self, out: Sink, progress: Progress) -> None:
         """Write the image; raise `HypervisorError` unless the guest is suspended."""
         domain = self._complete()
@@ -78,7 +86,7 @@ class HvmMemory:
         writer = self._begun(out)
         with self._xen.handle_of("xenforeignmemory") as handle:
             guest = GuestPages(self._xen, handle, self._domid)
-            self._save_pages(guest, writer, domain.pages, progress)
+            self._save_pages(guest, PageWriter(writer), domain.pages, progress)
         self._end(writer)
 
     def can_log_dirty(self) -> bool:
@@ -121,7 +129,9 @@ class HvmMemory:
     def _begun(self, out: Sink) -> ImageWriter:
         """Write what comes before the pages, none of which changes while a guest runs."""
         release = self._xen.release
-        writer = ImageWriter(out, DomainHeader(X86_HVM, *self._xen.version), release.image)
+        header = DomainHeader(X86_HVM, *self._xen.version)
+        hole = Control(self._xen).gpfns(self._domid) if out.align_pages else None
+        writer = ImageWriter(out, header, release.image, hole=hole)
         for policy in guest_state.policies(self._xen, self._domid):
             writer.write(policy)
         if release.image >= 3:
@@ -139,13 +149,14 @@ class HvmMemory:
         writer.write(End())
 
     def _save_pages(
-        self, guest: GuestPages, writer: ImageWriter, expected: int, progress: Progress
+        self, guest: GuestPages, writer: PageWriter, expected: int, progress: Progress
     ) -> None:
         done, total = 0, expected * PAGE_SIZE
         for pfns, types in self._batches(guest):
             write_pages(guest, pfns, types, writer, elide_zeros=self._elide_zeros)
             done += (BATCH - types.count(XTAB)) * PAGE_SIZE
             progress(min(done, total), total)
+        writer.flush()
         progress(total, total)
 
     def _batches(self, guest: GuestPages) -> Iterator[tuple[bytes, bytes]]:
