@@ -43,12 +43,8 @@ class Whose:
         """Return whether an error names that whose byte at `offset` was changed."""
         if offset >= self._end:
             return damaged.record == "seal"
-        return any(
-            isinstance(place, Place)
-            and place.start <= offset < place.end
-            and self._is(place, offset)
-            for place in damaged.places
-        )
+        places = [place for place in damaged.places if isinstance(place, Place)]
+        return any(p.start <= offset < p.end and self._is(p, offset) for p in places)
 
     def _is(self, place: Place, offset: int) -> bool:
         record = next(r for r in self._records if r.offset <= offset < r.offset + r.size)
