@@ -109,8 +109,11 @@ class GuestMemory(Protocol):
     For `save` the domain is suspended, for `save_live` it runs, for `load` it was not started yet.
     """
 
-    def space(self) -> int:
-        """Return how many bytes the image has at most, as far as can be told now."""
+    def space(self, file: int | None = None, /) -> int:
+        """Return how many bytes the image has at most, as far as can be told now.
+
+        With a `file`, those that an aligned image takes there: pages may be shared with it.
+        """
 
     def counted_space(self, progress: Progress) -> int:
         """Return the same after a look at each page: those of zeros may take no space.

@@ -36,12 +36,17 @@ from xenqemu.host.memory.pages import (
 )
 from xenqemu.host.protocol import Live, Progress
 from xenqemu.lab.ram_layout import Extent, RamLayout, extents
+from xenqemu.lab.shared_pages import save_shared, share
+from xenqemu.system.reflink import can_clone
 
 XEN = (4, 17)
 """The Xen whose format this is: the domain header has a field for it."""
 
 IMAGE_VERSION = 3
 """Of the libxc images written here."""
+
+
+PAGES = "PAGE_DATA pages"
 
 
 class RamFile:
@@ -51,11 +56,15 @@ class RamFile:
         self._path = path
         self.layout = RamLayout(size, below)
 
-    def space(self) -> int:
-        """Return how many bytes the image has at most, from what was touched of the RAM so far."""
+    def space(self, file: int | None = None, /) -> int:
+        """Return how many bytes the image takes at most, from what was touched of the RAM so far.
+
+        What it would share with the RAM file takes nothing.
+        """
         with self._opened(os.O_RDONLY) as fd:
-            touched = sum(end - start for start, end in extents(fd, 0, self.layout.size))
-        return image_space(touched // PAGE)
+            touched = sum(end - start for start, end in extents(fd, 0, self.layout.size)) // PAGE
+            shared = file is not None and can_clone(fd, file)
+        return image_space(0, touched) if shared else image_space(touched)
 
     def counted_space(self, progress: Progress) -> int:
         """Return the same after a look at each page: those of zeros take eight bytes."""
@@ -77,15 +86,21 @@ class RamFile:
     def save(self, out: Sink, progress: Progress) -> None:
         """Write the image: static end, pages, END; CPU state is the device model's here."""
         writer = self._begun(out)
-        pages = PageWriter(writer)
         size = self.layout.size
         with self._opened(os.O_RDONLY) as fd:
-            for window in _windows(fd, self.layout):
-                self._save_window(fd, window, pages)
-                progress(window[-1][1], size)
-        pages.flush()
+            if writer.is_aligned and out.has_places and can_clone(fd, out.descriptor):
+                save_shared(fd, self.layout, writer, out.descriptor, progress)
+            else:
+                self._save_copied(fd, writer, progress)
         progress(size, size)
         writer.write(End())
+
+    def _save_copied(self, fd: int, writer: libxc.ImageWriter, progress: Progress) -> None:
+        pages = PageWriter(writer)
+        for window in _windows(fd, self.layout):
+            self._save_window(fd, window, pages)
+            progress(window[-1][1], self.layout.size)
+        pages.flush()
 
     def can_log_dirty(self) -> bool:
         """Return True: changes are found by digests."""
@@ -162,6 +177,7 @@ class _Loader:
         self._progress = progress
         self._buffer = memoryview(bytearray(WINDOW))
         self._done = 0
+        self._shares: bool | None = None
 
     def pages(self, record: PageData, source: Source) -> None:
         """Take the data of one PAGE_DATA record from the source."""
@@ -175,12 +191,28 @@ class _Loader:
 
     def _run(self, pfn: int, count: int, source: Source) -> None:
         position = self._layout.offset(pfn, count, source.offset)
+        if self._shared(count * PAGE, source, position):
+            return
         end = position + count * PAGE
         while position < end:
             piece = self._buffer[: min(end - position, WINDOW)]
-            source.into(piece, "PAGE_DATA pages")
+            source.into(piece, PAGES)
             self._write(piece, position)
             position += len(piece)
+
+    def _shared(self, size: int, source: Source, position: int) -> bool:
+        """Share pages with the save file if it is a file with which that is possible."""
+        place = source.place
+        if place is None or place[1] % PAGE or not self._can_share(place[0]):
+            return False
+        source.skip(size, PAGES)
+        share(*place, size, self._fd, position)
+        return True
+
+    def _can_share(self, file: int) -> bool:
+        if self._shares is None:
+            self._shares = can_clone(file, self._fd)
+        return self._shares
 
     def _write(self, data: memoryview, position: int) -> None:
         while data:

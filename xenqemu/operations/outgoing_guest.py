@@ -25,6 +25,7 @@ from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.operation import Operation
 from xenqemu.operations.save_devices import refuse_unsavable
 from xenqemu.operations.save_file import Image, suspended_image, with_paused, write_save_file
+from xenqemu.system.staged_file import Draft
 
 if TYPE_CHECKING:
     from xenqemu.host.qemu.device_model import DeviceModel
@@ -73,6 +74,11 @@ class OutgoingGuest:
     def may_run(self) -> bool:
         """Return whether it can be written while it runs."""
         return self.memory.can_log_dirty()
+
+    def space_in(self, draft: Draft, *, live: bool) -> int:
+        """Return how many bytes its image takes at most of a draft; `live` if it is to run."""
+        may_share = self.layout is Layout.ALIGNED and not live
+        return self.memory.space(draft.file.fileno() if may_share else None)
 
     def require_fit(self, own: DomainConfig, given: DomainConfig | None) -> None:
         """Raise `HostError` if a `given` config does not fit the guest, which is made by `own`."""

@@ -79,7 +79,7 @@ def save(
                 job.note(f"a restore here would refuse the save file: {refused}")
             job.cleanup(steps.RemoveDraft(draft.traces))
             draft.create()
-            _reserve(draft, guest, config)
+            _reserve(draft, guest, config, live=options.precopy is not None)
         _write(guest, draft, config, options.precopy, None if options.compact else sealing)
         suspended_at = time.time_ns()
         if options.after is not After.DESTROY:
@@ -119,13 +119,18 @@ def _write(
 
 
 def _reserve(
-    draft: Draft, guest: OutgoingGuest, config: DomainConfig, device_state: bytes | None = None
+    draft: Draft,
+    guest: OutgoingGuest,
+    config: DomainConfig,
+    device_state: bytes | None = None,
+    *,
+    live: bool = False,
 ) -> None:
     """Reserve space for a save file; where it seems too little, pages of zeros are counted first.
 
-    Raises `HostError` if it is too little.
+    Raises `HostError` if it is too little.  A guest that is saved `live` shares no pages with it.
     """
-    most = space_for(config, guest.memory.space(), device_state)
+    most = space_for(config, guest.space_in(draft, live=live), device_state)
     try:
         draft.reserve(most)
     except HostError:

@@ -68,12 +68,13 @@ class RestoreAll:
 class Settings:
     """All of it; `host` is in the words of `--host`, no `lab` is a folder of one's own.
 
-    `xendomains` is a file of Xen's own script, which says what is not said here; see
-    after_xendomains.py.
+    No `lab_ram` leaves RAM files where they are.  `xendomains` is a file of Xen's own script, which
+    says what is not said here; see after_xendomains.py.
     """
 
     host: str = "auto"
     lab: Path | None = None
+    lab_ram: Path | None = None
     xendomains: Path | None = Path("/etc/default/xendomains")
     xen: XenPaths = XEN_PATHS
     deadlines: Deadlines = DEFAULT_DEADLINES

@@ -6,7 +6,7 @@ time has to be the same the second time.  What was passed over is not compared: 
 ::
 
     checking   ████──────████───█████████     read, or passed over by seeking
-    using      ██████████████████████████     all of it, in order
+    using      ██████████████────████████     in order; some may be passed over again
     compared   ████      ████   █████████     by one digest
 """
 
@@ -81,7 +81,10 @@ class FirstReading:
 
 
 class SecondReading:
-    """Reads the file in order; `require_same` says whether it is what was read before."""
+    """Reads the file in order, or passes over parts of it.
+
+    `require_same` says whether it is what was read before.
+    """
 
     def __init__(
         self,
@@ -112,12 +115,34 @@ class SecondReading:
         self._compare(buffer[:got])
         return got
 
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go forward to another place; what was read the first time is read on the way."""
+        target = offset + (self._offset if whence == os.SEEK_CUR else 0)
+        while self._next < len(self._ends) and self._ends[self._next] < target:
+            self._pass_to(max(self._offset, self._ends[self._next]))
+            end = min(target, self._ends[self._next + 1])
+            if not self.read(min(CHUNK, end - self._offset)):
+                break
+        self._pass_to(target)
+        return target
+
+    def tell(self) -> int:
+        """Return the place."""
+        return self._offset
+
+    def fileno(self) -> int:
+        """Return the file's descriptor."""
+        return self._file.fileno()
+
     def require_same(self) -> None:
         """Read the rest; raise `HostError` if anything is not as it was the first time."""
         while self.read(CHUNK):
             pass
         if self._digest.digest() != self._expected or self._next < len(self._ends):
             raise HostError("it has changed since it was checked")
+
+    def _pass_to(self, offset: int) -> None:
+        self._offset = self._file.seek(offset)
 
     def _compare(self, piece: memoryview) -> None:
         """Take what of a piece was read the first time too."""

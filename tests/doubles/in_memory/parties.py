@@ -95,7 +95,7 @@ class Memory:
         self._world = world
         self._guest = guest
 
-    def space(self) -> int:
+    def space(self, _file=None) -> int:
         return self._world.call("memory.space", lambda: len(self._guest.pages) * 2 * PAGE_SIZE)
 
     def counted_space(self, progress) -> int:

@@ -249,11 +249,26 @@ class ImageWriter:
         places, it is written at once.
         """
         sink = self._sink
-        self._check.order(PageData.TYPE, sink.offset)
-        if self._hole is not None:
-            pages = padded(pages, sink.offset, self._hole)
+        pages = self._next(pages)
         record = page_data.packed(pages, buffers, sink.offset)
         if sink.has_places:
             return partial(sink.fill, sink.take(HEADER.size + pages.body_size), record)
         sink.writev(record)
         return lambda: None
+
+    def without_pages(self, pages: PageData) -> int:
+        """Write PAGE_DATA but for its pages; return where in the file others are to put them.
+
+        Only where the sink has places.
+        """
+        pages = self._next(pages)
+        head = page_data.head_of(pages, self._sink.offset)
+        size = HEADER.size + pages.body_size
+        start = self._sink.take(size)
+        self._sink.fill_start(start, head, size)
+        return start + len(head)
+
+    def _next(self, pages: PageData) -> PageData:
+        """Return `pages` as the next record has them, which may be PAGE_DATA."""
+        self._check.order(PageData.TYPE, self._sink.offset)
+        return pages if self._hole is None else padded(pages, self._sink.offset, self._hole)

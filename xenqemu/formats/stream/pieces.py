@@ -58,6 +58,7 @@ class Pieces:
         self._key = key
         self._new = hash_maker(key)
         self._found: list[Piece] = []
+        self._later: list[tuple[int, int]] = []
         self._hash: Hash | None = None
         self._start = self._end = 0
 
@@ -66,6 +67,10 @@ class Pieces:
         pieces = Pieces(self._key)
         pieces.follow(start, buffers)
         self._found.extend(pieces.in_order())  # which is one step for all threads
+
+    def add_later(self, start: int, end: int) -> None:
+        """Take a piece of which others write most; `read_later` digests it."""
+        self._later.append((start, end))
 
     def follow(self, offset: int, buffers: Sequence[Buffer]) -> None:
         """Take bytes that pass in order, the first of them at `offset`; for one thread."""

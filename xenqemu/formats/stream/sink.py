@@ -96,6 +96,22 @@ class Sink:
         if self._pieces is not None:
             self._pieces.cut()
 
+    def fill_start(self, place: int, data: Buffer, size: int) -> None:
+        """Write `data` at a place of `size` bytes that was taken; others write the rest of it.
+
+        They do so in the file of that `descriptor`.
+        """
+        assert isinstance(self._outlet, _File)
+        self._outlet.pwritev([data], place)
+        if self._pieces:
+            self._pieces.add_later(place, place + size)
+
+    @property
+    def descriptor(self) -> int:
+        """The descriptor of the file, where `has_places`."""
+        assert isinstance(self._outlet, _File)
+        return self._outlet.descriptor
+
     def write(self, data: Buffer) -> None:
         """Write all of `data`; raise the system's `OSError`."""
         self.writev([data])
@@ -166,6 +182,10 @@ class _File:
     @cached_property
     def is_regular(self) -> bool:
         return self._fd is not None and stat.S_ISREG(os.fstat(self._fd).st_mode)
+
+    @property
+    def descriptor(self) -> int:
+        return self._file.fileno()
 
     def skip(self, size: int) -> int:
         """Move over `size` bytes and return where they begin."""

@@ -140,6 +140,13 @@ class Source:
                 raise _ended(record, self.offset - (size - rest), size, size - rest)
             rest -= got
 
+    @property
+    def place(self) -> tuple[int, int] | None:
+        """Descriptor and offset of what comes next, in a file in which `skip` need not read."""
+        if self._size is None or not self._seek or isinstance(self._file, io.BytesIO):
+            return None
+        return self._file.fileno(), self._file.tell() - len(self._ahead)
+
     def peek(self, size: int) -> bytes:
         """Return up to `size` next bytes without passing them; fewer only at the end."""
         while len(self._ahead) < size:

@@ -67,7 +67,7 @@ class HelperMemory:
             messages.SwitchQemuLogdirty: lambda _message: 0,
         }
 
-    def space(self) -> int:
+    def space(self, _file: int | None = None) -> int:
         """Return how many bytes the image has at most, from the pages that the guest has now."""
         return image_space(self._pages())
 

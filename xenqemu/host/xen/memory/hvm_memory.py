@@ -52,7 +52,7 @@ class HvmMemory:
         self._device_log = device_log
         self._elide_zeros = elide_zeros
 
-    def space(self) -> int:
+    def space(self, _file: int | None = None) -> int:
         """Return how many bytes the image has at most, from the pages that the guest has now."""
         pages = Control(self._xen).existing(self._domid).pages
         return image_space(pages) + guest_state.max_context_size(self._xen, self._domid)
