@@ -118,3 +118,14 @@ def test_passing_over_more_than_there_is(path):
     again.seek(20000)
     with pytest.raises(HostError, match="it has changed"):
         again.require_same()
+
+
+@pytest.mark.parametrize("size", [1, 101, 5000])
+def test_who_follows_gets_what_is_passed_over_too(path, size):
+    seen = bytearray()
+    again = first(path, *STEPS).again(seen.extend)
+    while again.tell() < len(DATA):
+        again.seek(size, os.SEEK_CUR)
+        again.read(size)
+    again.require_same()
+    assert bytes(seen) == DATA
