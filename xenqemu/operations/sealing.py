@@ -52,11 +52,11 @@ class Sealing:
             digest = record_digest(file, offset, offset + size)
             self.index.add(f"{layer} {name}", offset, size, digest)
 
-    def packed(self, file: BinaryIO, found: Contents, phases: PhaseTimes = ()) -> bytes:
-        """Return the seal of `file`, as `packed_seal` does."""
+    def seal(self, file: BinaryIO, found: Contents, phases: PhaseTimes = ()) -> Seal:
+        """Return the seal of `file`, as `seal_for` does."""
         self._read_back(file)
         pieces = self.pieces.in_order()
-        return packed_seal(file, pieces, self.index, found, key=self.key, phases=phases)
+        return seal_for(file, pieces, self.index, found, key=self.key, phases=phases)
 
     def _read_back(self, file: BinaryIO) -> None:
         """Digest what was shared with the guest's memory, and so never passed here.
@@ -81,7 +81,7 @@ class Sealing:
             raise HostError(f"the base is damaged: {where} has another digest than its seal says")
 
 
-def packed_seal(
+def seal_for(
     file: BinaryIO,
     pieces: Sequence[Piece],
     index: Index,
@@ -89,11 +89,11 @@ def packed_seal(
     *,
     key: bytes | None,
     phases: PhaseTimes = (),
-) -> bytes:
-    """Return the seal of `file`, which holds what was `found`: bytes to be put behind END.
+) -> Seal:
+    """Return the seal of `file`, which holds what was `found`.
 
-    `file` is a regular one, `pieces` and `index` are of all of it.  Raises `FormatError` for more
-    than a seal may have.
+    `file` is a regular one, `pieces` and `index` are of all of it.  Raises `XenqemuError` where
+    something was not digested.
     """
     index.devices = _devices(file, found)
     try:
@@ -101,7 +101,7 @@ def packed_seal(
     except ValueError as error:
         raise XenqemuError(f"{file.name} cannot be sealed: {error}") from error
     about = about_of(found, phases)
-    return Seal(found.size, key is not None, all_of_it, index, about).pack(key)
+    return Seal(found.size, key is not None, all_of_it, index, about)
 
 
 def about_of(found: Contents, phases: PhaseTimes = ()) -> dict[str, Any]:

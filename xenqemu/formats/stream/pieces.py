@@ -11,11 +11,8 @@ file.  With a key it is BLAKE2b of 32 bytes: nobody without the key can make it.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
-
-import xxhash
 
 from xenqemu.formats.stream.buffers import Buffer
 
@@ -47,7 +44,11 @@ class Piece(NamedTuple):
 def hash_maker(key: bytes | None) -> Callable[[], Hash]:
     """Return what begins a digest: XXH3-128, or BLAKE2b with a `key` of 1 to 64 bytes."""
     if key is None:
+        import xxhash  # noqa: PLC0415  what xl starts of ours digests nothing
+
         return xxhash.xxh3_128
+    import hashlib  # noqa: PLC0415
+
     return lambda: hashlib.blake2b(key=key, digest_size=KEYED_SIZE)
 
 
