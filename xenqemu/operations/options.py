@@ -58,6 +58,12 @@ class SaveOptions:
         flag="--layout",
         metavar="LAYOUT",
     )
+    base: Path | None = option(
+        None,
+        "Share with FILE, an older save file, what is the same in both (on XFS, btrfs).",
+        flag="--base",
+        metavar="FILE",
+    )
     compact: bool = option(False, "Drop superseded pages.", flag="--compact")
     verify: bool = option(True, "Do not read the save file back.", flag="--no-verify")
     seal: bool = option(True, "Do not seal the save file.", flag="--no-seal")

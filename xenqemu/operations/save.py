@@ -13,16 +13,18 @@ import time
 from pathlib import Path
 from typing import BinaryIO
 
-from xenqemu.errors import HostError
+from xenqemu.errors import HostError, UsageError
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream.detect import Layer
 from xenqemu.formats.stream.framing import Record
+from xenqemu.formats.stream.layout import Layout
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.formats.stream.source import Source
 from xenqemu.host.allowed_resources import why_refused
 from xenqemu.host.precopy import Iteration
 from xenqemu.host.precopy_options import PrecopyOptions
 from xenqemu.host.protocol import Domain, Host
+from xenqemu.operations.base_file import BaseFile, opened_base
 from xenqemu.operations.compact import compact
 from xenqemu.operations.events import Observer, Phase, unobserved
 from xenqemu.operations.inspect import Contents, read_contents
@@ -57,12 +59,16 @@ def save(
     """
     own = host.config(domain.domid)
     config = written_config(domain, own, options.config, keep_domid=options.keep_domid)
-    sealing = Sealing(key_for(host, options)) if options.seal else None
+    key = key_for(host, options)
+    sealing = Sealing(key) if options.seal else None
+    if options.base and (options.compact or not sealing):
+        raise UsageError("--base goes without --compact and --no-seal")
     about = About("save", domain.domid, domain.name, domain.uuid, str(path.absolute()))
     with (
         Operation.begin(host, about, observe, seconds_for(host, options)) as job,
         draft_for(path, host.trust.owners) as draft,
         draft_for(path, host.trust.owners) as smaller,
+        opened_base(options.base, key, host.trust) as base,
     ):
         guest = OutgoingGuest(host, domain, job, options.layout)
         with job.phase(Phase.CHECK):
@@ -79,6 +85,8 @@ def save(
                 job.note(f"a restore here would refuse the save file: {refused}")
             job.cleanup(steps.RemoveDraft(draft.traces))
             draft.create()
+            if sealing and base:
+                sealing.pieces.older = _usable(base, draft, options, job)
             _reserve(draft, guest, config, live=options.precopy is not None)
         _write(guest, draft, config, options.precopy, None if options.compact else sealing)
         suspended_at = time.time_ns()
@@ -93,6 +101,17 @@ def save(
             with job.phase(Phase.RELEASE):
                 job.finish()
     return found
+
+
+def _usable(base: BaseFile, draft: Draft, options: SaveOptions, job: Operation) -> BaseFile | None:
+    """Return the base, None if nothing can be shared with it, which is noted."""
+    if options.layout is Layout.ALIGNED and base.can_share(draft.file):
+        return base
+    why = "pages are aligned, and both are on one file system that can (XFS, btrfs)"
+    job.note(
+        f"nothing is shared with {options.base}, but all written: that takes place where {why}"
+    )
+    return None
 
 
 def _write(
