@@ -250,10 +250,10 @@ class ImageWriter:
         """
         sink = self._sink
         pages = self._next(pages)
-        record = page_data.packed(pages, buffers, sink.offset)
         if sink.has_places:
+            record = page_data.packed(pages, buffers, sink.offset)
             return partial(sink.fill, sink.take(HEADER.size + pages.body_size), record)
-        sink.writev(record)
+        page_data.write(sink, pages, buffers)
         return lambda: None
 
     def without_pages(self, pages: PageData) -> int:
