@@ -98,7 +98,7 @@ def restore(
                 building = job.cleanup(destroy)  # what fails to be built leaves nothing by itself
                 how = BuildOptions(contents.size, used, options.monitor)
                 sealed = Comparison(seal, key) if seal else None
-                again = checked.again(sealed.follow if sealed else lambda _piece: None)
+                again = checked.again(sealed.follow if sealed else None)
                 domid = host.build(Source(again, check=check_often), job.progress, how)
                 job.undo(destroy)
                 job.drop(building)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import pairwise
 from typing import Any, BinaryIO
 
@@ -15,11 +17,16 @@ from xenqemu.formats.stream.pieces import Piece, Pieces
 from xenqemu.formats.stream.seal import Seal, contiguous
 from xenqemu.formats.stream.seal_check import record_digest
 from xenqemu.formats.stream.seal_index import Index, Listed
+from xenqemu.formats.stream.source import CHUNK, parts_at
 from xenqemu.operations.inspect import Contents
+from xenqemu.system.cancellation import check_often
 from xenqemu.version import VERSION
 
 PhaseTimes = Sequence[tuple[str, float, float]]
 """Phases of an operation: name, when it began in Unix time, and seconds."""
+
+READERS = 2
+"""Threads that read back what was shared; digests leave them to each other."""
 
 
 class Sealing:
@@ -47,8 +54,19 @@ class Sealing:
 
     def seal(self, file: BinaryIO, found: Contents, phases: PhaseTimes = ()) -> Seal:
         """Return the seal of `file`, as `seal_for` does."""
+        self._read_back(file)
         pieces = self.pieces.in_order()
         return seal_for(file, pieces, self.index, found, key=self.key, phases=phases)
+
+    def _read_back(self, file: BinaryIO) -> None:
+        """Digest what was shared with the guest's memory, and so never passed here."""
+        with ThreadPoolExecutor(READERS) as pool:
+            for _ in pool.map(partial(self._read, file), self.pieces.take_later()):
+                check_often()
+
+    def _read(self, file: BinaryIO, ends: tuple[int, int]) -> None:
+        buffer = memoryview(bytearray(CHUNK))
+        self.pieces.add(ends[0], parts_at(file, *ends, buffer))
 
 
 def seal_for(
