@@ -84,10 +84,12 @@ BANS = [
 LATE = {
     "choose_host.py": "a host is loaded where it is worked on",
     "cli/*_command.py": "what a command says of itself needs nothing of what it does",
+    "cli/report.py": "a summary says nothing of what the host allows",
     "cli/terminal.py": "most answers are for people",
     "host/xen/concurrent_toolstacks.py": "few hosts have another toolstack at work",
     "host/xen/xen_host.py": "each operation loads what it needs of xl and the helper",
     "lab/ram_file.py": "few saves are live",
+    "operations/inspect.py": "few who verify ask what the config names on the host",
     "settings/guest_config.py": "few commands read an xl.cfg",
     "settings/toml_values.py": "most hosts have no such text",
     "system/retry.py": "tenacity takes longer to load than most commands go on",

@@ -18,12 +18,13 @@ def run(chosen: argparse.Namespace) -> None:
     """Check that the file is complete and sound, and print that."""
     from xenqemu.cli import report, terminal
     from xenqemu.operations.verify import verify
-    from xenqemu.settings.xenqemu_conf import read_settings
 
-    settings = read_settings(chosen.conf)
     with opened(chosen.file) as file:
         found = verify(file)
     if chosen.json:
-        terminal.as_json({"sound": True, **report.fields(found, settings.trust)})
+        from xenqemu.settings.xenqemu_conf import read_settings
+
+        trust = read_settings(chosen.conf).trust
+        terminal.as_json({"sound": True, **report.fields(found, trust)})
     else:
         terminal.line(f"{chosen.file}: sound; {report.summary(found)}")
