@@ -21,7 +21,8 @@ BELOW = 3 << 30
 TOUCHED = 340
 """MiB of data in a guest that is mostly untouched."""
 
-CHECKER = Path("/usr/lib/xen-4.17/bin/verify-stream-v2")
+XEN = Path("/usr/lib/xen-4.17")
+CHECKER = XEN / "bin" / "verify-stream-v2"
 
 ALONE = """\
 import sys, time
@@ -84,12 +85,13 @@ def sparse(bench: Bench) -> Values:
 def verify(bench: Bench) -> Values:
     """`verify` beside Xen's own checker, which looks at no digests."""
     guest = bench.guests.get(bench.mib)
+    checker: list[str | Path] = ["env", f"PYTHONPATH={XEN}/lib/python", CHECKER]
     with removed(guest.folder / "kept") as file:
         guest.save(file)
         return in_turns(
             bench.rounds,
             lambda: timed(lambda: command([*XENQEMU, "verify", file])),
-            lambda: timed(lambda: command([CHECKER, "-i", file])),
+            lambda: timed(lambda: command([*checker, "-f", "xl", "-i", file])),
         )
 
 
