@@ -57,7 +57,8 @@ def save(
     """
     own = host.config(domain.domid)
     config = written_config(domain, own, options.config, keep_domid=options.keep_domid)
-    sealing = Sealing(key_for(host, options)) if options.seal else None
+    key = key_for(host, options)
+    sealing = Sealing(key) if options.seal else None
     about = About("save", domain.domid, domain.name, domain.uuid, str(path.absolute()))
     with (
         Operation.begin(host, about, observe, seconds_for(host, options)) as job,
