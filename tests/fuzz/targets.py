@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, TypeVar
 from zlib import crc32
 
-from tests.fuzz import noise, samples, wires
+from tests.fuzz import noise, samples, seals, wires
 from tests.fuzz.engine import Target
 from tests.fuzz.records import (
     DEVICE_STATE,
@@ -216,6 +216,7 @@ FORMATS = (
         (DEVICE_STATE.changed, DEVICE_STATE.changed, _ANY),
         device_state_and_back,
     ),
+    Target("seal", seals.samples, (seals.digested, seals.digested, _ANY), seals.read),
     Target("json", samples.configs, (json_changed, json_changed, _ANY), json_read),
     Target("config", samples.configs, (json_changed, json_changed, _ANY), config_read),
     Target("xlcfg-syntax", samples.cfgs, (cfg_set, cfg_set, CFG.changed, _ANY), settings_read),
