@@ -67,7 +67,7 @@ SOURCE, SINK = "formats/stream/source.py", "formats/stream/sink.py"
 BANS = [
     ("formats/*", (*SYSTEM, "logging", "argparse"), (SOURCE, SINK)),
     (SOURCE, tuple({*SYSTEM} - {"os", "io", "stat"}), ()),  # fstat, preadv, SEEK_CUR, BytesIO
-    (SINK, tuple({*SYSTEM} - {"os", "io", "stat"}), ()),  # writev, BytesIO, fstat
+    (SINK, tuple({*SYSTEM} - {"os", "io", "stat", "fcntl"}), ()),  # writev, BytesIO, fstat, F_GETFL
     ("operations/*", ("struct", "socket", "ctypes", "argparse"), ()),
     ("operations/*", ("xenqemu.host.xen",), ()),
     ("*", ("asyncio", "qemu"), ("host/qemu/*",)),
