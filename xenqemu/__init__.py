@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from xenqemu.api import SaveOptions as SaveOptions
     from xenqemu.api import Settings as Settings
     from xenqemu.api import cancel as cancel
+    from xenqemu.api import compress as compress
+    from xenqemu.api import decompress as decompress
     from xenqemu.api import domains as domains
     from xenqemu.api import inspect as inspect
     from xenqemu.api import migrate as migrate
@@ -75,6 +77,8 @@ __all__ = [
     "Settings",
     "__version__",
     "cancel",
+    "compress",
+    "decompress",
     "domains",
     "errors",
     "inspect",

@@ -46,6 +46,7 @@ from xenqemu.operations import inspect as inspecting
 from xenqemu.operations import migrate as migrating
 from xenqemu.operations import receive as receiving
 from xenqemu.operations import recover as recovering
+from xenqemu.operations import repack as repacking
 from xenqemu.operations import restore as restoring
 from xenqemu.operations import save as saving
 from xenqemu.operations import save_devices as saving_devices
@@ -66,6 +67,7 @@ from xenqemu.operations.recover import Recovered
 from xenqemu.operations.restore import Restored
 from xenqemu.settings.guest_config import read_config
 from xenqemu.settings.xenqemu_conf import Settings, read_settings
+from xenqemu.system.zstd.unpacked import unpacked
 
 __all__ = [
     "After",
@@ -88,6 +90,8 @@ __all__ = [
     "SaveOptions",
     "Settings",
     "cancel",
+    "compress",
+    "decompress",
     "domains",
     "inspect",
     "migrate",
@@ -248,6 +252,30 @@ def inspect(file: InputFile) -> Contents:
         return inspecting.read_contents(Source(opened))
 
 
+def compress(
+    file: str | Path,
+    to: str | Path | None = None,
+    *,
+    level: int = repacking.LEVEL,
+    force: bool = False,
+) -> Path:
+    """Compress a save file into `to`, or into `file` with .zst behind its name; return which.
+
+    `level` is 1 (fast) to 19 (small).  Raises `UsageError` where it is compressed already, or where
+    there is such a file and no `force`; `FormatError` for what is no save file, `HostError` where
+    nobody here compresses, `OSError` as the system says it.
+    """
+    return repacking.compress(Path(file), Path(to) if to else None, level=level, force=force)
+
+
+def decompress(file: str | Path, to: str | Path | None = None, *, force: bool = False) -> Path:
+    """Decompress a save file into `to`, or into `file` without its .zst; return which.
+
+    Raises as `compress`.
+    """
+    return repacking.decompress(Path(file), Path(to) if to else None, force=force)
+
+
 def status(domain: str | int, *, host: Host | None = None) -> DomainState:
     """Return what all parties say of a domain, named or by id; raise `HostError` for none."""
     with _host(host) as here:
@@ -282,7 +310,8 @@ def _host(given: Host | None) -> Iterator[Host]:
 @contextmanager
 def _opened(file: InputFile) -> Iterator[BinaryIO]:
     if isinstance(file, (str, Path)):
-        with Path(file).open("rb") as opened:
-            yield opened
+        with Path(file).open("rb") as opened, unpacked(opened) as inside:
+            yield inside
     else:
-        yield file
+        with unpacked(file) as inside:
+            yield inside

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from xenqemu.errors import UsageError
+from xenqemu.system.zstd.unpacked import unpacked
 
 
 def named_file(text: str) -> Path:
@@ -29,16 +30,28 @@ def add_input_file(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", type=Path, help='"-" is the standard input')
 
 
+def add_output_file(parser: argparse.ArgumentParser, default: str) -> None:
+    """Add the arguments for a new file, which has a name by default."""
+    parser.add_argument(
+        "out",
+        metavar="OUT",
+        type=named_file,
+        nargs="?",
+        help=f"the new file (default: {default})",
+    )
+    parser.add_argument("--force", action="store_true", help="Replace a file of that name.")
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
-    """Open it for the block."""
+    """Open it for the block; what is compressed is decompressed."""
     if str(path) != "-":
-        with path.open("rb") as file:
-            yield file
+        with path.open("rb") as file, unpacked(file) as inside:
+            yield inside
         return
     try:
-        with open(0, "rb", closefd=False) as standard_input:
-            yield standard_input
+        with open(0, "rb", closefd=False) as standard_input, unpacked(standard_input) as inside:
+            yield inside
     except OSError as error:
         error.filename = error.filename or "standard input"
         raise

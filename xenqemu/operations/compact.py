@@ -9,14 +9,14 @@ from xenqemu.formats.stream.detect import Walk
 from xenqemu.formats.stream.framing import Record
 from xenqemu.formats.stream.libxc import PageData
 from xenqemu.formats.stream.page_data import write
-from xenqemu.formats.stream.sink import Sink
+from xenqemu.formats.stream.sink import Outlet, Sink
 from xenqemu.formats.stream.source import CHUNK, Source
 from xenqemu.formats.stream.superseded import Latest
 from xenqemu.host.protocol import Progress
 from xenqemu.system.cancellation import check_often
 
 
-def compact(save_file: BinaryIO, out: BinaryIO, progress: Progress) -> None:
+def compact(save_file: BinaryIO, out: BinaryIO | Outlet, progress: Progress) -> None:
     """Copy `save_file`, from its start, to `out`, with the last version of each page only."""
     latest = Latest()
     for _ in Walk(Source(save_file, check=check_often), latest.note):

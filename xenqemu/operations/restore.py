@@ -38,6 +38,7 @@ from xenqemu.system.cancellation import check_often
 from xenqemu.system.read_twice import FirstReading, SecondReading
 from xenqemu.system.regular_file import open_regular
 from xenqemu.system.writers import require_owned, require_sole_writers, trusted_ids
+from xenqemu.system.zstd.unpacked import unpacked
 
 CFG_INSTEAD = ", and so can a CFG of your own: restore CFG FILE"
 
@@ -67,14 +68,14 @@ def restore(
     Errors before anything was built are raised as they are; `RolledBack` means that nothing is left
     of the attempt, `PastReturn` that the new domain may have run already.
     """
-    with _opened(path, host.trust) as file:
-        own = _config(file)
+    with _opened(path, host.trust) as file, unpacked(file) as save_file:
+        own = _config(save_file)
         used = own if options.config is None else options.config.with_extra(own.extra)
         paused = options.paused or was_paused(own)
         about = About("restore", 0, used.name, used.uuid, str(path.absolute()))
         with Operation.begin(host, about, observe, seconds_for(host, options)) as job:
             with job.phase(Phase.CHECK):
-                checked = FirstReading(file)
+                checked = FirstReading(save_file)
                 contents = verify(cast(BinaryIO, checked))
                 if contents.config != own:
                     raise HostError(f"{path} was changed while it was checked")

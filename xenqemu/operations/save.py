@@ -10,16 +10,20 @@ says so.
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from xenqemu.errors import HostError
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream.detect import Layer
+from xenqemu.formats.stream.sink import Outlet
 from xenqemu.host.allowed_resources import why_refused
 from xenqemu.host.precopy import Iteration
 from xenqemu.host.precopy_options import PrecopyOptions
 from xenqemu.host.protocol import Domain, Host
 from xenqemu.operations.compact import compact
+from xenqemu.operations.compressed import compressed, packed_space, require_codec
 from xenqemu.operations.events import Observer, Phase, unobserved
 from xenqemu.operations.inspect import Contents
 from xenqemu.operations.journal import steps
@@ -30,6 +34,7 @@ from xenqemu.operations.outgoing_guest import UNKNOWN_CHANGES, OutgoingGuest, wr
 from xenqemu.operations.save_file import space_for, space_for_rest, with_paused
 from xenqemu.operations.verify import verify
 from xenqemu.system.staged_file import Draft, draft_for
+from xenqemu.system.zstd.unpacked import unpacked
 
 
 def save(
@@ -67,18 +72,24 @@ def save(
                 raise HostError(
                     f"domain {guest.domid} cannot be saved while it runs: {UNKNOWN_CHANGES}"
                 )
+            require_codec(options.compress, job)
             refused = why_refused(host.trust, config)
             if refused:
                 job.note(f"a restore here would refuse the save file: {refused}")
             job.cleanup(steps.RemoveDraft(draft.traces))
             draft.create()
-            _reserve(draft, guest, config)
-        _write(guest, draft, config, options.precopy)
+            packs_draft = None if options.compact else options.compress
+            space = _Space(draft, guest, config, packs_draft)
+            space.reserve()
+        with compressed(draft.file, packs_draft) as out:
+            _write(guest, out, config, options.precopy, space)
         suspended_at = time.time_ns()
         if options.after is not After.DESTROY:
             with job.phase(Phase.RELEASE):
                 guest.release(paused=options.after is After.PAUSE)
-        written = _compacted(draft, smaller, job) if options.compact else draft
+        written = draft
+        if options.compact:
+            written = _compacted(draft, smaller, job, options.compress)
         found = (
             _checked(written, job) if options.verify else Contents(Layer.XL, written.file.tell())
         )
@@ -91,46 +102,68 @@ def save(
 
 
 def _write(
-    guest: OutgoingGuest, draft: Draft, config: DomainConfig, precopy: PrecopyOptions | None
+    guest: OutgoingGuest,
+    out: BinaryIO | Outlet,
+    config: DomainConfig,
+    precopy: PrecopyOptions | None,
+    space: _Space,
 ) -> None:
     """Write the save file; space for what is left is reserved as soon as its size is known."""
 
-    def ready(device_state: bytes | None) -> None:
-        _reserve(draft, guest, config, device_state)
-
     def watch(done: Iteration) -> None:
-        draft.reserve(draft.file.tell() + space_for_rest(done.changed))
+        space.reserve_rest(done.changed)
         guest.job.iteration(done)
 
     if precopy:
-        guest.write_running(draft.file, config, precopy, live=False, watch=watch)
+        guest.write_running(out, config, precopy, live=False, watch=watch)
     else:
-        guest.write(draft.file, config, live=False, ready=ready)
+        guest.write(out, config, live=False, ready=space.reserve)
 
 
-def _reserve(
-    draft: Draft, guest: OutgoingGuest, config: DomainConfig, device_state: bytes | None = None
-) -> None:
-    """Reserve space for a save file; where it seems too little, pages of zeros are counted first.
+@dataclass
+class _Space:
+    """Reserves space for a save file in its draft.
 
-    Raises `HostError` if it is too little.
+    What gets compressed takes less, nobody knows how much less: too little is only noted then.
     """
-    most = space_for(config, guest.memory.space(), device_state)
-    try:
-        draft.reserve(most)
-    except HostError:
-        counted = guest.memory.counted_space(guest.job.progress)
-        draft.reserve(space_for(config, counted, device_state))
+
+    draft: Draft
+    guest: OutgoingGuest
+    config: DomainConfig
+    level: int | None
+
+    def reserve(self, device_state: bytes | None = None) -> None:
+        """Reserve it; where it seems too little, pages of zeros are counted first.
+
+        Raises `HostError` if it is too little.
+        """
+        memory = self.guest.memory
+        try:
+            self._reserve(space_for(self.config, memory.space(), device_state))
+        except HostError as error:
+            if self.level is not None:
+                self.guest.job.note(f"if it were not compressed: {error}")
+                return
+            counted = memory.counted_space(self.guest.job.progress)
+            self._reserve(space_for(self.config, counted, device_state))
+
+    def reserve_rest(self, pages: int) -> None:
+        """Reserve it for so many pages that are left of a live save; raise as `reserve`."""
+        if self.level is None:
+            self._reserve(self.draft.file.tell() + space_for_rest(pages))
+
+    def _reserve(self, size: int) -> None:
+        self.draft.reserve(size if self.level is None else packed_space(size))
 
 
-def _compacted(draft: Draft, smaller: Draft, job: Operation) -> Draft:
+def _compacted(draft: Draft, smaller: Draft, job: Operation, level: int | None) -> Draft:
     """Return another draft of the same save file, without superseded pages."""
     with job.phase(Phase.COMPACT):
         job.cleanup(steps.RemoveDraft(smaller.traces))
         smaller.create()
         smaller.reserve(draft.file.tell())
-        with draft.reopen() as save_file:
-            compact(save_file, smaller.file, job.progress)
+        with draft.reopen() as save_file, compressed(smaller.file, level) as out:
+            compact(save_file, out, job.progress)
     return smaller
 
 
@@ -138,7 +171,7 @@ def _checked(draft: Draft, job: Operation) -> Contents:
     """Read the save file back from the disk."""
     with job.phase(Phase.VERIFY):
         draft.sync()
-        with draft.reopen() as save_file:
+        with draft.reopen() as file, unpacked(file) as save_file:
             return verify(save_file, read_all=True)
 
 
