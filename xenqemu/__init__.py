@@ -15,6 +15,7 @@ from xenqemu.version import VERSION
 if TYPE_CHECKING:
     from xenqemu import errors as errors
     from xenqemu.api import After as After
+    from xenqemu.api import Command as Command
     from xenqemu.api import Contents as Contents
     from xenqemu.api import DomainConfig as DomainConfig
     from xenqemu.api import DomainState as DomainState
@@ -57,6 +58,7 @@ __version__ = VERSION
 
 __all__ = [
     "After",
+    "Command",
     "Contents",
     "DomainConfig",
     "DomainState",

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -34,6 +34,7 @@ from xenqemu.all_guests import restore_all, save_all, saved
 from xenqemu.choose_host import open_host
 from xenqemu.errors import UsageError
 from xenqemu.formats.config.domain_config import DomainConfig
+from xenqemu.formats.stream.detect import Layer
 from xenqemu.formats.stream.source import Source
 from xenqemu.host import domain_state
 from xenqemu.host.domain_state import DomainState
@@ -48,8 +49,10 @@ from xenqemu.operations import receive as receiving
 from xenqemu.operations import recover as recovering
 from xenqemu.operations import repack as repacking
 from xenqemu.operations import restore as restoring
+from xenqemu.operations import restore_through as restoring_through
 from xenqemu.operations import save as saving
 from xenqemu.operations import save_devices as saving_devices
+from xenqemu.operations import save_through as saving_through
 from xenqemu.operations import verify as verifying
 from xenqemu.operations.events import Event, Kind, Observer, Phase, unobserved
 from xenqemu.operations.inspect import Contents
@@ -65,12 +68,15 @@ from xenqemu.operations.options import (
 from xenqemu.operations.outcome import Outcome
 from xenqemu.operations.recover import Recovered
 from xenqemu.operations.restore import Restored
+from xenqemu.operations.sources import From, FromCommand, way_from
+from xenqemu.operations.targets import ToCommand, Way, way_to
 from xenqemu.settings.guest_config import read_config
 from xenqemu.settings.xenqemu_conf import Settings, read_settings
 from xenqemu.system.zstd.unpacked import unpacked
 
 __all__ = [
     "After",
+    "Command",
     "Contents",
     "DomainConfig",
     "DomainState",
@@ -110,13 +116,24 @@ __all__ = [
     "verify",
 ]
 
+
+@dataclass(frozen=True)
+class Command:
+    """A program and its arguments, in place of a file: it reads the save file, or prints it.
+
+    No shell sees them.  It has to end with status 0.
+    """
+
+    words: tuple[str, ...]
+
+
 InputFile = str | Path | BinaryIO
 """A file by its name, or one that is open for reading, which may be a pipe."""
 
 
 def save(
     domain: str | int,
-    file: str | Path,
+    file: str | Path | Command,
     options: SaveOptions = SaveOptions(),
     *,
     host: Host | None = None,
@@ -124,19 +141,28 @@ def save(
 ) -> Contents:
     """Save a domain, named or by id, to `file` and return what the save file holds.
 
+    Of what went to a FIFO or a `Command` only its size is returned: it is not read back.
+
     Raises `HostError` if it does not run or cannot be saved, `NotConverged` if it changes too
     fast and is to be left alone, `Cancelled` or `HostTimeout` before anything was touched;
     `RolledBack` if the guest is as it was, `Stranded` if it could not be put back, `PastReturn` if
     the save file is the guest already; `OSError` where `file` cannot be written.
     """
     with _host(host) as here:
-        return saving.save(
-            here, domain_state.find(here, str(domain)), Path(file), options, observe=observe
-        )
+        found = domain_state.find(here, str(domain))
+        if isinstance(file, Command):
+            way: Way | None = ToCommand(file.words)
+        else:
+            way = way_to(Path(file).absolute())
+        if way is not None:
+            size = saving_through.save_through(here, found, way, options, observe=observe)
+            return Contents(Layer.XL, size)
+        assert not isinstance(file, Command)  # that is a way
+        return saving.save(here, found, Path(file), options, observe=observe)
 
 
 def restore(
-    file: str | Path,
+    file: str | Path | Command,
     options: RestoreOptions = RestoreOptions(),
     *,
     host: Host | None = None,
@@ -144,12 +170,21 @@ def restore(
 ) -> Restored:
     """Restore a domain from `file` and return its id and what the save file holds.
 
+    From a FIFO or a `Command` it is verified while it is read, and runs if all of it was sound.
+
     Raises `FormatError` if that is no sound save file, `UsageError` if it cannot be read twice,
     `HostError` if this host cannot take the guest; `RolledBack` if nothing is left of the attempt,
     `Stranded` if something is, `PastReturn` if the guest may have run already; `OSError` where
     `file` cannot be read.
     """
     with _host(host) as here:
+        if isinstance(file, Command):
+            way: From | None = FromCommand(file.words)
+        else:
+            way = way_from(Path(file).absolute())
+        if way is not None:
+            return restoring_through.restore_through(here, way, options, observe=observe)
+        assert not isinstance(file, Command)  # that is a way
         return restoring.restore(here, Path(file), options, observe=observe)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from xenqemu.errors import HostError
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream.sink import Outlet, Sink
+from xenqemu.host.allowed_resources import why_refused
 from xenqemu.host.domain_state import state_and_device_model
 from xenqemu.host.precopy import Iteration
 from xenqemu.host.precopy_options import PrecopyOptions
@@ -21,6 +22,7 @@ from xenqemu.operations.events import Phase
 from xenqemu.operations.given_config import require_fit
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.operation import Operation
+from xenqemu.operations.options import SaveOptions
 from xenqemu.operations.save_devices import refuse_unsavable
 from xenqemu.operations.save_file import suspended_image, with_paused, write_save_file
 
@@ -32,6 +34,11 @@ Ready = Callable[[bytes | None], None]
 
 UNKNOWN_CHANGES = "this host cannot tell which of its pages change"
 """Why a guest cannot be written while it runs."""
+
+
+def no_act() -> None:
+    """Do nothing."""
+
 
 Watch = Callable[[Iteration], None]
 """Called with each iteration of a live save when it has ended."""
@@ -122,17 +129,40 @@ class OutgoingGuest:
             device_model.stop()
             return device_model.save_state_bytes(live=live)
 
+    def checked_config(
+        self, own: DomainConfig, config: DomainConfig, options: SaveOptions
+    ) -> DomainConfig:
+        """Return the config for a save file; raise `HostError` if it cannot be saved as asked.
+
+        `own` is what it is made by, `config` what is to be written.  Nothing is touched.
+        """
+        self.host.check_name(config.name)
+        self.require_savable(paused_too=True)
+        self.require_fit(own, options.config)
+        if options.precopy and not self.may_run():
+            raise HostError(f"domain {self.domid} cannot be saved while it runs: {UNKNOWN_CHANGES}")
+        config = with_paused(config, self.paused)
+        refused = why_refused(self.host.trust, config)
+        if refused:
+            self.job.note(f"a restore here would refuse the save file: {refused}")
+        return config
+
     def write(
-        self, out: BinaryIO | Outlet, config: DomainConfig, *, live: bool, ready: Ready
+        self,
+        out: BinaryIO | Outlet,
+        config: DomainConfig,
+        *,
+        live: bool,
+        ready: Ready,
+        before_end: Callable[[], None] = no_act,
     ) -> None:
-        """Write its save file, after `quiesce`."""
+        """Write its save file, after `quiesce`; `before_end` is called before its end is."""
         with self.job.phase(Phase.QUIESCE):
             device_state = self.quiesce(live=live)
         with self.job.phase(Phase.SAVE):
             ready(device_state)
-            write_save_file(
-                out, config, suspended_image(self.memory, device_state, self.job.progress)
-            )
+            image = suspended_image(self.memory, device_state, self.job.progress)
+            write_save_file(out, config, image, before_end)
 
     def write_running(
         self,
@@ -142,8 +172,12 @@ class OutgoingGuest:
         *,
         live: bool,
         watch: Watch,
+        before_end: Callable[[], None] = no_act,
     ) -> None:
-        """Write its save file while it runs; `quiesce` it for the last iteration."""
+        """Write its save file while it runs; `quiesce` it for the last iteration.
+
+        `before_end` is called before the end of the save file is written.
+        """
         states: list[bytes | None] = []
 
         def suspend() -> None:
@@ -157,7 +191,7 @@ class OutgoingGuest:
             return states[0]
 
         with self.job.phase(Phase.SAVE):
-            write_save_file(out, config, image)
+            write_save_file(out, config, image, before_end)
 
     def release(self, *, paused: bool) -> None:
         """Resume the guest here; `paused` leaves it paused, as it stays if it was."""

@@ -83,7 +83,7 @@ def restore(
                     require_allowed(host.trust, own, CFG_INSTEAD)
                 else:
                     require_fit(options.config, own)
-                host.admit(_needs(contents, used))
+                host.admit(needs_of(contents, used))
                 _check_age(file, used, job, strict=options.strict_disks)
             with job.phase(Phase.BUILD):
                 destroy = steps.DestroyIncomplete(used.name, used.uuid)
@@ -99,7 +99,7 @@ def restore(
             if not paused:
                 with job.phase(Phase.RELEASE):
                     _leave(file, before_run)
-                    _unpause(host, Domain(domid, used.uuid, used.name, used.type), job)
+                    unpause(host, Domain(domid, used.uuid, used.name, used.type), job)
     return Restored(domid, contents, paused)
 
 
@@ -120,7 +120,8 @@ def _check_age(file: BinaryIO, config: DomainConfig, job: Operation, *, strict: 
         job.note(f"{file.name} was restored before ({when})")
 
 
-def _unpause(host: Host, domain: Domain, job: Operation) -> None:
+def unpause(host: Host, domain: Domain, job: Operation) -> None:
+    """Unpause what was built: the point of no return."""
     domid = domain.domid
     steps.cont(host, domid)  # as libxl does: a confined QEMU waits for it
     meaning = f"domain {domid} may have run already: it is the guest now"
@@ -167,8 +168,11 @@ def _config(file: BinaryIO) -> DomainConfig:
     raise Unsupported("xl header", 48, "a config in JSON", "none")
 
 
-def _needs(contents: Contents, config: DomainConfig) -> Needs:
-    """Return what a guest needs, with `config` in place of its own."""
+def needs_of(contents: Contents, config: DomainConfig) -> Needs:
+    """Return what a guest needs, with `config` in place of its own.
+
+    Raises `Unsupported` for a stream of checkpoints, which has no END.
+    """
     if contents.checkpoints:
         raise Unsupported("libxl stream", 0, "an END", f"{contents.checkpoints} checkpoints")
     version = contents.image.version if contents.image else 0

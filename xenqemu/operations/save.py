@@ -18,7 +18,6 @@ from xenqemu.errors import HostError
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream.detect import Layer
 from xenqemu.formats.stream.sink import Outlet
-from xenqemu.host.allowed_resources import why_refused
 from xenqemu.host.precopy import Iteration
 from xenqemu.host.precopy_options import PrecopyOptions
 from xenqemu.host.protocol import Domain, Host
@@ -30,8 +29,8 @@ from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.log import About
 from xenqemu.operations.journal.operation import Operation
 from xenqemu.operations.options import After, SaveOptions, seconds_for
-from xenqemu.operations.outgoing_guest import UNKNOWN_CHANGES, OutgoingGuest, written_config
-from xenqemu.operations.save_file import space_for, space_for_rest, with_paused
+from xenqemu.operations.outgoing_guest import OutgoingGuest, written_config
+from xenqemu.operations.save_file import space_for, space_for_rest
 from xenqemu.operations.verify import verify
 from xenqemu.system.staged_file import Draft, draft_for
 from xenqemu.system.zstd.unpacked import unpacked
@@ -64,18 +63,8 @@ def save(
     ):
         guest = OutgoingGuest(host, domain, job)
         with job.phase(Phase.CHECK):
-            host.check_name(config.name)
-            guest.require_savable(paused_too=True)
-            guest.require_fit(own, options.config)
-            config = with_paused(config, guest.paused)
-            if options.precopy and not guest.may_run():
-                raise HostError(
-                    f"domain {guest.domid} cannot be saved while it runs: {UNKNOWN_CHANGES}"
-                )
+            config = guest.checked_config(own, config, options)
             require_codec(options.compress, job)
-            refused = why_refused(host.trust, config)
-            if refused:
-                job.note(f"a restore here would refuse the save file: {refused}")
             job.cleanup(steps.RemoveDraft(draft.traces))
             draft.create()
             packs_draft = None if options.compact else options.compress

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from xenqemu.errors import BadRecord
+from xenqemu.errors import BadRecord, HostTimeout
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.device_state import device_stream
 from xenqemu.formats.stream import libxl, xl
@@ -25,6 +25,8 @@ from xenqemu.formats.stream.sink import Outlet, Sink
 from xenqemu.formats.stream.source import Source
 from xenqemu.host.memory.pages import image_space
 from xenqemu.host.protocol import GuestMemory, Progress
+from xenqemu.system.cancellation import Cancellation, cancellable
+from xenqemu.system.deadline import Deadline
 
 FRAME = 1 << 16
 """Bytes for all headers and small records of an image, generously."""
@@ -73,10 +75,16 @@ def suspended_image(memory: GuestMemory, device_state: bytes | None, progress: P
     return image
 
 
-def write_save_file(out: BinaryIO | Outlet, config: DomainConfig, image: Image) -> None:
+def write_save_file(
+    out: BinaryIO | Outlet,
+    config: DomainConfig,
+    image: Image,
+    before_end: Callable[[], None] = lambda: None,
+) -> None:
     """Write an xl save file that stock `xl restore` reads; a file for it is unbuffered.
 
-    Raises `FormatError` for device state that is none: what is not verified has it checked here.
+    `before_end` is called before its END is written: until then nobody can restore it.  Raises
+    `FormatError` for device state that is none: what is not verified has it checked here.
     """
     sink = Sink(out)
     xl.write(sink, xl.XlHeader.of_json(config.dump().decode()))
@@ -87,6 +95,7 @@ def write_save_file(out: BinaryIO | Outlet, config: DomainConfig, image: Image) 
     if device_state is not None:
         device_stream.read(device_state)  # of a QEMU that its guest may have taken over
         stream.write(EmulatorContext(QEMU_UPSTREAM, 0, device_state))
+    before_end()
     stream.write(End())
 
 
@@ -119,6 +128,22 @@ def read_save_file(
 def peek_config(source: Source) -> DomainConfig:
     """Return the config of a save file without consuming its header."""
     return _config(xl.ahead(source))
+
+
+def config_within(source: Source, seconds: float) -> DomainConfig:
+    """Return the config that a save file begins with, as `peek_config`.
+
+    Raises `HostTimeout` after so many seconds: there is no operation yet that has a deadline, and
+    each byte may come just in time.
+    """
+    deadline = Deadline.after(seconds)
+
+    def check() -> None:
+        if deadline.passed:
+            raise HostTimeout(f"the header of the save file did not come within {seconds:g} s")
+
+    with cancellable(Cancellation(check, deadline)):
+        return peek_config(source)
 
 
 def _config(header: Record) -> DomainConfig:

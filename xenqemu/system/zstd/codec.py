@@ -93,6 +93,7 @@ class _Reading:
         self._error = error
 
     def read(self, size: int, /) -> bytes:
+        """Return up to `size` bytes."""
         try:
             piece: bytes = self._reader.read(size)
         except self._error as error:
