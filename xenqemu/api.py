@@ -68,8 +68,8 @@ from xenqemu.operations.options import (
 from xenqemu.operations.outcome import Outcome
 from xenqemu.operations.recover import Recovered
 from xenqemu.operations.restore import Restored
-from xenqemu.operations.sources import From, FromCommand, way_from
-from xenqemu.operations.targets import ToCommand, Way, way_to
+from xenqemu.operations.sources import FromCommand, FromFifo
+from xenqemu.operations.targets import ToCommand, ToFifo
 from xenqemu.settings.guest_config import read_config
 from xenqemu.settings.xenqemu_conf import Settings, read_settings
 from xenqemu.system.zstd.unpacked import unpacked
@@ -150,15 +150,11 @@ def save(
     """
     with _host(host) as here:
         found = domain_state.find(here, str(domain))
-        if isinstance(file, Command):
-            way: Way | None = ToCommand(file.words)
-        else:
-            way = way_to(Path(file).absolute())
-        if way is not None:
-            size = saving_through.save_through(here, found, way, options, observe=observe)
-            return Contents(Layer.XL, size)
-        assert not isinstance(file, Command)  # that is a way
-        return saving.save(here, found, Path(file), options, observe=observe)
+        if not isinstance(file, Command) and not Path(file).is_fifo():
+            return saving.save(here, found, Path(file), options, observe=observe)
+        way = ToCommand(file.words) if isinstance(file, Command) else ToFifo(Path(file))
+        size = saving_through.save_through(here, found, way, options, observe=observe)
+        return Contents(Layer.XL, size)
 
 
 def restore(
@@ -178,14 +174,10 @@ def restore(
     `file` cannot be read.
     """
     with _host(host) as here:
-        if isinstance(file, Command):
-            way: From | None = FromCommand(file.words)
-        else:
-            way = way_from(Path(file).absolute())
-        if way is not None:
-            return restoring_through.restore_through(here, way, options, observe=observe)
-        assert not isinstance(file, Command)  # that is a way
-        return restoring.restore(here, Path(file), options, observe=observe)
+        if not isinstance(file, Command) and not Path(file).is_fifo():
+            return restoring.restore(here, Path(file), options, observe=observe)
+        way = FromCommand(file.words) if isinstance(file, Command) else FromFifo(Path(file))
+        return restoring_through.restore_through(here, way, options, observe=observe)
 
 
 def migrate(

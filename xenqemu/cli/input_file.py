@@ -31,6 +31,11 @@ def file_or_stream(text: str) -> Path:
     return path if path != STANDARD or text == str(STANDARD) else path.absolute()
 
 
+def passes_once(file: Path, command: str | None) -> bool:
+    """Return whether a save file passes once, through a command or a pipe."""
+    return bool(command) or file == STANDARD or file.is_fifo()
+
+
 def add_command(
     parser: argparse.ArgumentParser, flag: str, text: str, file: argparse.Action
 ) -> None:

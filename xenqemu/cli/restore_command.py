@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xenqemu.cli.arguments import OneOrTwo, add_json_and_run
-from xenqemu.cli.input_file import STANDARD, add_command, file_or_stream
+from xenqemu.cli.input_file import STANDARD, add_command, file_or_stream, passes_once
 from xenqemu.cli.option_arguments import add_options, options_of
 from xenqemu.errors import UsageError
 from xenqemu.operations.options import RestoreOptions
@@ -81,12 +81,13 @@ def _files(chosen: argparse.Namespace) -> list[Path]:
 def _restored(
     host: Host, file: Path, command: str | None, options: RestoreOptions, observe: Observer
 ) -> Restored:
-    from xenqemu.cli import terminal
-    from xenqemu.operations.restore import restore
-    from xenqemu.operations.restore_through import restore_through
-    from xenqemu.operations.sources import way_from
+    if passes_once(file, command):
+        from xenqemu.cli import terminal
+        from xenqemu.operations.restore_through import restore_through
+        from xenqemu.operations.sources import way_from
 
-    way = way_from(file, command, terminal.aside)
-    if way is None:
-        return restore(host, file, options, observe=observe)
-    return restore_through(host, way, options, observe=observe)
+        way = way_from(file, command, terminal.aside)
+        return restore_through(host, way, options, observe=observe)
+    from xenqemu.operations.restore import restore
+
+    return restore(host, file, options, observe=observe)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xenqemu.cli.arguments import add_domain, add_json_and_run, add_step_timeout
-from xenqemu.cli.input_file import STANDARD, add_command, file_or_stream, named_file
+from xenqemu.cli.input_file import STANDARD, add_command, file_or_stream, named_file, passes_once
 from xenqemu.cli.option_arguments import add_options, options_of
 from xenqemu.errors import UsageError
 from xenqemu.operations.options import After, SaveOptions
@@ -112,13 +112,15 @@ def _saved(
 ) -> tuple[int, str]:
     """Save the domain, and return the size of its save file, and what else there is to say."""
     from xenqemu.cli import report, terminal
-    from xenqemu.operations.save import save
-    from xenqemu.operations.save_through import save_through
-    from xenqemu.operations.targets import way_to
 
-    way = way_to(file, command, terminal.aside)
-    if way is None:
-        found = save(host, domain, file, options, observe=watch)
-        return found.size, report.summary(found)
-    size = save_through(host, domain, way, options, observe=watch)
-    return size, f"{size} bytes"
+    if passes_once(file, command):
+        from xenqemu.operations.save_through import save_through
+        from xenqemu.operations.targets import way_to
+
+        way = way_to(file, command, terminal.aside)
+        size = save_through(host, domain, way, options, observe=watch)
+        return size, f"{size} bytes"
+    from xenqemu.operations.save import save
+
+    found = save(host, domain, file, options, observe=watch)
+    return found.size, report.summary(found)

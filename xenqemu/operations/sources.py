@@ -115,13 +115,13 @@ class FromFifo:
 
 def way_from(
     file: Path, command: Rune | None = None, on_stderr: OnStderrLine = ignore_line
-) -> From | None:
-    """Return the way from a command, the standard input ("-") or a FIFO; None for a file."""
+) -> From:
+    """Return the way from a command, from the standard input ("-"), or else from a FIFO."""
     if command:
         return FromCommand(command, on_stderr)
     if str(file) == "-":
         return FromStandardInput()
-    return FromFifo(file) if file.is_fifo() else None
+    return FromFifo(file)
 
 
 class FromStandardInput:

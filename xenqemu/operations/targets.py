@@ -164,15 +164,13 @@ class ToStandardOutput:
             yield _Pipe(fd, "the reader of the standard output", deadlines)
 
 
-def way_to(
-    file: Path, command: Rune | None = None, on_stderr: OnStderrLine = ignore_line
-) -> Way | None:
-    """Return the way to a command, to the standard output ("-") or a FIFO; None for a file."""
+def way_to(file: Path, command: Rune | None = None, on_stderr: OnStderrLine = ignore_line) -> Way:
+    """Return the way to a command, to the standard output ("-"), or else to a FIFO."""
     if command:
         return ToCommand(command, on_stderr)
     if str(file) == "-":
         return ToStandardOutput()
-    return ToFifo(file) if file.is_fifo() else None
+    return ToFifo(file)
 
 
 class _Pipe:
