@@ -218,6 +218,8 @@ def judge(world, path, error):
         assert whole(path)
         assert world.running() == []
         for done in recover(world.host):
+            if done.in_doubt:  # its journal could not be written any more
+                (done,) = recover(world.host, done.about.name, moved=True)  # noqa: PLW2901
             assert done.complete
         assert guests == {}
         return
@@ -240,7 +242,7 @@ def test_every_call_fails(how, tmp_path):
         except BaseException as raised:  # noqa: BLE001  Ctrl-C too
             error = raised
         world.heal()
-        assert error is not None, name
+        assert error is not None or name == "journal.unlink"  # of what need not be there
         judge(world, path, error)
         assert world.broken == [], name
 
@@ -277,10 +279,8 @@ def test_it_can_be_told_where_the_guest_is(world, path):
     first = World()
     through(first, into(path))
     told = [number for number, name in enumerate(first.calls) if name == "observer.event"]
-    started = next(
-        number for number, each in enumerate(first.events) if each.phase is Phase.PUBLISH
-    )
-    world.fault = Fault(told[started], How.KILLED)
+    phases = [event.phase for event in first.events]
+    world.fault = Fault(told[phases.index(Phase.PUBLISH)], How.KILLED)
     assert world.outlive(lambda: through(world, into(path)))
     (left,) = recover(world.host)
     assert left.in_doubt
