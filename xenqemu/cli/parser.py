@@ -17,6 +17,7 @@ COMMANDS = {
     "migrate": ("migrate_command", "migrate a domain to another host"),
     "migrate-receive": ("receive_command", "receive a domain from another host"),
     "verify": ("verify_command", "check that a file is complete and sound"),
+    "seal": ("seal_command", "seal a save file that is there already"),
     "inspect": ("inspect_command", "show what a file holds"),
     "compress": ("compress_command", "compress a save file into a new one"),
     "decompress": ("decompress_command", "decompress a save file into a new one"),

@@ -66,7 +66,8 @@ def run(chosen: argparse.Namespace) -> None:
         with open_host(chosen.host, step_timeout=chosen.step_timeout, settings=settings) as host:
             domain = domain_state.find(host, chosen.domain)
             config = read_config(cfg, host, terminal.complain)
-            options = replace(options, config=config, verify=verify)
+            layout = options.layout if "layout" in chosen else settings.save.layout
+            options = replace(options, config=config, verify=verify, layout=layout)
             to = chosen.command or str(file.absolute() if file != STANDARD else file)
             about = {"domid": domain.domid, "name": domain.name, "file": to}
             with hooked(settings.hooks, "save", **about):  # they have another folder

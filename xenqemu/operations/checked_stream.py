@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import threading
 from contextvars import copy_context
+from io import UnsupportedOperation
 from queue import Full, Queue
 from typing import BinaryIO, Self, cast
 
 from xenqemu.errors import HostTimeout
-from xenqemu.formats.stream.source import CHUNK, Inlet
+from xenqemu.formats.stream.source import CHUNK, Inlet, Source
 from xenqemu.operations.inspect import Contents
-from xenqemu.operations.verify import verify
+from xenqemu.operations.verify import checked_contents, verify
 from xenqemu.system.cancellation import SLICE, check_cancelled, wait_cancellable
 
 PIECES = 16
@@ -30,9 +31,14 @@ VERIFY_TIMEOUT = 60.0
 
 
 class CheckedStream:
-    """An inlet that reads from another; `finish` it, in a `with`."""
+    """An inlet that reads from another; `finish` it, in a `with`.
 
-    def __init__(self, inlet: Inlet) -> None:
+    If it is `sealed`, it is compared with its seal, as `verify` does with a `key`.
+    """
+
+    def __init__(self, inlet: Inlet, key: bytes | None = None, *, sealed: bool = True) -> None:
+        self._key = key
+        self._sealed = sealed
         self._inlet = inlet
         self._queue: Queue[bytes] = Queue(PIECES)
         self._error: BaseException | None = None
@@ -93,7 +99,11 @@ class CheckedStream:
 
     def _verify(self) -> None:
         try:
-            self._contents = verify(cast(BinaryIO, _Queued(self._queue)))
+            inlet = _Queued(self._queue)
+            if self._sealed:
+                self._contents = verify(cast(BinaryIO, inlet), self._key)
+            else:
+                self._contents = checked_contents(Source(inlet))
         except BaseException as error:  # noqa: BLE001  raised again where the next piece is read
             self._error = error
 
@@ -106,7 +116,12 @@ class _Queued:
         self._piece = b""
         self._at_end = False
 
+    def fileno(self) -> int:
+        """Raise: it has no descriptor."""
+        raise UnsupportedOperation("fileno")
+
     def read(self, size: int, /) -> bytes:
+        """Return up to `size` bytes, b"" at the end."""
         if not self._piece and not self._at_end:
             self._piece = self._queue.get()
             self._at_end = not self._piece

@@ -19,6 +19,8 @@ from xenqemu.errors import HostError, Unsupported, UsageError
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream import xl
 from xenqemu.formats.stream.detect import Layer, detect
+from xenqemu.formats.stream.seal import Seal
+from xenqemu.formats.stream.seal_check import Comparison
 from xenqemu.formats.stream.source import Source
 from xenqemu.host.allowed_resources import require_allowed
 from xenqemu.host.domain_state import require_running
@@ -31,9 +33,10 @@ from xenqemu.operations.inspect import Contents
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.log import About
 from xenqemu.operations.journal.operation import Operation
-from xenqemu.operations.options import RestoreOptions, seconds_for
+from xenqemu.operations.options import RestoreOptions, key_for, seconds_for
+from xenqemu.operations.reading_seals import seal_of
 from xenqemu.operations.save_file import was_paused
-from xenqemu.operations.verify import verify
+from xenqemu.operations.verify import checked_contents, verify, verify_structure
 from xenqemu.system.cancellation import check_often
 from xenqemu.system.read_twice import FirstReading, SecondReading
 from xenqemu.system.regular_file import open_regular
@@ -68,7 +71,10 @@ def restore(
     Errors before anything was built are raised as they are; `RolledBack` means that nothing is left
     of the attempt, `PastReturn` that the new domain may have run already.
     """
+    key = key_for(host, options)
     with _opened(path, host.trust) as file, unpacked(file) as save_file:
+        packed = save_file is not file
+        seal = seal_of(file, key) if options.seal and not packed else None
         own = _config(save_file)
         used = own if options.config is None else options.config.with_extra(own.extra)
         paused = options.paused or was_paused(own)
@@ -76,7 +82,8 @@ def restore(
         with Operation.begin(host, about, observe, seconds_for(host, options)) as job:
             with job.phase(Phase.CHECK):
                 checked = FirstReading(save_file)
-                contents = verify(cast(BinaryIO, checked))
+                reading = cast(BinaryIO, checked)
+                contents = _checked(reading, key, seal, options, packed=packed)
                 if contents.config != own:
                     raise HostError(f"{path} was changed while it was checked")
                 if options.config is None:
@@ -89,11 +96,14 @@ def restore(
                 destroy = steps.DestroyIncomplete(used.name, used.uuid)
                 building = job.cleanup(destroy)  # what fails to be built leaves nothing by itself
                 how = BuildOptions(contents.size, used, options.monitor)
-                again = checked.again()
+                sealed = Comparison(seal, key) if seal else None
+                again = checked.again(sealed.follow if sealed else None)
                 domid = host.build(Source(again, check=check_often), job.progress, how)
                 job.undo(destroy)
                 job.drop(building)
                 _require_same(again, path)
+                if sealed:
+                    sealed.require_complete()
                 if paused:
                     _leave(file, before_run)
             if not paused:
@@ -101,6 +111,20 @@ def restore(
                     _leave(file, before_run)
                     unpause(host, Domain(domid, used.uuid, used.name, used.type), job)
     return Restored(domid, contents, paused)
+
+
+def _checked(
+    reading: BinaryIO,
+    key: bytes | None,
+    seal: Seal | None,
+    options: RestoreOptions,
+    *,
+    packed: bool,
+) -> Contents:
+    """Read a save file to its end; what is sealed in a packed one is compared at once."""
+    if not options.seal:
+        return checked_contents(Source(reading, check=check_often))
+    return verify(reading, key) if packed else verify_structure(reading, key, seal)
 
 
 def _leave(file: BinaryIO, before_run: Callable[[], None]) -> None:

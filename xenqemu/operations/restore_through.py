@@ -19,7 +19,7 @@ from xenqemu.operations.given_config import require_fit
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.log import About
 from xenqemu.operations.journal.operation import Operation
-from xenqemu.operations.options import RestoreOptions, seconds_for
+from xenqemu.operations.options import RestoreOptions, key_for, seconds_for
 from xenqemu.operations.restore import CFG_INSTEAD, Restored, needs_of, unpause
 from xenqemu.operations.save_file import config_within, was_paused
 from xenqemu.operations.sources import From
@@ -41,10 +41,11 @@ def restore_through(
     """
     if options.strict_disks:
         raise UsageError("--strict-disks needs a file, which has the time of the save")
+    key = key_for(host, options)
     with (
         way.opened(host.deadlines, host.trust) as source,
         unpacked(source) as inside,
-        CheckedStream(inside) as checked,
+        CheckedStream(inside, key, sealed=options.seal) as checked,
     ):
         stream = Source(checked, check=check_often)
         own = config_within(stream, min(host.deadlines.peer_banner, seconds_for(host, options)))

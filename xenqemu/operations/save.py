@@ -17,21 +17,25 @@ from typing import BinaryIO
 from xenqemu.errors import HostError
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream.detect import Layer
-from xenqemu.formats.stream.sink import Outlet
+from xenqemu.formats.stream.framing import Record
+from xenqemu.formats.stream.sink import Outlet, Sink
+from xenqemu.formats.stream.source import Source
 from xenqemu.host.precopy import Iteration
 from xenqemu.host.precopy_options import PrecopyOptions
 from xenqemu.host.protocol import Domain, Host
 from xenqemu.operations.compact import compact
-from xenqemu.operations.compressed import compressed, packed_space, require_codec
+from xenqemu.operations.compressed import UNSEALED, Form, packed_space, require_codec
 from xenqemu.operations.events import Observer, Phase, unobserved
-from xenqemu.operations.inspect import Contents
+from xenqemu.operations.inspect import Contents, read_contents
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.log import About
 from xenqemu.operations.journal.operation import Operation
-from xenqemu.operations.options import After, SaveOptions, seconds_for
+from xenqemu.operations.options import After, SaveOptions, key_for, seconds_for
 from xenqemu.operations.outgoing_guest import OutgoingGuest, written_config
 from xenqemu.operations.save_file import space_for, space_for_rest
-from xenqemu.operations.verify import verify
+from xenqemu.operations.sealing import Sealing, about_passing
+from xenqemu.operations.verify import checked_contents, verify
+from xenqemu.system.cancellation import check_often
 from xenqemu.system.staged_file import Draft, draft_for
 from xenqemu.system.zstd.unpacked import unpacked
 
@@ -47,41 +51,39 @@ def save(
     """Save a running or paused domain to `path` and return what the save file holds.
 
     With precopy options the guest runs while it is saved, until these have it suspended; the save
-    file holds superseded pages then, unless `compact` drops them.  Without `verify`, what is
-    returned says only its size.
+    file holds superseded pages then, unless `compact` drops them.  Without `verify` and
+    without a seal, what is returned says only its size.
 
     Raises what the tree in `xenqemu.errors` says; unless it is a `PastReturn` or `Stranded`, the
     guest is as it was.  `path` is as it was too, or (never with `After.DESTROY`) whole already.
     """
     own = host.config(domain.domid)
     config = written_config(domain, own, options.config, keep_domid=options.keep_domid)
+    sealing = Sealing(key_for(host, options)) if options.seal else None
     about = About("save", domain.domid, domain.name, domain.uuid, str(path.absolute()))
     with (
         Operation.begin(host, about, observe, seconds_for(host, options)) as job,
         draft_for(path, host.trust.owners) as draft,
         draft_for(path, host.trust.owners) as smaller,
     ):
-        guest = OutgoingGuest(host, domain, job)
+        guest = OutgoingGuest(host, domain, job, options.layout)
         with job.phase(Phase.CHECK):
             config = guest.checked_config(own, config, options)
             require_codec(options.compress, job)
             job.cleanup(steps.RemoveDraft(draft.traces))
             draft.create()
-            packs_draft = None if options.compact else options.compress
-            space = _Space(draft, guest, config, packs_draft)
-            space.reserve()
-        with compressed(draft.file, packs_draft) as out:
-            _write(guest, out, config, options.precopy, space)
+            form = Form(options.compress, sealing, lambda: about_passing(config, job.phases))
+            first = UNSEALED if options.compact else form
+            space = _Space(draft, guest, config, first.level)
+            space.reserve(live=options.precopy is not None)
+        with first.written(draft.file) as out:
+            _write(out, options.precopy, space, first)
         suspended_at = time.time_ns()
         if options.after is not After.DESTROY:
             with job.phase(Phase.RELEASE):
                 guest.release(paused=options.after is After.PAUSE)
-        written = draft
-        if options.compact:
-            written = _compacted(draft, smaller, job, options.compress)
-        found = (
-            _checked(written, job) if options.verify else Contents(Layer.XL, written.file.tell())
-        )
+        written = _compacted(draft, smaller, job, form) if options.compact else draft
+        found = _checked(written, job, form, synced=options.verify)
         with job.phase(Phase.PUBLISH):
             _publish(written, guest, options.after, suspended_at)
         if options.after is After.DESTROY:
@@ -91,22 +93,19 @@ def save(
 
 
 def _write(
-    guest: OutgoingGuest,
-    out: BinaryIO | Outlet,
-    config: DomainConfig,
-    precopy: PrecopyOptions | None,
-    space: _Space,
+    out: BinaryIO | Outlet, precopy: PrecopyOptions | None, space: _Space, form: Form
 ) -> None:
     """Write the save file; space for what is left is reserved as soon as its size is known."""
+    guest, config = space.guest, space.config
 
     def watch(done: Iteration) -> None:
         space.reserve_rest(done.changed)
         guest.job.iteration(done)
 
     if precopy:
-        guest.write_running(out, config, precopy, live=False, watch=watch)
+        guest.write_running(out, config, precopy, live=False, watch=watch, pieces=form.pieces)
     else:
-        guest.write(out, config, live=False, ready=space.reserve)
+        guest.write(out, config, live=False, ready=space.reserve, pieces=form.pieces)
 
 
 @dataclass
@@ -121,19 +120,21 @@ class _Space:
     config: DomainConfig
     level: int | None
 
-    def reserve(self, device_state: bytes | None = None) -> None:
+    def reserve(self, device_state: bytes | None = None, *, live: bool = False) -> None:
         """Reserve it; where it seems too little, pages of zeros are counted first.
 
-        Raises `HostError` if it is too little.
+        Raises `HostError` if it is too little.  A guest that is saved `live` shares no pages with
+        it, and one that is compressed neither.
         """
-        memory = self.guest.memory
+        guest, packed = self.guest, self.level is not None
+        space = guest.space_in(self.draft, live=live or packed)
         try:
-            self._reserve(space_for(self.config, memory.space(), device_state))
+            self._reserve(space_for(self.config, space, device_state))
         except HostError as error:
-            if self.level is not None:
-                self.guest.job.note(f"if it were not compressed: {error}")
+            if packed:
+                guest.job.note(f"if it were not compressed: {error}")
                 return
-            counted = memory.counted_space(self.guest.job.progress)
+            counted = guest.memory.counted_space(guest.job.progress)
             self._reserve(space_for(self.config, counted, device_state))
 
     def reserve_rest(self, pages: int) -> None:
@@ -145,23 +146,59 @@ class _Space:
         self.draft.reserve(size if self.level is None else packed_space(size))
 
 
-def _compacted(draft: Draft, smaller: Draft, job: Operation, level: int | None) -> Draft:
+def _compacted(draft: Draft, smaller: Draft, job: Operation, form: Form) -> Draft:
     """Return another draft of the same save file, without superseded pages."""
     with job.phase(Phase.COMPACT):
         job.cleanup(steps.RemoveDraft(smaller.traces))
         smaller.create()
         smaller.reserve(draft.file.tell())
-        with draft.reopen() as save_file, compressed(smaller.file, level) as out:
-            compact(save_file, out, job.progress)
+        with draft.reopen() as save_file, form.written(smaller.file) as out:
+            compact(save_file, out, job.progress, form.pieces)
     return smaller
 
 
-def _checked(draft: Draft, job: Operation) -> Contents:
-    """Read the save file back from the disk."""
+def _checked(draft: Draft, job: Operation, form: Form, *, synced: bool) -> Contents:
+    """Read the save file back, from the disk if it is to be `synced` first, and seal it.
+
+    Pages are read if there are no digests of them, made while they were written.  A compressed one
+    is sealed already.
+    """
+    packed, sealing = form.level is not None, form.sealing
+    if not synced and (packed or sealing is None):
+        return Contents(Layer.XL, draft.file.tell())
     with job.phase(Phase.VERIFY):
-        draft.sync()
-        with draft.reopen() as file, unpacked(file) as save_file:
-            return verify(save_file, read_all=True)
+        if synced:
+            draft.sync()
+        with draft.reopen() as file:
+            if packed:
+                return _verified_packed(file, sealing)
+            if sealing is None:
+                return checked_contents(Source(file, seek=False, check=check_often))
+            found = _listed(file, sealing, checked=synced)
+            seal = sealing.seal(file, found, job.phases)
+        data = seal.pack(sealing.key)
+        draft.file.seek(found.size)
+        Sink(draft.file).write(data)
+        found.take_seal(seal, len(data))
+        return found
+
+
+def _verified_packed(file: BinaryIO, sealing: Sealing | None) -> Contents:
+    """Read all that is in a compressed save file, and compare it with its seal."""
+    with unpacked(file) as inside:
+        if sealing is None:
+            return checked_contents(Source(inside, seek=False, check=check_often))
+        return verify(inside, sealing.key)
+
+
+def _listed(save_file: BinaryIO, sealing: Sealing, *, checked: bool) -> Contents:
+    """Read the structure of a save file for its seal; it is `checked` whether the parts agree."""
+
+    def take(record: Record) -> None:
+        sealing.take(record, save_file)
+
+    source = Source(save_file, check=check_often)
+    return checked_contents(source, take) if checked else read_contents(source, take)
 
 
 def _publish(draft: Draft, guest: OutgoingGuest, after: After, suspended_at: int) -> None:

@@ -21,13 +21,14 @@ from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream.buffers import Buffer
 from xenqemu.formats.stream.sink import Outlet
 from xenqemu.host.protocol import Domain, Host
-from xenqemu.operations.compressed import compressed, require_codec
+from xenqemu.operations.compressed import Form, require_codec
 from xenqemu.operations.events import Observer, Phase, unobserved
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.log import About
 from xenqemu.operations.journal.operation import Operation
-from xenqemu.operations.options import After, SaveOptions, seconds_for
+from xenqemu.operations.options import After, SaveOptions, key_for, seconds_for
 from xenqemu.operations.outgoing_guest import OutgoingGuest, no_act, written_config
+from xenqemu.operations.sealing import Sealing, about_passing
 from xenqemu.operations.targets import Target, Way
 
 OUT_OF_DATE = "what it took may be whole, and is out of date: do not restore it"
@@ -52,21 +53,24 @@ def save_through(
         raise UsageError("superseded pages can be dropped from a file alone")
     own = host.config(domain.domid)
     config = written_config(domain, own, options.config, keep_domid=options.keep_domid)
+    key = key_for(host, options)
     about = About("save", domain.domid, domain.name, domain.uuid, way.name)
     with (
         Operation.begin(host, about, observe, seconds_for(host, options)) as job,
         ExitStack() as stack,
     ):
-        guest = OutgoingGuest(host, domain, job)
+        guest = OutgoingGuest(host, domain, job, options.layout)
         with job.phase(Phase.CHECK):
             config = guest.checked_config(own, config, options)
             require_codec(options.compress, job)
         with job.phase(Phase.CONNECT):
             target = stack.enter_context(way.opened(host.deadlines))
         leaving = options.after is After.DESTROY
+        sealing = Sealing(key) if options.seal else None
+        form = Form(options.compress, sealing, lambda: about_passing(config, job.phases))
         counted = _Counted(target)
         try:
-            with compressed(counted, options.compress) as out:
+            with form.passing(counted) as out:
                 before_end = _doubt(guest, way) if leaving else no_act
                 _write(guest, out, config, options, before_end)
             if not leaving:

@@ -34,6 +34,7 @@ from xenqemu.operations.save import save
 from xenqemu.operations.save_through import save_through
 from xenqemu.operations.sources import FromCommand, FromFifo, FromStandardInput, way_from
 from xenqemu.operations.targets import ToCommand, ToFifo, ToStandardOutput, way_to
+from xenqemu.operations.verify import verify
 from xenqemu.system.zstd.unpacked import unpacked
 
 
@@ -102,10 +103,28 @@ def test_the_command_has_the_guest(world, path, after, options):
 
 
 def test_it_is_what_a_save_to_a_file_is(path, tmp_path):
-    through(World(), into(path))
+    through(World(), into(path), seal=False)
     other = World()
-    save(other.host, other.domain(), tmp_path / "file")
+    save(other.host, other.domain(), tmp_path / "file", SaveOptions(seal=False))
     assert path.read_bytes() == (tmp_path / "file").read_bytes()
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_it_is_sealed(world, path, tmp_path, options):
+    key = tmp_path / "key"
+    key.write_bytes(b"secret")
+    key.chmod(0o600)
+    through(world, into(path), key_file=key, **options)
+    with path.open("rb") as file, unpacked(file) as inside:
+        assert verify(inside, b"secret").seal
+    changed = bytearray(plain(path))
+    changed[len(changed) // 2] ^= 1
+    path.write_bytes(changed)
+    there, act = restored(path, key_file=key)
+    with pytest.raises((FormatError, RolledBack)):
+        act()
+    assert there.guests == {}
+    assert "hypervisor.unpause" not in there.calls
 
 
 def test_words_need_no_shell(world, path):

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
+from io import UnsupportedOperation
 from typing import BinaryIO
 
 from xenqemu.errors import BadRecord, FormatError, Truncated
@@ -82,6 +83,10 @@ class SeekableFile:
     def tell(self) -> int:
         """Return the place."""
         return self._position
+
+    def fileno(self) -> int:
+        """Raise: what is inside has no descriptor of its own."""
+        raise UnsupportedOperation("fileno")
 
     def left(self) -> int:
         """Return how many bytes there are from here to the end."""

@@ -10,6 +10,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from io import UnsupportedOperation
 from typing import Any, BinaryIO, cast
 
 from xenqemu.errors import Unsupported
@@ -88,6 +89,10 @@ class _Begun:
             return piece
         return self._inlet.read(size)
 
+    def fileno(self) -> int:
+        """Raise: what is inside has no descriptor of its own."""
+        raise UnsupportedOperation("fileno")
+
     def readinto(self, buffer: memoryview, /) -> int:
         """Fill some of `buffer`; return how much, 0 at the end."""
         readinto = getattr(self._inlet, "readinto", None)
@@ -139,6 +144,10 @@ class _InOrder:
     def tell(self) -> int:
         """Return the place."""
         return self._position
+
+    def fileno(self) -> int:
+        """Raise: what is inside has no descriptor of its own."""
+        raise UnsupportedOperation("fileno")
 
     def left(self) -> None:
         """Return that nobody knows how many bytes there are to the end."""
