@@ -36,6 +36,9 @@ END_TIMEOUT = 86400.0
 SAMPLE, SAMPLES = 16 << 10, 8
 """Bytes of a sample's pieces, and how many these are."""
 
+QUICK = 1
+"""A level that takes little: higher ones are left out where this finds nothing to gain."""
+
 SYNCS = 2
 """After so many windows a file is synced, and then each time after that many times as many.
 
@@ -61,9 +64,10 @@ class FrameOutlet:
         self._sink = Sink(out)
         self._codec = codec
         self._file = out.fileno() if isinstance(out, FileIO) and self._sink.has_places else None
-        self._pace = Pace(level, 0 if self._sink.has_places else count)
+        self._pace = Pace(level, count, in_order=not self._sink.has_places)
         self._frames: list[tuple[int, int]] = []
         self._next_sync = SYNCS
+        self._synced = 0
         self._turn = threading.Condition()
         self._error: BaseException | None = None
         self._free: Queue[bytearray] = Queue()
@@ -175,11 +179,11 @@ class FrameOutlet:
             if self._sink.has_places:
                 place = self._sink.take(size)
             else:
-                self._timed(size, lambda: self._sink.writev(frame))
+                self._pace.written(size, _seconds(lambda: self._sink.writev(frame)))
             self._frames.append((size, len(data)))
             self._turn.notify_all()
         if self._sink.has_places:
-            self._timed(size, lambda: self._sink.fill(place, frame))
+            self._pace.written(size, _seconds(lambda: self._sink.fill(place, frame)))
             self._sync_sometimes(index)
 
     def _encoded(self, data: memoryview) -> list[Buffer]:
@@ -187,6 +191,8 @@ class FrameOutlet:
         level, tried = self._pace.next()
         if tried is not None:
             self._compressed(_sample(data), tried)
+        if level > QUICK and self._is_dense(data):
+            return raw_frame(data)
         if level != RAW:
             frame = self._compressed(data, level)
             if len(frame) < WORTH * len(data):
@@ -199,16 +205,26 @@ class FrameOutlet:
         self._pace.compressed(level, len(data), len(frame), time.perf_counter() - start)
         return frame
 
-    def _timed(self, size: int, write: Callable[[], None]) -> None:
-        start = time.perf_counter()
-        write()
-        self._pace.written(size, time.perf_counter() - start)
+    def _is_dense(self, data: memoryview) -> bool:
+        """Return whether a window does not seem to get smaller, by a sample."""
+        sample = _sample(data)
+        return len(self._codec.pack(sample, QUICK)) >= WORTH * len(sample)
 
     def _sync_sometimes(self, index: int) -> None:
-        if self._file is not None and index == self._next_sync:
-            self._next_sync *= SYNCS * SYNCS
-            size = sum(packed for packed, _size in self._frames)
-            self._timed(size, lambda: os.fdatasync(self._file or -1))
+        file = self._file
+        if file is None or index != self._next_sync:
+            return
+        self._next_sync *= SYNCS * SYNCS
+        size = sum(packed for packed, _size in self._frames)
+        self._pace.synced(size - self._synced, _seconds(lambda: os.fdatasync(file)))
+        self._synced = size
+
+
+def _seconds(act: Callable[[], object]) -> float:
+    """Do it, and return how many seconds that took."""
+    start = time.perf_counter()
+    act()
+    return time.perf_counter() - start
 
 
 def _sample(data: memoryview) -> bytes:

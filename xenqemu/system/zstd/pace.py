@@ -1,13 +1,16 @@
 """How much to compress: as is, or at which level, by what compressing and the target take.
 
-For each byte, with the averages that were measured:
+A byte takes, with what was measured,
 
-    as is                          w           seconds that the target takes
-    compressed, several writers    c + r w     c to compress, r of the size is left
-    compressed, one writer         max(c / threads, r w)    the others compress meanwhile
+    max((c + r p) / threads, r s)
 
-What is not known of a level is found out by a sample of a window now and then.  The target's time
-falls slowly in the average: a pipe that is drained while we compress looks fast, and is not.
+    c    seconds to compress it; 0 as it is
+    r    the part of the size that is left; 1 as it is
+    p    seconds of a thread that writes beside others: a file in the system's memory
+    s    seconds of what takes one byte after the other: a pipe, the disk under a file
+
+What is not known of a level is found out by a sample of a window now and then.  The time of a pipe
+sinks slowly in the average: one that is drained while we compress looks fast, and is not.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ WEIGHT = 0.3
 """Of a new measure, in the average."""
 
 SINKING = 0.03
-"""How fast the target's average time may sink."""
+"""The same, of a pipe that was faster than before."""
 
 
 @dataclass
@@ -52,15 +55,16 @@ class _Level:
 class Pace:
     """Chooses the level of each window, for several threads; `level` is the only one if not AUTO.
 
-    With one writer `threads` compress beside it; 0 says that each thread writes what it compressed.
+    If it is `in_order`, one thread writes at a time.
     """
 
-    def __init__(self, level: int, threads: int) -> None:
+    def __init__(self, level: int, threads: int, *, in_order: bool) -> None:
         self._fixed = level
         self._threads = threads
+        self._in_order = in_order
         self._lock = Lock()
-        self._known: dict[int, _Level] = {}
-        self._target: float | None = None
+        self._known = {RAW: _Level(0.0, 1.0)}
+        self._parallel = self._serial = 0.0
         self._windows = 0
 
     def next(self) -> tuple[int, int | None]:
@@ -69,9 +73,9 @@ class Pace:
             return self._fixed, None
         with self._lock:
             self._windows += 1
-            if self._target is None or not self._known:
+            if not (self._parallel or self._serial):
                 return LEVELS[1], None
-            best = min((RAW, *self._known), key=self._cost)
+            best = min(self._known, key=self._cost)
             higher = LEVELS[min(LEVELS.index(best) + 1, len(LEVELS) - 1)]
             tried = higher not in self._known or self._windows % SAMPLED == 0
             return best, higher if tried and higher != best else None
@@ -80,26 +84,25 @@ class Pace:
         """Note what it took to compress so many bytes at a level."""
         with self._lock:
             each, ratio = seconds / size, min(packed / size, 1.0)
-            if level in self._known:
-                self._known[level].take(each, ratio)
-            else:
-                self._known[level] = _Level(each, ratio)
+            self._known.setdefault(level, _Level(each, ratio)).take(each, ratio)
 
     def written(self, size: int, seconds: float) -> None:
-        """Note how long the target took for so many bytes."""
+        """Note how long it took to write so many bytes."""
+        each = seconds / size
         with self._lock:
-            each = seconds / size
-            if self._target is None:
-                self._target = each
-            weight = WEIGHT if each > self._target else SINKING
-            self._target += weight * (each - self._target)
+            if self._in_order:
+                weight = WEIGHT if each > self._serial else SINKING
+                self._serial += (weight if self._serial else 1.0) * (each - self._serial)
+            else:
+                self._parallel += (WEIGHT if self._parallel else 1.0) * (each - self._parallel)
+
+    def synced(self, size: int, seconds: float) -> None:
+        """Note how long it took until so many bytes were on the disk."""
+        with self._lock:
+            self._serial = seconds / size
 
     def _cost(self, level: int) -> float:
         """Return the seconds a byte that a level takes."""
-        target = self._target or 0.0
-        if level == RAW:
-            return target
         known = self._known[level]
-        if self._threads:
-            return max(known.seconds / self._threads, known.ratio * target)
-        return known.seconds + known.ratio * target
+        beside = (known.seconds + known.ratio * self._parallel) / self._threads
+        return max(beside, known.ratio * self._serial)

@@ -211,24 +211,37 @@ def test_what_the_program_cannot_read(codec):
         assert b"".join(iter(lambda: reader.read(100), b"")) in (b"", b"x" * 9000)
 
 
-TARGETS = {"fast": 0.5e-9, "slow": 10e-9}
-
-
-@pytest.mark.parametrize("threads", [0, 2])
-@pytest.mark.parametrize(("target", "compresses"), [("fast", False), ("slow", True)])
-def test_pace_is_what_the_target_takes(threads, target, compresses):
-    pace, levels = Pace(AUTO, threads), []
-    seconds = {1: 2.5e-9, 3: 5e-9, 6: 20e-9}
-    for _ in range(50):
+def levels(pace, serial, parallel=0.0):
+    """Return the last levels that are chosen where the target takes so many nanoseconds a byte."""
+    seconds, chosen = {1: 2.5e-9, 3: 5e-9, 6: 20e-9}, []
+    for _ in range(60):
         level, tried = pace.next()
-        levels.append(level)
+        chosen.append(level)
         for each in {level, tried} & seconds.keys():
-            pace.compressed(each, 1000, 300, seconds[each] * 1000)
-        pace.written(1000, TARGETS[target] * 1000)
-    assert all(levels[-10:]) if compresses else not any(levels[-10:])
+            pace.compressed(each, 1000, 300 - 10 * each, seconds[each] * 1000)
+        pace.written(1000, (parallel or serial) * 1e-6)
+        if parallel:
+            pace.synced(1000, serial * 1e-6)
+    return {*chosen[-10:]}
+
+
+@pytest.mark.parametrize(
+    ("target", "level"), [((0.5,), 0), ((1.0,), 0), ((10,), 3), ((100,), 6)], ids=str
+)
+def test_pace_of_a_pipe(target, level):
+    assert levels(Pace(AUTO, 2, in_order=True), *target) == {level}
+
+
+@pytest.mark.parametrize(
+    ("target", "level"),
+    [((1e-5, 0.7), 0), ((0.5, 0.7), 0), ((4, 0.7), 1), ((10, 0.7), 3), ((100, 0.7), 6)],
+    ids=str,
+)
+def test_pace_of_a_file_and_its_disk(target, level):
+    assert levels(Pace(AUTO, 2, in_order=False), *target) == {level}
 
 
 def test_a_level_that_was_asked_for_stays():
-    pace = Pace(7, 2)
+    pace = Pace(7, 2, in_order=True)
     pace.written(1000, 1e-9)
     assert [pace.next() for _ in range(9)] == [(7, None)] * 9
