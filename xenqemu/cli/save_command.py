@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from xenqemu.cli.arguments import add_domain, add_json_and_run, add_step_timeout
 from xenqemu.cli.input_file import STANDARD, add_command, file_or_stream, named_file, passes_once
@@ -61,6 +62,7 @@ def run(chosen: argparse.Namespace) -> None:
     settings = read_settings(chosen.conf)
     verify = settings.save.verify and options.verify
     tell_passed_over(settings.hooks, "save")
+    save = _saver(file, chosen.command)
     with _answering(file):
         watch = progress.Stopwatch(progress.observer(as_lines_of_json=chosen.json))
         with open_host(chosen.host, step_timeout=chosen.step_timeout, settings=settings) as host:
@@ -71,9 +73,7 @@ def run(chosen: argparse.Namespace) -> None:
             to = chosen.command or str(file.absolute() if file != STANDARD else file)
             about = {"domid": domain.domid, "name": domain.name, "file": to}
             with hooked(settings.hooks, "save", **about):  # they have another folder
-                size, summary = _saved(
-                    host, domain, options, watch, file=file, command=chosen.command
-                )
+                size, summary = save(host, domain, options, observe=watch)
         downtime = round(watch.seconds, 3) if options.after is After.CONTINUE else None
         shown = chosen.command or str(file)
         if chosen.json:
@@ -102,16 +102,11 @@ def _answering(file: Path) -> AbstractContextManager[None]:
     return answers_aside() if file == STANDARD else nullcontext()
 
 
-def _saved(
-    host: Host,
-    domain: Domain,
-    options: SaveOptions,
-    watch: Observer,
-    *,
-    file: Path,
-    command: str | None,
-) -> tuple[int, str]:
-    """Save the domain, and return the size of its save file, and what else there is to say."""
+def _saver(file: Path, command: str | None) -> Callable[..., tuple[int, str]]:
+    """Load what saves a domain there; it returns the size of the save file, and what to say.
+
+    It is called with the host, the domain, the options, and the observer as `observe`.
+    """
     from xenqemu.cli import report, terminal
 
     if passes_once(file, command):
@@ -119,9 +114,16 @@ def _saved(
         from xenqemu.operations.targets import way_to
 
         way = way_to(file, command, terminal.aside)
-        size = save_through(host, domain, way, options, observe=watch)
-        return size, f"{size} bytes"
+
+        def pass_on(host: Host, domain: Domain, *options: SaveOptions, observe: Observer) -> Any:
+            size = save_through(host, domain, way, *options, observe=observe)
+            return size, f"{size} bytes"
+
+        return pass_on
     from xenqemu.operations.save import save
 
-    found = save(host, domain, file, options, observe=watch)
-    return found.size, report.summary(found)
+    def write(host: Host, domain: Domain, *options: SaveOptions, observe: Observer) -> Any:
+        found = save(host, domain, file, *options, observe=observe)
+        return found.size, report.summary(found)
+
+    return write

@@ -56,6 +56,10 @@ class FirstReading:
         """Return the place."""
         return self._file.tell()
 
+    def fileno(self) -> int:
+        """Return the file's descriptor."""
+        return self._file.fileno()
+
     def left(self) -> int | None:
         """Return how many bytes there are from here to the end, None if nobody knows."""
         return bytes_left(self._file)

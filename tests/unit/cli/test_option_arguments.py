@@ -39,7 +39,8 @@ ALL = {"help", "json"}
 """What all commands take."""
 
 OTHERS = {
-    "verify": {"file"},
+    "verify": {"file", "key_file"},
+    "seal": {"file", "key_file"},
     "inspect": {"file"},
     "compress": {"file": "file", "out": "to", "level": "level", "force": "force"},
     "decompress": {"file": "file", "out": "to", "force": "force"},
