@@ -15,6 +15,7 @@ from xenqemu.version import VERSION
 if TYPE_CHECKING:
     from xenqemu import errors as errors
     from xenqemu.api import After as After
+    from xenqemu.api import Command as Command
     from xenqemu.api import Contents as Contents
     from xenqemu.api import DomainConfig as DomainConfig
     from xenqemu.api import DomainState as DomainState
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from xenqemu.api import SaveOptions as SaveOptions
     from xenqemu.api import Settings as Settings
     from xenqemu.api import cancel as cancel
+    from xenqemu.api import compress as compress
+    from xenqemu.api import decompress as decompress
     from xenqemu.api import domains as domains
     from xenqemu.api import inspect as inspect
     from xenqemu.api import migrate as migrate
@@ -56,6 +59,7 @@ __version__ = VERSION
 
 __all__ = [
     "After",
+    "Command",
     "Contents",
     "DomainConfig",
     "DomainState",
@@ -76,6 +80,8 @@ __all__ = [
     "Settings",
     "__version__",
     "cancel",
+    "compress",
+    "decompress",
     "domains",
     "errors",
     "inspect",

@@ -36,6 +36,8 @@ def add_options(parser: argparse.ArgumentParser, kind: type[DataclassInstance]) 
         elif spelling.nested:
             _add_switch(parser, each, spelling)
             add_options(parser, spelling.nested)
+        elif spelling.metavar == "LEVEL":
+            _add_level(parser, each, spelling)
         elif spelling.flag and spelling.metavar:
             _add_value(parser, each, spelling)
         elif spelling.flag:
@@ -89,6 +91,17 @@ def _add_value(parser: argparse.ArgumentParser, each: Field[Any], spelling: Opti
         text += f" (default: {default.value if isinstance(default, Enum) else default})"
     kind = _KINDS[spelling.metavar](spelling)
     _add(parser, each, spelling.flag, metavar=spelling.metavar, type=kind, help=text)
+
+
+def _add_level(parser: argparse.ArgumentParser, each: Field[Any], spelling: Option) -> None:
+    """Add a flag that may have a level, `--flag=LEVEL`; alone it is level 0.
+
+    The level is no word of its own: argparse would take the next argument for it.
+    """
+    _add(parser, each, spelling.flag, action="store_const", const=0, help=spelling.text)
+    for level in range(spelling.least, spelling.most + 1):
+        flag = f"{spelling.flag}={level}"
+        _add(parser, each, flag, action="store_const", const=level, help=argparse.SUPPRESS)
 
 
 def _add(to: Any, each: Field[Any], flag: str, **about: Any) -> None:

@@ -52,6 +52,15 @@ class SaveOptions:
     precopy: PrecopyOptions | None = option(
         None, "Save the domain while it runs.", flag="--live", nested=PrecopyOptions
     )
+    compress: int | None = option(
+        None,
+        "Compress the save file by zstd, as fast as its target is: a fast one gets it as it is. "
+        "With =LEVEL, 1 (fast) to 19 (small), all that gets smaller is compressed so.",
+        flag="--compress",
+        metavar="LEVEL",
+        least=1,
+        most=19,
+    )
     layout: Layout = option(
         Layout.ALIGNED,
         "How pages lie in the file: each on a multiple of 4096 (aligned), or as xl writes (xl).",

@@ -15,6 +15,7 @@ from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream.layout import Layout
 from xenqemu.formats.stream.pieces import Pieces
 from xenqemu.formats.stream.sink import Outlet, Sink
+from xenqemu.host.allowed_resources import why_refused
 from xenqemu.host.domain_state import state_and_device_model
 from xenqemu.host.precopy import Iteration
 from xenqemu.host.precopy_options import PrecopyOptions
@@ -23,6 +24,7 @@ from xenqemu.operations.events import Phase
 from xenqemu.operations.given_config import require_fit
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.operation import Operation
+from xenqemu.operations.options import SaveOptions
 from xenqemu.operations.save_devices import refuse_unsavable
 from xenqemu.operations.save_file import Image, suspended_image, with_paused, write_save_file
 from xenqemu.system.staged_file import Draft
@@ -35,6 +37,11 @@ Ready = Callable[[bytes | None], None]
 
 UNKNOWN_CHANGES = "this host cannot tell which of its pages change"
 """Why a guest cannot be written while it runs."""
+
+
+def no_act() -> None:
+    """Do nothing."""
+
 
 Watch = Callable[[Iteration], None]
 """Called with each iteration of a live save when it has ended."""
@@ -134,6 +141,24 @@ class OutgoingGuest:
             device_model.stop()
             return device_model.save_state_bytes(live=live)
 
+    def checked_config(
+        self, own: DomainConfig, config: DomainConfig, options: SaveOptions
+    ) -> DomainConfig:
+        """Return the config for a save file; raise `HostError` if it cannot be saved as asked.
+
+        `own` is what it is made by, `config` what is to be written.  Nothing is touched.
+        """
+        self.host.check_name(config.name)
+        self.require_savable(paused_too=True)
+        self.require_fit(own, options.config)
+        if options.precopy and not self.may_run():
+            raise HostError(f"domain {self.domid} cannot be saved while it runs: {UNKNOWN_CHANGES}")
+        config = with_paused(config, self.paused)
+        refused = why_refused(self.host.trust, config)
+        if refused:
+            self.job.note(f"a restore here would refuse the save file: {refused}")
+        return config
+
     def write(
         self,
         out: BinaryIO | Outlet,
@@ -142,14 +167,18 @@ class OutgoingGuest:
         live: bool,
         ready: Ready,
         pieces: Pieces | None = None,
+        before_end: Callable[[], None] = no_act,
     ) -> None:
-        """Write its save file, after `quiesce`; `pieces` get its digests."""
+        """Write its save file, after `quiesce`; `pieces` get its digests.
+
+        `before_end` is called before the end of the save file is written.
+        """
         with self.job.phase(Phase.QUIESCE):
             device_state = self.quiesce(live=live)
         with self.job.phase(Phase.SAVE):
             ready(device_state)
             image = suspended_image(self.memory, device_state, self.job.progress)
-            self._write(out, config, image, pieces)
+            self._write(out, config, image, pieces, before_end)
 
     def write_running(
         self,
@@ -160,8 +189,12 @@ class OutgoingGuest:
         live: bool,
         watch: Watch,
         pieces: Pieces | None = None,
+        before_end: Callable[[], None] = no_act,
     ) -> None:
-        """Write its save file while it runs; `quiesce` it for the last iteration."""
+        """Write its save file while it runs; `quiesce` it for the last iteration.
+
+        `before_end` is called before the end of the save file is written.
+        """
         states: list[bytes | None] = []
 
         def suspend() -> None:
@@ -175,7 +208,7 @@ class OutgoingGuest:
             return states[0]
 
         with self.job.phase(Phase.SAVE):
-            self._write(out, config, image, pieces)
+            self._write(out, config, image, pieces, before_end)
 
     def _write(
         self,
@@ -183,10 +216,11 @@ class OutgoingGuest:
         config: DomainConfig,
         image: Image,
         pieces: Pieces | None,
+        before_end: Callable[[], None],
     ) -> None:
         aligned = self.layout is Layout.ALIGNED
         before = self.memory.size_before_pages() if aligned else None
-        write_save_file(out, config, image, pieces, size_before_pages=before)
+        write_save_file(out, config, image, pieces, size_before_pages=before, before_end=before_end)
 
     def release(self, *, paused: bool) -> None:
         """Resume the guest here; `paused` leaves it paused, as it stays if it was."""

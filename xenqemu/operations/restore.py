@@ -19,6 +19,7 @@ from xenqemu.errors import HostError, Unsupported, UsageError
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream import xl
 from xenqemu.formats.stream.detect import Layer, detect
+from xenqemu.formats.stream.seal import Seal
 from xenqemu.formats.stream.seal_check import Comparison
 from xenqemu.formats.stream.source import Source
 from xenqemu.host.allowed_resources import require_allowed
@@ -35,11 +36,12 @@ from xenqemu.operations.journal.operation import Operation
 from xenqemu.operations.options import RestoreOptions, key_for, seconds_for
 from xenqemu.operations.reading_seals import seal_of
 from xenqemu.operations.save_file import was_paused
-from xenqemu.operations.verify import checked_contents, verify_structure
+from xenqemu.operations.verify import checked_contents, verify, verify_structure
 from xenqemu.system.cancellation import check_often
 from xenqemu.system.read_twice import FirstReading, SecondReading
 from xenqemu.system.regular_file import open_regular
 from xenqemu.system.writers import require_owned, require_sole_writers, trusted_ids
+from xenqemu.system.zstd.unpacked import unpacked
 
 CFG_INSTEAD = ", and so can a CFG of your own: restore CFG FILE"
 
@@ -70,28 +72,25 @@ def restore(
     of the attempt, `PastReturn` that the new domain may have run already.
     """
     key = key_for(host, options)
-    with _opened(path, host.trust) as file:
-        seal = seal_of(file, key) if options.seal else None
-        own = _config(file)
+    with _opened(path, host.trust) as file, unpacked(file) as save_file:
+        packed = save_file is not file
+        seal = seal_of(file, key) if options.seal and not packed else None
+        own = _config(save_file)
         used = own if options.config is None else options.config.with_extra(own.extra)
         paused = options.paused or was_paused(own)
         about = About("restore", 0, used.name, used.uuid, str(path.absolute()))
         with Operation.begin(host, about, observe, seconds_for(host, options)) as job:
             with job.phase(Phase.CHECK):
-                checked = FirstReading(file)
+                checked = FirstReading(save_file)
                 reading = cast(BinaryIO, checked)
-                contents = (
-                    verify_structure(reading, key, seal)
-                    if options.seal
-                    else checked_contents(Source(reading, check=check_often))
-                )
+                contents = _checked(reading, key, seal, options, packed=packed)
                 if contents.config != own:
                     raise HostError(f"{path} was changed while it was checked")
                 if options.config is None:
                     require_allowed(host.trust, own, CFG_INSTEAD)
                 else:
                     require_fit(options.config, own)
-                host.admit(_needs(contents, used))
+                host.admit(needs_of(contents, used))
                 _check_age(file, used, job, strict=options.strict_disks)
             with job.phase(Phase.BUILD):
                 destroy = steps.DestroyIncomplete(used.name, used.uuid)
@@ -110,8 +109,22 @@ def restore(
             if not paused:
                 with job.phase(Phase.RELEASE):
                     _leave(file, before_run)
-                    _unpause(host, Domain(domid, used.uuid, used.name, used.type), job)
+                    unpause(host, Domain(domid, used.uuid, used.name, used.type), job)
     return Restored(domid, contents, paused)
+
+
+def _checked(
+    reading: BinaryIO,
+    key: bytes | None,
+    seal: Seal | None,
+    options: RestoreOptions,
+    *,
+    packed: bool,
+) -> Contents:
+    """Read a save file to its end; what is sealed in a packed one is compared at once."""
+    if not options.seal:
+        return checked_contents(Source(reading, check=check_often))
+    return verify(reading, key) if packed else verify_structure(reading, key, seal)
 
 
 def _leave(file: BinaryIO, before_run: Callable[[], None]) -> None:
@@ -131,7 +144,8 @@ def _check_age(file: BinaryIO, config: DomainConfig, job: Operation, *, strict: 
         job.note(f"{file.name} was restored before ({when})")
 
 
-def _unpause(host: Host, domain: Domain, job: Operation) -> None:
+def unpause(host: Host, domain: Domain, job: Operation) -> None:
+    """Unpause what was built: the point of no return."""
     domid = domain.domid
     steps.cont(host, domid)  # as libxl does: a confined QEMU waits for it
     meaning = f"domain {domid} may have run already: it is the guest now"
@@ -178,8 +192,11 @@ def _config(file: BinaryIO) -> DomainConfig:
     raise Unsupported("xl header", 48, "a config in JSON", "none")
 
 
-def _needs(contents: Contents, config: DomainConfig) -> Needs:
-    """Return what a guest needs, with `config` in place of its own."""
+def needs_of(contents: Contents, config: DomainConfig) -> Needs:
+    """Return what a guest needs, with `config` in place of its own.
+
+    Raises `Unsupported` for a stream of checkpoints, which has no END.
+    """
     if contents.checkpoints:
         raise Unsupported("libxl stream", 0, "an END", f"{contents.checkpoints} checkpoints")
     version = contents.image.version if contents.image else 0
