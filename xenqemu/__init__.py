@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from xenqemu.api import RestoreOptions as RestoreOptions
     from xenqemu.api import SaveOptions as SaveOptions
     from xenqemu.api import Settings as Settings
+    from xenqemu.api import Way as Way
     from xenqemu.api import cancel as cancel
     from xenqemu.api import domains as domains
     from xenqemu.api import inspect as inspect
@@ -73,6 +74,7 @@ __all__ = [
     "Restored",
     "SaveOptions",
     "Settings",
+    "Way",
     "__version__",
     "cancel",
     "domains",

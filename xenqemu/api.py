@@ -50,7 +50,7 @@ from xenqemu.operations import restore as restoring
 from xenqemu.operations import save as saving
 from xenqemu.operations import save_devices as saving_devices
 from xenqemu.operations import verify as verifying
-from xenqemu.operations.events import Event, Kind, Observer, Phase, unobserved
+from xenqemu.operations.events import Event, Kind, Observer, Phase, Way, unobserved
 from xenqemu.operations.inspect import Contents
 from xenqemu.operations.journal.log import About
 from xenqemu.operations.left_suspended import LeftSuspended
@@ -87,6 +87,7 @@ __all__ = [
     "Restored",
     "SaveOptions",
     "Settings",
+    "Way",
     "cancel",
     "domains",
     "inspect",

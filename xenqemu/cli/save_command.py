@@ -41,6 +41,8 @@ def run(chosen: argparse.Namespace) -> None:
     options = options_of(chosen, SaveOptions)
     if options.compact and not options.precopy:
         raise UsageError("--compact goes with --live")
+    if not (options.moment or options.precopy):
+        raise UsageError("--precopy goes with --live")
     settings = read_settings(chosen.conf)
     verify = settings.save.verify and options.verify
     tell_passed_over(settings.hooks, "save")
@@ -58,7 +60,10 @@ def run(chosen: argparse.Namespace) -> None:
         fields = {"saved": str(chosen.file), "domid": domain.domid, "size": found.size}
         if downtime is not None:
             fields["downtime"] = downtime
+        if watch.way:
+            fields["way"] = watch.way.value
         terminal.as_json(fields, indent=None)
     else:
-        rest = "" if downtime is None else f"; downtime {downtime:.3g} s"
+        how = f" ({watch.way.value})" if watch.way else ""
+        rest = "" if downtime is None else f"; downtime {downtime:.3g} s{how}"
         terminal.line(f"saved {chosen.domain} to {chosen.file}: {report.summary(found)}{rest}")

@@ -135,6 +135,38 @@ class GuestMemory(Protocol):
         """Read the image, from its header to its END record, into the domain."""
 
 
+@dataclass(frozen=True)
+class Moment:
+    """What of a guest's one moment is not in its image; `downtime` is in seconds."""
+
+    device_state: bytes
+    downtime: float
+
+
+class MomentMemory(Protocol):
+    """The memory of a running guest as of one moment, written by its own device model's help.
+
+    `bandwidth` is what `enable` changes of the device model, to be given back.
+    """
+
+    @property
+    def bandwidth(self) -> int:
+        """How many bytes per second the device model sends of itself."""
+
+    def obstacle(self) -> str:
+        """Return why it cannot be written, as far as can be told before `enable`; "" if it can."""
+
+    def enable(self) -> None:
+        """Prepare the device model; raises `DeviceModelError` if it cannot do this."""
+
+    def save(self, out: Sink, progress: Progress, begins: Callable[[int], None]) -> Moment:
+        """Write the image; the guest runs on by itself, after its downtime.
+
+        `begins` is called before anything begins, with the number of a pipe that has to be read to
+        its end from then on (`Hypervisor.read_rest`), or the guest would wait for ever.
+        """
+
+
 class Hypervisor(Protocol):
     """The acts on a domain; `resume`, `unpause` and `destroy` may be repeated."""
 
@@ -183,6 +215,15 @@ class Hypervisor(Protocol):
 
         A live save does so by itself; this is for one that was killed.
         """
+
+    def moment_memory(self, domid: int) -> MomentMemory | None:
+        """Return the domain's memory as of one moment, None where no host of this kind has it."""
+
+    def read_rest(self, domid: int, pipe: int) -> None:
+        """Read what is left in the pipe of a `MomentMemory`; may be repeated."""
+
+    def stop_moment(self, domid: int, bandwidth: int) -> None:
+        """Undo `MomentMemory.enable`, once nothing of it is running; may be repeated."""
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ class RamFile:
     """The memory of one guest: `size` bytes of RAM, `below` of them under the PCI hole."""
 
     def __init__(self, path: Path, size: int, below: int) -> None:
-        self._path = path
+        self.path = path
         self.layout = RamLayout(size, below)
 
     def space(self) -> int:
@@ -68,7 +68,7 @@ class RamFile:
 
     def save(self, out: Sink, progress: Progress) -> None:
         """Write the image: static end, pages, END; CPU state is the device model's here."""
-        writer = _begun(out)
+        writer = begun(out)
         size = self.layout.size
         with self._opened(os.O_RDONLY) as fd:
             for window in _windows(fd, self.layout):
@@ -85,7 +85,7 @@ class RamFile:
         """Write the image of a guest that runs until `live.suspend`."""
         from xenqemu.lab.dirty_pages import ChangingRam  # noqa: PLC0415  loads digests and threads
 
-        writer = _begun(out)
+        writer = begun(out)
         with self._opened(os.O_RDONLY) as fd:
             pages = ChangingRam(fd, self._mapped, self.layout, writer)
             write_live(pages, out, progress, live)
@@ -109,7 +109,7 @@ class RamFile:
 
     @contextlib.contextmanager
     def _opened(self, mode: int) -> Iterator[int]:
-        fd = os.open(self._path, mode | os.O_CLOEXEC)
+        fd = os.open(self.path, mode | os.O_CLOEXEC)
         try:
             yield fd
         finally:
@@ -174,7 +174,7 @@ class _Loader:
             position += done
 
 
-def _begun(out: Sink) -> libxc.ImageWriter:
+def begun(out: Sink) -> libxc.ImageWriter:
     """Return the writer of an image, having written all that comes before its pages."""
     writer = libxc.ImageWriter(out, libxc.DomainHeader(X86_HVM, *XEN), IMAGE_VERSION)
     writer.write(StaticDataEnd())

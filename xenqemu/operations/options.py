@@ -46,6 +46,11 @@ class SaveOptions:
     precopy: PrecopyOptions | None = option(
         None, "Save the domain while it runs.", flag="--live", nested=PrecopyOptions
     )
+    moment: bool = option(
+        True,
+        "Write it in iterations, even where QEMU can save it as of one moment (with -c).",
+        flag="--precopy",
+    )
     compact: bool = option(False, "Drop superseded pages.", flag="--compact")
     verify: bool = option(True, "Do not read the save file back.", flag="--no-verify")
     timeout: float | None = option(None, _TIMEOUT, flag="--timeout", metavar="SECONDS")

@@ -5,6 +5,7 @@ Each act is next to its undo.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -60,6 +61,7 @@ class OutgoingGuest:
         self._undos: list[int] = []
         self._device_model: DeviceModel | None = None
         self._device_model_ran = True
+        self._stopped = self._resumed = 0.0
         self.paused = False
         self.domid = self.domain.domid
         self.who = (self.domid, self.domain.uuid)
@@ -166,6 +168,12 @@ class OutgoingGuest:
             self.host.hypervisor.pause(self.domid)
         for undo in reversed(self._undos):
             self.job.perform(undo)
+        self._resumed = time.monotonic()
+
+    @property
+    def downtime(self) -> float:
+        """For how many seconds it was suspended, once it is released."""
+        return self._resumed - self._stopped
 
     def rename(self, old: str, new: str) -> None:
         """Rename the domain."""
@@ -173,6 +181,7 @@ class OutgoingGuest:
         self.host.rename(self.domid, old, new)
 
     def _suspend(self) -> None:
+        self._stopped = time.monotonic()
         self._undos.append(self.job.undo(steps.Resume(*self.who)))
         late = self.job.undo(steps.WithdrawSuspend(*self.who))
         try:

@@ -3,8 +3,8 @@
 The guest is destroyed only when its save file is complete, read back, synced and in place.  Where
 the guest stays (`After.CONTINUE`, `After.PAUSE`), it is resumed as soon as its memory is written:
 what can still fail then costs the save file, not the guest.  A live save writes most of the memory
-before the guest is suspended.  A paused guest that need not answer stays paused, and its save file
-says so.
+before the guest is suspended, or has the device model write it as of one moment (`moment`).  A
+paused guest that need not answer stays paused, and its save file says so.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from xenqemu.host.precopy import Iteration
 from xenqemu.host.precopy_options import PrecopyOptions
 from xenqemu.host.protocol import Domain, Host
 from xenqemu.operations.compact import compact
-from xenqemu.operations.events import Observer, Phase, unobserved
+from xenqemu.operations.events import Observer, Phase, Way, unobserved
 from xenqemu.operations.inspect import Contents
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.log import About
 from xenqemu.operations.journal.operation import Operation
+from xenqemu.operations.moment import moment_save
 from xenqemu.operations.options import After, SaveOptions, seconds_for
 from xenqemu.operations.outgoing_guest import UNKNOWN_CHANGES, OutgoingGuest, written_config
 from xenqemu.operations.save_file import space_for, space_for_rest, with_paused
@@ -73,12 +74,20 @@ def save(
             job.cleanup(steps.RemoveDraft(draft.traces))
             draft.create()
             _reserve(draft, guest, config)
-        _write(guest, draft, config, options.precopy)
-        suspended_at = time.time_ns()
-        if options.after is not After.DESTROY:
+            moment = moment_save(guest, options)
+        if moment:
+            downtime, suspended_at = moment.write(draft.file, config)
+            job.live(Way.MOMENT, downtime)
+        else:
+            _write(guest, draft, config, options.precopy)
+            suspended_at = time.time_ns()
+        if options.after is not After.DESTROY and not moment:
             with job.phase(Phase.RELEASE):
                 guest.release(paused=options.after is After.PAUSE)
-        written = _compacted(draft, smaller, job) if options.compact else draft
+            if options.precopy and options.after is After.CONTINUE:
+                job.live(Way.PRECOPY, guest.downtime)
+        compacting = options.compact and not moment  # which has every page once
+        written = _compacted(draft, smaller, job) if compacting else draft
         found = (
             _checked(written, job) if options.verify else Contents(Layer.XL, written.file.tell())
         )
