@@ -15,6 +15,8 @@ from xenqemu.version import VERSION
 if TYPE_CHECKING:
     from xenqemu import errors as errors
     from xenqemu.api import After as After
+    from xenqemu.api import Clone as Clone
+    from xenqemu.api import CloneOptions as CloneOptions
     from xenqemu.api import Contents as Contents
     from xenqemu.api import DomainConfig as DomainConfig
     from xenqemu.api import DomainState as DomainState
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from xenqemu.api import Settings as Settings
     from xenqemu.api import Way as Way
     from xenqemu.api import cancel as cancel
+    from xenqemu.api import clone as clone
     from xenqemu.api import domains as domains
     from xenqemu.api import inspect as inspect
     from xenqemu.api import migrate as migrate
@@ -56,6 +59,8 @@ __version__ = VERSION
 
 __all__ = [
     "After",
+    "Clone",
+    "CloneOptions",
     "Contents",
     "DomainConfig",
     "DomainState",
@@ -77,6 +82,7 @@ __all__ = [
     "Way",
     "__version__",
     "cancel",
+    "clone",
     "domains",
     "errors",
     "inspect",

@@ -42,6 +42,7 @@ from xenqemu.host.precopy import Iteration
 from xenqemu.host.precopy_options import PrecopyOptions
 from xenqemu.host.protocol import Host
 from xenqemu.operations import cancel as canceling
+from xenqemu.operations import clone as cloning
 from xenqemu.operations import inspect as inspecting
 from xenqemu.operations import migrate as migrating
 from xenqemu.operations import receive as receiving
@@ -50,12 +51,14 @@ from xenqemu.operations import restore as restoring
 from xenqemu.operations import save as saving
 from xenqemu.operations import save_devices as saving_devices
 from xenqemu.operations import verify as verifying
+from xenqemu.operations.clone import Clone
 from xenqemu.operations.events import Event, Kind, Observer, Phase, Way, unobserved
 from xenqemu.operations.inspect import Contents
 from xenqemu.operations.journal.log import About
 from xenqemu.operations.left_suspended import LeftSuspended
 from xenqemu.operations.options import (
     After,
+    CloneOptions,
     MigrateOptions,
     ReceiveOptions,
     RestoreOptions,
@@ -69,6 +72,8 @@ from xenqemu.settings.xenqemu_conf import Settings, read_settings
 
 __all__ = [
     "After",
+    "Clone",
+    "CloneOptions",
     "Contents",
     "DomainConfig",
     "DomainState",
@@ -89,6 +94,7 @@ __all__ = [
     "Settings",
     "Way",
     "cancel",
+    "clone",
     "domains",
     "inspect",
     "migrate",
@@ -144,10 +150,29 @@ def restore(
     Raises `FormatError` if that is no sound save file, `UsageError` if it cannot be read twice,
     `HostError` if this host cannot take the guest; `RolledBack` if nothing is left of the attempt,
     `Stranded` if something is, `PastReturn` if the guest may have run already; `OSError` where
-    `file` cannot be read.
+    `file` cannot be read.  Clones are made by `clone`.
     """
+    if options.clone:
+        raise UsageError("clones are made by xenqemu.clone")
     with _host(host) as here:
         return restoring.restore(here, Path(file), options, observe=observe)
+
+
+def clone(
+    file: str | Path,
+    options: RestoreOptions = RestoreOptions(clone=CloneOptions()),
+    *,
+    host: Host | None = None,
+    observe: Observer = unobserved,
+) -> list[Clone]:
+    """Make clones of the save file `file`, and return what became of each.
+
+    Each has another name, uuid and addresses; what only one guest can have is never shared.  Raises
+    what `restore` does before anything is built; what fails of one clone is in its `Clone`, and
+    rolled back.
+    """
+    with _host(host) as here:
+        return cloning.clone(here, Path(file), options, observe=observe)
 
 
 def migrate(

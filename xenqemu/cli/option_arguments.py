@@ -55,7 +55,8 @@ def options_of(chosen: argparse.Namespace, kind: type[T]) -> T:
         if spelling.nested:
             given[each.name] = _nested(chosen, each, spelling.flag, spelling.nested)
         elif spelling.metavar != "CFG" and each.name in chosen:
-            given[each.name] = getattr(chosen, each.name)
+            value = getattr(chosen, each.name)
+            given[each.name] = tuple(value) if isinstance(value, list) else value
     return kind(**given)
 
 
@@ -81,11 +82,13 @@ def _add_switch(parser: argparse.ArgumentParser, each: Field[Any], spelling: Opt
 
 
 def _add_value(parser: argparse.ArgumentParser, each: Field[Any], spelling: Option) -> None:
-    text = spelling.text
-    if each.default is not None:
+    text, how = spelling.text, {"metavar": spelling.metavar}
+    if isinstance(each.default, tuple):
+        how["action"] = "append"
+    elif each.default is not None:
         text += f" (default: {each.default})"
     kind = _KINDS[spelling.metavar](spelling)
-    _add(parser, each, spelling.flag, metavar=spelling.metavar, type=kind, help=text)
+    _add(parser, each, spelling.flag, type=kind, help=text, **how)
 
 
 def _add(to: Any, each: Field[Any], flag: str, **about: Any) -> None:
@@ -115,6 +118,8 @@ _KINDS: dict[str, Callable[[Option], Callable[[str], object]]] = {
     "SIZE": lambda _spelling: _size,
     "SECONDS": lambda _spelling: seconds,
     "CMD": lambda _spelling: str,
+    "NAME": lambda _spelling: str,
+    "VDEV=FILE": lambda _spelling: str,
     "CFG": lambda _spelling: named_file,
     "N": _count,
     "PAGES": _count,

@@ -260,6 +260,13 @@ class BuildOptions:
     monitor: bool = True
 
 
+class Template(Protocol):
+    """A checked save file, of which several domains are built."""
+
+    def build(self, config: DomainConfig) -> int:
+        """Build a paused domain of another config and return its id, or leave nothing."""
+
+
 class Host(Protocol):
     """What a host offers to operations: its parties, and the toolstack that builds domains."""
 
@@ -332,6 +339,15 @@ class Host(Protocol):
 
     def build(self, save_file: Source, progress: Progress, options: BuildOptions) -> int:
         """Build a paused domain from a checked xl save file and return its id, or leave nothing."""
+
+    def template(
+        self, opened: Callable[[], Source], progress: Progress, options: BuildOptions
+    ) -> AbstractContextManager[Template]:
+        """Return what builds domains of one checked save file, for a block.
+
+        `opened` returns the save file from its start, each time that it is called.  Where the host
+        can, it is read once, and the domains share its memory as long as they do not change it.
+        """
 
     def check_name(self, name: str) -> None:
         """Raise `HostError` if a guest of this name could not be restored on such a host."""

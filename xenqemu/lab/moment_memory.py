@@ -27,6 +27,7 @@ from xenqemu.host.party_deadlines import Deadlines
 from xenqemu.host.protocol import Moment, Progress
 from xenqemu.host.qemu import background_snapshot
 from xenqemu.host.qemu.device_model import DeviceModel
+from xenqemu.lab.private_ram import PrivateRam
 from xenqemu.lab.ram_file import RamFile, begun
 from xenqemu.lab.ram_layout import extents
 from xenqemu.system.cancellation import wait_cancellable
@@ -42,7 +43,9 @@ MEMINFO = Path("/proc/meminfo")
 class MomentMemory:
     """The memory of one guest that runs under `device_model`, which is not connected."""
 
-    def __init__(self, device_model: DeviceModel, ram: RamFile, deadlines: Deadlines) -> None:
+    def __init__(
+        self, device_model: DeviceModel, ram: RamFile | PrivateRam, deadlines: Deadlines
+    ) -> None:
         self._device_model = device_model
         self._ram = ram
         self._deadlines = deadlines
@@ -115,7 +118,7 @@ class MomentMemory:
 class _Image:
     """The pages of one image, each of which comes once."""
 
-    def __init__(self, writer: ImageWriter, ram: RamFile, had_data: bytearray) -> None:
+    def __init__(self, writer: ImageWriter, ram: RamFile | PrivateRam, had_data: bytearray) -> None:
         self._writer = writer
         self._layout = ram.layout
         self._had_data = had_data

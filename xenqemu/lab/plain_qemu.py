@@ -24,6 +24,7 @@ from xenqemu.host.protocol import DomainInfo, RunState
 from xenqemu.host.qemu import background_snapshot
 from xenqemu.host.qemu.device_model import DeviceModel
 from xenqemu.lab.moment_memory import MomentMemory
+from xenqemu.lab.private_ram import PrivateRam
 from xenqemu.lab.ram_file import RamFile
 from xenqemu.system.outlived_pipe import read_rest
 from xenqemu.system.process import Process, commands
@@ -46,7 +47,10 @@ _STATES = {
 
 @dataclass(frozen=True)
 class Machine:
-    """The contents of ``machine.json``: the process, and how its RAM is laid out (bytes)."""
+    """The contents of ``machine.json``: the process, and how its RAM is laid out (bytes).
+
+    RAM is `private` if QEMU alone has what the guest wrote, and the file what it began with.
+    """
 
     domid: int
     uuid: str
@@ -55,6 +59,7 @@ class Machine:
     memory: int
     below: int
     vcpus: int
+    private: bool
 
     def store(self, folder: Path) -> None:
         """Write the file at once and whole."""
@@ -180,12 +185,13 @@ class PlainQemu:
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self.folder(domid))
 
-    def memory(self, domid: int) -> RamFile:
+    def memory(self, domid: int) -> RamFile | PrivateRam:
         """Return the memory of a domain."""
         machine = Machine.load(self.folder(domid))
         if machine is None:
             raise HypervisorError(f"there is no domain {domid}")
-        return RamFile(self.folder(domid) / "ram", machine.memory, machine.below)
+        place = self.folder(domid) / "ram", machine.memory, machine.below
+        return PrivateRam(*place, machine.pid) if machine.private else RamFile(*place)
 
     def stop_dirty_log(self, domid: int) -> None:
         """Do nothing: there is no log, changes are found in the memory itself."""

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from xenqemu.formats.config.domain_config import DomainConfig
     from xenqemu.host.protocol import Host
 
+MOST_CLONES = 1000
+"""Clones that are made at once at most."""
+
 KEEP_DOMID = "Preserve the domain id."
 _TIMEOUT = "Deadline for all of it, up to the point of no return."
 
@@ -58,6 +61,29 @@ class SaveOptions:
 
 @documented
 @dataclass(frozen=True, kw_only=True)
+class CloneOptions:
+    """How clones are made of a save file."""
+
+    name: str | None = option(
+        None,
+        "Name of the clone, or what the names of several begin with (default: that of the "
+        "guest, and -clone).",
+        flag="--name",
+        metavar="NAME",
+    )
+    count: int = option(
+        1, "Make so many, numbered from 1.", flag="--count", metavar="N", least=1, most=MOST_CLONES
+    )
+    disks: tuple[str, ...] = option(
+        (),
+        "Another file for the disk VDEV; {name} in it is the name of the clone. May be repeated.",
+        flag="--disk",
+        metavar="VDEV=FILE",
+    )
+
+
+@documented
+@dataclass(frozen=True, kw_only=True)
 class RestoreOptions:
     """How a domain is restored."""
 
@@ -67,6 +93,12 @@ class RestoreOptions:
     )
     config: DomainConfig | None = option(
         None, "Use this config instead of the one in the file.", metavar="CFG"
+    )
+    clone: CloneOptions | None = option(
+        None,
+        "Make clones: with another name, uuid, addresses and disks that others do not write.",
+        flag="--clone",
+        nested=CloneOptions,
     )
     strict_disks: bool = option(
         False, "Refuse if a disk image was changed after the save.", flag="--strict-disks"

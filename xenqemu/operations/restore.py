@@ -67,8 +67,8 @@ def restore(
     Errors before anything was built are raised as they are; `RolledBack` means that nothing is left
     of the attempt, `PastReturn` that the new domain may have run already.
     """
-    with _opened(path, host.trust) as file:
-        own = _config(file)
+    with opened_save_file(path, host.trust) as file:
+        own = config_of(file)
         used = own if options.config is None else options.config.with_extra(own.extra)
         paused = options.paused or was_paused(own)
         about = About("restore", 0, used.name, used.uuid, str(path.absolute()))
@@ -82,7 +82,7 @@ def restore(
                     require_allowed(host.trust, own, CFG_INSTEAD)
                 else:
                     require_fit(options.config, own)
-                host.admit(_needs(contents, used))
+                host.admit(needs_of(contents, used))
                 _check_age(file, used, job, strict=options.strict_disks)
             with job.phase(Phase.BUILD):
                 destroy = steps.DestroyIncomplete(used.name, used.uuid)
@@ -92,13 +92,13 @@ def restore(
                 domid = host.build(Source(again, check=check_often), job.progress, how)
                 job.undo(destroy)
                 job.drop(building)
-                _require_same(again, path)
+                require_same(again, path)
                 if paused:
                     _leave(file, before_run)
             if not paused:
                 with job.phase(Phase.RELEASE):
                     _leave(file, before_run)
-                    _unpause(host, Domain(domid, used.uuid, used.name, used.type), job)
+                    unpause(host, Domain(domid, used.uuid, used.name, used.type), job)
     return Restored(domid, contents, paused)
 
 
@@ -119,7 +119,8 @@ def _check_age(file: BinaryIO, config: DomainConfig, job: Operation, *, strict: 
         job.note(f"{file.name} was restored before ({when})")
 
 
-def _unpause(host: Host, domain: Domain, job: Operation) -> None:
+def unpause(host: Host, domain: Domain, job: Operation) -> None:
+    """Let a domain run that was built: it is the guest from then on."""
     domid = domain.domid
     steps.cont(host, domid)  # as libxl does: a confined QEMU waits for it
     meaning = f"domain {domid} may have run already: it is the guest now"
@@ -128,14 +129,15 @@ def _unpause(host: Host, domain: Domain, job: Operation) -> None:
     require_running(host, domain)
 
 
-def _require_same(again: SecondReading, path: Path) -> None:
+def require_same(again: SecondReading, path: Path) -> None:
+    """Raise `HostError` unless a save file was read as it was when it was checked."""
     try:
         again.require_same()
     except HostError as error:
         raise HostError(f"{path}: {error}") from error
 
 
-def _opened(path: Path, trust: Trust) -> BinaryIO:
+def opened_save_file(path: Path, trust: Trust) -> BinaryIO:
     """Open a save file that only root and the users whom we trust could have written.
 
     It is read twice, so it cannot be a pipe; to open one would wait for its writer.
@@ -153,7 +155,7 @@ def _opened(path: Path, trust: Trust) -> BinaryIO:
     return file
 
 
-def _config(file: BinaryIO) -> DomainConfig:
+def config_of(file: BinaryIO) -> DomainConfig:
     """Return the config of a save file, and seek to its start."""
     source = Source(file)
     kind = detect(source)
@@ -166,7 +168,7 @@ def _config(file: BinaryIO) -> DomainConfig:
     raise Unsupported("xl header", 48, "a config in JSON", "none")
 
 
-def _needs(contents: Contents, config: DomainConfig) -> Needs:
+def needs_of(contents: Contents, config: DomainConfig) -> Needs:
     """Return what a guest needs, with `config` in place of its own."""
     if contents.checkpoints:
         raise Unsupported("libxl stream", 0, "an END", f"{contents.checkpoints} checkpoints")

@@ -64,10 +64,6 @@ def save(
             guest.require_savable(paused_too=True)
             guest.require_fit(own, options.config)
             config = with_paused(config, guest.paused)
-            if options.precopy and not guest.may_run():
-                raise HostError(
-                    f"domain {guest.domid} cannot be saved while it runs: {UNKNOWN_CHANGES}"
-                )
             refused = why_refused(host.trust, config)
             if refused:
                 job.note(f"a restore here would refuse the save file: {refused}")
@@ -75,6 +71,10 @@ def save(
             draft.create()
             _reserve(draft, guest, config)
             moment = moment_save(guest, options)
+            if options.precopy and not (moment or guest.may_run()):
+                raise HostError(
+                    f"domain {guest.domid} cannot be saved while it runs: {UNKNOWN_CHANGES}"
+                )
         if moment:
             downtime, suspended_at = moment.write(draft.file, config)
             job.live(Way.MOMENT, downtime)

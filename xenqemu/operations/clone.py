@@ -1,0 +1,222 @@
+"""Make clones of a save file: domains with its memory, and nothing else that only one can have.
+
+The save file is checked once, and on a host that can do so it is unpacked once.  Each clone is an
+operation of its own, with its own journal: what fails of one is rolled back, and the others stay.
+No clone gets a disk to write that the guest of the save file has, or another clone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from xenqemu.errors import HostError, UsageError, XenqemuError
+from xenqemu.formats.config.clone_config import cloned
+from xenqemu.formats.config.domain_config import Disk, DomainConfig
+from xenqemu.formats.stream.source import Source
+from xenqemu.host.allowed_resources import require_allowed
+from xenqemu.host.disk.backing import Backing
+from xenqemu.host.protocol import BuildOptions, Domain, Host, Template
+from xenqemu.operations.events import Event, Kind, Observer, Phase, unobserved
+from xenqemu.operations.given_config import require_fit
+from xenqemu.operations.inspect import Contents
+from xenqemu.operations.journal import steps
+from xenqemu.operations.journal.log import About
+from xenqemu.operations.journal.operation import Operation
+from xenqemu.operations.options import CloneOptions, RestoreOptions, seconds_for
+from xenqemu.operations.restore import (
+    CFG_INSTEAD,
+    config_of,
+    needs_of,
+    opened_save_file,
+    require_same,
+    unpause,
+)
+from xenqemu.operations.save_file import was_paused
+from xenqemu.operations.verify import verify
+from xenqemu.system.cancellation import check_often
+from xenqemu.system.read_twice import FirstReading, SecondReading
+
+OWN_SERIAL = ("pty", "null", "none", "vc", "stdio")
+"""Serial ports that each guest can have."""
+
+
+@dataclass(frozen=True)
+class Clone:
+    """What became of one clone: its id, or 0 and why there is none."""
+
+    name: str
+    uuid: str
+    domid: int = 0
+    error: XenqemuError | None = None
+
+
+OnClone = Callable[[Clone], None]
+"""Called with each clone once it is known what became of it."""
+
+
+def clone(
+    host: Host,
+    path: Path,
+    options: RestoreOptions,
+    *,
+    observe: Observer = unobserved,
+    tell: OnClone = lambda _clone: None,
+) -> list[Clone]:
+    """Make the clones that `options.clone` asks for of the save file `path`; return all of them.
+
+    They run, or are paused as with `restore`.  Raises, before anything was built, `UsageError` and
+    `HostError` for clones that would share what only one can have, and what `restore` raises for a
+    save file.  What fails of one clone is in its `Clone`.
+    """
+    with opened_save_file(path, host.trust) as file:
+        observe(Event(Phase.CHECK, Kind.STARTED))
+        own = config_of(file)
+        checked, contents = _checked(file, path, own)
+        used = own if options.config is None else options.config.with_extra(own.extra)
+        if options.config is None:
+            require_allowed(host.trust, own, CFG_INSTEAD)
+        else:
+            require_fit(options.config, own)
+        configs = clone_configs(used, options.clone or CloneOptions())
+        require_own_devices(used, configs)
+        observe(Event(Phase.CHECK, Kind.DONE))
+        paused = options.paused or was_paused(own)
+        making = _Making(host, path, options, contents, observe, paused=paused)
+        return list(making.clones(configs, checked, tell))
+
+
+@dataclass
+class _Making:
+    """The clones of one checked save file, being made."""
+
+    host: Host
+    path: Path
+    options: RestoreOptions
+    contents: Contents
+    observe: Observer
+    paused: bool
+
+    def clones(
+        self, configs: Sequence[DomainConfig], checked: FirstReading, tell: OnClone
+    ) -> Iterator[Clone]:
+        """Make them, one after the other, and yield what became of each."""
+        readings: list[SecondReading] = []
+
+        def opened() -> Source:
+            readings.append(checked.again())
+            return Source(cast(BinaryIO, readings[-1]), check=check_often)
+
+        def progress(done: int, total: int) -> None:
+            self.observe(Event(Phase.BUILD, Kind.PROGRESS, done, total))
+
+        how = BuildOptions(self.contents.size, None, self.options.monitor)
+        with self.host.template(opened, progress, how) as template:
+            for config in configs:
+                made = self._made(template, config, readings)
+                tell(made)
+                yield made
+
+    def _made(
+        self, template: Template, config: DomainConfig, readings: list[SecondReading]
+    ) -> Clone:
+        """Make one clone, or roll it back."""
+        try:
+            domid = self._run(template, config, readings)
+        except XenqemuError as error:
+            return Clone(config.name, config.uuid, error=error)
+        return Clone(config.name, config.uuid, domid)
+
+    def _run(self, template: Template, config: DomainConfig, readings: list[SecondReading]) -> int:
+        host = self.host
+        about = About("restore", 0, config.name, config.uuid, str(self.path.absolute()))
+        timeout = seconds_for(host, self.options)
+        with Operation.begin(host, about, self.observe, timeout) as job:
+            with job.phase(Phase.CHECK):
+                host.admit(needs_of(self.contents, config))
+            with job.phase(Phase.BUILD):
+                destroy = steps.DestroyIncomplete(config.name, config.uuid)
+                building = job.cleanup(destroy)
+                domid = template.build(config)
+                job.undo(destroy)
+                job.drop(building)
+                while readings:
+                    require_same(readings.pop(), self.path)
+            if not self.paused:
+                with job.phase(Phase.RELEASE):
+                    unpause(host, Domain(domid, config.uuid, config.name, config.type), job)
+        return domid
+
+
+def clone_configs(own: DomainConfig, options: CloneOptions) -> list[DomainConfig]:
+    """Return the configs of all clones of the guest `own`."""
+    disks = dict(map(_disk_option, options.disks))
+    begin = options.name or f"{own.name}-clone"
+    numbered = [f"{begin}-{number}" for number in range(1, options.count + 1)]
+    names = numbered if options.count > 1 else [begin]
+    return [
+        cloned(own, name, {vdev: file.replace("{name}", name) for vdev, file in disks.items()})
+        for name in names
+    ]
+
+
+def require_own_devices(own: DomainConfig, configs: Sequence[DomainConfig]) -> None:
+    """Raise `HostError` if a clone would share what only one guest can have.
+
+    That is a disk that one of them writes, or that the guest `own` writes, and a serial port that
+    leads to a file or a socket.
+    """
+    taken: dict[Backing, tuple[str, Disk]] = {}
+    _take(own, taken)
+    for config in configs:
+        for disk in config.disks:
+            _require_own(config, disk, own, taken)
+        _take(config, taken)
+        shared = [port for port in config.serial if port not in OWN_SERIAL]
+        if shared:
+            raise HostError(f"clones of {own.name} would share its serial port {shared[0]}")
+
+
+def _require_own(
+    config: DomainConfig, disk: Disk, own: DomainConfig, taken: Mapping[Backing, tuple[str, Disk]]
+) -> None:
+    backing = _backing(disk)
+    who, theirs = taken.get(backing, ("", disk)) if backing else ("", disk)
+    if who and (disk.readwrite or theirs.readwrite):
+        hint = f"give each clone its own: --disk {disk.vdev}=FILE, with {{name}} in FILE"
+        raise HostError(
+            f"{config.name} and {who} would share {disk.target}, which is written; {hint}"
+        )
+    if disk.target and disk.readwrite and backing is None:
+        raise HostError(f"{config.name} needs {disk.target}, a copy of {own.name}'s {disk.vdev}")
+
+
+def _take(config: DomainConfig, taken: dict[Backing, tuple[str, Disk]]) -> None:
+    """Note which disks a guest has; one that is written is told of rather than one that is read."""
+    for disk in config.disks:
+        backing = _backing(disk)
+        if backing and (disk.readwrite or backing not in taken):
+            taken[backing] = (config.name, disk)
+
+
+def _backing(disk: Disk) -> Backing | None:
+    """Return what a disk lies on, None if it is empty or not there."""
+    return Backing.of(Path(disk.target)) if disk.target and Path(disk.target).exists() else None
+
+
+def _disk_option(words: str) -> tuple[str, str]:
+    vdev, equals, file = words.partition("=")
+    if not (vdev and equals and file):
+        raise UsageError(f"--disk {words}: expected VDEV=FILE, as hda=/img/web.raw")
+    return vdev, file
+
+
+def _checked(file: BinaryIO, path: Path, own: DomainConfig) -> tuple[FirstReading, Contents]:
+    """Read a save file of this config, and return what was read and what it holds."""
+    checked = FirstReading(file)
+    contents = verify(cast(BinaryIO, checked))
+    if contents.config != own:
+        raise HostError(f"{path} was changed while it was checked")
+    return checked, contents
