@@ -16,6 +16,7 @@ from xenqemu.errors import HostError
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream.source import Source
 from xenqemu.host.protocol import GuestMemory, Progress
+from xenqemu.lab import ram_folder
 from xenqemu.lab.command_line import ram_kb
 from xenqemu.lab.domain_builder import BuilderHost, DomainBuilder, memory_in
 from xenqemu.operations.save_file import read_save_file
@@ -44,10 +45,11 @@ class Unpacked:
 @contextmanager
 def unpacked(host: BuilderHost, save_file: Source, progress: Progress) -> Iterator[Unpacked]:
     """Unpack a save file, so that domains can be built of it in the block."""
+    folder = ram_folder.chosen(host.folder) or host.guests
     try:
-        fd = os.open(host.guests, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        fd = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        why = f"{host.guests}: no file without a name can be there ({error.strerror})"
+        why = f"{folder}: no file without a name can be there ({error.strerror})"
         raise HostError(f"{why}, as clones need it") from error
     try:
         ram = Path(f"/proc/self/fd/{fd}")

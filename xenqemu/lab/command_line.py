@@ -16,6 +16,7 @@ from uuid import UUID
 from xenqemu.errors import BadRecord, UsageError
 from xenqemu.formats.config.domain_config import Disk, DomainConfig
 from xenqemu.lab.plain_qemu import escape
+from xenqemu.lab.ram_folder import RAM
 
 BELOW = 3 << 30
 """Bytes of RAM under the PCI hole at most."""
@@ -53,7 +54,7 @@ class Place:
     @property
     def ram(self) -> Path:
         """The file that is the guest's memory."""
-        return self.folder / "ram"
+        return self.folder / RAM
 
     @property
     def log(self) -> Path:

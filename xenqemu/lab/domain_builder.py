@@ -22,7 +22,7 @@ from xenqemu.host.disk.lease import Owner
 from xenqemu.host.party_deadlines import Deadlines
 from xenqemu.host.qemu.device_model import DeviceModel
 from xenqemu.host.xenstore.store import Store
-from xenqemu.lab import admission, background_program, disks, xenstore_layout
+from xenqemu.lab import admission, background_program, disks, ram_folder, xenstore_layout
 from xenqemu.lab import taps as network
 from xenqemu.lab.command_line import BELOW, Hardware, Place, command, ram_kb
 from xenqemu.lab.plain_qemu import PAUSED, Machine, PlainQemu
@@ -102,9 +102,11 @@ class DomainBuilder:
             self._claim(config)
             (self._place.folder / PAUSED).touch()
             disks.take(config, self._host.owner(config.uuid), self._host.deadlines)
+            size, folder = ram_kb(config) << 10, ram_folder.chosen(self._host.folder)
             if shared is None:
-                return empty_memory(self._place.ram, config)
-            os.link(shared, self._place.ram)
+                ram_folder.create_file(self._place.ram, folder, size)
+            else:
+                ram_folder.link_file(self._place.ram, folder, shared)
             return memory_in(self._place.ram, config)
         except OSError as error:
             raise HostError(f"cannot create the files of {config.name}: {error}") from error
@@ -172,16 +174,6 @@ def keep(config: DomainConfig, folder: Path) -> None:
     draft = folder / "config.json.new"
     draft.write_bytes(config.dump())
     draft.rename(folder / "config.json")
-
-
-def empty_memory(ram: Path, config: DomainConfig) -> RamFile:
-    """Make an empty RAM file for a guest of this config."""
-    fd = os.open(ram, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        os.ftruncate(fd, ram_kb(config) << 10)
-    finally:
-        os.close(fd)
-    return memory_in(ram, config)
 
 
 def memory_in(ram: Path, config: DomainConfig) -> RamFile:

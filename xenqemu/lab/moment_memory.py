@@ -23,6 +23,7 @@ from xenqemu.formats.stream.libxc_records import End
 from xenqemu.formats.stream.page_data import XALLOC, PageData
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.formats.stream.source import Source
+from xenqemu.host.memory.page_writer import PageWriter
 from xenqemu.host.party_deadlines import Deadlines
 from xenqemu.host.protocol import Moment, Progress
 from xenqemu.host.qemu import background_snapshot
@@ -90,7 +91,7 @@ class MomentMemory:
         return Moment(device_state, ended.downtime)
 
     def _repack(self, pipe: OutlivedPipe, out: Sink, progress: Progress) -> bytes:
-        writer = begun(out)
+        writer = begun(out, self._ram.layout)
         stream = RamStream(Source(_Patient(pipe, self._deadlines.qemu_save)))
         image = _Image(writer, self._ram, self._had_data)
         image.require_block(stream.blocks)
@@ -119,7 +120,7 @@ class _Image:
     """The pages of one image, each of which comes once."""
 
     def __init__(self, writer: ImageWriter, ram: RamFile | PrivateRam, had_data: bytearray) -> None:
-        self._writer = writer
+        self._writer = PageWriter(writer)
         self._layout = ram.layout
         self._had_data = had_data
         self._seen = bytearray(len(had_data))
@@ -143,11 +144,11 @@ class _Image:
             else:
                 entries.extend([self._layout.pfn(at) for at in each.offsets])
                 contents.extend(each.contents())
-        if entries:
-            self._writer.pages(PageData.of(entries), contents)
+        self._writer.write(PageData(entries.tobytes()), contents)
 
     def require_whole(self) -> None:
-        """Raise `DeviceModelError` unless every page has come."""
+        """Write what is still kept; raise `DeviceModelError` unless every page has come."""
+        self._writer.flush()
         missing = self._seen.count(0)
         if missing:
             raise DeviceModelError(f"QEMU's snapshot lacks {missing} pages of the guest's RAM")

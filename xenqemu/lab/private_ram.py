@@ -19,9 +19,10 @@ from xenqemu.formats.stream.libxc_records import End
 from xenqemu.formats.stream.page_data import PageData
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.formats.stream.source import Source
+from xenqemu.host.memory.page_writer import PageWriter
 from xenqemu.host.memory.pages import WINDOW, image_space, page_entries, stretches, zero_pages
 from xenqemu.host.protocol import Live, Progress
-from xenqemu.lab.ram_file import begun
+from xenqemu.lab.ram_file import begun, size_before_pages
 from xenqemu.lab.ram_layout import Extent, RamLayout, extents
 
 _PAGEMAP_ENTRY = 8
@@ -40,7 +41,7 @@ class PrivateRam:
         self.layout = RamLayout(size, below)
         self._proc = Path(f"/proc/{pid}")
 
-    def space(self) -> int:
+    def space(self, _file: int | None = None, /) -> int:
         """Return how many bytes the image has at most, from what was touched of the RAM so far."""
         return image_space(self._touched().count(1))
 
@@ -53,16 +54,22 @@ class PrivateRam:
             progress(extent[1], self.layout.size)
         return image_space(count - zeros, zeros)
 
+    def size_before_pages(self) -> int:
+        """Return the bytes of an image before its pages."""
+        return size_before_pages(self.layout)
+
     def save(self, out: Sink, progress: Progress) -> None:
         """Write the image: static end, pages, END; CPU state is the device model's here."""
-        writer = begun(out)
+        image = begun(out, self.layout)
+        writer = PageWriter(image)
         for (start, end), pages in self._pages():
             zeros = zero_pages(pages)
             entries = page_entries(self.layout.pfn(start), len(pages) // PAGE, zeros)
-            writer.pages(PageData.of(entries), list(stretches(pages, zeros)))
+            writer.write(PageData(entries.tobytes()), list(stretches(pages, zeros)))
             progress(end, self.layout.size)
+        writer.flush()
         progress(self.layout.size, self.layout.size)
-        writer.write(End())
+        image.write(End())
 
     def can_log_dirty(self) -> bool:
         """Return False: there is no log, and QEMU's memory cannot be mapped to be compared."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
 
 from xenqemu.errors import HostError, UsageError, XenqemuError
 from xenqemu.formats.config.clone_config import cloned
@@ -19,25 +18,20 @@ from xenqemu.formats.stream.source import Source
 from xenqemu.host.allowed_resources import require_allowed
 from xenqemu.host.disk.backing import Backing
 from xenqemu.host.protocol import BuildOptions, Domain, Host, Template
+from xenqemu.operations.checked_save_file import (
+    Again,
+    CheckedSaveFile,
+    config_of,
+    opened_save_file,
+)
 from xenqemu.operations.events import Event, Kind, Observer, Phase, unobserved
 from xenqemu.operations.given_config import require_fit
-from xenqemu.operations.inspect import Contents
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.log import About
 from xenqemu.operations.journal.operation import Operation
-from xenqemu.operations.options import CloneOptions, RestoreOptions, seconds_for
-from xenqemu.operations.restore import (
-    CFG_INSTEAD,
-    config_of,
-    needs_of,
-    opened_save_file,
-    require_same,
-    unpause,
-)
+from xenqemu.operations.options import CloneOptions, RestoreOptions, key_for, seconds_for
+from xenqemu.operations.restore import CFG_INSTEAD, unpause
 from xenqemu.operations.save_file import was_paused
-from xenqemu.operations.verify import verify
-from xenqemu.system.cancellation import check_often
-from xenqemu.system.read_twice import FirstReading, SecondReading
 
 OWN_SERIAL = ("pty", "null", "none", "vc", "stdio")
 """Serial ports that each guest can have."""
@@ -71,10 +65,11 @@ def clone(
     `HostError` for clones that would share what only one can have, and what `restore` raises for a
     save file.  What fails of one clone is in its `Clone`.
     """
+    key = key_for(host, options)
     with opened_save_file(path, host.trust) as file:
         observe(Event(Phase.CHECK, Kind.STARTED))
         own = config_of(file)
-        checked, contents = _checked(file, path, own)
+        checked = CheckedSaveFile.of(path, file, own, sealed=options.seal, key=key)
         used = own if options.config is None else options.config.with_extra(own.extra)
         if options.config is None:
             require_allowed(host.trust, own, CFG_INSTEAD)
@@ -84,8 +79,8 @@ def clone(
         require_own_devices(used, configs)
         observe(Event(Phase.CHECK, Kind.DONE))
         paused = options.paused or was_paused(own)
-        making = _Making(host, path, options, contents, observe, paused=paused)
-        return list(making.clones(configs, checked, tell))
+        making = _Making(host, checked, options, observe, paused=paused)
+        return list(making.clones(configs, tell))
 
 
 @dataclass
@@ -93,35 +88,30 @@ class _Making:
     """The clones of one checked save file, being made."""
 
     host: Host
-    path: Path
+    checked: CheckedSaveFile
     options: RestoreOptions
-    contents: Contents
     observe: Observer
     paused: bool
 
-    def clones(
-        self, configs: Sequence[DomainConfig], checked: FirstReading, tell: OnClone
-    ) -> Iterator[Clone]:
+    def clones(self, configs: Sequence[DomainConfig], tell: OnClone) -> Iterator[Clone]:
         """Make them, one after the other, and yield what became of each."""
-        readings: list[SecondReading] = []
+        readings: list[Again] = []
 
         def opened() -> Source:
-            readings.append(checked.again())
-            return Source(cast(BinaryIO, readings[-1]), check=check_often)
+            readings.append(self.checked.again())
+            return readings[-1].source
 
         def progress(done: int, total: int) -> None:
             self.observe(Event(Phase.BUILD, Kind.PROGRESS, done, total))
 
-        how = BuildOptions(self.contents.size, None, self.options.monitor)
+        how = BuildOptions(self.checked.contents.size, None, self.options.monitor)
         with self.host.template(opened, progress, how) as template:
             for config in configs:
                 made = self._made(template, config, readings)
                 tell(made)
                 yield made
 
-    def _made(
-        self, template: Template, config: DomainConfig, readings: list[SecondReading]
-    ) -> Clone:
+    def _made(self, template: Template, config: DomainConfig, readings: list[Again]) -> Clone:
         """Make one clone, or roll it back."""
         try:
             domid = self._run(template, config, readings)
@@ -129,13 +119,13 @@ class _Making:
             return Clone(config.name, config.uuid, error=error)
         return Clone(config.name, config.uuid, domid)
 
-    def _run(self, template: Template, config: DomainConfig, readings: list[SecondReading]) -> int:
+    def _run(self, template: Template, config: DomainConfig, readings: list[Again]) -> int:
         host = self.host
-        about = About("restore", 0, config.name, config.uuid, str(self.path.absolute()))
+        about = About("restore", 0, config.name, config.uuid, str(self.checked.path.absolute()))
         timeout = seconds_for(host, self.options)
         with Operation.begin(host, about, self.observe, timeout) as job:
             with job.phase(Phase.CHECK):
-                host.admit(needs_of(self.contents, config))
+                host.admit(self.checked.needs(config))
             with job.phase(Phase.BUILD):
                 destroy = steps.DestroyIncomplete(config.name, config.uuid)
                 building = job.cleanup(destroy)
@@ -143,7 +133,7 @@ class _Making:
                 job.undo(destroy)
                 job.drop(building)
                 while readings:
-                    require_same(readings.pop(), self.path)
+                    readings.pop().require_same()
             if not self.paused:
                 with job.phase(Phase.RELEASE):
                     unpause(host, Domain(domid, config.uuid, config.name, config.type), job)
@@ -211,12 +201,3 @@ def _disk_option(words: str) -> tuple[str, str]:
     if not (vdev and equals and file):
         raise UsageError(f"--disk {words}: expected VDEV=FILE, as hda=/img/web.raw")
     return vdev, file
-
-
-def _checked(file: BinaryIO, path: Path, own: DomainConfig) -> tuple[FirstReading, Contents]:
-    """Read a save file of this config, and return what was read and what it holds."""
-    checked = FirstReading(file)
-    contents = verify(cast(BinaryIO, checked))
-    if contents.config != own:
-        raise HostError(f"{path} was changed while it was checked")
-    return checked, contents

@@ -36,6 +36,7 @@ from xenqemu.formats.stream.libxl_records import (
     EmulatorXenstoreData,
 )
 from xenqemu.formats.stream.page_data import BROKEN, XALLOC, PageData
+from xenqemu.formats.stream.seal import Seal
 from xenqemu.formats.stream.source import Source
 from xenqemu.formats.stream.xl import XlHeader
 
@@ -96,7 +97,8 @@ class Pages:
 class Contents:
     """All that was found; what a save file does not have is None or empty.
 
-    `size` is in bytes, up to the end of the last record; `trailing` are the bytes after it.
+    `size` is in bytes, up to the end of the last record; `trailing` are the bytes after it which
+    are no seal.
     """
 
     kind: Layer
@@ -114,6 +116,7 @@ class Contents:
     has_device_state: bool = False
     records: list[RecordRun] = field(default_factory=list)
     places: dict[str, int] = field(default_factory=dict, repr=False)
+    seal: Seal | None = field(default=None, repr=False)
 
     @property
     def host_resources(self) -> tuple[Resource, ...]:
@@ -126,6 +129,12 @@ class Contents:
         if record.layer:
             self.size = record.offset + record.size
         self._list(record)
+
+    def take_seal(self, seal: Seal) -> None:
+        """Add the seal that the bytes after END are."""
+        self.seal = seal
+        self.trailing = 0
+        self.records[-1].name = "seal"
 
     def place(self, name: str) -> int:
         """Return the offset of the first record of a name; 0 if there is none."""
@@ -189,8 +198,13 @@ _KEPT = frozenset(
 """Whose contents are kept."""
 
 
-def read_contents(source: Source) -> Contents:
-    """Read a stream of any known kind to its end; raise `FormatError` where it is unsound."""
+def read_contents(
+    source: Source, listed: Callable[[Record], None] = lambda _record: None
+) -> Contents:
+    """Read a stream of any known kind to its end; raise `FormatError` where it is unsound.
+
+    `listed` is called with each record.
+    """
     kind = detect(source)
     found = Contents(kind)
     if kind is Layer.DEVICE_STATE:
@@ -199,6 +213,7 @@ def read_contents(source: Source) -> Contents:
     walk = Walk(source)
     for record in walk:
         found.take(record)
+        listed(record)
     found.present = frozenset(walk.image.present)
     found.checkpoints = walk.stream.checkpoints if walk.stream else 0
     return found

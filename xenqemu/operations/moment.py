@@ -19,7 +19,7 @@ from xenqemu.operations.events import Phase
 from xenqemu.operations.journal import steps
 from xenqemu.operations.options import After, SaveOptions
 from xenqemu.operations.outgoing_guest import OutgoingGuest
-from xenqemu.operations.save_file import write_save_file
+from xenqemu.operations.sealing import Sealing
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,9 @@ class MomentSave:
     stop: int
     """The step that undoes the preparation."""
 
-    def write(self, out: BinaryIO | Outlet, config: DomainConfig) -> tuple[float, int]:
+    def write(
+        self, out: BinaryIO | Outlet, config: DomainConfig, sealing: Sealing | None
+    ) -> tuple[float, int]:
         """Write the save file; return the downtime in seconds, and the Unix time in ns before."""
         job, who = self.guest.job, self.guest.who
         steps_left: list[int] = []
@@ -47,7 +49,7 @@ class MomentSave:
         with job.phase(Phase.SAVE):
             steps_left.append(job.undo(steps.Resume(*who)))
             before = time.time_ns()
-            write_save_file(out, config, image)
+            self.guest.write_image(out, config, image, sealing.pieces if sealing else None)
             for step in reversed(steps_left):
                 job.drop(step)
             job.perform(self.stop)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from xenqemu.errors import Forbidden, UsageError
+from xenqemu.formats.stream.layout import Layout
 from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
 from xenqemu.host.trust import DEFAULT_TRUST, Trust
 from xenqemu.host.xen.xen_paths import XEN_PATHS, XenPaths
@@ -21,9 +22,13 @@ from xenqemu.system.writers import require_sole_writers, trusted_ids
 
 @dataclass(frozen=True)
 class Save:
-    """How each domain is saved: `verify` reads a save file back before its guest is destroyed."""
+    """How each domain is saved: `verify` reads a save file back before its guest is destroyed.
+
+    `layout` is how pages lie in it.
+    """
 
     verify: bool = True
+    layout: Layout = Layout.ALIGNED
 
 
 @dataclass(frozen=True)
@@ -63,12 +68,13 @@ class RestoreAll:
 class Settings:
     """All of it; `host` is in the words of `--host`, no `lab` is a folder of one's own.
 
-    `xendomains` is a file of Xen's own script, which says what is not said here; see
-    after_xendomains.py.
+    No `lab_ram` leaves RAM files where they are.  `xendomains` is a file of Xen's own script, which
+    says what is not said here; see after_xendomains.py.
     """
 
     host: str = "auto"
     lab: Path | None = None
+    lab_ram: Path | None = None
     xendomains: Path | None = Path("/etc/default/xendomains")
     xen: XenPaths = XEN_PATHS
     deadlines: Deadlines = DEFAULT_DEADLINES
