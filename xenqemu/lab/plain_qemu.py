@@ -61,7 +61,7 @@ class Machine:
     memory: int
     below: int
     vcpus: int
-    private: bool
+    private: bool = False
 
     def store(self, folder: Path) -> None:
         """Write the file at once and whole."""

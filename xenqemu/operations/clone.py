@@ -92,34 +92,41 @@ class _Making:
     options: RestoreOptions
     observe: Observer
     paused: bool
+    _reading: Again | None = None
 
     def clones(self, configs: Sequence[DomainConfig], tell: OnClone) -> Iterator[Clone]:
         """Make them, one after the other, and yield what became of each."""
-        readings: list[Again] = []
 
         def opened() -> Source:
-            readings.append(self.checked.again())
-            return readings[-1].source
+            self._reading = self.checked.again()
+            return self._reading.source
 
         def progress(done: int, total: int) -> None:
             self.observe(Event(Phase.BUILD, Kind.PROGRESS, done, total))
 
         how = BuildOptions(self.checked.contents.size, None, self.options.monitor)
         with self.host.template(opened, progress, how) as template:
+            self._require_same()  # where it was read already
             for config in configs:
-                made = self._made(template, config, readings)
+                made = self._made(template, config)
                 tell(made)
                 yield made
 
-    def _made(self, template: Template, config: DomainConfig, readings: list[Again]) -> Clone:
+    def _require_same(self) -> None:
+        """Raise unless what was read last is what was checked."""
+        reading, self._reading = self._reading, None
+        if reading:
+            reading.require_same()
+
+    def _made(self, template: Template, config: DomainConfig) -> Clone:
         """Make one clone, or roll it back."""
         try:
-            domid = self._run(template, config, readings)
+            domid = self._run(template, config)
         except XenqemuError as error:
             return Clone(config.name, config.uuid, error=error)
         return Clone(config.name, config.uuid, domid)
 
-    def _run(self, template: Template, config: DomainConfig, readings: list[Again]) -> int:
+    def _run(self, template: Template, config: DomainConfig) -> int:
         host = self.host
         about = About("restore", 0, config.name, config.uuid, str(self.checked.path.absolute()))
         timeout = seconds_for(host, self.options)
@@ -132,8 +139,7 @@ class _Making:
                 domid = template.build(config)
                 job.undo(destroy)
                 job.drop(building)
-                while readings:
-                    readings.pop().require_same()
+                self._require_same()
             if not self.paused:
                 with job.phase(Phase.RELEASE):
                     unpause(host, Domain(domid, config.uuid, config.name, config.type), job)

@@ -37,9 +37,8 @@ def cloned(own: DomainConfig, name: str, disks: Mapping[str, str]) -> DomainConf
         tree["nics"] = [{**nic, "mac": _new_address()} for nic in tree["nics"]]
     if disks:
         tree["disks"] = [_other_file(disk, disks) for disk in tree["disks"]]
-    hvm = tree["b_info"].get("type.hvm", {})
-    if hvm.get(GENID):
-        new = {**hvm, GENID: list(token_bytes(_GENID_SIZE))}
+    if own.generation_id:
+        new = {**tree["b_info"]["type.hvm"], GENID: list(token_bytes(_GENID_SIZE))}
         tree["b_info"] = {**tree["b_info"], "type.hvm": new}
     return DomainConfig(tree)
 
