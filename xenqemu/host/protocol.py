@@ -267,7 +267,11 @@ class BuildOptions:
 
 
 class Template(Protocol):
-    """A checked save file, of which several domains are built."""
+    """A checked save file, of which several domains are built, `parallel` at once at most."""
+
+    @property
+    def parallel(self) -> int:
+        """How many threads may build at once."""
 
     def build(self, config: DomainConfig) -> int:
         """Build a paused domain of another config and return its id, or leave nothing."""

@@ -21,6 +21,9 @@ from xenqemu.lab.command_line import ram_kb
 from xenqemu.lab.domain_builder import BuilderHost, DomainBuilder, memory_in
 from xenqemu.operations.save_file import read_save_file
 
+PARALLEL = 4 * (os.cpu_count() or 1)
+"""Domains that are built at once: for the most part, each waits for its QEMU."""
+
 
 @dataclass(frozen=True)
 class Unpacked:
@@ -30,6 +33,7 @@ class Unpacked:
     ram: Path
     size_kb: int
     device_state: bytes | None
+    parallel: int = PARALLEL
 
     def build(self, config: DomainConfig) -> int:
         """Build a paused domain of another config, which has as much memory."""

@@ -7,9 +7,12 @@ No clone gets a disk to write that the guest of the save file has, or another cl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from threading import Lock
 
 from xenqemu.errors import HostError, UsageError, XenqemuError
 from xenqemu.formats.config.clone_config import cloned
@@ -18,6 +21,7 @@ from xenqemu.formats.stream.source import Source
 from xenqemu.host.allowed_resources import require_allowed
 from xenqemu.host.disk.backing import Backing
 from xenqemu.host.protocol import BuildOptions, Domain, Host, Template
+from xenqemu.operations.at_once import at_once
 from xenqemu.operations.checked_save_file import (
     Again,
     CheckedSaveFile,
@@ -77,10 +81,11 @@ def clone(
             require_fit(options.config, own)
         configs = clone_configs(used, options.clone or CloneOptions())
         require_own_devices(used, configs)
+        host.admit(checked.needs(configs[0]))  # the others differ in what is their own alone
         observe(Event(Phase.CHECK, Kind.DONE))
         paused = options.paused or was_paused(own)
-        making = _Making(host, checked, options, observe, paused=paused)
-        return list(making.clones(configs, tell))
+        making = _Making(host, checked, options, _one_by_one(observe), paused=paused)
+        return making.clones(configs, tell)
 
 
 @dataclass
@@ -94,8 +99,16 @@ class _Making:
     paused: bool
     _reading: Again | None = None
 
-    def clones(self, configs: Sequence[DomainConfig], tell: OnClone) -> Iterator[Clone]:
-        """Make them, one after the other, and yield what became of each."""
+    def clones(self, configs: Sequence[DomainConfig], tell: OnClone) -> list[Clone]:
+        """Make them, tell of each, and return what became of each."""
+        made: dict[str, Clone] = {}
+
+        def note(config: DomainConfig, done: Clone) -> None:
+            made[config.name] = done
+            tell(done)
+
+        def note_done(config: DomainConfig, done: Future[Clone]) -> None:
+            note(config, done.result())
 
         def opened() -> Source:
             self._reading = self.checked.again()
@@ -107,10 +120,13 @@ class _Making:
         how = BuildOptions(self.checked.contents.size, None, self.options.monitor)
         with self.host.template(opened, progress, how) as template:
             self._require_same()  # where it was read already
-            for config in configs:
-                made = self._made(template, config)
-                tell(made)
-                yield made
+            make = partial(self._made, template)
+            if template.parallel > 1 and len(configs) > 1:
+                at_once(self.host, template.parallel, configs, make, note_done)
+            else:
+                for config in configs:
+                    note(config, make(config))
+        return [made[config.name] for config in configs]
 
     def _require_same(self) -> None:
         """Raise unless what was read last is what was checked."""
@@ -131,8 +147,6 @@ class _Making:
         about = About("restore", 0, config.name, config.uuid, str(self.checked.path.absolute()))
         timeout = seconds_for(host, self.options)
         with Operation.begin(host, about, self.observe, timeout) as job:
-            with job.phase(Phase.CHECK):
-                host.admit(self.checked.needs(config))
             with job.phase(Phase.BUILD):
                 destroy = steps.DestroyIncomplete(config.name, config.uuid)
                 building = job.cleanup(destroy)
@@ -144,6 +158,17 @@ class _Making:
                 with job.phase(Phase.RELEASE):
                     unpause(host, Domain(domid, config.uuid, config.name, config.type), job)
         return domid
+
+
+def _one_by_one(observe: Observer) -> Observer:
+    """Return an observer that is called by one thread at a time."""
+    lock = Lock()
+
+    def observed(event: Event) -> None:
+        with lock:
+            observe(event)
+
+    return observed
 
 
 def clone_configs(own: DomainConfig, options: CloneOptions) -> list[DomainConfig]:

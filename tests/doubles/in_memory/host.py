@@ -167,6 +167,8 @@ class Host:
 class Template:
     """A save file of which domains are built, one after the other."""
 
+    parallel = 1
+
     def __init__(self, host: Host, opened, progress) -> None:
         self._host, self._opened, self._progress = host, opened, progress
 

@@ -318,9 +318,10 @@ class XenHost:
 
 
 class _Template(NamedTuple):
-    """A save file of which domains are built."""
+    """A save file of which domains are built: it is read for each, so one after the other."""
 
     build: Callable[[DomainConfig], int]
+    parallel: int = 1
 
 
 def _load_qmp_socket() -> None:
