@@ -54,7 +54,7 @@ class CheckedSaveFile:
     def again(self) -> Again:
         """Return what reads it once more."""
         sealed = Comparison(self.seal, self.key) if self.seal else None
-        follow = sealed.follow if sealed else lambda _piece: None
+        follow = sealed.follow if sealed else None
         return Again(self.path, self.first.again(follow), sealed)
 
     def needs(self, config: DomainConfig) -> Needs:

@@ -97,8 +97,8 @@ class Pages:
 class Contents:
     """All that was found; what a save file does not have is None or empty.
 
-    `size` is in bytes, up to the end of the last record; `trailing` are the bytes after it which
-    are no seal.
+    `size` is in bytes, up to the end of the last record, or of the seal; `trailing` are the bytes
+    after it.
     """
 
     kind: Layer
@@ -130,11 +130,15 @@ class Contents:
             self.size = record.offset + record.size
         self._list(record)
 
-    def take_seal(self, seal: Seal) -> None:
+    def take_seal(self, seal: Seal, size: int) -> None:
         """Add the seal that the bytes after END are."""
         self.seal = seal
+        self.size += size
         self.trailing = 0
-        self.records[-1].name = "seal"
+        if self.records[-1].layer:
+            self.records.append(RecordRun("", "seal", seal.end, size))
+        else:
+            self.records[-1].name = "seal"
 
     def place(self, name: str) -> int:
         """Return the offset of the first record of a name; 0 if there is none."""

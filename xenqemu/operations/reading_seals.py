@@ -39,7 +39,7 @@ def take_seal(found: Contents, seal: Seal | None, key: bytes | None) -> None:
     if seal is not None:
         if seal.end != found.size:
             raise Damaged("seal", found.size, f"a seal of {found.size} bytes", str(seal.end))
-        found.take_seal(seal)
+        found.take_seal(seal, found.trailing)
 
 
 def inspect(file: BinaryIO) -> Contents:

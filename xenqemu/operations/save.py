@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import BinaryIO
 
 from xenqemu.errors import HostError
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream.detect import Layer
+from xenqemu.formats.stream.framing import Record
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.formats.stream.source import Source
 from xenqemu.host.allowed_resources import why_refused
@@ -23,7 +25,7 @@ from xenqemu.host.precopy_options import PrecopyOptions
 from xenqemu.host.protocol import Domain, Host
 from xenqemu.operations.compact import compact
 from xenqemu.operations.events import Observer, Phase, Way, unobserved
-from xenqemu.operations.inspect import Contents
+from xenqemu.operations.inspect import Contents, read_contents
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.log import About
 from xenqemu.operations.journal.operation import Operation
@@ -32,7 +34,7 @@ from xenqemu.operations.options import After, SaveOptions, key_for, seconds_for
 from xenqemu.operations.outgoing_guest import UNKNOWN_CHANGES, OutgoingGuest, written_config
 from xenqemu.operations.save_file import space_for, space_for_rest, with_paused
 from xenqemu.operations.sealing import Sealing
-from xenqemu.operations.verify import checked_contents, verify_structure
+from xenqemu.operations.verify import checked_contents
 from xenqemu.system.cancellation import check_often
 from xenqemu.system.staged_file import Draft, draft_for
 
@@ -170,13 +172,23 @@ def _checked(draft: Draft, job: Operation, sealing: Sealing | None, *, synced: b
         with draft.reopen() as save_file:
             if sealing is None:
                 return checked_contents(Source(save_file, seek=False, check=check_often))
-            found = verify_structure(
-                save_file, listed=lambda record: sealing.take(record, save_file)
-            )
-            seal = sealing.packed(save_file, found, job.phases)
+            found = _listed(save_file, sealing, checked=synced)
+            seal = sealing.seal(save_file, found, job.phases)
+        packed = seal.pack(sealing.key)
         draft.file.seek(found.size)
-        Sink(draft.file).write(seal)
+        Sink(draft.file).write(packed)
+        found.take_seal(seal, len(packed))
         return found
+
+
+def _listed(save_file: BinaryIO, sealing: Sealing, *, checked: bool) -> Contents:
+    """Read the structure of a save file for its seal; it is `checked` whether the parts agree."""
+
+    def take(record: Record) -> None:
+        sealing.take(record, save_file)
+
+    source = Source(save_file, check=check_often)
+    return checked_contents(source, take) if checked else read_contents(source, take)
 
 
 def _publish(draft: Draft, guest: OutgoingGuest, after: After, suspended_at: int) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import pairwise
 from typing import Any, BinaryIO
 
@@ -15,11 +17,16 @@ from xenqemu.formats.stream.pieces import Piece, Pieces
 from xenqemu.formats.stream.seal import Seal, contiguous
 from xenqemu.formats.stream.seal_check import record_digest
 from xenqemu.formats.stream.seal_index import Index, Listed
+from xenqemu.formats.stream.source import CHUNK, parts_at
 from xenqemu.operations.inspect import Contents
+from xenqemu.system.cancellation import check_often
 from xenqemu.version import VERSION
 
 PhaseTimes = Sequence[tuple[str, float, float]]
 """Phases of an operation: name, when it began in Unix time, and seconds."""
+
+READERS = 2
+"""Threads that read back what was shared; digests leave them to each other."""
 
 
 class Sealing:
@@ -45,13 +52,24 @@ class Sealing:
             digest = record_digest(file, offset, offset + size)
             self.index.add(f"{layer} {name}", offset, size, digest)
 
-    def packed(self, file: BinaryIO, found: Contents, phases: PhaseTimes = ()) -> bytes:
-        """Return the seal of `file`, as `packed_seal` does."""
+    def seal(self, file: BinaryIO, found: Contents, phases: PhaseTimes = ()) -> Seal:
+        """Return the seal of `file`, as `seal_for` does."""
+        self._read_back(file)
         pieces = self.pieces.in_order()
-        return packed_seal(file, pieces, self.index, found, key=self.key, phases=phases)
+        return seal_for(file, pieces, self.index, found, key=self.key, phases=phases)
+
+    def _read_back(self, file: BinaryIO) -> None:
+        """Digest what was shared with the guest's memory, and so never passed here."""
+        with ThreadPoolExecutor(READERS) as pool:
+            for _ in pool.map(partial(self._read, file), self.pieces.take_later()):
+                check_often()
+
+    def _read(self, file: BinaryIO, ends: tuple[int, int]) -> None:
+        buffer = memoryview(bytearray(CHUNK))
+        self.pieces.add(ends[0], parts_at(file, *ends, buffer))
 
 
-def packed_seal(
+def seal_for(
     file: BinaryIO,
     pieces: Sequence[Piece],
     index: Index,
@@ -59,11 +77,11 @@ def packed_seal(
     *,
     key: bytes | None,
     phases: PhaseTimes = (),
-) -> bytes:
-    """Return the seal of `file`, which holds what was `found`: bytes to be put behind END.
+) -> Seal:
+    """Return the seal of `file`, which holds what was `found`.
 
-    `file` is a regular one, `pieces` and `index` are of all of it.  Raises `FormatError` for more
-    than a seal may have.
+    `file` is a regular one, `pieces` and `index` are of all of it.  Raises `XenqemuError` where
+    something was not digested.
     """
     index.devices = _devices(file, found)
     try:
@@ -71,7 +89,7 @@ def packed_seal(
     except ValueError as error:
         raise XenqemuError(f"{file.name} cannot be sealed: {error}") from error
     about = about_of(found, phases)
-    return Seal(found.size, key is not None, all_of_it, index, about).pack(key)
+    return Seal(found.size, key is not None, all_of_it, index, about)
 
 
 def about_of(found: Contents, phases: PhaseTimes = ()) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 from array import array
 from collections.abc import Callable
+from functools import cached_property
 from hashlib import blake2b
 from typing import BinaryIO
 
@@ -22,10 +23,6 @@ from xenqemu.errors import HostError
 
 CHUNK = 1 << 20
 """Bytes that are read at a time where only their digest is wanted."""
-
-
-def _unfollowed(_piece: memoryview) -> None:
-    """Look at nothing more."""
 
 
 class FirstReading:
@@ -62,7 +59,7 @@ class FirstReading:
         """Return the file's descriptor."""
         return self._file.fileno()
 
-    def again(self, follow: Callable[[memoryview], None] = _unfollowed) -> SecondReading:
+    def again(self, follow: Callable[[memoryview], None] | None = None) -> SecondReading:
         """Return what reads the file once more; `follow` is called with all bytes, in order."""
         return SecondReading(self._file, self._ends, self._digest.digest(), follow)
 
@@ -91,7 +88,7 @@ class SecondReading:
         file: BinaryIO,
         ends: array[int],
         expected: bytes,
-        follow: Callable[[memoryview], None],
+        follow: Callable[[memoryview], None] | None,
     ) -> None:
         file.seek(0)
         self._file = file
@@ -116,8 +113,14 @@ class SecondReading:
         return got
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go forward to another place; what was read the first time is read on the way."""
+        """Go forward to another place.
+
+        On the way, what was read the first time is read again, and all where somebody follows.
+        """
         target = offset + (self._offset if whence == os.SEEK_CUR else 0)
+        while self._follow and self._offset < target:
+            if not self.readinto(self._scratch[: target - self._offset]):
+                break
         while self._next < len(self._ends) and self._ends[self._next] < target:
             self._pass_to(max(self._offset, self._ends[self._next]))
             end = min(target, self._ends[self._next + 1])
@@ -141,12 +144,17 @@ class SecondReading:
         if self._digest.digest() != self._expected or self._next < len(self._ends):
             raise HostError("it has changed since it was checked")
 
+    @cached_property
+    def _scratch(self) -> memoryview:
+        return memoryview(bytearray(CHUNK))
+
     def _pass_to(self, offset: int) -> None:
         self._offset = self._file.seek(offset)
 
     def _compare(self, piece: memoryview) -> None:
         """Take what of a piece was read the first time too."""
-        self._follow(piece)
+        if self._follow:
+            self._follow(piece)
         begin, self._offset = self._offset, self._offset + len(piece)
         while self._next < len(self._ends) and self._ends[self._next] < self._offset:
             start, end = self._ends[self._next], self._ends[self._next + 1]

@@ -250,11 +250,11 @@ class ImageWriter:
         """
         sink = self._sink
         pages = self._next(pages)
+        if not sink.has_places:
+            page_data.write(sink, pages, buffers)
+            return lambda: None
         record = page_data.packed(pages, buffers, sink.offset)
-        if sink.has_places:
-            return partial(sink.fill, sink.take(HEADER.size + pages.body_size), record)
-        sink.writev(record)
-        return lambda: None
+        return partial(sink.fill, sink.take(HEADER.size + pages.body_size), record)
 
     def without_pages(self, pages: PageData) -> int:
         """Write PAGE_DATA but for its pages; return where in the file others are to put them.

@@ -11,11 +11,8 @@ file.  With a key it is BLAKE2b of 32 bytes: nobody without the key can make it.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
-
-import xxhash
 
 from xenqemu.formats.stream.buffers import Buffer
 
@@ -47,7 +44,11 @@ class Piece(NamedTuple):
 def hash_maker(key: bytes | None) -> Callable[[], Hash]:
     """Return what begins a digest: XXH3-128, or BLAKE2b with a `key` of 1 to 64 bytes."""
     if key is None:
+        import xxhash  # noqa: PLC0415  what xl starts of ours digests nothing
+
         return xxhash.xxh3_128
+    import hashlib  # noqa: PLC0415
+
     return lambda: hashlib.blake2b(key=key, digest_size=KEYED_SIZE)
 
 
@@ -62,17 +63,22 @@ class Pieces:
         self._hash: Hash | None = None
         self._start = self._end = 0
 
-    def add(self, start: int, buffers: Sequence[Buffer]) -> None:
+    def add(self, start: int, buffers: Iterable[Buffer]) -> None:
         """Take bytes that are at `start`, where a piece begins; in any order, from any thread."""
         pieces = Pieces(self._key)
         pieces.follow(start, buffers)
         self._found.extend(pieces.in_order())  # which is one step for all threads
 
     def add_later(self, start: int, end: int) -> None:
-        """Take a piece of which others write most; `read_later` digests it."""
+        """Note bytes, from where a piece begins, that are to be read back and given to `add`."""
         self._later.append((start, end))
 
-    def follow(self, offset: int, buffers: Sequence[Buffer]) -> None:
+    def take_later(self) -> list[tuple[int, int]]:
+        """Return what was noted so, and forget it."""
+        later, self._later = self._later, []
+        return later
+
+    def follow(self, offset: int, buffers: Iterable[Buffer]) -> None:
         """Take bytes that pass in order, the first of them at `offset`; for one thread."""
         if self._hash is None or offset != self._end:
             self.cut()

@@ -32,7 +32,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from xenqemu.errors import BadRecord, Damaged, Truncated, Unsupported, UsageError
+from xenqemu.errors import BadRecord, Damaged, FormatError, Truncated, Unsupported, UsageError
 from xenqemu.formats.stream.pieces import Piece, hash_maker
 from xenqemu.formats.stream.seal_index import RECORD, RUN, Index, Listed
 from xenqemu.formats.stream.source import bounded, file_size, read_at
@@ -43,6 +43,7 @@ FOOTER_MAGIC = b"xenqemu sealed\0\n"
 HEADER = struct.Struct("<16sIIQQQIIII")
 FOOTER = struct.Struct("<QQ16s")
 PIECE_END = struct.Struct("<Q")
+VERSION_AT = 16
 VERSION = 1
 KEYED = 1
 MOST_PIECES = 1 << 18
@@ -100,6 +101,20 @@ def parse(data: bytes, offset: int, key: bytes | None, *, unchecked: bool = Fals
     Raises `Damaged` where it is not as it was written, `UsageError` for want of its key or for
     another key, and `Unsupported` for a later version.  A seal with a key can be read `unchecked`.
     """
+    version = data[VERSION_AT : VERSION_AT + 4]
+    first = VERSION.to_bytes(4, "little")
+    if version == first:
+        return _parse(data, offset, key, unchecked=unchecked)
+    try:
+        _parse(data[:VERSION_AT] + first + data[VERSION_AT + 4 :], offset, key, unchecked=unchecked)
+    except FormatError as error:
+        got = str(int.from_bytes(version, "little"))
+        raise Unsupported(WHERE, offset + VERSION_AT, f"version {VERSION}", got) from error
+    raise damaged(offset + VERSION_AT, f"version {VERSION}", version.hex())
+
+
+def _parse(data: bytes, offset: int, key: bytes | None, *, unchecked: bool) -> Seal:
+    """Return the seal of version 1 that `data` is."""
     head = _header(data, offset)
     if head.keyed and key is None and not unchecked:
         raise UsageError("the file is sealed with a key: name its file by --key-file")
@@ -175,7 +190,7 @@ class _Head:
 def _header(data: bytes, offset: int) -> _Head:
     """Return the header of a whole seal, whose length and footer were checked."""
     length = length_from(data[: HEADER.size], offset)
-    magic, version, flags, end, _length, check, *counts = HEADER.unpack_from(data)
+    magic, _version, flags, end, _length, check, *counts = HEADER.unpack_from(data)
     keyed = bool(flags & KEYED)
     size = digest_size(keyed)
     parts = (PIECE_END.size + size, RECORD.size, RUN.size, 1)
@@ -190,8 +205,6 @@ def _header(data: bytes, offset: int) -> _Head:
     footer = FOOTER.unpack_from(data, len(data) - FOOTER.size)
     if footer != (end, length, FOOTER_MAGIC):
         raise damaged(offset + len(data) - FOOTER.size, "a footer like the header", str(footer))
-    if version != VERSION:
-        raise Unsupported(WHERE, offset + 16, f"version {VERSION}", str(version))
     return _Head(keyed, check, end, (counts[0], counts[1], counts[2], counts[3]))
 
 

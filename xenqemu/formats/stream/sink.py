@@ -103,7 +103,7 @@ class Sink:
         """
         assert isinstance(self._outlet, _File)
         self._outlet.pwritev([data], place)
-        if self._pieces:
+        if self._pieces is not None:
             self._pieces.add_later(place, place + size)
 
     @property
