@@ -42,6 +42,7 @@ from xenqemu.host.precopy import Iteration
 from xenqemu.host.precopy_options import PrecopyOptions
 from xenqemu.host.protocol import Host
 from xenqemu.operations import cancel as canceling
+from xenqemu.operations import clone as cloning
 from xenqemu.operations import migrate as migrating
 from xenqemu.operations import reading_seals as inspecting
 from xenqemu.operations import receive as receiving
@@ -54,12 +55,14 @@ from xenqemu.operations import save_devices as saving_devices
 from xenqemu.operations import save_through as saving_through
 from xenqemu.operations import seal_file as sealing
 from xenqemu.operations import verify as verifying
-from xenqemu.operations.events import Event, Kind, Observer, Phase, unobserved
+from xenqemu.operations.clone import Clone
+from xenqemu.operations.events import Event, Kind, Observer, Phase, Way, unobserved
 from xenqemu.operations.inspect import Contents
 from xenqemu.operations.journal.log import About
 from xenqemu.operations.left_suspended import LeftSuspended
 from xenqemu.operations.options import (
     After,
+    CloneOptions,
     MigrateOptions,
     ReceiveOptions,
     RestoreOptions,
@@ -78,6 +81,8 @@ from xenqemu.system.zstd.unpacked import unpacked
 
 __all__ = [
     "After",
+    "Clone",
+    "CloneOptions",
     "Command",
     "Contents",
     "DomainConfig",
@@ -97,7 +102,9 @@ __all__ = [
     "Restored",
     "SaveOptions",
     "Settings",
+    "Way",
     "cancel",
+    "clone",
     "compress",
     "decompress",
     "domains",
@@ -174,13 +181,32 @@ def restore(
     Raises `FormatError` if that is no sound save file, `UsageError` if it cannot be read twice,
     `HostError` if this host cannot take the guest; `RolledBack` if nothing is left of the attempt,
     `Stranded` if something is, `PastReturn` if the guest may have run already; `OSError` where
-    `file` cannot be read.
+    `file` cannot be read.  Clones are made by `clone`.
     """
+    if options.clone:
+        raise UsageError("clones are made by xenqemu.clone")
     with _host(host) as here:
         if not isinstance(file, Command) and not Path(file).is_fifo():
             return restoring.restore(here, Path(file), options, observe=observe)
         way = FromCommand(file.words) if isinstance(file, Command) else FromFifo(Path(file))
         return restoring_through.restore_through(here, way, options, observe=observe)
+
+
+def clone(
+    file: str | Path,
+    options: RestoreOptions = RestoreOptions(clone=CloneOptions()),
+    *,
+    host: Host | None = None,
+    observe: Observer = unobserved,
+) -> list[Clone]:
+    """Make clones of the save file `file`, and return what became of each.
+
+    Each has another name, uuid and addresses; what only one guest can have is never shared.  Raises
+    what `restore` does before anything is built; what fails of one clone is in its `Clone`, and
+    rolled back.
+    """
+    with _host(host) as here:
+        return cloning.clone(here, Path(file), options, observe=observe)
 
 
 def migrate(

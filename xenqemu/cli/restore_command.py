@@ -1,4 +1,4 @@
-"""`xenqemu restore [-p] [-e] [CFG] FILE|--from CMD`."""
+"""`xenqemu restore [-p] [-e] [--clone [--name NAME] [--count N] …] [CFG] FILE|--from CMD`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from xenqemu.errors import UsageError
 from xenqemu.operations.options import RestoreOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from xenqemu.host.protocol import Host
+    from xenqemu.operations.clone import Clone
     from xenqemu.operations.events import Observer
     from xenqemu.operations.restore import Restored
 
@@ -39,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(chosen: argparse.Namespace) -> None:
-    """Restore the domain, and print its id."""
+    """Restore the domain, and print its id; or make clones, and print what became of each."""
     from xenqemu.choose_host import open_host
     from xenqemu.cli import progress, terminal
     from xenqemu.cli.hooked import hooked, tell_passed_over
@@ -56,6 +59,9 @@ def run(chosen: argparse.Namespace) -> None:
         options = replace(options_of(chosen, RestoreOptions), config=config)
         where = chosen.command or str(file.absolute() if file != STANDARD else file)
         with hooked(settings.hooks, "restore", file=where):
+            if options.clone:
+                _clone(host, file, chosen.command, options, observe, as_json=chosen.json)
+                return
             done = _restored(host, file, chosen.command, options, observe)
     used = config or done.contents.config
     name = used.name if used else ""
@@ -91,3 +97,49 @@ def _restored(
     from xenqemu.operations.restore import restore
 
     return restore(host, file, options, observe=observe)
+
+
+def _clone(
+    host: Host,
+    file: Path,
+    command: str | None,
+    options: RestoreOptions,
+    observe: Observer,
+    *,
+    as_json: bool,
+) -> None:
+    """Make clones and print what became of each; raise the first error, if there is one."""
+    if passes_once(file, command):
+        raise UsageError("clones are made of a file, which is read for each of them")
+    from xenqemu.operations.clone import clone
+
+    tell = _tell_json if as_json else _tell
+    _require_all(clone(host, file, options, observe=observe, tell=tell))
+
+
+def _tell(made: Clone) -> None:
+    """Print what became of a clone."""
+    from xenqemu.cli import terminal
+
+    if made.error is None:
+        terminal.line(f"cloned {made.name}: domain {made.domid}")
+    else:
+        terminal.complain(f"{made.name}: {made.error}")
+
+
+def _tell_json(made: Clone) -> None:
+    """Print what became of a clone as a line of JSON."""
+    from xenqemu.cli import terminal
+
+    fields: dict[str, object] = {"clone": made.name, "uuid": made.uuid, "domid": made.domid}
+    if made.error is not None:
+        fields["error"] = str(made.error)
+    terminal.as_json(fields, indent=None)
+
+
+def _require_all(made: Sequence[Clone]) -> None:
+    """Raise the first error of a clone, if there is one, with how many there are not."""
+    errors = [each.error for each in made if each.error is not None]
+    if errors:
+        errors[0].add_note(f"{len(errors)} of {len(made)} clones were not made")
+        raise errors[0]

@@ -59,6 +59,8 @@ def run(chosen: argparse.Namespace) -> None:
     options = options_of(chosen, SaveOptions)
     if options.compact and not options.precopy:
         raise UsageError("--compact goes with --live")
+    if not (options.moment or options.precopy):
+        raise UsageError("--precopy goes with --live")
     settings = read_settings(chosen.conf)
     verify = settings.save.verify and options.verify
     tell_passed_over(settings.hooks, "save")
@@ -80,9 +82,12 @@ def run(chosen: argparse.Namespace) -> None:
             fields = {"saved": shown, "domid": domain.domid, "size": size}
             if downtime is not None:
                 fields["downtime"] = downtime
+            if watch.way:
+                fields["way"] = watch.way.value
             terminal.as_json(fields, indent=None)
         else:
-            rest = "" if downtime is None else f"; downtime {downtime:.3g} s"
+            how = f" ({watch.way.value})" if watch.way else ""
+            rest = "" if downtime is None else f"; downtime {downtime:.3g} s{how}"
             terminal.line(f"saved {chosen.domain} to {shown}: {summary}{rest}")
 
 

@@ -5,6 +5,7 @@ Each act is next to its undo.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -74,6 +75,7 @@ class OutgoingGuest:
         self._undos: list[int] = []
         self._device_model: DeviceModel | None = None
         self._device_model_ran = True
+        self._stopped = self._resumed = 0.0
         self.paused = False
         self.domid = self.domain.domid
         self.who = (self.domid, self.domain.uuid)
@@ -151,13 +153,16 @@ class OutgoingGuest:
         self.host.check_name(config.name)
         self.require_savable(paused_too=True)
         self.require_fit(own, options.config)
-        if options.precopy and not self.may_run():
-            raise HostError(f"domain {self.domid} cannot be saved while it runs: {UNKNOWN_CHANGES}")
         config = with_paused(config, self.paused)
         refused = why_refused(self.host.trust, config)
         if refused:
             self.job.note(f"a restore here would refuse the save file: {refused}")
         return config
+
+    def require_may_run(self) -> None:
+        """Raise `HostError` if it cannot be written while it runs."""
+        if not self.may_run():
+            raise HostError(f"domain {self.domid} cannot be saved while it runs: {UNKNOWN_CHANGES}")
 
     def write(
         self,
@@ -178,7 +183,7 @@ class OutgoingGuest:
         with self.job.phase(Phase.SAVE):
             ready(device_state)
             image = suspended_image(self.memory, device_state, self.job.progress)
-            self._write(out, config, image, pieces, before_end)
+            self.write_image(out, config, image, pieces, before_end)
 
     def write_running(
         self,
@@ -208,16 +213,17 @@ class OutgoingGuest:
             return states[0]
 
         with self.job.phase(Phase.SAVE):
-            self._write(out, config, image, pieces, before_end)
+            self.write_image(out, config, image, pieces, before_end)
 
-    def _write(
+    def write_image(
         self,
         out: BinaryIO | Outlet,
         config: DomainConfig,
         image: Image,
         pieces: Pieces | None,
-        before_end: Callable[[], None],
+        before_end: Callable[[], None] = no_act,
     ) -> None:
+        """Write its save file with an image, in the layout that is wanted."""
         aligned = self.layout is Layout.ALIGNED
         before = self.memory.size_before_pages() if aligned else None
         write_save_file(out, config, image, pieces, size_before_pages=before, before_end=before_end)
@@ -229,6 +235,12 @@ class OutgoingGuest:
             self.host.hypervisor.pause(self.domid)
         for undo in reversed(self._undos):
             self.job.perform(undo)
+        self._resumed = time.monotonic()
+
+    @property
+    def downtime(self) -> float:
+        """For how many seconds it was suspended, once it is released."""
+        return self._resumed - self._stopped
 
     def rename(self, old: str, new: str) -> None:
         """Rename the domain."""
@@ -236,6 +248,7 @@ class OutgoingGuest:
         self.host.rename(self.domid, old, new)
 
     def _suspend(self) -> None:
+        self._stopped = time.monotonic()
         self._undos.append(self.job.undo(steps.Resume(*self.who)))
         late = self.job.undo(steps.WithdrawSuspend(*self.who))
         try:

@@ -13,6 +13,7 @@ from xenqemu.errors import HostError, UsageError
 from xenqemu.formats.stream.source import Source
 from xenqemu.host.allowed_resources import require_allowed
 from xenqemu.host.protocol import BuildOptions, Domain, Host, Needs
+from xenqemu.operations.checked_save_file import needs_of
 from xenqemu.operations.checked_stream import CheckedStream
 from xenqemu.operations.events import Observer, Phase, unobserved
 from xenqemu.operations.given_config import require_fit
@@ -20,7 +21,7 @@ from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.log import About
 from xenqemu.operations.journal.operation import Operation
 from xenqemu.operations.options import RestoreOptions, key_for, seconds_for
-from xenqemu.operations.restore import CFG_INSTEAD, Restored, needs_of, unpause
+from xenqemu.operations.restore import CFG_INSTEAD, Restored, unpause
 from xenqemu.operations.save_file import config_within, was_paused
 from xenqemu.operations.sources import From
 from xenqemu.system.cancellation import check_often

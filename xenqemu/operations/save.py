@@ -3,8 +3,8 @@
 The guest is destroyed only when its save file is complete, read back, synced and in place.  Where
 the guest stays (`After.CONTINUE`, `After.PAUSE`), it is resumed as soon as its memory is written:
 what can still fail then costs the save file, not the guest.  A live save writes most of the memory
-before the guest is suspended.  A paused guest that need not answer stays paused, and its save file
-says so.
+before the guest is suspended, or has the device model write it as of one moment (`moment`).  A
+paused guest that need not answer stays paused, and its save file says so.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ from xenqemu.host.protocol import Domain, Host
 from xenqemu.operations.base_file import BaseFile, opened_base
 from xenqemu.operations.compact import compact
 from xenqemu.operations.compressed import UNSEALED, Form, packed_space, require_codec
-from xenqemu.operations.events import Observer, Phase, unobserved
+from xenqemu.operations.events import Observer, Phase, Way, unobserved
 from xenqemu.operations.inspect import Contents, read_contents
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.log import About
 from xenqemu.operations.journal.operation import Operation
+from xenqemu.operations.moment import moment_save
 from xenqemu.operations.options import After, SaveOptions, key_for, seconds_for
 from xenqemu.operations.outgoing_guest import OutgoingGuest, written_config
 from xenqemu.operations.save_file import space_for, space_for_rest
@@ -80,17 +81,27 @@ def save(
             draft.create()
             if sealing and base:
                 sealing.pieces.older = _usable(base, draft, options, job)
+            moment = moment_save(guest, options)
+            if options.precopy and not moment:
+                guest.require_may_run()
+            compacting = options.compact and not moment  # which has every page once
             form = Form(options.compress, sealing, lambda: about_passing(config, job.phases))
-            first = UNSEALED if options.compact else form
+            first = UNSEALED if compacting else form
             space = _Space(draft, guest, config, first.level)
             space.reserve(live=options.precopy is not None)
         with first.written(draft.file) as out:
-            _write(out, options.precopy, space, first)
-        suspended_at = time.time_ns()
-        if options.after is not After.DESTROY:
+            if moment:
+                downtime, suspended_at = moment.write(out, config, first.pieces)
+                job.live(Way.MOMENT, downtime)
+            else:
+                _write(out, options.precopy, space, first)
+                suspended_at = time.time_ns()
+        if options.after is not After.DESTROY and not moment:
             with job.phase(Phase.RELEASE):
                 guest.release(paused=options.after is After.PAUSE)
-        written = _compacted(draft, smaller, job, form) if options.compact else draft
+            if options.precopy and options.after is After.CONTINUE:
+                job.live(Way.PRECOPY, guest.downtime)
+        written = _compacted(draft, smaller, job, form) if compacting else draft
         found = _checked(written, job, form, synced=options.verify)
         with job.phase(Phase.PUBLISH):
             _publish(written, guest, options.after, suspended_at)

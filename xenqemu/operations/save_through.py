@@ -62,6 +62,8 @@ def save_through(
         guest = OutgoingGuest(host, domain, job, options.layout)
         with job.phase(Phase.CHECK):
             config = guest.checked_config(own, config, options)
+            if options.precopy:
+                guest.require_may_run()
             require_codec(options.compress, job)
         with job.phase(Phase.CONNECT):
             target = stack.enter_context(way.opened(host.deadlines))

@@ -30,7 +30,7 @@ from xenqemu.errors import (
 from xenqemu.formats.typed_json import plain
 from xenqemu.host.precopy import Iteration
 from xenqemu.host.protocol import Host, SuspendPending
-from xenqemu.operations.events import Event, Kind, Observer, Phase, unobserved
+from xenqemu.operations.events import Event, Kind, Observer, Phase, Way, unobserved
 from xenqemu.operations.journal.folder import Journals
 from xenqemu.operations.journal.harmless import is_harmless
 from xenqemu.operations.journal.log import About, Found, Log
@@ -146,6 +146,10 @@ class Operation:
         """Report an iteration of a live save; raise if cancelled or too late."""
         self._observe(Event(self._phase, Kind.ITERATION, iteration=done))
         self._check()
+
+    def live(self, way: Way, downtime: float) -> None:
+        """Report how a guest was saved while it ran, and for how many seconds it did not."""
+        self._observe(Event(self._phase, Kind.LIVE, way=way, downtime=downtime))
 
     def note(self, text: str) -> None:
         """Report a note for people."""
