@@ -42,7 +42,8 @@ def summary(found: Contents) -> str:
 
 def bad(error: FormatError) -> tuple[str, dict[str, Any]]:
     """Return what to say of a file that is none of ours, or damaged, in words and as fields."""
-    if error.record == "stream" and not error.offset and not isinstance(error, Truncated):
+    other = error.record == "stream" and not isinstance(error, Truncated)
+    if other and error.expected != "a save file":  # which is one that was copied as text
         words = f"not a save file, but {error.got}"
         return words, {"state": "not a save file", "error": str(error)}
     found = error.places if isinstance(error, Damaged) else ()
