@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Any, BinaryIO
 
 from xenqemu.errors import HostError, XenqemuError
+from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream.framing import HEADER, Record
 from xenqemu.formats.stream.libxl_records import EMULATOR, EmulatorContext
 from xenqemu.formats.stream.page_data import PageData
@@ -106,26 +107,32 @@ def seal_for(
 
 def about_of(found: Contents, phases: PhaseTimes = ()) -> dict[str, Any]:
     """Return what a seal says for people and programs of a save file that holds what was found."""
+    about = about_passing(found.config, phases)
+    about["totals"] = {
+        "bytes": found.size,
+        "pages": {
+            "data": found.pages.data,
+            "zero": found.pages.zero,
+            "other": found.pages.other,
+        },
+    }
+    if found.domain:
+        about["versions"]["xen"] = f"{found.domain.xen_major}.{found.domain.xen_minor}"
+    return about
+
+
+def about_passing(config: DomainConfig | None, phases: PhaseTimes = ()) -> dict[str, Any]:
+    """Return what a seal says of a save file that passes: nobody has counted what it holds."""
     about: dict[str, Any] = {
         "sealed": round(time.time(), 3),
         "versions": {"xenqemu": VERSION},
-        "totals": {
-            "bytes": found.size,
-            "pages": {
-                "data": found.pages.data,
-                "zero": found.pages.zero,
-                "other": found.pages.other,
-            },
-        },
         "phases": [
             {"phase": name, "began": round(began, 3), "seconds": round(seconds, 3)}
             for name, began, seconds in phases
         ],
     }
-    if found.domain:
-        about["versions"]["xen"] = f"{found.domain.xen_major}.{found.domain.xen_minor}"
-    if found.config:
-        about["guest"] = {"name": found.config.name, "uuid": found.config.uuid}
+    if config:
+        about["guest"] = {"name": config.name, "uuid": config.uuid}
     return about
 
 

@@ -20,6 +20,7 @@ from hashlib import blake2b
 from typing import BinaryIO
 
 from xenqemu.errors import HostError
+from xenqemu.formats.stream.source import bytes_left
 
 CHUNK = 1 << 20
 """Bytes that are read at a time where only their digest is wanted."""
@@ -59,6 +60,10 @@ class FirstReading:
     def fileno(self) -> int:
         """Return the file's descriptor."""
         return self._file.fileno()
+
+    def left(self) -> int | None:
+        """Return how many bytes there are from here to the end, None if nobody knows."""
+        return bytes_left(self._file)
 
     def again(self, follow: Callable[[memoryview], None] | None = None) -> SecondReading:
         """Return what reads the file once more; `follow` is called with all bytes, in order."""
