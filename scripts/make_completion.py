@@ -27,7 +27,7 @@ KINDS = {
     "[CFG] FILE": "files files",
     "CFG|FILE": "files",
     "DIR": "folders",
-    **dict.fromkeys(("SECONDS", "TIME", "N", "PAGES", "SIZE"), "nothing"),
+    **dict.fromkeys(("SECONDS", "TIME", "N", "PAGES", "SIZE", "LAYOUT"), "nothing"),
     **dict.fromkeys(("FEATURE,…", "TOKEN", "VERSION"), "nothing"),
     "CMD": "commands",
     "HOST": "machines",
