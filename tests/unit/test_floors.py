@@ -13,7 +13,7 @@ PACKAGE = "xenqemu"
 
 FLOORS: Mapping[str, Sequence[Collection[str]]] = {
     "": [
-        {"errors", "option", "shown_text", "version"},
+        {"errors", "frozen", "option", "shown_text", "version"},
         {"formats"},
         {"system"},
         {"host"},
@@ -91,6 +91,7 @@ LATE = {
     "lab/ram_file.py": "few saves are live",
     "operations/inspect.py": "few who verify ask what the config names on the host",
     "settings/guest_config.py": "few commands read an xl.cfg",
+    "settings/hooks.py": "few hosts have hooks, and their settings alone start no programs",
     "settings/toml_values.py": "most hosts have no such text",
     "system/retry.py": "tenacity takes longer to load than most commands go on",
 }

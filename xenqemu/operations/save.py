@@ -80,7 +80,9 @@ def save(
                 guest.release(paused=options.after is After.PAUSE)
         written = _compacted(draft, smaller, job) if options.compact else draft
         found = (
-            _checked(written, job) if options.verify else Contents(Layer.XL, written.file.tell())
+            _checked(written, job)
+            if options.verify
+            else Contents(Layer.XL, size=written.file.tell())
         )
         with job.phase(Phase.PUBLISH):
             _publish(written, guest, options.after, suspended_at)
