@@ -101,7 +101,7 @@ def test_what_reads_a_file_loads_neither_programs_nor_threads(words: str, saved:
 
 def test_the_save_helper_loads_the_writer_alone() -> None:
     there = loaded("", "import sys; import xenqemu.save_helper")
-    assert not there & (QEMU | PARTIES | OPERATIONS | {"argparse", "socket"})
+    assert not there & (QEMU | PARTIES | OPERATIONS | {"argparse", "subprocess", "logging"})
     away = ("xenqemu.cli", "xenqemu.operations", "xenqemu.settings", "xenqemu.lab")
     assert not any(name.startswith(away) for name in there)
 
