@@ -12,8 +12,9 @@ as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
 }
 
-# what tests of disks and network cards need, which are root's: loop devices, bridges, namespaces
-for_devices="util-linux mount e2fsprogs iproute2 openvswitch-switch"
+# what tests of disks, file systems and network cards need, which are root's: loop devices, bridges,
+# namespaces
+for_devices="util-linux mount e2fsprogs xfsprogs btrfs-progs iproute2 openvswitch-switch"
 
 # what Xen hosts are made of and run in
 for_beds="mmdebstrap cpio busybox-static e2fsprogs kmod qemu-system-x86 binutils"

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from xenqemu.api import save_all as save_all
     from xenqemu.api import save_devices as save_devices
     from xenqemu.api import saved as saved
+    from xenqemu.api import seal as seal
     from xenqemu.api import status as status
     from xenqemu.api import verify as verify
 
@@ -90,6 +91,7 @@ __all__ = [
     "save_all",
     "save_devices",
     "saved",
+    "seal",
     "status",
     "verify",
 ]

@@ -36,7 +36,14 @@ def save_all(
         complain(complaint)
     outcomes: list[Outcome] = []
     note = _collecting(outcomes, observe)
-    saving_all.save_all(opened, settings.save_all, own, note, check=settings.save.verify)
+    saving_all.save_all(
+        opened,
+        settings.save_all,
+        own,
+        note,
+        check=settings.save.verify,
+        layout=settings.save.layout,
+    )
     return outcomes
 
 

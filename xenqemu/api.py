@@ -34,7 +34,6 @@ from xenqemu.all_guests import restore_all, save_all, saved
 from xenqemu.choose_host import open_host
 from xenqemu.errors import UsageError
 from xenqemu.formats.config.domain_config import DomainConfig
-from xenqemu.formats.stream.source import Source
 from xenqemu.host import domain_state
 from xenqemu.host.domain_state import DomainState
 from xenqemu.host.peer.peer_messages import sender_at_standard_streams
@@ -42,13 +41,14 @@ from xenqemu.host.precopy import Iteration
 from xenqemu.host.precopy_options import PrecopyOptions
 from xenqemu.host.protocol import Host
 from xenqemu.operations import cancel as canceling
-from xenqemu.operations import inspect as inspecting
 from xenqemu.operations import migrate as migrating
+from xenqemu.operations import reading_seals as inspecting
 from xenqemu.operations import receive as receiving
 from xenqemu.operations import recover as recovering
 from xenqemu.operations import restore as restoring
 from xenqemu.operations import save as saving
 from xenqemu.operations import save_devices as saving_devices
+from xenqemu.operations import seal_file as sealing
 from xenqemu.operations import verify as verifying
 from xenqemu.operations.events import Event, Kind, Observer, Phase, unobserved
 from xenqemu.operations.inspect import Contents
@@ -66,6 +66,8 @@ from xenqemu.operations.recover import Recovered
 from xenqemu.operations.restore import Restored
 from xenqemu.settings.guest_config import read_config
 from xenqemu.settings.xenqemu_conf import Settings, read_settings
+from xenqemu.system.key_file import read_key
+from xenqemu.system.writers import trusted_ids
 
 __all__ = [
     "After",
@@ -102,6 +104,7 @@ __all__ = [
     "save_all",
     "save_devices",
     "saved",
+    "seal",
     "status",
     "verify",
 ]
@@ -236,16 +239,28 @@ def cancel(
         return [each.about for each in canceling.cancel(here, str(domain), timeout)]
 
 
-def verify(file: InputFile) -> Contents:
-    """Return what a file holds; raise `FormatError` if it is not complete and sound."""
+def verify(file: InputFile, *, key_file: str | Path | None = None) -> Contents:
+    """Return what a file holds; raise `FormatError` if it is not complete and sound.
+
+    All of a sealed file is compared with its seal: `Damaged` has the places that differ.  With a
+    `key_file` it has to be sealed with that key.
+    """
     with _opened(file) as opened:
-        return verifying.verify(opened)
+        return verifying.verify(opened, _key(key_file))
+
+
+def seal(file: str | Path, *, key_file: str | Path | None = None) -> Contents:
+    """Seal a save file that is there already, unless it is sealed; return what it holds.
+
+    Raises `FormatError` if it is not complete and sound, `UsageError` where it cannot be sealed.
+    """
+    return sealing.seal_file(Path(file), _key(key_file), read_settings().trust)
 
 
 def inspect(file: InputFile) -> Contents:
     """Return what a file holds, record by record; raise `FormatError` where it is unsound."""
     with _opened(file) as opened:
-        return inspecting.read_contents(Source(opened))
+        return inspecting.inspect(opened)
 
 
 def status(domain: str | int, *, host: Host | None = None) -> DomainState:
@@ -258,6 +273,13 @@ def domains(*, host: Host | None = None) -> list[DomainState]:
     """Return what all parties say of each domain; raise `HostError` if there is no host."""
     with _host(host) as here:
         return [domain_state.state(here, domid) for domid in here.domids()]
+
+
+def _key(file: str | Path | None) -> bytes | None:
+    """Return the key in a file that this host trusts."""
+    if file is None:
+        return None
+    return read_key(Path(file), trusted_ids(read_settings().trust.owners))
 
 
 def _words(command: str | Sequence[str]) -> tuple[str, ...]:

@@ -88,7 +88,7 @@ def open_host(
         from xenqemu.lab.lab_host import Lab  # noqa: PLC0415
 
         place = Path(folder) if folder else default_lab(settings)
-        return Lab(place, deadlines=deadlines, trust=settings.trust)
+        return Lab(place, deadlines=deadlines, trust=settings.trust, ram=settings.lab_ram)
     if kind == "xen" and not folder:
         from xenqemu.host.xen.xen_host import XenHost  # noqa: PLC0415
 

@@ -10,6 +10,7 @@
     │   ├── Truncated                       they end too early
     │   ├── TooBig                          a length or count above its bound
     │   ├── BadRecord                       a field or an order that the format forbids
+    │   ├── Damaged                         not the bytes that were sealed
     │   └── Unsupported                     legal, but not for this reader
     ├── HostError                       3   a party on this host failed or refused
     │   ├── StoreError                      xenstore
@@ -35,9 +36,12 @@ An error met before a guest was touched is raised as it is.  One met afterwards 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 __all__ = [
     "BadRecord",
     "Cancelled",
+    "Damaged",
     "DeviceModelError",
     "Forbidden",
     "FormatError",
@@ -125,6 +129,16 @@ class TooBig(FormatError):
 
 class BadRecord(FormatError):
     """A field, or an order of records, that the format forbids."""
+
+
+class Damaged(FormatError):
+    """Bytes that are not those that were sealed; `places` are all that were found."""
+
+    def __init__(
+        self, record: str, offset: int, expected: str, got: str, places: Sequence[object] = ()
+    ) -> None:
+        super().__init__(record, offset, expected, got)
+        self.places = tuple(places)
 
 
 class Unsupported(FormatError):

@@ -22,7 +22,7 @@ class Frozen:
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         own = cls.__annotations__.items()
-        fields = [name for name, kind in own if not kind.startswith("ClassVar")]
+        fields = [name for name, kind in own if "ClassVar" not in str(kind)]
         cls._names = (*cls._names, *fields)
 
     def __init__(self, *values: Any, **named: Any) -> None:

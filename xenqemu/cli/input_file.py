@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from xenqemu.errors import UsageError
+from xenqemu.host.trust import Trust
 
 
 def named_file(text: str) -> Path:
@@ -27,6 +28,20 @@ def named_file(text: str) -> Path:
 def add_input_file(parser: argparse.ArgumentParser) -> None:
     """Add the argument for a file to read."""
     parser.add_argument("file", metavar="FILE", type=Path, help='"-" is the standard input')
+
+
+def add_key_file(parser: argparse.ArgumentParser) -> None:
+    """Add the option for the key of a seal."""
+    text = "File with the key of the seal, 1 to 64 bytes."
+    parser.add_argument("--key-file", metavar="FILE", type=named_file, help=text)
+
+
+def key_from(path: Path | None, trust: Trust) -> bytes | None:
+    """Return the key in a file, None if none was named; raise as `read_key` does."""
+    from xenqemu.system.key_file import read_key  # noqa: PLC0415  most files have no key
+    from xenqemu.system.writers import trusted_ids  # noqa: PLC0415
+
+    return None if path is None else read_key(path, trusted_ids(trust.owners))
 
 
 @contextmanager

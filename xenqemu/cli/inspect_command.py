@@ -17,13 +17,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(chosen: argparse.Namespace) -> None:
     """Show what the file holds."""
     from xenqemu.cli import report, terminal
-    from xenqemu.formats.stream.source import Source
-    from xenqemu.operations.inspect import read_contents
+    from xenqemu.operations.reading_seals import inspect
     from xenqemu.settings.xenqemu_conf import read_settings
 
     trust = read_settings(chosen.conf).trust
     with opened(chosen.file) as file:
-        found = read_contents(Source(file))
+        found = inspect(file)
     if chosen.json:
         terminal.as_json(report.fields(found, trust))
     else:

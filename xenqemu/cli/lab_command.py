@@ -23,6 +23,8 @@ from xenqemu.lab.ram_file import IMAGE_VERSION
 from xenqemu.settings.guest_config import read_guest
 from xenqemu.settings.xenqemu_conf import read_settings
 
+RAM_HELP = "Have the RAM files of new guests there, on a disk perhaps; it is kept."
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the commands."""
@@ -33,6 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ):
         parser = acts.add_parser(name, help=text)
         parser.add_argument("folder", metavar="DIR", type=Path, nargs="?")
+        if act is up:
+            parser.add_argument("--ram", metavar="DIR", type=Path, help=RAM_HELP)
         add_json_and_run(parser, partial(_on_lab, act))
     parser = acts.add_parser("create", help="start a domain from an xl.cfg")
     parser.add_argument("-p", dest="paused", action="store_true", help="Leave it paused.")
@@ -53,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def up(lab: Lab, chosen: argparse.Namespace) -> None:
-    """`xenqemu lab up [DIR]`."""
+    """`xenqemu lab up [--ram DIR] [DIR]`."""
     lab.up()
     if chosen.json:
         terminal.as_json(
@@ -135,6 +139,8 @@ def destroy(lab: Lab, chosen: argparse.Namespace) -> None:
 def _on_lab(act: Callable[[Lab, argparse.Namespace], None], chosen: argparse.Namespace) -> None:
     """Do what a command does on the lab of DIR, of `--host` or the settings, or else one's own."""
     settings = read_settings(chosen.conf)
+    if getattr(chosen, "ram", None):
+        settings = settings.but(lab_ram=chosen.ram)
     words = chosen.host or settings.host
     if getattr(chosen, "folder", None):
         words = f"lab:{chosen.folder}"

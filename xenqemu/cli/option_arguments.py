@@ -6,11 +6,13 @@ import argparse
 import re
 from collections.abc import Callable
 from dataclasses import Field, fields
+from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from xenqemu.cli.arguments import number, seconds
 from xenqemu.cli.input_file import named_file
 from xenqemu.errors import UsageError
+from xenqemu.formats.stream.layout import Layout
 from xenqemu.option import Option, option_of
 
 if TYPE_CHECKING:
@@ -83,7 +85,8 @@ def _add_switch(parser: argparse.ArgumentParser, each: Field[Any], spelling: Opt
 def _add_value(parser: argparse.ArgumentParser, each: Field[Any], spelling: Option) -> None:
     text = spelling.text
     if each.default is not None:
-        text += f" (default: {each.default})"
+        default = each.default
+        text += f" (default: {default.value if isinstance(default, Enum) else default})"
     kind = _KINDS[spelling.metavar](spelling)
     _add(parser, each, spelling.flag, metavar=spelling.metavar, type=kind, help=text)
 
@@ -110,12 +113,22 @@ def _count(spelling: Option) -> Callable[[str], int]:
     return number(spelling.least, spelling.most)
 
 
+def _layout(text: str) -> Layout:
+    try:
+        return Layout(text)
+    except ValueError as error:
+        names = " or ".join(layout.value for layout in Layout)
+        raise argparse.ArgumentTypeError(f"{text!r} is no layout: {names}") from error
+
+
 _KINDS: dict[str, Callable[[Option], Callable[[str], object]]] = {
     "TIME": lambda _spelling: _time,
     "SIZE": lambda _spelling: _size,
     "SECONDS": lambda _spelling: seconds,
+    "LAYOUT": lambda _spelling: _layout,
     "CMD": lambda _spelling: str,
     "CFG": lambda _spelling: named_file,
+    "FILE": lambda _spelling: named_file,
     "N": _count,
     "PAGES": _count,
 }

@@ -17,6 +17,7 @@ COMMANDS = {
     "migrate": ("migrate_command", "migrate a domain to another host"),
     "migrate-receive": ("receive_command", "receive a domain from another host"),
     "verify": ("verify_command", "check that a file is complete and sound"),
+    "seal": ("seal_command", "seal a save file that is there already"),
     "inspect": ("inspect_command", "show what a file holds"),
     "config": ("config_command", "show what libxl is told of a guest"),
     "devices": ("devices_command", "the state of a domain's devices alone"),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from xenqemu.cli.terminal import MIB, line
+from xenqemu.errors import Damaged, FormatError, Truncated
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.device_state.device_stream import DeviceState
 from xenqemu.formats.stream.libxc_records import PAGE_SIZE
+from xenqemu.formats.stream.seal import Seal
+from xenqemu.formats.stream.seal_check import Place, place_fields
 from xenqemu.operations.inspect import Contents, RecordRun
 
 if TYPE_CHECKING:
@@ -31,7 +34,25 @@ def summary(found: Contents) -> str:
         parts.append(f"{found.checkpoints} complete checkpoints and no END, as Remus leaves it")
     if found.trailing:
         parts.append(f"{found.trailing} bytes after END")
+    if found.seal and found.seal.keyed:
+        parts.append("sealed with a key")
     return "; ".join(parts)
+
+
+def bad(error: FormatError) -> tuple[str, dict[str, Any]]:
+    """Return what to say of a file that is none of ours, or damaged, in words and as fields."""
+    if error.record == "stream" and not error.offset and not isinstance(error, Truncated):
+        words = f"not a save file, but {error.got}"
+        return words, {"state": "not a save file", "error": str(error)}
+    found = error.places if isinstance(error, Damaged) else ()
+    places = [place_fields(each) for each in found if isinstance(each, Place)]
+    return f"damaged: {error}", {
+        "state": "damaged",
+        "error": str(error),
+        "record": error.record,
+        "offset": error.offset,
+        "places": places,
+    }
 
 
 def tree(found: Contents, trust: Trust | None = None) -> None:
@@ -48,6 +69,8 @@ def tree(found: Contents, trust: Trust | None = None) -> None:
         _config(found.config)
     if found.image:
         line(f"memory   {_memory(found)}")
+    if found.seal:
+        line(f"seal     {_seal(found.seal)}")
     if found.context:
         for number, cpu in found.context.cpus.items():
             line(f"vcpu {number}   rip {cpu.rip:#x} cr3 {cpu.cr3:#x} efer {cpu.efer:#x}")
@@ -71,6 +94,8 @@ def fields(found: Contents, trust: Trust | None = None) -> dict[str, Any]:
         "checkpoints": found.checkpoints,
         "records": [vars(run) for run in found.records],
     }
+    if found.seal:
+        answer["seal"] = _seal_fields(found.seal)
     if found.config:
         answer["config"] = found.config.tree
         answer["host_resources"] = list(_resource_fields(found, found.config, trust))
@@ -96,6 +121,29 @@ def _record(run: RecordRun) -> str:
     count = f" x {run.count}" if run.count > 1 else ""
     text = f"  {run.text}" if run.text else ""
     return f"{indent}{run.layer} {run.name}{count}{text}".rstrip()
+
+
+def _seal(seal: Seal) -> str:
+    made = "BLAKE2b with a key" if seal.keyed else "XXH3-128, without a key"
+    versions = seal.about.get("versions")
+    by = "".join(f", {name} {of}" for name, of in versions.items()) if _is_table(versions) else ""
+    return f"{len(seal.pieces)} digests ({made}){by}"
+
+
+def _is_table(value: object) -> TypeGuard[dict[str, object]]:
+    return isinstance(value, dict)
+
+
+def _seal_fields(seal: Seal) -> dict[str, Any]:
+    """Return what a seal says, but not its tables."""
+    return {
+        "keyed": seal.keyed,
+        "size": seal.end,
+        "pieces": len(seal.pieces),
+        "records": seal.index.records,
+        "runs": seal.index.runs,
+        "about": seal.about,
+    }
 
 
 def _memory(found: Contents) -> str:

@@ -36,6 +36,7 @@ def run(chosen: argparse.Namespace) -> None:
         own,
         outcomes,
         check=settings.save.verify,
+        layout=settings.save.layout,
         hooks=partial(hooked, settings.hooks),
     )
     outcomes.raise_if_failed()

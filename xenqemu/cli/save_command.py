@@ -48,7 +48,8 @@ def run(chosen: argparse.Namespace) -> None:
     with open_host(chosen.host, step_timeout=chosen.step_timeout, settings=settings) as host:
         domain = domain_state.find(host, chosen.domain)
         config = read_config(chosen.config, host, terminal.complain)
-        options = replace(options, config=config, verify=verify)
+        layout = options.layout if "layout" in chosen else settings.save.layout
+        options = replace(options, config=config, verify=verify, layout=layout)
         file = str(chosen.file.absolute())  # hooks have another folder
         about = {"domid": domain.domid, "name": domain.name, "file": file}
         with hooked(settings.hooks, "save", **about):

@@ -109,8 +109,11 @@ class GuestMemory(Protocol):
     For `save` the domain is suspended, for `save_live` it runs, for `load` it was not started yet.
     """
 
-    def space(self) -> int:
-        """Return how many bytes the image has at most, as far as can be told now."""
+    def space(self, file: int | None = None, /) -> int:
+        """Return how many bytes the image has at most, as far as can be told now.
+
+        With a `file`, those that an aligned image takes there: pages may be shared with it.
+        """
 
     def counted_space(self, progress: Progress) -> int:
         """Return the same after a look at each page: those of zeros may take no space.
@@ -118,8 +121,11 @@ class GuestMemory(Protocol):
         That takes about as long as to read all of the memory; the domain may run meanwhile.
         """
 
+    def size_before_pages(self) -> int | None:
+        """Return the bytes of an image before its pages, None where these cannot be aligned."""
+
     def save(self, out: Sink, progress: Progress) -> None:
-        """Write the image, from its header to its END record."""
+        """Write the image, from its header to its END record; `out` tells whether it is aligned."""
 
     def can_log_dirty(self) -> bool:
         """Return whether this host can log which pages change, as `save_live` needs it."""

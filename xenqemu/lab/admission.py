@@ -50,14 +50,14 @@ def check_devices(config: DomainConfig) -> None:
             raise HostError(f"{QEMU} here has no device {name}, which {config.name} needs")
 
 
-def check_free_space(config: DomainConfig, guests: Path) -> None:
-    """Raise `HostError` if the guest's memory does not fit where the guests are."""
-    status = os.statvfs(guests)
+def check_free_space(config: DomainConfig, folder: Path) -> None:
+    """Raise `HostError` if the guest's memory does not fit into the folder of RAM files."""
+    status = os.statvfs(folder)
     free = status.f_bavail * status.f_frsize
     needed = ram_kb(config) << 10
     if needed > free:
         raise HostError(
-            f"{config.name} needs {needed >> 20} MiB: {guests} has {free >> 20} MiB free"
+            f"{config.name} needs {needed >> 20} MiB: {folder} has {free >> 20} MiB free"
         )
 
 

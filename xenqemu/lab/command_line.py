@@ -15,6 +15,7 @@ from pathlib import Path
 from xenqemu.errors import BadRecord, UsageError
 from xenqemu.formats.config.domain_config import Disk, DomainConfig
 from xenqemu.lab.plain_qemu import escape
+from xenqemu.lab.ram_folder import RAM
 
 BELOW = 3 << 30
 """Bytes of RAM under the PCI hole at most."""
@@ -48,7 +49,7 @@ class Place:
     @property
     def ram(self) -> Path:
         """The file that is the guest's memory."""
-        return self.folder / "ram"
+        return self.folder / RAM
 
     @property
     def log(self) -> Path:

@@ -24,6 +24,7 @@ from xxhash import xxh3_64_digest as digest
 
 from xenqemu.formats.stream.libxc import ImageWriter, PageData
 from xenqemu.formats.stream.libxc_records import PAGE_SIZE as PAGE
+from xenqemu.host.memory.page_writer import PageWriter
 from xenqemu.host.memory.pages import POPULATE_READ, WINDOW, page_entries, stretches, zero_pages
 from xenqemu.host.protocol import Progress
 from xenqemu.lab.ram_layout import Extent, RamLayout, extents
@@ -63,7 +64,7 @@ class ChangingRam:
         self._mapped = mapped
         self._memory = memoryview(mapped)
         self._layout = layout
-        self._writer = writer
+        self._writer = PageWriter(writer)
         self._buffer = memoryview(bytearray(WINDOW))
         self._written: dict[Extent, Written] = {}
         self._next = self._new()
@@ -76,6 +77,7 @@ class ChangingRam:
             pages += self._write_record(chunks)
             done += _size(chunks)
             progress(done, total)
+        self._writer.flush()
         return pages
 
     def find_changed(self, *, suspended: bool) -> int:  # noqa: ARG002 - ChangingPages'
@@ -127,8 +129,7 @@ class ChangingRam:
             found, left_out = self._entries(chunk, copy)
             entries.extend(found)
             pieces.extend(stretches(copy, left_out))
-        if entries:
-            self._writer.pages(PageData.of(entries), pieces)
+        self._writer.write(PageData(entries.tobytes()), pieces)
         return len(entries)
 
     def _entries(self, chunk: Extent, copy: memoryview) -> tuple[array[int], list[int]]:

@@ -21,7 +21,7 @@ from xenqemu.host.disk.lease import Owner
 from xenqemu.host.party_deadlines import Deadlines
 from xenqemu.host.qemu.device_model import DeviceModel
 from xenqemu.host.xenstore.store import Store
-from xenqemu.lab import admission, background_program, disks, xenstore_layout
+from xenqemu.lab import admission, background_program, disks, ram_folder, xenstore_layout
 from xenqemu.lab import taps as network
 from xenqemu.lab.command_line import BELOW, Hardware, Place, command, ram_kb
 from xenqemu.lab.plain_qemu import PAUSED, Machine, PlainQemu
@@ -96,7 +96,7 @@ class DomainBuilder:
             self._claim(config)
             (self._place.folder / PAUSED).touch()
             disks.take(config, self._host.owner(config.uuid), self._host.deadlines)
-            return _empty_memory(self._place, config)
+            return _empty_memory(self._place, config, ram_folder.chosen(self._host.folder))
         except OSError as error:
             raise HostError(f"cannot create the files of {config.name}: {error}") from error
 
@@ -164,13 +164,9 @@ def keep(config: DomainConfig, folder: Path) -> None:
     draft.rename(folder / "config.json")
 
 
-def _empty_memory(place: Place, config: DomainConfig) -> RamFile:
+def _empty_memory(place: Place, config: DomainConfig, folder: Path | None) -> RamFile:
     size = ram_kb(config) << 10
-    fd = os.open(place.ram, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        os.ftruncate(fd, size)
-    finally:
-        os.close(fd)
+    ram_folder.create_file(place.ram, folder, size)
     return RamFile(place.ram, size, min(size, BELOW))
 
 

@@ -7,6 +7,7 @@
     DIR/guests/N/             a domain's own files (module `plain_qemu`)
     DIR/operations/           journals of operations (operations.journal)
     DIR/save/, auto/          save files of all guests, and their own xl.cfg files, by default
+    DIR/ram                   a link to the folder of RAM files, if one was chosen (`ram_folder`)
     DIR/domid                 the last domain id in use; ids are not used again, as under Xen
     DIR/lock                  held while an id, a name and a uuid are claimed
 
@@ -37,7 +38,7 @@ from xenqemu.host.trust import DEFAULT_TRUST, Trust
 from xenqemu.host.xenstore import names as naming
 from xenqemu.host.xenstore.sessions import Sessions
 from xenqemu.host.xenstore.store import Store
-from xenqemu.lab import admission, background_program, disks, taps, xenstore_layout
+from xenqemu.lab import admission, background_program, disks, ram_folder, taps, xenstore_layout
 from xenqemu.lab.domain_builder import LOCK, DomainBuilder, keep
 from xenqemu.lab.plain_qemu import PlainQemu
 from xenqemu.lab.ram_file import IMAGE_VERSION
@@ -53,7 +54,7 @@ _TIME = struct.Struct("ll")
 
 
 class Lab:
-    """One host; `folder` is its place."""
+    """One host; `folder` is its place, `ram` the folder that `up` chooses for RAM files, if any."""
 
     kind = "lab"
 
@@ -63,10 +64,12 @@ class Lab:
         *,
         deadlines: Deadlines = DEFAULT_DEADLINES,
         trust: Trust = DEFAULT_TRUST,
+        ram: Path | None = None,
     ) -> None:
         self.folder = folder.absolute()
         self.deadlines = deadlines
         self.trust = trust
+        self._ram = ram
         self.run = self.folder / "run"
         self.guests = self.folder / "guests"
         self.hypervisor = PlainQemu(self.guests, self.run, deadlines)
@@ -121,9 +124,12 @@ class Lab:
         return Owner.here(uuid, str(self.folder))
 
     def up(self) -> None:
-        """Start the host; nothing if it is up."""
+        """Start the host; if it is up, only have new guests' RAM files where they are to be."""
         for folder in (self.folder, self.run, self.guests):
             _make_private(folder)
+        if self._ram:
+            _make_private(self._ram)
+            ram_folder.choose(self.folder, self._ram)
         if self._xenstored():
             return
         command: list[str | Path] = [sys.executable, "-m", "xenqemu.lab.xenstored", self._socket]
@@ -187,7 +193,9 @@ class Lab:
         checks = (
             lambda: self.admit(needs),
             lambda: admission.check_devices(config),
-            lambda: admission.check_free_space(config, self.guests),
+            lambda: admission.check_free_space(
+                config, ram_folder.chosen(self.folder) or self.guests
+            ),
         )
         return collected(checks)
 

@@ -22,7 +22,9 @@ from xenqemu.formats.typed_json import typed
 from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
 from xenqemu.host.protocol import DomainInfo, RunState
 from xenqemu.host.qemu.device_model import DeviceModel
+from xenqemu.lab import ram_folder
 from xenqemu.lab.ram_file import RamFile
+from xenqemu.lab.ram_folder import RAM
 from xenqemu.system.process import Process, commands
 
 PAUSED = "paused"
@@ -174,6 +176,7 @@ class PlainQemu:
         self.end(domid)
         for name in ("qmp-libxl", "qmp-libxenstat"):
             (self._run / f"{name}-{domid}").unlink(missing_ok=True)
+        ram_folder.remove_file(self._ram(domid))
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self.folder(domid))
 
@@ -182,7 +185,7 @@ class PlainQemu:
         machine = Machine.load(self.folder(domid))
         if machine is None:
             raise HypervisorError(f"there is no domain {domid}")
-        return RamFile(self.folder(domid) / "ram", machine.memory, machine.below)
+        return RamFile(self._ram(domid), machine.memory, machine.below)
 
     def stop_dirty_log(self, domid: int) -> None:
         """Do nothing: there is no log, changes are found in the memory itself."""
@@ -192,9 +195,12 @@ class PlainQemu:
         machine = Machine.load(self.folder(domid))
         if machine is not None:
             return [machine.process]
-        memory = f",mem-path={escape(self.folder(domid) / 'ram')},"
+        memory = f",mem-path={escape(self._ram(domid))},"
         found = [each.pid for each in commands() if any(memory in word for word in each.words)]
         return [process for pid in found if (process := Process.of(pid)) is not None]
+
+    def _ram(self, domid: int) -> Path:
+        return self.folder(domid) / RAM
 
     def _paused(self, domid: int) -> Path:
         return self.folder(domid) / PAUSED

@@ -8,6 +8,7 @@ save file to the RAM file through one buffer, so that little memory is used howe
 from __future__ import annotations
 
 import contextlib
+import io
 import mmap
 import os
 from array import array
@@ -24,6 +25,7 @@ from xenqemu.formats.stream.page_data import XALLOC, PageData
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.formats.stream.source import Source
 from xenqemu.host.memory.live import write_live
+from xenqemu.host.memory.page_writer import PageWriter
 from xenqemu.host.memory.pages import (
     POPULATE_READ,
     WINDOW,
@@ -34,12 +36,17 @@ from xenqemu.host.memory.pages import (
 )
 from xenqemu.host.protocol import Live, Progress
 from xenqemu.lab.ram_layout import Extent, RamLayout, extents
+from xenqemu.lab.shared_pages import save_shared, share
+from xenqemu.system.reflink import can_clone
 
 XEN = (4, 17)
 """The Xen whose format this is: the domain header has a field for it."""
 
 IMAGE_VERSION = 3
 """Of the libxc images written here."""
+
+
+PAGES = "PAGE_DATA pages"
 
 
 class RamFile:
@@ -49,11 +56,15 @@ class RamFile:
         self._path = path
         self.layout = RamLayout(size, below)
 
-    def space(self) -> int:
-        """Return how many bytes the image has at most, from what was touched of the RAM so far."""
+    def space(self, file: int | None = None, /) -> int:
+        """Return how many bytes the image takes at most, from what was touched of the RAM so far.
+
+        What it would share with the RAM file takes nothing.
+        """
         with self._opened(os.O_RDONLY) as fd:
-            touched = sum(end - start for start, end in extents(fd, 0, self.layout.size))
-        return image_space(touched // PAGE)
+            touched = sum(end - start for start, end in extents(fd, 0, self.layout.size)) // PAGE
+            shared = file is not None and can_clone(fd, file)
+        return image_space(0, touched) if shared else image_space(touched)
 
     def counted_space(self, progress: Progress) -> int:
         """Return the same after a look at each page: those of zeros take eight bytes."""
@@ -66,16 +77,30 @@ class RamFile:
                 progress(window[-1][1], self.layout.size)
         return image_space(count - zeros, zeros)
 
+    def size_before_pages(self) -> int:
+        """Return the bytes of an image before its pages."""
+        sink = Sink(io.BytesIO())
+        self._begun(sink)
+        return sink.offset
+
     def save(self, out: Sink, progress: Progress) -> None:
         """Write the image: static end, pages, END; CPU state is the device model's here."""
-        writer = _begun(out)
+        writer = self._begun(out)
         size = self.layout.size
         with self._opened(os.O_RDONLY) as fd:
-            for window in _windows(fd, self.layout):
-                self._save_window(fd, window, writer)
-                progress(window[-1][1], size)
+            if writer.is_aligned and out.has_places and can_clone(fd, out.descriptor):
+                save_shared(fd, self.layout, writer, out.descriptor, progress)
+            else:
+                self._save_copied(fd, writer, progress)
         progress(size, size)
         writer.write(End())
+
+    def _save_copied(self, fd: int, writer: libxc.ImageWriter, progress: Progress) -> None:
+        pages = PageWriter(writer)
+        for window in _windows(fd, self.layout):
+            self._save_window(fd, window, pages)
+            progress(window[-1][1], self.layout.size)
+        pages.flush()
 
     def can_log_dirty(self) -> bool:
         """Return True: changes are found by digests."""
@@ -85,7 +110,7 @@ class RamFile:
         """Write the image of a guest that runs until `live.suspend`."""
         from xenqemu.lab.dirty_pages import ChangingRam  # noqa: PLC0415  loads digests and threads
 
-        writer = _begun(out)
+        writer = self._begun(out)
         with self._opened(os.O_RDONLY) as fd:
             pages = ChangingRam(fd, self._mapped, self.layout, writer)
             write_live(pages, out, progress, live)
@@ -115,14 +140,22 @@ class RamFile:
         finally:
             os.close(fd)
 
-    def _save_window(self, fd: int, window: Sequence[Extent], writer: libxc.ImageWriter) -> None:
+    def _begun(self, out: Sink) -> libxc.ImageWriter:
+        """Return the writer of an image, having written all that comes before its pages."""
+        hole = self.layout.hole if out.align_pages else None
+        header = libxc.DomainHeader(X86_HVM, *XEN)
+        writer = libxc.ImageWriter(out, header, IMAGE_VERSION, hole=hole)
+        writer.write(StaticDataEnd())
+        return writer
+
+    def _save_window(self, fd: int, window: Sequence[Extent], writer: PageWriter) -> None:
         entries = array("Q")
         buffers: list[memoryview] = []
         for (start, _end), pages in zip(window, _mapped(fd, window), strict=True):
             zeros = zero_pages(pages)
             entries.extend(page_entries(self.layout.pfn(start), len(pages) // PAGE, zeros))
             buffers.extend(stretches(pages, zeros))
-        writer.pages(PageData.of(entries), buffers)
+        writer.write(PageData(entries.tobytes()), buffers)
 
 
 def _mapped(fd: int, window: Sequence[Extent]) -> Iterator[memoryview]:
@@ -144,6 +177,7 @@ class _Loader:
         self._progress = progress
         self._buffer = memoryview(bytearray(WINDOW))
         self._done = 0
+        self._shares: bool | None = None
 
     def pages(self, record: PageData, source: Source) -> None:
         """Take the data of one PAGE_DATA record from the source."""
@@ -152,17 +186,33 @@ class _Loader:
                 self._run(run.pfn, run.pages, source)
             elif run.type == XALLOC:
                 self._layout.offset(run.pfn, run.pages, source.offset)
-        self._done += record.count * PAGE
+            self._done += run.pages * PAGE
         self._progress(min(self._done, self._layout.size), self._layout.size)
 
     def _run(self, pfn: int, count: int, source: Source) -> None:
         position = self._layout.offset(pfn, count, source.offset)
+        if self._shared(count * PAGE, source, position):
+            return
         end = position + count * PAGE
         while position < end:
             piece = self._buffer[: min(end - position, WINDOW)]
-            source.into(piece, "PAGE_DATA pages")
+            source.into(piece, PAGES)
             self._write(piece, position)
             position += len(piece)
+
+    def _shared(self, size: int, source: Source, position: int) -> bool:
+        """Share pages with the save file if it is a file with which that is possible."""
+        place = source.place
+        if place is None or place[1] % PAGE or not self._can_share(place[0]):
+            return False
+        source.skip(size, PAGES)
+        share(*place, size, self._fd, position)
+        return True
+
+    def _can_share(self, file: int) -> bool:
+        if self._shares is None:
+            self._shares = can_clone(file, self._fd)
+        return self._shares
 
     def _write(self, data: memoryview, position: int) -> None:
         while data:
@@ -172,13 +222,6 @@ class _Loader:
                 raise HypervisorError(f"guest memory: {error.strerror}") from error
             data = data[done:]
             position += done
-
-
-def _begun(out: Sink) -> libxc.ImageWriter:
-    """Return the writer of an image, having written all that comes before its pages."""
-    writer = libxc.ImageWriter(out, libxc.DomainHeader(X86_HVM, *XEN), IMAGE_VERSION)
-    writer.write(StaticDataEnd())
-    return writer
 
 
 def _windows(fd: int, layout: RamLayout) -> Iterator[list[Extent]]:

@@ -38,6 +38,11 @@ class RamLayout:
             layout = f"{size} bytes of RAM, {below} of them under the PCI hole"
             raise HypervisorError(f"{layout}: not whole pages, or none there")
 
+    @property
+    def hole(self) -> int:
+        """The first page number behind all RAM."""
+        return self.pfn(self.size)
+
     def pfn(self, offset: int) -> int:
         """Return the guest-physical page number of the page at `offset` in the file."""
         return (offset if offset < self.below else offset - self.below + ABOVE) // PAGE

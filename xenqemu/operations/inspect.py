@@ -35,6 +35,7 @@ from xenqemu.formats.stream.libxl_records import (
     EmulatorXenstoreData,
 )
 from xenqemu.formats.stream.page_data import BROKEN, XALLOC, PageData
+from xenqemu.formats.stream.seal import Seal
 from xenqemu.formats.stream.source import Source
 from xenqemu.formats.stream.xl import XlHeader
 
@@ -99,7 +100,8 @@ class Pages:
 class Contents:
     """All that was found; what a save file does not have is None or empty.
 
-    `size` is in bytes, up to the end of the last record; `trailing` are the bytes after it.
+    `size` is in bytes, up to the end of the last record, or of the seal; `trailing` are the bytes
+    after it.
     """
 
     kind: Layer
@@ -115,6 +117,7 @@ class Contents:
     params: Mapping[int, int] = MappingProxyType({})
     devices: DeviceState | None = None
     has_device_state: bool = False
+    seal: Seal | None = None
 
     def __init__(self, kind: Layer, **found: Any) -> None:
         self.kind = kind
@@ -136,6 +139,16 @@ class Contents:
         if record.layer:
             self.size = record.offset + record.size
         self._list(record)
+
+    def take_seal(self, seal: Seal, size: int) -> None:
+        """Add the seal that the bytes after END are."""
+        self.seal = seal
+        self.size += size
+        self.trailing = 0
+        if self.records[-1].layer:
+            self.records.append(RecordRun("", "seal", seal.end, size))
+        else:
+            self.records[-1].name = "seal"
 
     def place(self, name: str) -> int:
         """Return the offset of the first record of a name; 0 if there is none."""
@@ -199,8 +212,13 @@ _KEPT = frozenset(
 """Whose contents are kept."""
 
 
-def read_contents(source: Source) -> Contents:
-    """Read a stream of any known kind to its end; raise `FormatError` where it is unsound."""
+def read_contents(
+    source: Source, listed: Callable[[Record], None] = lambda _record: None
+) -> Contents:
+    """Read a stream of any known kind to its end; raise `FormatError` where it is unsound.
+
+    `listed` is called with each record.
+    """
     kind = detect(source)
     found = Contents(kind)
     if kind is Layer.DEVICE_STATE:
@@ -209,6 +227,7 @@ def read_contents(source: Source) -> Contents:
     walk = Walk(source)
     for record in walk:
         found.take(record)
+        listed(record)
     found.present = frozenset(walk.image.present)
     found.checkpoints = walk.stream.checkpoints if walk.stream else 0
     return found

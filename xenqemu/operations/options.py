@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from xenqemu.errors import UsageError
 from xenqemu.formats.migration.stream_chunks import MOST
+from xenqemu.formats.stream.layout import Layout
 from xenqemu.host.precopy_options import PrecopyOptions
 from xenqemu.option import documented, option
+from xenqemu.system.key_file import read_key
+from xenqemu.system.writers import trusted_ids
 
 if TYPE_CHECKING:
     from xenqemu.formats.config.domain_config import DomainConfig
     from xenqemu.host.protocol import Host
 
 KEEP_DOMID = "Preserve the domain id."
+KEY_TEXT = "File with the key of the seal, 1 to 64 bytes."
 _TIMEOUT = "Deadline for all of it, up to the point of no return."
 
 
@@ -46,8 +52,16 @@ class SaveOptions:
     precopy: PrecopyOptions | None = option(
         None, "Save the domain while it runs.", flag="--live", nested=PrecopyOptions
     )
+    layout: Layout = option(
+        Layout.ALIGNED,
+        "How pages lie in the file: each on a multiple of 4096 (aligned), or as xl writes (xl).",
+        flag="--layout",
+        metavar="LAYOUT",
+    )
     compact: bool = option(False, "Drop superseded pages.", flag="--compact")
     verify: bool = option(True, "Do not read the save file back.", flag="--no-verify")
+    seal: bool = option(True, "Do not seal the save file.", flag="--no-seal")
+    key_file: Path | None = option(None, KEY_TEXT, flag="--key-file", metavar="FILE")
     timeout: float | None = option(None, _TIMEOUT, flag="--timeout", metavar="SECONDS")
 
 
@@ -63,6 +77,8 @@ class RestoreOptions:
     config: DomainConfig | None = option(
         None, "Use this config instead of the one in the file.", metavar="CFG"
     )
+    seal: bool = option(True, "Do not check the seal of the save file.", flag="--no-seal")
+    key_file: Path | None = option(None, KEY_TEXT, flag="--key-file", metavar="FILE")
     strict_disks: bool = option(
         False, "Refuse if a disk image was changed after the save.", flag="--strict-disks"
     )
@@ -125,6 +141,27 @@ class Timed(Protocol):
     @property
     def timeout(self) -> float | None:
         """Seconds for all of it, None for what the host's deadlines say."""
+
+
+class Sealed(Protocol):
+    """Options of an operation on a save file that may be sealed with a key."""
+
+    @property
+    def seal(self) -> bool:
+        """Whether seals are made and checked."""
+
+    @property
+    def key_file(self) -> Path | None:
+        """The file of the key."""
+
+
+def key_for(host: Host, options: Sealed) -> bytes | None:
+    """Return the key of the seal, None for a seal without one; raise as `read_key` does."""
+    if options.key_file is None:
+        return None
+    if not options.seal:
+        raise UsageError("--key-file goes without --no-seal")
+    return read_key(options.key_file, trusted_ids(host.trust.owners))
 
 
 def seconds_for(host: Host, options: Timed) -> float:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from xenqemu.errors import HostError
 from xenqemu.formats.config.domain_config import DomainConfig
+from xenqemu.formats.stream.layout import Layout
+from xenqemu.formats.stream.pieces import Pieces
 from xenqemu.formats.stream.sink import Outlet, Sink
 from xenqemu.host.domain_state import state_and_device_model
 from xenqemu.host.precopy import Iteration
@@ -22,7 +24,8 @@ from xenqemu.operations.given_config import require_fit
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.operation import Operation
 from xenqemu.operations.save_devices import refuse_unsavable
-from xenqemu.operations.save_file import suspended_image, with_paused, write_save_file
+from xenqemu.operations.save_file import Image, suspended_image, with_paused, write_save_file
+from xenqemu.system.staged_file import Draft
 
 if TYPE_CHECKING:
     from xenqemu.host.qemu.device_model import DeviceModel
@@ -50,11 +53,15 @@ def written_config(
 
 @dataclass
 class OutgoingGuest:
-    """A guest on which the operation `job` is running; it runs, or it is `paused`."""
+    """A guest on which the operation `job` is running; it runs, or it is `paused`.
+
+    `layout` is how its pages are to lie, if it is one whose pages are not laid out by libxc.
+    """
 
     host: Host
     domain: Domain
     job: Operation
+    layout: Layout = Layout.XL
 
     def __post_init__(self) -> None:
         self._undos: list[int] = []
@@ -67,6 +74,11 @@ class OutgoingGuest:
     def may_run(self) -> bool:
         """Return whether it can be written while it runs."""
         return self.memory.can_log_dirty()
+
+    def space_in(self, draft: Draft, *, live: bool) -> int:
+        """Return how many bytes its image takes at most of a draft; `live` if it is to run."""
+        may_share = self.layout is Layout.ALIGNED and not live
+        return self.memory.space(draft.file.fileno() if may_share else None)
 
     def require_fit(self, own: DomainConfig, given: DomainConfig | None) -> None:
         """Raise `HostError` if a `given` config does not fit the guest, which is made by `own`."""
@@ -123,16 +135,21 @@ class OutgoingGuest:
             return device_model.save_state_bytes(live=live)
 
     def write(
-        self, out: BinaryIO | Outlet, config: DomainConfig, *, live: bool, ready: Ready
+        self,
+        out: BinaryIO | Outlet,
+        config: DomainConfig,
+        *,
+        live: bool,
+        ready: Ready,
+        pieces: Pieces | None = None,
     ) -> None:
-        """Write its save file, after `quiesce`."""
+        """Write its save file, after `quiesce`; `pieces` get its digests."""
         with self.job.phase(Phase.QUIESCE):
             device_state = self.quiesce(live=live)
         with self.job.phase(Phase.SAVE):
             ready(device_state)
-            write_save_file(
-                out, config, suspended_image(self.memory, device_state, self.job.progress)
-            )
+            image = suspended_image(self.memory, device_state, self.job.progress)
+            self._write(out, config, image, pieces)
 
     def write_running(
         self,
@@ -142,6 +159,7 @@ class OutgoingGuest:
         *,
         live: bool,
         watch: Watch,
+        pieces: Pieces | None = None,
     ) -> None:
         """Write its save file while it runs; `quiesce` it for the last iteration."""
         states: list[bytes | None] = []
@@ -157,7 +175,18 @@ class OutgoingGuest:
             return states[0]
 
         with self.job.phase(Phase.SAVE):
-            write_save_file(out, config, image)
+            self._write(out, config, image, pieces)
+
+    def _write(
+        self,
+        out: BinaryIO | Outlet,
+        config: DomainConfig,
+        image: Image,
+        pieces: Pieces | None,
+    ) -> None:
+        aligned = self.layout is Layout.ALIGNED
+        before = self.memory.size_before_pages() if aligned else None
+        write_save_file(out, config, image, pieces, size_before_pages=before)
 
     def release(self, *, paused: bool) -> None:
         """Resume the guest here; `paused` leaves it paused, as it stays if it was."""

@@ -19,6 +19,7 @@ from xenqemu.errors import HostError, Unsupported, UsageError
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream import xl
 from xenqemu.formats.stream.detect import Layer, detect
+from xenqemu.formats.stream.seal_check import Comparison
 from xenqemu.formats.stream.source import Source
 from xenqemu.host.allowed_resources import require_allowed
 from xenqemu.host.domain_state import require_running
@@ -31,9 +32,10 @@ from xenqemu.operations.inspect import Contents
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.log import About
 from xenqemu.operations.journal.operation import Operation
-from xenqemu.operations.options import RestoreOptions, seconds_for
+from xenqemu.operations.options import RestoreOptions, key_for, seconds_for
+from xenqemu.operations.reading_seals import seal_of
 from xenqemu.operations.save_file import was_paused
-from xenqemu.operations.verify import verify
+from xenqemu.operations.verify import checked_contents, verify_structure
 from xenqemu.system.cancellation import check_often
 from xenqemu.system.read_twice import FirstReading, SecondReading
 from xenqemu.system.regular_file import open_regular
@@ -67,7 +69,9 @@ def restore(
     Errors before anything was built are raised as they are; `RolledBack` means that nothing is left
     of the attempt, `PastReturn` that the new domain may have run already.
     """
+    key = key_for(host, options)
     with _opened(path, host.trust) as file:
+        seal = seal_of(file, key) if options.seal else None
         own = _config(file)
         used = own if options.config is None else options.config.with_extra(own.extra)
         paused = options.paused or was_paused(own)
@@ -75,7 +79,12 @@ def restore(
         with Operation.begin(host, about, observe, seconds_for(host, options)) as job:
             with job.phase(Phase.CHECK):
                 checked = FirstReading(file)
-                contents = verify(cast(BinaryIO, checked))
+                reading = cast(BinaryIO, checked)
+                contents = (
+                    verify_structure(reading, key, seal)
+                    if options.seal
+                    else checked_contents(Source(reading, check=check_often))
+                )
                 if contents.config != own:
                     raise HostError(f"{path} was changed while it was checked")
                 if options.config is None:
@@ -88,11 +97,14 @@ def restore(
                 destroy = steps.DestroyIncomplete(used.name, used.uuid)
                 building = job.cleanup(destroy)  # what fails to be built leaves nothing by itself
                 how = BuildOptions(contents.size, used, options.monitor)
-                again = checked.again()
+                sealed = Comparison(seal, key) if seal else None
+                again = checked.again(sealed.follow if sealed else None)
                 domid = host.build(Source(again, check=check_often), job.progress, how)
                 job.undo(destroy)
                 job.drop(building)
                 _require_same(again, path)
+                if sealed:
+                    sealed.require_complete()
                 if paused:
                     _leave(file, before_run)
             if not paused:

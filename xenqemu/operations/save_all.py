@@ -17,6 +17,7 @@ from pathlib import Path
 from threading import Lock
 
 from xenqemu.errors import Forbidden, HostError, HostTimeout, PastReturn, XenqemuError
+from xenqemu.formats.stream.layout import Layout
 from xenqemu.host.domain_state import DomainState, identity, state
 from xenqemu.host.protocol import Domain, Host, RunState
 from xenqemu.operations.journal.folder import Journals
@@ -40,13 +41,15 @@ def save_all(
     observe: OutcomeObserver,
     *,
     check: bool = True,
+    layout: Layout = Layout.ALIGNED,
     hooks: GuestHooks = no_hooks,
 ) -> None:
     """Save or shut down all guests as `plan` says; `own` is what their own files say, by name.
 
     `observe` is called with each outcome.  One that fails does not stop the others.  Unless
-    `check`, save files are not read back.  `hooks` are run for each save.  Ctrl-C rolls back the
-    saves that are running, and is raised again.  No save file of another guest is replaced.
+    `check`, save files are not read back; `layout` is how pages lie in them.  `hooks` are run for
+    each save.  Ctrl-C rolls back the saves that are running, and is raised again.  No save file of
+    another guest is replaced.
     """
     deadline = Deadline.after(plan.deadline)
     with open_host() as host:
@@ -69,9 +72,8 @@ def save_all(
                 _opened(open_host, plan, deadline) as mine,
                 hooks("save", domid=guest.domid, name=guest.name, file=str(place.path)),
             ):
-                save_domain(
-                    mine, guest, place.path, SaveOptions(verify=check, timeout=deadline.left)
-                )
+                options = SaveOptions(verify=check, layout=layout, timeout=deadline.left)
+                save_domain(mine, guest, place.path, options)
             return f"to {place.path}{_older_dropped(place)}"
 
         def note(guest: Domain, done: Future[str]) -> None:

@@ -40,7 +40,7 @@ def save_devices(host: Host, domain: Domain, path: Path) -> Contents:
             Sink(draft.file).write(device_model.save_state_bytes(live=False))
         draft.sync()
         with draft.reopen() as state:
-            found = verify(state, read_all=True)
+            found = verify(state)
         draft.publish()
     return found
 

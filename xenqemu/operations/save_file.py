@@ -2,7 +2,7 @@
 
 ::
 
-    xl header and config │ libxl header, LIBXC_CONTEXT, libxc image, EMULATOR_CONTEXT, END
+    xl header and config, NULs │ libxl header, LIBXC_CONTEXT, libxc image, EMULATOR_CONTEXT, END
 
 The device model's state is taken before the memory, or the last of it, is written, as libxl does,
 since what a device still has to write to memory must be there; it is put behind it, where readers
@@ -12,7 +12,7 @@ want it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from xenqemu.errors import BadRecord
@@ -20,14 +20,19 @@ from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.device_state import device_stream
 from xenqemu.formats.stream import libxl, xl
 from xenqemu.formats.stream.framing import Record
+from xenqemu.formats.stream.layout import tail_for
 from xenqemu.formats.stream.libxl_records import QEMU_UPSTREAM, EmulatorContext, End, LibxcContext
+from xenqemu.formats.stream.pieces import Pieces
 from xenqemu.formats.stream.sink import Outlet, Sink
 from xenqemu.formats.stream.source import Source
 from xenqemu.host.memory.pages import image_space
 from xenqemu.host.protocol import GuestMemory, Progress
 
-FRAME = 1 << 16
-"""Bytes for all headers and small records of an image, generously."""
+FRAME = 1 << 17
+"""Bytes for all headers and small records of an image, and for a seal, generously."""
+
+SEAL_SHARE = 1 << 10
+"""One of so many bytes of an image is added for its seal."""
 
 DEVICE_STATE = 1 << 20
 """Bytes assumed for a device model's state before it is known; it has some tens of KiB."""
@@ -36,7 +41,7 @@ DEVICE_STATE = 1 << 20
 def space_for(config: DomainConfig, image: int, device_state: bytes | None = None) -> int:
     """Return how many bytes a save file has at most, with an image of so many."""
     state = DEVICE_STATE if device_state is None else len(device_state)
-    return FRAME + len(config.dump()) + image + state
+    return FRAME + len(config.dump()) + image + image // SEAL_SHARE + state
 
 
 def space_for_rest(pages: int) -> int:
@@ -73,13 +78,26 @@ def suspended_image(memory: GuestMemory, device_state: bytes | None, progress: P
     return image
 
 
-def write_save_file(out: BinaryIO | Outlet, config: DomainConfig, image: Image) -> None:
+def write_save_file(
+    out: BinaryIO | Outlet,
+    config: DomainConfig,
+    image: Image,
+    pieces: Pieces | None = None,
+    *,
+    size_before_pages: int | None = None,
+) -> None:
     """Write an xl save file that stock `xl restore` reads; a file for it is unbuffered.
 
-    Raises `FormatError` for device state that is none: what is not verified has it checked here.
+    Pages are aligned, from the first on, if the image's `size_before_pages` is given; `pieces` get
+    the digests of all that is written.  Raises `FormatError` for device state that is none: what is
+    not verified has it checked here.
     """
-    sink = Sink(out)
-    xl.write(sink, xl.XlHeader.of_json(config.dump().decode()))
+    header = xl.XlHeader.of_json(config.dump().decode())
+    if size_before_pages is not None:
+        before = len(header.pack()) + libxl.SIZE_BEFORE_IMAGE + size_before_pages
+        header = replace(header, tail=tail_for(before))
+    sink = Sink(out, pieces, align_pages=size_before_pages is not None)
+    xl.write(sink, header)
     stream = libxl.StreamWriter(sink)
     stream.write(LibxcContext())
     device_state = image(sink)

@@ -6,15 +6,23 @@ config, image and device state are of the same guest, and that nothing a host ne
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import BinaryIO
 
 from xenqemu.errors import BadRecord
 from xenqemu.formats.config.domain_config import DomainConfig
+from xenqemu.formats.stream.detect import Layer
+from xenqemu.formats.stream.framing import Record
 from xenqemu.formats.stream.libxc import DomainHeader
 from xenqemu.formats.stream.libxc_order import X86_HVM
+from xenqemu.formats.stream.seal import Seal
+from xenqemu.formats.stream.seal_check import check_file
+from xenqemu.formats.stream.seal_passing import SealedInlet
 from xenqemu.formats.stream.source import Source
 from xenqemu.operations.inspect import Contents, read_contents
+from xenqemu.operations.reading_seals import seal_behind, seal_of, take_seal
 from xenqemu.system.cancellation import check_often
+from xenqemu.system.regular_file import is_regular
 
 LAB = "lab"
 """What `DomainConfig.extra["host"]` says of a guest of the lab, whose CPU is in QEMU's state."""
@@ -25,19 +33,65 @@ XEN_HVM = ("X86_TSC_INFO", "HVM_CONTEXT", "HVM_PARAMS")
 SPECIAL_PAGES = {1: "STORE_PFN", 5: "IOREQ_PFN", 6: "BUFIOREQ_PFN", 17: "CONSOLE_PFN"}
 """HVM_PARAMS that name a page of the guest."""
 
+Listed = Callable[[Record], None]
+"""Called with each record."""
 
-def verify(file: BinaryIO, *, read_all: bool = False) -> Contents:
+
+def _unlisted(_record: Record) -> None:
+    """Take no note of a record."""
+
+
+def verify(file: BinaryIO, key: bytes | None = None) -> Contents:
     """Read `file` to its end and return what it holds; raise `FormatError` if it is not sound.
 
     Takes an xl save file, a bare libxl or libxc stream, or device state alone, from a file or a
-    pipe; in a file the guest's pages are skipped, unless `read_all`: what a disk cannot
-    read raises `OSError` then.  Within an operation it hears that this is to end.
+    pipe.  All of a sealed one is compared with its seal: `Damaged` names each place that differs.
+    In a file without a seal the guest's pages are skipped.  With a `key` there has to be a seal
+    made with it; a file sealed with a key raises `UsageError` for want of it.  Within an operation
+    it hears that this is to end.
     """
-    found = read_contents(Source(file, seek=not read_all, check=check_often))
+    if not is_regular(file):
+        return _verify_pipe(file, key)
+    seal = seal_of(file, key)
+    if seal is not None:
+        check_file(file, seal, key, check_often)
+    return verify_structure(file, key, seal)
+
+
+def verify_structure(
+    file: BinaryIO,
+    key: bytes | None = None,
+    seal: Seal | None = None,
+    *,
+    listed: Listed = _unlisted,
+) -> Contents:
+    """Read a regular file as `verify` does, its pages skipped and compared with no seal.
+
+    `seal` is the one that the file ends with, if it has a footer.  `listed` is called with each
+    record.
+    """
+    found = checked_contents(Source(file, check=check_often), listed)
+    take_seal(found, seal or seal_behind(file, found, key), key)
+    return found
+
+
+def checked_contents(source: Source, listed: Listed = _unlisted) -> Contents:
+    """Read a source to its end; raise `FormatError` unless its parts speak of one guest."""
+    found = read_contents(source, listed)
     if found.domain and found.domain.type == X86_HVM and not is_lab(found):
         _xen_hvm(found)
     if found.config and found.domain:
         _agree(found, found.config, found.domain)
+    return found
+
+
+def _verify_pipe(file: BinaryIO, key: bytes | None) -> Contents:
+    inlet = SealedInlet(file, key)
+    found = checked_contents(Source(inlet, check=check_often))
+    if found.kind is Layer.XL and not found.checkpoints:
+        take_seal(found, inlet.finish(), key)
+    else:
+        take_seal(found, None, key)
     return found
 
 

@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 from xenqemu.errors import Forbidden, UsageError
+from xenqemu.formats.stream.layout import Layout
 from xenqemu.frozen import Frozen
 from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
 from xenqemu.host.trust import DEFAULT_TRUST, Trust
@@ -20,9 +21,13 @@ from xenqemu.system.writers import require_sole_writers, trusted_ids
 
 
 class Save(Frozen):
-    """How each domain is saved: `verify` reads a save file back before its guest is destroyed."""
+    """How each domain is saved: `verify` reads a save file back before its guest is destroyed.
+
+    `layout` is how pages lie in it.
+    """
 
     verify: bool = True
+    layout: Layout = Layout.ALIGNED
 
 
 class SaveAll(Frozen):
@@ -59,12 +64,13 @@ class RestoreAll(Frozen):
 class Settings(Frozen):
     """All of it; `host` is in the words of `--host`, no `lab` is a folder of one's own.
 
-    `xendomains` is a file of Xen's own script, which says what is not said here; see
-    after_xendomains.py.
+    No `lab_ram` leaves RAM files where they are.  `xendomains` is a file of Xen's own script, which
+    says what is not said here; see after_xendomains.py.
     """
 
     host: str = "auto"
     lab: Path | None = None
+    lab_ram: Path | None = None
     xendomains: Path | None = Path("/etc/default/xendomains")
     xen: XenPaths = XEN_PATHS
     deadlines: Deadlines = DEFAULT_DEADLINES

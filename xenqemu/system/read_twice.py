@@ -6,7 +6,7 @@ time has to be the same the second time.  What was passed over is not compared: 
 ::
 
     checking   ████──────████───█████████     read, or passed over by seeking
-    using      ██████████████████████████     all of it, in order
+    using      ██████████████────████████     in order; some may be passed over again
     compared   ████      ████   █████████     by one digest
 """
 
@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import os
 from array import array
+from collections.abc import Callable
+from functools import cached_property
 from hashlib import blake2b
 from typing import BinaryIO
 
@@ -57,9 +59,9 @@ class FirstReading:
         """Return the file's descriptor."""
         return self._file.fileno()
 
-    def again(self) -> SecondReading:
-        """Return what reads the file once more."""
-        return SecondReading(self._file, self._ends, self._digest.digest())
+    def again(self, follow: Callable[[memoryview], None] | None = None) -> SecondReading:
+        """Return what reads the file once more; `follow` is called with all bytes, in order."""
+        return SecondReading(self._file, self._ends, self._digest.digest(), follow)
 
     def _note(self, piece: memoryview) -> None:
         if not piece:
@@ -76,9 +78,18 @@ class FirstReading:
 
 
 class SecondReading:
-    """Reads the file in order; `require_same` says whether it is what was read before."""
+    """Reads the file in order, or passes over parts of it.
 
-    def __init__(self, file: BinaryIO, ends: array[int], expected: bytes) -> None:
+    `require_same` says whether it is what was read before.
+    """
+
+    def __init__(
+        self,
+        file: BinaryIO,
+        ends: array[int],
+        expected: bytes,
+        follow: Callable[[memoryview], None] | None,
+    ) -> None:
         file.seek(0)
         self._file = file
         self.name = file.name
@@ -86,6 +97,7 @@ class SecondReading:
         self._next = 0
         self._offset = 0
         self._expected = expected
+        self._follow = follow
         self._digest = blake2b()
 
     def read(self, size: int, /) -> bytes:
@@ -100,6 +112,31 @@ class SecondReading:
         self._compare(buffer[:got])
         return got
 
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go forward to another place.
+
+        On the way, what was read the first time is read again, and all where somebody follows.
+        """
+        target = offset + (self._offset if whence == os.SEEK_CUR else 0)
+        while self._follow and self._offset < target:
+            if not self.readinto(self._scratch[: target - self._offset]):
+                break
+        while self._next < len(self._ends) and self._ends[self._next] < target:
+            self._pass_to(max(self._offset, self._ends[self._next]))
+            end = min(target, self._ends[self._next + 1])
+            if not self.read(min(CHUNK, end - self._offset)):
+                break
+        self._pass_to(target)
+        return target
+
+    def tell(self) -> int:
+        """Return the place."""
+        return self._offset
+
+    def fileno(self) -> int:
+        """Return the file's descriptor."""
+        return self._file.fileno()
+
     def require_same(self) -> None:
         """Read the rest; raise `HostError` if anything is not as it was the first time."""
         while self.read(CHUNK):
@@ -107,8 +144,17 @@ class SecondReading:
         if self._digest.digest() != self._expected or self._next < len(self._ends):
             raise HostError("it has changed since it was checked")
 
+    @cached_property
+    def _scratch(self) -> memoryview:
+        return memoryview(bytearray(CHUNK))
+
+    def _pass_to(self, offset: int) -> None:
+        self._offset = self._file.seek(offset)
+
     def _compare(self, piece: memoryview) -> None:
         """Take what of a piece was read the first time too."""
+        if self._follow:
+            self._follow(piece)
         begin, self._offset = self._offset, self._offset + len(piece)
         while self._next < len(self._ends) and self._ends[self._next] < self._offset:
             start, end = self._ends[self._next], self._ends[self._next + 1]

@@ -27,6 +27,14 @@ def open_regular(path: Path) -> BinaryIO | None:
     return None
 
 
+def is_regular(file: BinaryIO) -> bool:
+    """Return whether an open file is a regular one, and no pipe, or bytes in memory."""
+    try:
+        return stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+    except OSError:  # io.UnsupportedOperation, of what has no descriptor
+        return False
+
+
 def read_regular(path: Path, most: int) -> bytes | None:
     """Return up to `most` bytes of a file, None for what is no regular file; raise `OSError`."""
     file = open_regular(path)

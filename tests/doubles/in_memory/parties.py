@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
@@ -10,6 +11,7 @@ from tests.property import strategies as made
 from xenqemu.errors import HypervisorError, NotConverged
 from xenqemu.formats.stream import libxc
 from xenqemu.formats.stream.page_data import PAGE_SIZE, PageData
+from xenqemu.formats.stream.sink import Sink
 from xenqemu.formats.stream.source import Source
 from xenqemu.host.precopy import Iteration
 from xenqemu.host.protocol import DomainInfo, Live
@@ -93,7 +95,7 @@ class Memory:
         self._world = world
         self._guest = guest
 
-    def space(self) -> int:
+    def space(self, _file=None) -> int:
         return self._world.call("memory.space", lambda: len(self._guest.pages) * 2 * PAGE_SIZE)
 
     def counted_space(self, progress) -> int:
@@ -102,6 +104,14 @@ class Memory:
             return len(self._guest.pages) * 2 * PAGE_SIZE
 
         return self._world.call("memory.counted_space", count)
+
+    def size_before_pages(self) -> int:
+        def size() -> int:
+            sink = Sink(io.BytesIO())
+            self._begun(sink)
+            return sink.offset
+
+        return self._world.call("memory.size_before_pages", size)
 
     def save(self, out, progress) -> None:
         self._world.call("memory.save", lambda: self._save(out, progress))
@@ -144,7 +154,8 @@ class Memory:
             self._world.broken.append("memory saved while it may change")
 
     def _begun(self, out) -> libxc.ImageWriter:
-        writer = libxc.ImageWriter(out, made.DOMAIN)
+        hole = max(self._guest.pages, default=0) + 1 if out.align_pages else None
+        writer = libxc.ImageWriter(out, made.DOMAIN, hole=hole)
         made.put(writer, (made.CPUID, made.MSRS, libxc.StaticDataEnd()))
         return writer
 

@@ -7,6 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+REFLINKING = ("xfs", "btrfs")
+"""File systems that let files share what they have; the smallest disk for one has `LEAST` bytes."""
+
+LEAST = 300 << 20
+
 KEEP = 'mount "$@" && echo mounted && exec cat'
 
 
@@ -36,6 +41,8 @@ def disk(kind: str, size: int) -> Iterator[Path]:
     """Have a file system of that kind on a disk of so many bytes, which is a file."""
     with tempfile.NamedTemporaryFile() as image:
         image.truncate(size)
-        subprocess.run([f"mkfs.{kind}", "-q", "-F", image.name], check=True)
+        force = "-f" if kind in REFLINKING else "-F"
+        make = [f"mkfs.{kind}", "-q", force, image.name]
+        subprocess.run(make, check=True, stdout=subprocess.DEVNULL)
         with mounted("-o", "loop", image.name) as folder:
             yield folder

@@ -85,7 +85,9 @@ def test_a_record_is_shown_layer_by_layer(one, firmware_record, tiny):
 
 def test_a_record_is_sound(one, firmware_record, tiny):
     said = one.must("verify", firmware_record)
-    assert said.startswith(f"{firmware_record}: sound; xl, {len(tiny)} bytes; hvm guest tiny; ")
+    assert said.startswith(
+        f"{firmware_record}: sound and sealed; xl, {len(tiny)} bytes; hvm guest tiny; "
+    )
     found = one.run("verify", "--json", firmware_record).good().json
     assert found["sound"] is True
     assert found["size"] == len(tiny)
@@ -101,7 +103,7 @@ def test_a_record_in_a_pipe(firmware_record, tiny):
         timeout=TIMEOUT,
         check=True,
     )
-    assert done.stdout.startswith(f"-: sound; xl, {len(tiny)} bytes; hvm guest tiny; ")
+    assert done.stdout.startswith(f"-: sound and sealed; xl, {len(tiny)} bytes; hvm guest tiny; ")
     assert done.stderr == ""
 
 

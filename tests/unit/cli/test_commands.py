@@ -45,6 +45,7 @@ vcpu 0   rip 0x978 cr3 0x0 efer 0x0
       OFFSET       LENGTH  VERSION  DEVICE
          0x8           24        2  timer
 """
+UNSEALED = "well-formed, unsealed"
 VGA = "xl, 42455925 bytes; hvm guest vga; 8268 pages (32 MiB), 1036212 holes; 29 devices"
 
 
@@ -116,9 +117,9 @@ def test_inspect_as_json(run, saved):
 
 
 def test_verify(run, saved):
-    assert run("verify", saved) == (0, f"{saved}: sound; {VGA}\n", "")
+    assert run("verify", saved) == (0, f"{saved}: {UNSEALED}; {VGA}\n", "")
     found = run("verify", "--json", saved).json
-    assert found.pop("sound") is True
+    assert (found.pop("sound"), found.pop("sealed")) == (True, False)
     assert found == run("inspect", "--json", saved).json
 
 
@@ -128,7 +129,8 @@ def test_every_real_record_is_sound(run, tmp_path, name):
     file.write_bytes(save_files.unpacked(name))
     done = run("verify", file)
     assert done.code == 0
-    assert re.fullmatch(rf"{file}: sound; xl, \d+ bytes; hvm guest \w+; .*\n", done.out)
+    said = rf"{file}: {UNSEALED}; xl, \d+ bytes; hvm guest \w+; .*\n"
+    assert re.fullmatch(said, done.out)
     assert ("44 bytes after END" in done.out) == (name == save_files.MIGRATION)
 
 
@@ -143,7 +145,7 @@ def test_every_real_record_is_sound(run, tmp_path, name):
 def test_layers_cut_out_of_a_record(run, tmp_path, layer, summary):
     file = tmp_path / "layer"
     file.write_bytes(parts("vga.save")[layer])
-    assert run("verify", file).out == f"{file}: sound; {summary}\n"
+    assert run("verify", file).out == f"{file}: {UNSEALED}; {summary}\n"
     shown = run("inspect", file).out
     assert "xl header" not in shown.replace("libxl header", "")
     assert ("e1000" in shown) == (layer != "libxc")
@@ -152,7 +154,8 @@ def test_layers_cut_out_of_a_record(run, tmp_path, layer, summary):
 
 def test_from_a_pipe(saved):
     done = spawn("verify", "-", data=saved.read_bytes())
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"-: sound; {VGA}\n".encode(), b"")
+    said = f"-: {UNSEALED}; {VGA}\n".encode()
+    assert (done.returncode, done.stdout, done.stderr) == (0, said, b"")
     done = spawn("inspect", "-", data=saved.read_bytes())
     assert done.stdout.decode().startswith(VGA_HEAD)
 
@@ -164,7 +167,7 @@ def test_from_a_fifo(run, tmp_path, saved):
     writer.start()
     done = run("verify", fifo)
     writer.join(60)
-    assert done == (0, f"{fifo}: sound; {VGA}\n", "")
+    assert done == (0, f"{fifo}: {UNSEALED}; {VGA}\n", "")
 
 
 def damaged(data: bytes, at: int, put: bytes) -> bytes:

@@ -29,12 +29,13 @@ from xenqemu.errors import (
     UsageError,
 )
 from xenqemu.formats.stream import xl
+from xenqemu.formats.stream.seal import find
 from xenqemu.host.trust import Trust
 from xenqemu.operations.events import Event, Kind, Phase
 from xenqemu.operations.options import RestoreOptions
 from xenqemu.operations.restore import restore
 from xenqemu.operations.save import save
-from xenqemu.operations.verify import verify
+from xenqemu.operations.verify import verify_structure
 
 BUILD = ["host.build", "memory.load"]
 
@@ -51,6 +52,12 @@ def saved(tmp_path):
 @pytest.fixture
 def world():
     return World(guests={})
+
+
+def seal_end(path):
+    """Return where the seal of a save file begins."""
+    with path.open("rb") as file:
+        return find(file)[0]
 
 
 def test_guest_runs_again_as_it_was(world, saved):
@@ -320,19 +327,28 @@ def test_a_config_that_changes_while_the_save_file_is_checked(world, tmp_path, m
     long = {"cmdline": "x" * (1 << 18)}  # longer than what is read ahead
     path.write_bytes(save_file(config_with(b_info=long)))
 
-    def swap(file):
+    def swap(file, *seal):
         path.write_bytes(save_file(config_with(b_info={**long, **LOADER})))
-        return verify(file)
+        return verify_structure(file, *seal)
 
-    monkeypatch.setattr("xenqemu.operations.restore.verify", swap)
+    monkeypatch.setattr("xenqemu.operations.restore.verify_structure", swap)
     with pytest.raises(HostError, match="was changed while it was checked"):
         restore(world.host, path)
     assert "host.build" not in world.calls
 
 
-def test_what_changes_after_it_was_checked_never_runs(world, saved):
+@pytest.mark.parametrize(
+    ("sealed", "said"),
+    [
+        (False, ": it has changed since it was checked"),
+        (True, "xl header .* expected the bytes that were sealed"),
+    ],
+)
+def test_what_changes_after_it_was_checked_never_runs(world, saved, sealed, said):
     """The config that is used is that which was checked, whatever the file says by then."""
     path, guest = saved
+    if not sealed:
+        os.truncate(path, seal_end(path))
     built = []
 
     def swap(_needs):
@@ -344,7 +360,7 @@ def test_what_changes_after_it_was_checked_never_runs(world, saved):
 
     made_by_host, world.host.build = world.host.build, build
     world.host.admit = swap
-    with pytest.raises(RolledBack, match=f"{path}: it has changed since it was checked"):
+    with pytest.raises(RolledBack, match=said):
         restore(world.host, path)
     assert built == [guest.config]
     assert world.guests == {}

@@ -24,7 +24,7 @@ from xenqemu.operations.options import After, SaveOptions
 from xenqemu.operations.recover import recover
 from xenqemu.operations.save import save as save_domain
 from xenqemu.operations.save_file import was_paused, with_paused
-from xenqemu.operations.verify import verify
+from xenqemu.operations.verify import checked_contents
 
 QUIESCE = ["hypervisor.suspend", "device_model.stop", "device_model.save"]
 PUBLISH = ["os.fsync", "os.rename", "os.fsync"]
@@ -429,14 +429,14 @@ def test_second_save_is_told_of_the_first(world, tmp_path):
 
 
 def test_guest_lives_on_when_the_draft_is_replaced_once_checked(world, tmp_path, monkeypatch):
-    def swap(file, **options):
-        found = verify(file, **options)
+    def swap(*source):
+        found = checked_contents(*source)
         (draft,) = tmp_path.iterdir()
         draft.unlink()
         draft.write_bytes(b"another file")
         return found
 
-    monkeypatch.setattr("xenqemu.operations.save.verify", swap)
+    monkeypatch.setattr("xenqemu.operations.save.checked_contents", swap)
     with pytest.raises(RolledBack, match="somebody has replaced what was written"):
         save(world, tmp_path / "record")
     assert world.running() == [1]

@@ -83,3 +83,38 @@ def test_reading_backwards_is_an_error(path):
     assert reading.tell() == 3
     with pytest.raises(HostError, match="backwards"):
         reading.read(1)
+
+
+@pytest.mark.parametrize("size", [1, 70, 300, 401, 509, 10000])
+def test_parts_that_are_passed_over_again_are_compared_if_they_were_read(path, size):
+    again = first(path, *STEPS).again()
+    read = {}
+    while again.tell() < len(DATA):
+        start = again.tell()
+        if start // size % 2:
+            again.seek(size, os.SEEK_CUR)
+        else:
+            read[start] = again.read(size)
+        assert again.tell() == min(start + size, len(DATA)) or again.tell() == start + size
+    assert all(DATA[start : start + size] == piece for start, piece in read.items())
+    again.require_same()
+
+
+@pytest.mark.parametrize("at", [99, 400, 499, 509])
+def test_what_changed_is_noticed_though_it_is_passed_over(path, at):
+    again = first(path, *STEPS).again()
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(bytes([DATA[at] ^ 1]))
+    assert again.seek(5000) == again.tell() == 5000
+    assert again.read(10) == DATA[5000:5010]
+    with pytest.raises(HostError, match="it has changed"):
+        again.require_same()
+
+
+def test_passing_over_more_than_there_is(path):
+    again = first(path, *STEPS).again()
+    os.truncate(path, 450)
+    again.seek(20000)
+    with pytest.raises(HostError, match="it has changed"):
+        again.require_same()

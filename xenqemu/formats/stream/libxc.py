@@ -19,11 +19,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from xenqemu.errors import Unsupported
 from xenqemu.formats.stream import framing, page_data, value
-from xenqemu.formats.stream.framing import Record, RecordHeader
+from xenqemu.formats.stream.buffers import Buffer
+from xenqemu.formats.stream.framing import HEADER, Record, RecordHeader
+from xenqemu.formats.stream.layout import padded
 from xenqemu.formats.stream.libxc_order import LAYER, NAMES, RECORDS, X86_HVM, X86_PV, Check
 from xenqemu.formats.stream.libxc_records import (
     RECORD_LIMIT,
@@ -209,13 +212,22 @@ class ImageWriter:
     """Writes one image, with the order and the checks of the reader.
 
     Making it writes the headers.  Each method raises `FormatError` before it writes anything.
+    Where `hole` is given, a pfn that the guest does not have, pages are aligned (module `layout`).
     """
 
-    def __init__(self, sink: Sink, domain: DomainHeader, version: int = 3) -> None:
+    def __init__(
+        self, sink: Sink, domain: DomainHeader, version: int = 3, *, hole: int | None = None
+    ) -> None:
         headers = (ImageHeader(version), domain)
         sink.writev([value.checked(header, LAYER, sink.offset) for header in headers])
         self._sink = sink
         self._check = Check(version, domain.type, converted=not domain.xen_major)
+        self._hole = hole
+
+    @property
+    def is_aligned(self) -> bool:
+        """Whether each page is put on a multiple of 4096 bytes."""
+        return self._hole is not None
 
     def write(self, what: Value) -> None:
         """Write any record but PAGE_DATA."""
@@ -225,9 +237,37 @@ class ImageWriter:
         self._check.once(what, offset)
         framing.write_record(self._sink, what.kind, body)
 
-    def pages(
-        self, pages: PageData, buffers: Sequence[bytes | bytearray | memoryview] = ()
-    ) -> None:
-        """Write PAGE_DATA; `buffers` as of `page_data.write`."""
+    def pages(self, pages: PageData, buffers: Sequence[Buffer] = ()) -> None:
+        """Write PAGE_DATA; `buffers` as of `page_data.packed`."""
+        self.placed(pages, buffers)()
+
+    def placed(self, pages: PageData, buffers: Sequence[Buffer]) -> Callable[[], None]:
+        """Give PAGE_DATA its place in the image, and return what writes it there.
+
+        One thread at a time takes a place; any may write, beside others.  Where the sink has no
+        places, it is written at once.
+        """
+        sink = self._sink
+        pages = self._next(pages)
+        if not sink.has_places:
+            page_data.write(sink, pages, buffers)
+            return lambda: None
+        record = page_data.packed(pages, buffers, sink.offset)
+        return partial(sink.fill, sink.take(HEADER.size + pages.body_size), record)
+
+    def without_pages(self, pages: PageData) -> int:
+        """Write PAGE_DATA but for its pages; return where in the file others are to put them.
+
+        Only where the sink has places.
+        """
+        pages = self._next(pages)
+        head = page_data.head_of(pages, self._sink.offset)
+        size = HEADER.size + pages.body_size
+        start = self._sink.take(size)
+        self._sink.fill_start(start, head, size)
+        return start + len(head)
+
+    def _next(self, pages: PageData) -> PageData:
+        """Return `pages` as the next record has them, which may be PAGE_DATA."""
         self._check.order(PageData.TYPE, self._sink.offset)
-        page_data.write(self._sink, pages, buffers)
+        return pages if self._hole is None else padded(pages, self._sink.offset, self._hole)

@@ -191,6 +191,10 @@ def read(source: Source, image: ReadImage | None = None) -> Iterator[Record]:
     yield from Stream(source, image)
 
 
+SIZE_BEFORE_IMAGE = HEADER.size + framing.HEADER.size
+"""Bytes of the stream's header and LIBXC_CONTEXT."""
+
+
 class StreamWriter:
     """Writes one stream, with the order and the checks of the reader.
 

@@ -25,6 +25,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from xenqemu.errors import BadRecord
+from xenqemu.formats.stream.buffers import Buffer
 from xenqemu.formats.stream.framing import HEADER, RecordHeader
 from xenqemu.formats.stream.libxc_records import PAGE_SIZE, RECORD_LIMIT
 from xenqemu.formats.stream.source import Source, bounded
@@ -39,8 +40,11 @@ ENTRY = struct.Struct("<Q")
 MAX_ENTRIES = 1 << 18
 """Entries of a record that are read; no more than 32766 pages with data fit in one."""
 
-BLOCK = 1 << 12
+BLOCK = 1 << 14
 """Entries that are looked at in one step."""
+
+MAX_PADDING = 513
+"""Entries of padding that a record may have."""
 
 TYPE_SHIFT = 60
 PFN_MASK = (1 << 52) - 1
@@ -104,11 +108,36 @@ class PageData(Frozen):
         for (entry,) in ENTRY.iter_unpack(self.table):
             yield entry
 
+    @property
+    def padding(self) -> int:
+        """How many entries at the end are padding (module `layout`): a hole, named repeatedly."""
+        last = self.table[-ENTRY.size :]
+        if not last or last[-1] != XTAB >> 56:
+            return 0
+        longest = self.table[-MAX_PADDING * ENTRY.size :]
+        differ = int.from_bytes(longest) ^ int.from_bytes(last * MAX_PADDING)
+        same = ((differ & -differ).bit_length() - 1) // (ENTRY.size * 8) if differ else MAX_PADDING
+        return same if same > 1 else 0
+
+    @property
+    def last_pfn(self) -> int:
+        """The pfn of the last entry."""
+        (entry,) = ENTRY.unpack_from(self.table, len(self.table) - ENTRY.size)
+        return int(entry) & PFN_MASK
+
     def runs(self) -> Iterator[Run]:
-        """Yield the entries as runs of consecutive pfns of one type, of `BLOCK` at most."""
-        for start in range(0, len(self.table), BLOCK * ENTRY.size):
-            block = self.table[start : start + BLOCK * ENTRY.size]
-            for span in _OF_ONE_TYPE.finditer(block[7::8]):
+        """Yield the entries but the padding as runs of consecutive pfns of one type.
+
+        A run has `BLOCK` pages at most.
+        """
+        size = len(self.table) - self.padding * ENTRY.size
+        for start in range(0, size, BLOCK * ENTRY.size):
+            block = self.table[start : min(start + BLOCK * ENTRY.size, size)]
+            types = block[7::8]
+            if types.count(types[0]) == len(types):  # which looking for spans would take long for
+                yield from _runs(block)
+                continue
+            for span in _OF_ONE_TYPE.finditer(types):
                 yield from _runs(block[span.start() * ENTRY.size : span.end() * ENTRY.size])
 
     def check(self, offset: int) -> None:
@@ -148,20 +177,33 @@ def read(source: Source, header: RecordHeader) -> PageData:
     return pages
 
 
-def write(sink: Sink, pages: PageData, buffers: Sequence[bytes | bytearray | memoryview]) -> None:
-    """Write the record: `buffers` are the pages that have data, in order, in any pieces of bytes.
+def packed(pages: PageData, buffers: Sequence[Buffer], offset: int) -> list[Buffer]:
+    """Return the record at `offset`, in pieces.
 
-    Nothing is joined; it is one system call where `sink` is a file and the pieces are few.
-    Raises `BadRecord` or `TooBig` before anything is written.
+    `buffers` are the pages that have data, in order, in any pieces of bytes; nothing is joined.
+    Raises `BadRecord` or `TooBig`.
     """
-    pages.check(sink.offset + HEADER.size + COUNT.size)
-    bounded(pages.count, MAX_ENTRIES, WHERE, sink.offset, "a count")
-    length = bounded(pages.body_size, RECORD_LIMIT, WHERE, sink.offset, "a length")
+    head = head_of(pages, offset)
     given = sum(len(buffer) for buffer in buffers)
     if given != pages.data_size:
-        raise BadRecord(WHERE, sink.offset, f"{pages.data_size} bytes of pages", str(given))
-    head = HEADER.pack(PageData.TYPE, length) + COUNT.pack(pages.count, 0) + pages.table
-    sink.writev([head, *buffers])
+        raise BadRecord(WHERE, offset, f"{pages.data_size} bytes of pages", str(given))
+    return [head, *buffers]
+
+
+def head_of(pages: PageData, offset: int) -> bytes:
+    """Return what a record at `offset` has before its pages; raise `BadRecord` or `TooBig`."""
+    pages.check(offset + HEADER.size + COUNT.size)
+    bounded(pages.count, MAX_ENTRIES, WHERE, offset, "a count")
+    length = bounded(pages.body_size, RECORD_LIMIT, WHERE, offset, "a length")
+    return HEADER.pack(PageData.TYPE, length) + COUNT.pack(pages.count, 0) + pages.table
+
+
+def write(sink: Sink, pages: PageData, buffers: Sequence[Buffer]) -> None:
+    """Write the record as `packed` makes it: one system call where the pieces are few."""
+    record = packed(pages, buffers, sink.offset)
+    sink.cut()
+    sink.writev(record)
+    sink.cut()
 
 
 def skip(pages: PageData, source: Source) -> None:
@@ -169,11 +211,30 @@ def skip(pages: PageData, source: Source) -> None:
     source.skip(pages.data_size, WHERE)
 
 
+def consecutive(first: int, count: int) -> bytes:
+    """Return `count` entries (u64, little-endian) from `first` on, each 1 more than the former.
+
+    They are made column by column, 256 at a time: the lowest byte counts, the others stay.
+    """
+    blocks = range(first >> 8, (first + count - 1 >> 8) + 1)
+    table = bytearray(len(blocks) * 256 * ENTRY.size)
+    table[:: ENTRY.size] = bytes(range(256)) * len(blocks)
+    for column in range(1, ENTRY.size):
+        shift = 8 * (column - 1)
+        if blocks[0] >> shift == blocks[-1] >> shift:
+            values = bytes([blocks[0] >> shift & 0xFF]) * (256 * len(blocks))
+        else:
+            values = b"".join([bytes([block >> shift & 0xFF]) * 256 for block in blocks])
+        table[column :: ENTRY.size] = values
+    start = (first & 0xFF) * ENTRY.size
+    return bytes(table[start : start + count * ENTRY.size])
+
+
 def _runs(table: bytes) -> Iterator[Run]:
     """Yield the runs of one or more entries of one type; most often it is one run."""
     (first,), (last,) = ENTRY.unpack_from(table), ENTRY.unpack_from(table, len(table) - ENTRY.size)
     count = len(table) // ENTRY.size
-    if last - first == count - 1 and table == struct.pack(f"<{count}Q", *range(first, last + 1)):
+    if last - first == count - 1 and table == consecutive(first, count):
         yield _run(first, last + 1)
         return
     after = first

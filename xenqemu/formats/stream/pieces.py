@@ -1,22 +1,23 @@
 """Digests of the bytes of a save file, piece by piece, as they are written or read.
 
-The pieces of a file lie one behind the other and have at most `PIECE` bytes each.  A digest without
-a key is XXH3-128: it finds damage, at many times the speed of memory's way to a file.  With a key
-it is BLAKE2b of 32 bytes: nobody without the key can make it.
+The pieces of a file lie one behind the other.  Where each ends can be told while the file passes:
+before and behind each PAGE_DATA record, and `PIECE` bytes behind its own start::
+
+    xl header … LIBXC_CONTEXT … │ PAGE_DATA │ PAGE_DATA … PIECE │ its rest │ TSC_INFO … END
+
+A digest without a key is XXH3-128: it finds damage, at many times the speed of memory's way to a
+file.  With a key it is BLAKE2b of 32 bytes: nobody without the key can make it.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
-
-import xxhash
 
 from xenqemu.formats.stream.buffers import Buffer
 
 PIECE = 4 << 20
-"""Most bytes of a piece that is digested as it passes; a record of one window may be longer."""
+"""Most bytes of a piece; a PAGE_DATA record of 1022 pages has as many."""
 
 KEYED_SIZE = 32
 """Bytes of a BLAKE2b digest."""
@@ -43,7 +44,11 @@ class Piece(NamedTuple):
 def hash_maker(key: bytes | None) -> Callable[[], Hash]:
     """Return what begins a digest: XXH3-128, or BLAKE2b with a `key` of 1 to 64 bytes."""
     if key is None:
+        import xxhash  # noqa: PLC0415  what xl starts of ours digests nothing
+
         return xxhash.xxh3_128
+    import hashlib  # noqa: PLC0415
+
     return lambda: hashlib.blake2b(key=key, digest_size=KEYED_SIZE)
 
 
@@ -51,45 +56,56 @@ class Pieces:
     """Collects the pieces of one file, from several threads."""
 
     def __init__(self, key: bytes | None = None) -> None:
+        self._key = key
         self._new = hash_maker(key)
         self._found: list[Piece] = []
+        self._later: list[tuple[int, int]] = []
         self._hash: Hash | None = None
         self._start = self._end = 0
 
-    def digest(self, buffers: Sequence[Buffer]) -> bytes:
-        """Return the digest of `buffers`, one behind the other; for any thread."""
-        made = self._new()
-        for buffer in buffers:
-            made.update(buffer)
-        return made.digest()
+    def add(self, start: int, buffers: Iterable[Buffer]) -> None:
+        """Take bytes that are at `start`, where a piece begins; in any order, from any thread."""
+        pieces = Pieces(self._key)
+        pieces.follow(start, buffers)
+        self._found.extend(pieces.in_order())  # which is one step for all threads
 
-    def add(self, start: int, end: int, digest: bytes) -> None:
-        """Take a whole piece, in any order, from any thread."""
-        self._found.append(Piece(start, end, digest))  # which is one step for all threads
+    def add_later(self, start: int, end: int) -> None:
+        """Note bytes, from where a piece begins, that are to be read back and given to `add`."""
+        self._later.append((start, end))
 
-    def follow(self, offset: int, buffers: Sequence[Buffer]) -> None:
+    def take_later(self) -> list[tuple[int, int]]:
+        """Return what was noted so, and forget it."""
+        later, self._later = self._later, []
+        return later
+
+    def follow(self, offset: int, buffers: Iterable[Buffer]) -> None:
         """Take bytes that pass in order, the first of them at `offset`; for one thread."""
         if self._hash is None or offset != self._end:
             self.cut()
             self._start = self._end = offset
-            self._hash = self._new()
         for buffer in buffers:
             rest = memoryview(buffer).cast("B")
             while rest:
+                if self._end - self._start == PIECE:
+                    self.cut()
+                    self._start = self._end
+                if self._hash is None:
+                    self._hash = self._new()
                 part = rest[: self._start + PIECE - self._end]
                 self._hash.update(part)
                 self._end += len(part)
                 rest = rest[len(part) :]
-                if self._end - self._start == PIECE:
-                    self.cut()
-                    self._start = self._end
-                    self._hash = self._new()
 
     def cut(self) -> None:
         """End the piece that passes; what follows begins another one."""
         if self._hash is not None and self._end > self._start:
-            self.add(self._start, self._end, self._hash.digest())
+            self._found.append(Piece(self._start, self._end, self._hash.digest()))
         self._hash = None
+
+    @property
+    def count(self) -> int:
+        """How many pieces have ended."""
+        return len(self._found)
 
     def in_order(self) -> list[Piece]:
         """Return all pieces by their place in the file; the piece that passes is ended."""

@@ -12,7 +12,7 @@ import os
 import stat
 from collections.abc import Callable, Sequence
 from errno import EFAULT
-from functools import partial
+from functools import cached_property, partial
 from typing import BinaryIO, Protocol, runtime_checkable
 
 from xenqemu.formats.stream.buffers import Buffer
@@ -39,13 +39,30 @@ class Sink:
     written.
 
     Where `has_places`, several threads write: one after the other takes a place, and each fills
-    its own.
+    its own.  `align_pages` asks whoever writes guest pages to lay them on multiples of 4096.
+
+    `changing` says that what is written may change at the same time, as a running guest's memory
+    does: what is digested is a copy then, and that copy is written.
     """
 
-    def __init__(self, file: BinaryIO | Outlet, pieces: Pieces | None = None) -> None:
+    changing = False
+
+    def __init__(
+        self,
+        file: BinaryIO | Outlet,
+        pieces: Pieces | None = None,
+        *,
+        align_pages: bool = False,
+    ) -> None:
         self._outlet = file if isinstance(file, Outlet) else _File(file)
         self._pieces = pieces
+        self.align_pages = align_pages
         self.offset = 0
+
+    @property
+    def digests(self) -> bool:
+        """Whether what is written is digested."""
+        return self._pieces is not None
 
     @property
     def has_places(self) -> bool:
@@ -59,18 +76,41 @@ class Sink:
         time.
         """
         assert isinstance(self._outlet, _File)
-        if self._pieces:
-            self._pieces.cut()
+        self.cut()
         self.offset += size
         return self._outlet.skip(size)
 
     def fill(self, place: int, buffers: Sequence[Buffer]) -> None:
-        """Write `buffers` at a place that was taken; from any thread."""
+        """Write `buffers` at a place that was taken; from any thread.
+
+        It is that of a PAGE_DATA record, or a multiple of `PIECE` bytes behind its start.
+        """
         assert isinstance(self._outlet, _File)
+        buffers = self._unchanging(buffers)
         self._outlet.pwritev(buffers, place)
-        if self._pieces:
-            size = sum(len(buffer) for buffer in buffers)
-            self._pieces.add(place, place + size, self._pieces.digest(buffers))
+        if self._pieces is not None:
+            self._pieces.add(place, buffers)
+
+    def cut(self) -> None:
+        """Have a piece end here: before and behind each PAGE_DATA record that is written."""
+        if self._pieces is not None:
+            self._pieces.cut()
+
+    def fill_start(self, place: int, data: Buffer, size: int) -> None:
+        """Write `data` at a place of `size` bytes that was taken; others write the rest of it.
+
+        They do so in the file of that `descriptor`.
+        """
+        assert isinstance(self._outlet, _File)
+        self._outlet.pwritev([data], place)
+        if self._pieces is not None:
+            self._pieces.add_later(place, place + size)
+
+    @property
+    def descriptor(self) -> int:
+        """The descriptor of the file, where `has_places`."""
+        assert isinstance(self._outlet, _File)
+        return self._outlet.descriptor
 
     def write(self, data: Buffer) -> None:
         """Write all of `data`; raise the system's `OSError`."""
@@ -82,8 +122,9 @@ class Sink:
             self._write_all(buffers[start : start + BUFFERS_A_CALL])
 
     def _write_all(self, buffers: Sequence[Buffer]) -> None:
+        buffers = self._unchanging(buffers)
         left = sum(len(buffer) for buffer in buffers)
-        if self._pieces:
+        if self._pieces is not None:
             self._pieces.follow(self.offset, buffers)
         while left:
             done = self._outlet.writev(buffers)
@@ -91,6 +132,9 @@ class Sink:
             left -= done
             if left:
                 buffers = _without_first(buffers, done)
+
+    def _unchanging(self, buffers: Sequence[Buffer]) -> Sequence[Buffer]:
+        return [b"".join(buffers)] if self.digests and self.changing else buffers
 
 
 class Blocks:
@@ -135,9 +179,13 @@ class _File:
             return sum(self._file.write(buffer) for buffer in buffers)
         return self._write(partial(os.writev, self._fd), buffers)
 
-    @property
+    @cached_property
     def is_regular(self) -> bool:
         return self._fd is not None and stat.S_ISREG(os.fstat(self._fd).st_mode)
+
+    @property
+    def descriptor(self) -> int:
+        return self._file.fileno()
 
     def skip(self, size: int) -> int:
         """Move over `size` bytes and return where they begin."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import BinaryIO, Protocol, cast
 
@@ -140,6 +140,13 @@ class Source:
                 raise _ended(record, self.offset - (size - rest), size, size - rest)
             rest -= got
 
+    @property
+    def place(self) -> tuple[int, int] | None:
+        """Descriptor and offset of what comes next, in a file in which `skip` need not read."""
+        if self._size is None or not self._seek or isinstance(self._file, io.BytesIO):
+            return None
+        return self._file.fileno(), self._file.tell() - len(self._ahead)
+
     def peek(self, size: int) -> bytes:
         """Return up to `size` next bytes without passing them; fewer only at the end."""
         while len(self._ahead) < size:
@@ -197,6 +204,37 @@ class Source:
     def _require(self, size: int, record: str) -> None:
         if self._size is not None and self.offset + size > self._size:
             raise _ended(record, self.offset, size, self._size - self.offset)
+
+
+def file_size(file: BinaryIO) -> int:
+    """Return the bytes of a regular file."""
+    return os.fstat(file.fileno()).st_size
+
+
+def parts_at(file: BinaryIO, start: int, end: int, buffer: memoryview) -> Iterator[memoryview]:
+    """Yield the bytes of a regular file from `start` to before `end`, fewer where it ends.
+
+    They are read into `buffer`, part by part; the place of the file stays.
+    """
+    while start < end:
+        try:
+            got = os.preadv(file.fileno(), [buffer[: end - start]], start)
+        except OSError as error:
+            name_file(error, file)
+            raise
+        if not got:
+            return
+        yield buffer[:got]
+        start += got
+
+
+def read_at(file: BinaryIO, offset: int, size: int) -> bytes:
+    """Return `size` bytes of a regular file, or fewer at its end; its place stays."""
+    joined = io.BytesIO()
+    buffer = memoryview(bytearray(min(size, CHUNK)))
+    for part in parts_at(file, offset, offset + size, buffer):
+        joined.write(part)
+    return joined.getvalue()
 
 
 def name_file(error: OSError, file: object) -> None:

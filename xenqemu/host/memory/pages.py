@@ -79,6 +79,8 @@ def page_table(pfns: bytes, types: bytes | bytearray) -> bytes:
 def image_space(pages: int, zeros: int = 0) -> int:
     """Return how many bytes an image of so many pages has at most, and of so many of zeros.
 
-    Pages far from each other have records of their own.
+    Pages far from each other have records of their own, or what is laid out on multiples of 4096
+    has padding: up to 4 KiB for 256 pages.
     """
-    return FRAME + (pages + zeros) * (HEADER.size + COUNT.size + ENTRY.size) + pages * PAGE_SIZE
+    each = HEADER.size + COUNT.size + 2 * ENTRY.size
+    return FRAME + (pages + zeros) * each + pages * PAGE_SIZE

@@ -16,6 +16,7 @@ what rolls it back: they wait until it has ended.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Self
@@ -44,7 +45,8 @@ from xenqemu.system.signals import allow_interrupts, hold_interrupts, signals_de
 class Operation:
     """One operation; a context manager around all of it.
 
-    `timeout` is its deadline in seconds, up to the point of no return.
+    `timeout` is its deadline in seconds, up to the point of no return.  `phases` are those that
+    are done: name, when it began in Unix time, and seconds.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Operation:
         self._timeout = timeout
         self._deadline = Deadline.after(timeout)
         self._phase = Phase.CHECK
+        self.phases: list[tuple[str, float, float]] = []
         self._heard = ""
         self._cancellation = ExitStack()
         self._signals = ExitStack()
@@ -114,11 +117,13 @@ class Operation:
         self.log.write({"phase": phase.value})
         self._observe(Event(phase, Kind.STARTED))
         self._check()
+        began, start = time.time(), time.monotonic()
         try:
             yield
         except BaseException as error:
             self._notify(Event(phase, Kind.FAILED, text=in_words(error)), error)
             raise
+        self.phases.append((phase.value, began, time.monotonic() - start))
         self._observe(Event(phase, Kind.DONE))
 
     @contextmanager

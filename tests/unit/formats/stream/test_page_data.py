@@ -12,7 +12,15 @@ from tests.property.strategies import MIXED, PAGE, Dribble, entries
 from xenqemu.errors import BadRecord, FormatError, TooBig, Truncated
 from xenqemu.formats.stream import framing, page_data
 from xenqemu.formats.stream.libxc_records import RECORD_LIMIT
-from xenqemu.formats.stream.page_data import BROKEN, MAX_ENTRIES, XALLOC, XTAB, PageData, Run
+from xenqemu.formats.stream.page_data import (
+    BROKEN,
+    MAX_ENTRIES,
+    XALLOC,
+    XTAB,
+    PageData,
+    Run,
+    consecutive,
+)
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.formats.stream.source import Source
 
@@ -149,7 +157,9 @@ def test_any_legal_entries(numbers):
     plain = [entry for entry in numbers if entry >> 60 < 0xD]
     assert value.data_size == 4096 * len(plain)
     pages = [run.type | run.pfn + each for run in value.runs() for each in range(run.pages)]
-    assert pages == numbers
+    assert pages == numbers[: len(numbers) - value.padding]
+    same = numbers[-1] >> 60 == 0xF and numbers[-1:] * value.padding
+    assert (same or []) == numbers[len(numbers) - value.padding :]
 
 
 @settings(deadline=None)
@@ -182,3 +192,13 @@ def test_the_longest_record_from_a_pipe_stays_within_twice_its_size():
     tracemalloc.stop()
     assert found.count == count
     assert peak < 2 * 8 * MAX_ENTRIES + (4 << 20)
+
+
+@given(
+    first=st.integers(0, (1 << 64) - 1 - 70000)
+    | st.sampled_from([0, 255, 65535, (1 << 24) - 3, XALLOC | (1 << 52) - 70000]),
+    count=st.integers(1, 1030) | st.just(66000),
+)
+def test_consecutive_entries(first, count):
+    expected = struct.pack(f"<{count}Q", *range(first, first + count))
+    assert consecutive(first, count) == expected

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xenqemu.formats.stream import pieces
+from xenqemu.formats.stream import page_data, pieces
+from xenqemu.formats.stream.buffers import Buffer
+from xenqemu.formats.stream.page_data import PageData
 from xenqemu.formats.stream.pieces import Pieces
 from xenqemu.formats.stream.sink import Sink
 
@@ -64,3 +67,49 @@ def test_only_a_regular_file_has_places(tmp_path: Path) -> None:
     with open("/dev/null", "wb", buffering=0) as null:
         assert not Sink(null).has_places
     assert not Sink(io.BytesIO()).has_places
+
+
+def test_a_place_of_more_than_a_piece_is_cut_like_what_passes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pieces, "PIECE", 4)
+    passed, filled = Pieces(), Pieces()
+    passing = Sink(io.BytesIO(), passed)
+    passing.write(b"header")
+    page_data.write(passing, PageData.of([0]), [bytes(4096)])
+    passing.write(b"end")
+    record = passing.offset - len(b"headerend")
+    with open(tmp_path / "file", "w+b", buffering=0) as file:
+        sink = Sink(file, filled)
+        sink.write(b"header")
+        place = sink.take(record)
+        sink.write(b"end")
+        made = io.BytesIO()
+        page_data.write(Sink(made), PageData.of([0]), [bytes(4096)])
+        sink.fill(place, [made.getvalue()])
+    assert filled.in_order() == passed.in_order()
+    assert [(piece.start, piece.end) for piece in passed.in_order()[:3]] == [
+        (0, 4),
+        (4, 6),
+        (6, 10),
+    ]
+
+
+def test_memory_that_changes_meanwhile_is_digested_as_it_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = bytearray(b"first")
+    found = Pieces()
+    with open(tmp_path / "file", "w+b", buffering=0) as file:
+        sink = Sink(file, found)
+        sink.changing = True
+        follow = found.follow
+
+        def changes(offset: int, buffers: Sequence[Buffer]) -> None:
+            follow(offset, buffers)
+            memory[:] = b"later"
+
+        monkeypatch.setattr(found, "follow", changes)
+        sink.write(memory)
+    written = (tmp_path / "file").read_bytes()
+    assert found.in_order()[0].digest == xxhash.xxh3_128_digest(written)

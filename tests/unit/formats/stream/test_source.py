@@ -144,3 +144,20 @@ def test_a_number_up_to_its_bound_is_taken_and_one_above_it_refused():
         bounded(8, 7, "r", 3, "a count")
     assert (caught.value.offset, caught.value.expected) == (3, "a count of at most 7")
     assert caught.value.got == "8"
+
+
+def test_a_file_tells_where_what_comes_next_is(tmp_path):
+    (tmp_path / "file").write_bytes(b"0123456789")
+    with (tmp_path / "file").open("rb") as file:
+        file.seek(2)
+        source = Source(file)
+        assert source.place == (file.fileno(), 2)
+        source.exact(3, "x")
+        source.peek(4)
+        assert source.place == (file.fileno(), 5)
+        assert Source(file, seek=False).place is None
+    assert Source.of(b"0123").place is None
+    reader, writer = os.pipe()
+    with open(reader, "rb", buffering=0) as pipe:
+        os.close(writer)
+        assert Source(pipe).place is None

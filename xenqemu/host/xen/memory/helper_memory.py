@@ -21,6 +21,7 @@ from xenqemu.formats.helper import messages
 from xenqemu.formats.helper.dialects import HVM, LIVE, SAVE, Dialect
 from xenqemu.formats.helper.messages import MAX_ERRNO, HelperMessage
 from xenqemu.formats.stream.libxc_records import PAGE_SIZE
+from xenqemu.formats.stream.passed_image import PassedImage
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.formats.stream.source import CHUNK, Source
 from xenqemu.host.memory.pages import image_space
@@ -67,13 +68,16 @@ class HelperMemory:
             messages.SwitchQemuLogdirty: lambda _message: 0,
         }
 
-    def space(self) -> int:
+    def space(self, _file: int | None = None) -> int:
         """Return how many bytes the image has at most, from the pages that the guest has now."""
         return image_space(self._pages())
 
     def counted_space(self, progress: Progress) -> int:  # noqa: ARG002 - GuestMemory's
         """Return the same: libxc writes pages of zeros of PV guests like others."""
         return self.space()
+
+    def size_before_pages(self) -> None:
+        """Return None: how its pages lie is up to libxc."""
 
     def save(self, out: Sink, progress: Progress) -> None:
         """Write the image, passing it on from the helper's pipe.
@@ -186,6 +190,7 @@ def _carry(
     helper: Helper, talk: HelperDialogue, out: Sink, written: Callable[[], None], stall: float
 ) -> None:
     """Pass the image on and answer messages until the helper has closed both pipes."""
+    image = PassedImage(out)
     pipes = [helper.image, helper.output]
     while pipes:
         ready = wait_cancellable(partial(helper.ready, pipes), stall)
@@ -196,7 +201,7 @@ def _carry(
             if not data:
                 pipes.remove(pipe)
             elif pipe == helper.image:
-                out.write(data)
+                image.write(data)
                 written()
             else:
                 for answer in talk.feed(data):

@@ -13,7 +13,9 @@ libxc would leave out pages that xenpaging holds, this refuses: Xen calls them h
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
+from dataclasses import replace
 
 from xenqemu.errors import HypervisorError
 from xenqemu.formats.stream.libxc import DomainHeader, ImageWriter
@@ -22,6 +24,7 @@ from xenqemu.formats.stream.libxc_records import PAGE_SIZE, End, StaticDataEnd
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.formats.stream.source import Source
 from xenqemu.host.memory.live import write_live
+from xenqemu.host.memory.page_writer import PageWriter
 from xenqemu.host.memory.pages import BATCH, image_space, page_numbers
 from xenqemu.host.protocol import Live, Progress, RunState
 from xenqemu.host.xen.control import Control
@@ -49,7 +52,7 @@ class HvmMemory:
         self._device_log = device_log
         self._elide_zeros = elide_zeros
 
-    def space(self) -> int:
+    def space(self, _file: int | None = None) -> int:
         """Return how many bytes the image has at most, from the pages that the guest has now."""
         pages = Control(self._xen).existing(self._domid).pages
         return image_space(pages) + guest_state.max_context_size(self._xen, self._domid)
@@ -69,6 +72,12 @@ class HvmMemory:
         context = guest_state.max_context_size(self._xen, self._domid)
         return image_space(data, zeros) + context
 
+    def size_before_pages(self) -> int:
+        """Return the bytes of an image before its pages."""
+        sink = Sink(io.BytesIO())
+        self._begun(sink)
+        return sink.offset
+
     def save(self, out: Sink, progress: Progress) -> None:
         """Write the image; raise `HypervisorError` unless the guest is suspended."""
         domain = self._complete()
@@ -77,7 +86,7 @@ class HvmMemory:
         writer = self._begun(out)
         with self._xen.handle_of("xenforeignmemory") as handle:
             guest = GuestPages(self._xen, handle, self._domid)
-            self._save_pages(guest, writer, domain.pages, progress)
+            self._save_pages(guest, PageWriter(writer), domain.pages, progress)
         self._end(writer)
 
     def can_log_dirty(self) -> bool:
@@ -89,10 +98,16 @@ class HvmMemory:
         self._complete()
         writer = self._begun(out)
         xen, domid = self._xen, self._domid
+
+        def suspend() -> None:
+            live.suspend()
+            out.changing = False
+
+        out.changing = True
         with xen.handle_of("xenforeignmemory") as handle:
             pages = LoggedPages(xen, handle, domid, writer, elide_zeros=self._elide_zeros)
             with dirty_log_on(DirtyLog(xen, domid), self._device_log):
-                write_live(pages, out, progress, live)
+                write_live(pages, out, progress, replace(live, suspend=suspend))
         self._complete()
         self._end(writer)
 
@@ -114,7 +129,9 @@ class HvmMemory:
     def _begun(self, out: Sink) -> ImageWriter:
         """Write what comes before the pages, none of which changes while a guest runs."""
         release = self._xen.release
-        writer = ImageWriter(out, DomainHeader(X86_HVM, *self._xen.version), release.image)
+        header = DomainHeader(X86_HVM, *self._xen.version)
+        hole = Control(self._xen).gpfns(self._domid) if out.align_pages else None
+        writer = ImageWriter(out, header, release.image, hole=hole)
         for policy in guest_state.policies(self._xen, self._domid):
             writer.write(policy)
         if release.image >= 3:
@@ -132,13 +149,14 @@ class HvmMemory:
         writer.write(End())
 
     def _save_pages(
-        self, guest: GuestPages, writer: ImageWriter, expected: int, progress: Progress
+        self, guest: GuestPages, writer: PageWriter, expected: int, progress: Progress
     ) -> None:
         done, total = 0, expected * PAGE_SIZE
         for pfns, types in self._batches(guest):
             write_pages(guest, pfns, types, writer, elide_zeros=self._elide_zeros)
             done += (BATCH - types.count(XTAB)) * PAGE_SIZE
             progress(min(done, total), total)
+        writer.flush()
         progress(total, total)
 
     def _batches(self, guest: GuestPages) -> Iterator[tuple[bytes, bytes]]:

@@ -16,6 +16,7 @@ from itertools import compress
 from xenqemu.errors import HypervisorError
 from xenqemu.formats.stream.libxc import ImageWriter
 from xenqemu.formats.stream.libxc_records import PAGE_SIZE
+from xenqemu.host.memory.page_writer import PageWriter
 from xenqemu.host.memory.pages import BATCH, page_numbers
 from xenqemu.host.protocol import Progress, RunState
 from xenqemu.host.xen.control import Control
@@ -47,7 +48,7 @@ class LoggedPages:
         self._guest = GuestPages(xen, handle, domid)
         self._log = DirtyLog(xen, domid)
         self._domid = domid
-        self._writer = writer
+        self._writer = PageWriter(writer)
         self._elide_zeros = elide_zeros
         self._suspended = False
         self._pages = self._control.existing(domid).pages
@@ -64,6 +65,7 @@ class LoggedPages:
                 progress(min(written * PAGE_SIZE, total), total)
             else:
                 check_cancelled()  # most of what a guest could have is holes
+        self._writer.flush()
         progress(total, total)
         self._elide_zeros = False
         return written

@@ -11,8 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from xenqemu.formats.stream.libxc import ImageWriter
 from xenqemu.formats.stream.page_data import PageData
+from xenqemu.host.memory.page_writer import PageWriter
 from xenqemu.host.memory.pages import page_table, stretches, zero_pages
 from xenqemu.host.xen.memory.guest_pages import XALLOC, GuestPages, Unmappable
 
@@ -25,9 +25,9 @@ Span = tuple[int, int]
 
 
 def write_pages(
-    guest: GuestPages, pfns: bytes, types: bytes, writer: ImageWriter, *, elide_zeros: bool
+    guest: GuestPages, pfns: bytes, types: bytes, writer: PageWriter, *, elide_zeros: bool
 ) -> int:
-    """Write a record of up to 1024 pages and return their number; none of holes alone.
+    """Write up to 1024 pages and return their number.
 
     `pfns` is a table of their numbers (u64), `types` has a byte a page.  Raises `Unmappable` before
     anything is written.
@@ -39,8 +39,7 @@ def write_pages(
         _mark(said, spans, zeros)
         spans = [match.span() for match in _NO_HOLES.finditer(said)]
         table = PageData(_picked(page_table(pfns, said), spans))
-        if table.count:
-            writer.pages(table, list(stretches(pages, zeros)))
+        writer.write(table, list(stretches(pages, zeros)))
     return table.count
 
 
