@@ -28,7 +28,7 @@ FLOORS: Mapping[str, Sequence[Collection[str]]] = {
     ],
     "formats": [
         {"stream", "xenstore", "arp_frames", "typed_json"},
-        {"config", "device_state", "helper"},
+        {"config", "device_state", "helper", "zstd_seekable"},
         {"migration"},
     ],
     "host": [
@@ -67,7 +67,7 @@ SOURCE, SINK = "formats/stream/source.py", "formats/stream/sink.py"
 BANS = [
     ("formats/*", (*SYSTEM, "logging", "argparse"), (SOURCE, SINK)),
     (SOURCE, tuple({*SYSTEM} - {"os", "io", "stat"}), ()),  # fstat, preadv, SEEK_CUR, BytesIO
-    (SINK, tuple({*SYSTEM} - {"os", "io", "stat"}), ()),  # writev, BytesIO, fstat
+    (SINK, tuple({*SYSTEM} - {"os", "io", "stat", "fcntl"}), ()),  # writev, BytesIO, fstat, F_GETFL
     ("operations/*", ("struct", "socket", "ctypes", "argparse"), ()),
     ("operations/*", ("xenqemu.host.xen",), ()),
     ("*", ("asyncio", "qemu"), ("host/qemu/*",)),
@@ -92,9 +92,11 @@ LATE = {
     "host/xen/xen_host.py": "each operation loads what it needs of xl and the helper",
     "lab/ram_file.py": "few saves are live",
     "operations/inspect.py": "few who verify ask what the config names on the host",
+    "operations/compressed.py": "few save files are compressed",
     "settings/guest_config.py": "few commands read an xl.cfg",
     "settings/hooks.py": "few hosts have hooks, and their settings alone start no programs",
     "settings/toml_values.py": "most hosts have no such text",
+    "system/zstd/unpacked.py": "most files are not compressed",
     "system/retry.py": "tenacity takes longer to load than most commands go on",
 }
 """Where a module is imported when it is needed, and why it is not at the top."""

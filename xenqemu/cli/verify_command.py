@@ -19,15 +19,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(chosen: argparse.Namespace) -> None:
     """Print whether the file is complete, sound and sealed, or what is wrong with it, and where."""
     from xenqemu.cli import report, terminal
-    from xenqemu.host.trust import DEFAULT_TRUST
     from xenqemu.operations.verify import verify
 
-    trust = DEFAULT_TRUST
-    if chosen.json or chosen.key_file:
+    key = None
+    if chosen.key_file:
         from xenqemu.settings.xenqemu_conf import read_settings
 
-        trust = read_settings(chosen.conf).trust
-    key = key_from(chosen.key_file, trust)
+        key = key_from(chosen.key_file, read_settings(chosen.conf).trust)
     try:
         with opened(chosen.file) as file:
             found = verify(file, key)
@@ -39,6 +37,9 @@ def run(chosen: argparse.Namespace) -> None:
         raise
     sealed = found.seal is not None
     if chosen.json:
+        from xenqemu.settings.xenqemu_conf import read_settings
+
+        trust = read_settings(chosen.conf).trust
         terminal.as_json({"sound": True, "sealed": sealed, **report.fields(found, trust)})
     else:
         verdict = "sound and sealed" if sealed else "well-formed, unsealed"

@@ -15,8 +15,9 @@ from __future__ import annotations
 import mmap
 import os
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import chain
 from typing import NamedTuple
 
@@ -26,6 +27,7 @@ from xenqemu.formats.stream.libxc import ImageWriter, PageData
 from xenqemu.formats.stream.libxc_records import PAGE_SIZE as PAGE
 from xenqemu.host.memory.page_writer import PageWriter
 from xenqemu.host.memory.pages import POPULATE_READ, WINDOW, page_entries, stretches, zero_pages
+from xenqemu.host.memory.workers import in_threads
 from xenqemu.host.protocol import Progress
 from xenqemu.lab.ram_layout import Extent, RamLayout, extents
 
@@ -65,20 +67,28 @@ class ChangingRam:
         self._memory = memoryview(mapped)
         self._layout = layout
         self._writer = PageWriter(writer)
-        self._buffer = memoryview(bytearray(WINDOW))
         self._written: dict[Extent, Written] = {}
         self._next = self._new()
 
     def write(self, progress: Progress) -> int:
         """Write the pages that changed of the chunks that did."""
-        pages = done = 0
+        counts: list[int] = []
         total = _size(self._next)
-        for chunks in _groups(self._next, WINDOW // CHUNK):
-            pages += self._write_record(chunks)
-            done += _size(chunks)
-            progress(done, total)
+
+        @contextmanager
+        def worker() -> Iterator[Callable[[Sequence[Extent]], int]]:
+            buffer = memoryview(bytearray(WINDOW))
+
+            def write(chunks: Sequence[Extent]) -> int:
+                counts.append(self._write_record(chunks, buffer))
+                return _size(chunks)
+
+            yield write
+
+        groups = _groups(self._next, WINDOW // CHUNK)
+        in_threads(groups, worker, lambda done: progress(done, total), self._writer.threads)
         self._writer.flush()
-        return pages
+        return sum(counts)
 
     def find_changed(self, *, suspended: bool) -> int:  # noqa: ARG002 - ChangingPages'
         """Digest all that was written, and look for new data; this finds every change."""
@@ -118,11 +128,10 @@ class ChangingRam:
         if after < self._layout.size:
             yield after, self._layout.size
 
-    def _write_record(self, chunks: Sequence[Extent]) -> int:
-        """Write a PAGE_DATA record of the changed pages of some chunks; return their number."""
+    def _write_record(self, chunks: Sequence[Extent], free: memoryview) -> int:
+        """Write the changed pages of some chunks, copied to `free`; return their number."""
         entries = array("Q")
         pieces: list[memoryview] = []
-        free = self._buffer
         for chunk in chunks:
             copy = copied(self._memory[slice(*chunk)], free)
             free = free[len(copy) :]

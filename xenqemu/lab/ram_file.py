@@ -12,8 +12,8 @@ import io
 import mmap
 import os
 from array import array
-from collections.abc import Iterator, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 
 from xenqemu.errors import HypervisorError
@@ -34,13 +34,20 @@ from xenqemu.host.memory.pages import (
     stretches,
     zero_pages,
 )
+from xenqemu.host.memory.workers import WriteBehind, in_threads, workers
 from xenqemu.host.protocol import Live, Progress
 from xenqemu.lab.ram_layout import Extent, RamLayout, extents
 from xenqemu.lab.shared_pages import save_shared, share
 from xenqemu.system.reflink import can_clone
 
+BUFFER = 1 << 20
+"""Bytes that are read from a save file at once."""
+
 XEN = (4, 17)
 """The Xen whose format this is: the domain header has a field for it."""
+
+Step = tuple[list[Extent], int]
+"""The extents of one window, and how far it brings the save, in bytes of the file."""
 
 IMAGE_VERSION = 3
 """Of the libxc images written here."""
@@ -53,7 +60,7 @@ class RamFile:
     """The memory of one guest: `size` bytes of RAM, `below` of them under the PCI hole."""
 
     def __init__(self, path: Path, size: int, below: int) -> None:
-        self._path = path
+        self.path = path
         self.layout = RamLayout(size, below)
 
     def space(self, file: int | None = None, /) -> int:
@@ -79,13 +86,11 @@ class RamFile:
 
     def size_before_pages(self) -> int:
         """Return the bytes of an image before its pages."""
-        sink = Sink(io.BytesIO())
-        self._begun(sink)
-        return sink.offset
+        return size_before_pages(self.layout)
 
     def save(self, out: Sink, progress: Progress) -> None:
         """Write the image: static end, pages, END; CPU state is the device model's here."""
-        writer = self._begun(out)
+        writer = begun(out, self.layout)
         size = self.layout.size
         with self._opened(os.O_RDONLY) as fd:
             if writer.is_aligned and out.has_places and can_clone(fd, out.descriptor):
@@ -96,10 +101,14 @@ class RamFile:
         writer.write(End())
 
     def _save_copied(self, fd: int, writer: libxc.ImageWriter, progress: Progress) -> None:
-        pages = PageWriter(writer)
-        for window in _windows(fd, self.layout):
-            self._save_window(fd, window, pages)
-            progress(window[-1][1], self.layout.size)
+        pages, size = PageWriter(writer), self.layout.size
+
+        @contextlib.contextmanager
+        def worker() -> Iterator[Callable[[Step], int]]:
+            yield lambda step: self._save_window(fd, step, pages)
+
+        steps = _steps(_windows(fd, self.layout))
+        in_threads(steps, worker, lambda done: progress(done, size), pages.threads)
         pages.flush()
 
     def can_log_dirty(self) -> bool:
@@ -110,7 +119,7 @@ class RamFile:
         """Write the image of a guest that runs until `live.suspend`."""
         from xenqemu.lab.dirty_pages import ChangingRam  # noqa: PLC0415  loads digests and threads
 
-        writer = self._begun(out)
+        writer = begun(out, self.layout)
         with self._opened(os.O_RDONLY) as fd:
             pages = ChangingRam(fd, self._mapped, self.layout, writer)
             write_live(pages, out, progress, live)
@@ -119,9 +128,11 @@ class RamFile:
     def load(self, source: Source, progress: Progress) -> None:
         """Fill the file, which must be fresh (all holes), from an image."""
         with self._opened(os.O_WRONLY) as fd:
-            loader = _Loader(fd, self.layout, progress)
-            for _record in libxc.read(source, loader.pages):
-                pass
+            writing = partial(_write, fd)
+            with WriteBehind(writing, BUFFER, threaded=workers() > 1) as buffers:
+                loader = _Loader(fd, buffers, self.layout, progress)
+                for _record in libxc.read(source, loader.pages):
+                    pass
 
     @cached_property
     def _mapped(self) -> mmap.mmap:
@@ -134,21 +145,14 @@ class RamFile:
 
     @contextlib.contextmanager
     def _opened(self, mode: int) -> Iterator[int]:
-        fd = os.open(self._path, mode | os.O_CLOEXEC)
+        fd = os.open(self.path, mode | os.O_CLOEXEC)
         try:
             yield fd
         finally:
             os.close(fd)
 
-    def _begun(self, out: Sink) -> libxc.ImageWriter:
-        """Return the writer of an image, having written all that comes before its pages."""
-        hole = self.layout.hole if out.align_pages else None
-        header = libxc.DomainHeader(X86_HVM, *XEN)
-        writer = libxc.ImageWriter(out, header, IMAGE_VERSION, hole=hole)
-        writer.write(StaticDataEnd())
-        return writer
-
-    def _save_window(self, fd: int, window: Sequence[Extent], writer: PageWriter) -> None:
+    def _save_window(self, fd: int, step: Step, writer: PageWriter) -> int:
+        window, passed = step
         entries = array("Q")
         buffers: list[memoryview] = []
         for (start, _end), pages in zip(window, _mapped(fd, window), strict=True):
@@ -156,6 +160,7 @@ class RamFile:
             entries.extend(page_entries(self.layout.pfn(start), len(pages) // PAGE, zeros))
             buffers.extend(stretches(pages, zeros))
         writer.write(PageData(entries.tobytes()), buffers)
+        return passed
 
 
 def _mapped(fd: int, window: Sequence[Extent]) -> Iterator[memoryview]:
@@ -171,11 +176,13 @@ def _mapped(fd: int, window: Sequence[Extent]) -> Iterator[memoryview]:
 class _Loader:
     """Puts the pages of one image into the RAM file, counting them."""
 
-    def __init__(self, fd: int, layout: RamLayout, progress: Progress) -> None:
+    def __init__(
+        self, fd: int, buffers: WriteBehind, layout: RamLayout, progress: Progress
+    ) -> None:
         self._fd = fd
+        self._buffers = buffers
         self._layout = layout
         self._progress = progress
-        self._buffer = memoryview(bytearray(WINDOW))
         self._done = 0
         self._shares: bool | None = None
 
@@ -195,9 +202,9 @@ class _Loader:
             return
         end = position + count * PAGE
         while position < end:
-            piece = self._buffer[: min(end - position, WINDOW)]
+            piece = self._buffers.buffer()[: end - position]
             source.into(piece, PAGES)
-            self._write(piece, position)
+            self._buffers.put(piece, position)
             position += len(piece)
 
     def _shared(self, size: int, source: Source, position: int) -> bool:
@@ -206,6 +213,7 @@ class _Loader:
         if place is None or place[1] % PAGE or not self._can_share(place[0]):
             return False
         source.skip(size, PAGES)
+        self._buffers.wait()  # for earlier contents of the same pages
         share(*place, size, self._fd, position)
         return True
 
@@ -214,14 +222,40 @@ class _Loader:
             self._shares = can_clone(file, self._fd)
         return self._shares
 
-    def _write(self, data: memoryview, position: int) -> None:
-        while data:
-            try:
-                done = os.pwrite(self._fd, data, position)
-            except OSError as error:
-                raise HypervisorError(f"guest memory: {error.strerror}") from error
-            data = data[done:]
-            position += done
+
+def _write(fd: int, data: memoryview, position: int) -> None:
+    """Write all of `data` into guest memory."""
+    while data:
+        try:
+            done = os.pwrite(fd, data, position)
+        except OSError as error:
+            raise HypervisorError(f"guest memory: {error.strerror}") from error
+        data = data[done:]
+        position += done
+
+
+def _steps(windows: Iterator[list[Extent]]) -> Iterator[Step]:
+    """Yield each window, and by how many bytes of the file it is further than the one before."""
+    before = 0
+    for window in windows:
+        yield window, window[-1][1] - before
+        before = window[-1][1]
+
+
+def begun(out: Sink, layout: RamLayout) -> libxc.ImageWriter:
+    """Return the writer of an image, having written all that comes before its pages."""
+    hole = layout.hole if out.align_pages else None
+    header = libxc.DomainHeader(X86_HVM, *XEN)
+    writer = libxc.ImageWriter(out, header, IMAGE_VERSION, hole=hole)
+    writer.write(StaticDataEnd())
+    return writer
+
+
+def size_before_pages(layout: RamLayout) -> int:
+    """Return how many bytes `begun` writes."""
+    sink = Sink(io.BytesIO())
+    begun(sink, layout)
+    return sink.offset
 
 
 def _windows(fd: int, layout: RamLayout) -> Iterator[list[Extent]]:

@@ -7,6 +7,7 @@ library is.  A domain is a `Guest`, which tests change as they please.
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from xenqemu.host.xen.releases import Version, release
 PAGE = 4096
 XTAB = 0xF << 28
 UUID_OF_ALL = UUID("1c45a064-edb5-48a8-a742-b09c9432aa1c")
-LOGGER, INTERFACE, MEMORY, CHANNELS, POLICY = 0x10, 0x20, 0x30, 0x40, 0x50
+LOGGER, INTERFACE, MEMORY, CHANNELS, POLICY = 0x10, 0x20, 0x1000, 0x40, 0x50
 LEAVES = bytes(range(48))
 MOST_LEAVES = {2: bytes(range(100, 124)), 3: bytes(range(100, 172))}
 MSRS = (0xCE).to_bytes(4, "little") + bytes(4) + (1 << 31).to_bytes(8, "little")
@@ -90,10 +91,12 @@ class FakeLibraries(Libraries):
         self.calls: list[str] = []
         self.failing: int | None = None
         self.mappings: dict[int, object] = {}
+        self.memories: dict[int, set[int]] = {}
         self.policy = b""
         self.notified: Callable[[], None] = lambda: None
         self.event_pipe = os.pipe()
         self._functions = {}
+        self._numbers = itertools.count(MEMORY)
 
     def close(self) -> None:
         for fd in self.event_pipe:
@@ -347,15 +350,16 @@ class FakeLibraries(Libraries):
 
     def xenforeignmemory_open(self, logger: int, flags: int) -> int:
         assert (logger, flags) == (LOGGER, 0)
-        return MEMORY
+        handle = next(self._numbers)
+        self.memories[handle] = set()
+        return handle
 
     def xenforeignmemory_close(self, handle: int) -> int:
-        assert handle == MEMORY
-        assert not self.mappings
+        assert not self.memories.pop(handle)
         return 0
 
     def xenforeignmemory_map(self, handle: int, domid: int, prot: int, *pages: int) -> int:
-        assert (handle, prot) == (MEMORY, 1)
+        assert prot == 1
         count, pfns, errors = pages
         guest = self.guest(domid)
         wanted = list((ctypes.c_uint64 * count).from_address(pfns))
@@ -365,10 +369,12 @@ class FakeLibraries(Libraries):
         contents = b"".join(guest.pages.get(pfn, bytes(PAGE)) for pfn in wanted)
         mapping = ctypes.create_string_buffer(contents, len(contents))
         self.mappings[ctypes.addressof(mapping)] = mapping
+        self.memories[handle].add(ctypes.addressof(mapping))
         return ctypes.addressof(mapping)
 
     def xenforeignmemory_unmap(self, handle: int, address: int, count: int) -> int:
         assert ctypes.sizeof(self.mappings[address]) == count * PAGE  # type: ignore[arg-type]
+        self.memories[handle].remove(address)
         del self.mappings[address]
         return 0
 

@@ -6,15 +6,18 @@ import os
 import random
 import resource
 import struct
+import threading
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from xxhash import xxh3_128
 
 from tests.property import strategies as made
 from xenqemu.errors import BadRecord, FormatError, HypervisorError, Truncated
 from xenqemu.formats.stream import libxc
 from xenqemu.formats.stream.page_data import BROKEN, XALLOC, XTAB, PageData
+from xenqemu.formats.stream.pieces import Pieces
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.formats.stream.source import Source
 from xenqemu.host.memory.pages import WINDOW
@@ -36,12 +39,25 @@ def fresh(path, size):
     return path
 
 
-def saved(ram, progress=nothing) -> bytes:
+def saved(ram, progress=nothing, *, processors=1, aligned=False, pieces=None) -> bytes:
     """Return the image of a memory, written by way of a file's descriptor."""
-    with open(os.memfd_create("image"), "w+b", buffering=0) as file:
-        ram.save(Sink(file), progress)
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        open(os.memfd_create("image"), "w+b", buffering=0) as file,
+    ):
+        patch.setattr(os, "sched_getaffinity", lambda _pid: set(range(processors)))
+        if aligned:
+            file.write(bytes(-ram.size_before_pages() % PAGE))
+        ram.save(sink_at_end(file, pieces, align_pages=aligned), progress)
         file.seek(0)
         return file.read()
+
+
+def sink_at_end(file, pieces=None, *, align_pages) -> Sink:
+    """Return what writes behind all that is there."""
+    sink = Sink(file, pieces, align_pages=align_pages)
+    sink.offset = file.tell()
+    return sink
 
 
 def pages_of(image: bytes) -> list[int]:
@@ -79,6 +95,8 @@ def test_any_memory_comes_back(tmp_path_factory, memory):
             length = min(count * PAGE, size - first * PAGE)
             file.write(bytes(length) if zeros else some.randbytes(PAGE) * (length // PAGE))
     image = saved(RamFile(before, size, below))
+    _check_several_threads(RamFile(before, size, below), image)
+    _check_aligned(RamFile(before, size, below), fresh(folder / "aligned", size))
     out = io.BytesIO()
     RamFile(before, size, below).save(Sink(out), nothing)
     assert out.getvalue() == image
@@ -92,6 +110,48 @@ def test_any_memory_comes_back(tmp_path_factory, memory):
     _check_order(image, size, below)
     for path in (before, after, again):
         path.unlink()
+
+
+def _check_several_threads(ram, image):
+    """The same pages, whichever record comes first, and digests of all bytes."""
+    pieces = Pieces()
+    several = saved(ram, processors=2, pieces=pieces)
+    assert sorted(pages_of(several)) == sorted(pages_of(image))
+    assert len(several) == len(image)
+    after = 0
+    for start, end, digest in pieces.in_order():
+        assert start == after
+        assert digest == xxh3_128(several[start:end]).digest()
+        after = end
+    assert after == len(several)
+
+
+def _check_aligned(ram, after):
+    """Each page on a multiple of 4096, all of them, at little more than without."""
+    expected, found = saved(ram), []
+    image = saved(ram, processors=2, aligned=True)
+    start = -ram.size_before_pages() % PAGE
+    assert len(image) - start <= len(expected) * 1.01 + 2 * PAGE
+    assert len(image) - start <= ram.counted_space(nothing)
+
+    def take(pages, source):
+        found.extend(run.type | pfn for run in pages.runs() for pfn in range_of(run))
+        assert source.offset % PAGE == 0 or not pages.data_size
+        assert pages.count % 512 == 510
+        source.skip(pages.data_size, "pages")
+
+    for _ in libxc.read(Source(io.BytesIO(image[start:]), start), take):
+        pass
+    assert sorted(found) == sorted(pages_of(expected))
+    RamFile(after, ram.layout.size, ram.layout.below).load(Source.of(image[start:]), nothing)
+    loaded = saved(RamFile(after, ram.layout.size, ram.layout.below))
+    without_zeros = [entry for entry in pages_of(expected) if entry < XALLOC]
+    assert [entry for entry in pages_of(loaded) if entry < XALLOC] == without_zeros
+    after.unlink()
+
+
+def range_of(run):
+    return range(run.pfn, run.pfn + run.pages)
 
 
 def _check_order(image, size, below):
@@ -126,6 +186,56 @@ def test_holes_are_left_out_and_zeros_have_no_data(tmp_path):
     RamFile(after, 64 << 20, 64 << 20).load(Source.of(image), nothing)
     assert after.stat().st_blocks * 512 <= 2 * 64 << 10  # the file system's own clusters
     assert after.read_bytes() == path.read_bytes()
+
+
+def test_little_of_much_memory_takes_little_more_when_it_is_aligned(tmp_path):
+    """As a guest of 64 GiB of which some pages in each window were touched."""
+    size = 2000 * WINDOW
+    path = fresh(tmp_path / "ram", size)
+    with path.open("r+b") as file:
+        for offset in range(0, size, WINDOW):
+            file.seek(offset)
+            file.write(b"x" * 2 * PAGE)
+    ram = RamFile(path, size, size)
+    assert len(saved(ram, aligned=True)) < len(saved(ram)) + 100_000
+
+
+def test_memory_of_zeros_takes_as_little_when_it_is_aligned(tmp_path):
+    size = 100 * WINDOW
+    path = tmp_path / "ram"
+    path.write_bytes(bytes(size - PAGE) + b"x" * PAGE)
+    ram = RamFile(path, size, size)
+    assert len(saved(ram, aligned=True)) < len(saved(ram)) + 5 * PAGE
+
+
+@pytest.mark.parametrize("processors", [1, 2])
+def test_a_full_disk_while_several_threads_write(tmp_path, processors):
+    size = 8 * WINDOW
+    path = tmp_path / "ram"
+    path.write_bytes(b"x" * size)
+    before = threading.active_count()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, hard))
+    try:
+        with pytest.raises(OSError, match=os.strerror(errno.EFBIG)):
+            saved(RamFile(path, size, size), processors=processors)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert threading.active_count() == before
+
+
+def test_a_progress_that_cancels_while_several_threads_write(tmp_path):
+    size = 8 * WINDOW
+    path = tmp_path / "ram"
+    path.write_bytes(b"x" * size)
+    before = threading.active_count()
+
+    def cancelled(_done: int, _total: int) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        saved(RamFile(path, size, size), cancelled, processors=2)
+    assert threading.active_count() == before
 
 
 def test_the_space_is_that_of_what_was_touched(tmp_path):

@@ -229,6 +229,11 @@ class ImageWriter:
         """Whether each page is put on a multiple of 4096 bytes."""
         return self._hole is not None
 
+    @property
+    def has_places(self) -> bool:
+        """Whether several threads may write pages at once."""
+        return self._sink.has_places
+
     def write(self, what: Value) -> None:
         """Write any record but PAGE_DATA."""
         offset = self._sink.offset

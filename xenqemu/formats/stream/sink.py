@@ -12,6 +12,7 @@ import os
 import stat
 from collections.abc import Callable, Sequence
 from errno import EFAULT
+from fcntl import F_GETFL, fcntl
 from functools import cached_property, partial
 from typing import BinaryIO, Protocol, runtime_checkable
 
@@ -66,7 +67,7 @@ class Sink:
 
     @property
     def has_places(self) -> bool:
-        """Whether `take` and `fill` may be used: it is a regular file."""
+        """Whether `take` and `fill` may be used: it is a regular file, not appended to."""
         return isinstance(self._outlet, _File) and self._outlet.is_regular
 
     def take(self, size: int) -> int:
@@ -81,15 +82,15 @@ class Sink:
         return self._outlet.skip(size)
 
     def fill(self, place: int, buffers: Sequence[Buffer]) -> None:
-        """Write `buffers` at a place that was taken; from any thread.
+        """Write `buffers` at a place that was taken, or share them with an older file.
 
+        From any thread.
         It is that of a PAGE_DATA record, or a multiple of `PIECE` bytes behind its start.
         """
         assert isinstance(self._outlet, _File)
         buffers = self._unchanging(buffers)
-        self._outlet.pwritev(buffers, place)
-        if self._pieces is not None:
-            self._pieces.add(place, buffers)
+        if self._pieces is None or not self._pieces.share(place, buffers, self.descriptor):
+            self._outlet.pwritev(buffers, place)
 
     def cut(self) -> None:
         """Have a piece end here: before and behind each PAGE_DATA record that is written."""
@@ -181,7 +182,10 @@ class _File:
 
     @cached_property
     def is_regular(self) -> bool:
-        return self._fd is not None and stat.S_ISREG(os.fstat(self._fd).st_mode)
+        if self._fd is None or not stat.S_ISREG(os.fstat(self._fd).st_mode):
+            return False
+        # Of a file that is appended to, Linux heeds no place.
+        return not fcntl(self._fd, F_GETFL) & os.O_APPEND
 
     @property
     def descriptor(self) -> int:

@@ -16,6 +16,7 @@ from xenqemu.formats.stream.buffers import Buffer
 from xenqemu.formats.stream.libxc import ImageWriter
 from xenqemu.formats.stream.page_data import ENTRY, PageData
 from xenqemu.host.memory.pages import BATCH, WINDOW
+from xenqemu.host.memory.workers import workers
 
 FEW = WINDOW // 4
 """Bytes of pages from which on a window has a record of its own: 4 KiB are 0.4 % of that."""
@@ -31,6 +32,11 @@ class PageWriter:
         self._writer = writer
         self._lock = Lock()
         self._shared = _Shared()
+
+    @property
+    def threads(self) -> int:
+        """How many threads should write: one where the image has no places for more."""
+        return workers() if self._writer.has_places else 1
 
     def write(self, table: PageData, buffers: Sequence[Buffer]) -> None:
         """Write the pages of a window, nothing if there are none; from any thread.

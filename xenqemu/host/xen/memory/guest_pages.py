@@ -97,6 +97,13 @@ class GuestPages:
             self._xen.libraries["xenforeignmemory_unmap"](self._handle, address, count)
 
 
+@contextmanager
+def guest_pages(xen: Xen, domid: int) -> Iterator[GuestPages]:
+    """Open a guest's pages for a block, in one thread: each has a handle of its own."""
+    with xen.handle_of("xenforeignmemory") as handle:
+        yield GuestPages(xen, handle, domid)
+
+
 def _unmappable(pfns: bytes, errors: Sequence[int]) -> Unmappable:
     failures = {_pfn(pfns, index): error for index, error in enumerate(errors) if error}
     pfn, error = next(iter(failures.items()))

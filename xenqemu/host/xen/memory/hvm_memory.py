@@ -14,8 +14,9 @@ libxc would leave out pages that xenpaging holds, this refuses: Xen calls them h
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 
 from xenqemu.errors import HypervisorError
 from xenqemu.formats.stream.libxc import DomainHeader, ImageWriter
@@ -26,16 +27,16 @@ from xenqemu.formats.stream.source import Source
 from xenqemu.host.memory.live import write_live
 from xenqemu.host.memory.page_writer import PageWriter
 from xenqemu.host.memory.pages import BATCH, image_space, page_numbers
+from xenqemu.host.memory.workers import in_threads
 from xenqemu.host.protocol import Live, Progress, RunState
 from xenqemu.host.xen.control import Control
 from xenqemu.host.xen.domain_info import XenDomain
 from xenqemu.host.xen.library import Xen
 from xenqemu.host.xen.memory import guest_state
 from xenqemu.host.xen.memory.dirty_log import DeviceLog, DirtyLog, dirty_log_on
-from xenqemu.host.xen.memory.guest_pages import XTAB, GuestPages
+from xenqemu.host.xen.memory.guest_pages import XTAB, GuestPages, guest_pages
 from xenqemu.host.xen.memory.logged_pages import LoggedPages
-from xenqemu.host.xen.memory.page_records import count_pages, write_pages
-from xenqemu.system.cancellation import check_cancelled
+from xenqemu.host.xen.memory.page_records import count_pages, reporting, write_pages
 
 
 class HvmMemory:
@@ -63,12 +64,12 @@ class HvmMemory:
             return self.space()
         expected = self._complete().pages * PAGE_SIZE
         data = zeros = 0
-        with self._xen.handle_of("xenforeignmemory") as handle:
-            guest = GuestPages(self._xen, handle, self._domid)
-            for pfns, types in self._batches(guest):
-                some = count_pages(guest, pfns, types)
+        report = reporting(progress, expected)
+        with guest_pages(self._xen, self._domid) as guest:
+            for pfns in self._batches():
+                some = count_pages(guest, pfns, guest.types(pfns))
                 data, zeros = data + some[0], zeros + some[1]
-                progress(min((data + zeros) * PAGE_SIZE, expected), expected)
+                report((data + zeros) * PAGE_SIZE)
         context = guest_state.max_context_size(self._xen, self._domid)
         return image_space(data, zeros) + context
 
@@ -84,9 +85,9 @@ class HvmMemory:
         if domain.run_state is not RunState.SUSPENDED:
             raise HypervisorError(f"domain {self._domid} is {domain}, not suspended")
         writer = self._begun(out)
-        with self._xen.handle_of("xenforeignmemory") as handle:
-            guest = GuestPages(self._xen, handle, self._domid)
-            self._save_pages(guest, PageWriter(writer), domain.pages, progress)
+        out.changing = True  # netback may copy packets into a guest that is suspended
+        self._save_pages(PageWriter(writer), domain.pages, progress)
+        out.changing = False
         self._end(writer)
 
     def can_log_dirty(self) -> bool:
@@ -99,15 +100,11 @@ class HvmMemory:
         writer = self._begun(out)
         xen, domid = self._xen, self._domid
 
-        def suspend() -> None:
-            live.suspend()
-            out.changing = False
-
         out.changing = True
-        with xen.handle_of("xenforeignmemory") as handle:
-            pages = LoggedPages(xen, handle, domid, writer, elide_zeros=self._elide_zeros)
-            with dirty_log_on(DirtyLog(xen, domid), self._device_log):
-                write_live(pages, out, progress, replace(live, suspend=suspend))
+        pages = LoggedPages(xen, domid, writer, elide_zeros=self._elide_zeros)
+        with dirty_log_on(DirtyLog(xen, domid), self._device_log):
+            write_live(pages, out, progress, live)
+        out.changing = False
         self._complete()
         self._end(writer)
 
@@ -148,23 +145,26 @@ class HvmMemory:
             writer.write(params)
         writer.write(End())
 
-    def _save_pages(
-        self, guest: GuestPages, writer: PageWriter, expected: int, progress: Progress
-    ) -> None:
-        done, total = 0, expected * PAGE_SIZE
-        for pfns, types in self._batches(guest):
-            write_pages(guest, pfns, types, writer, elide_zeros=self._elide_zeros)
-            done += (BATCH - types.count(XTAB)) * PAGE_SIZE
-            progress(min(done, total), total)
+    def _save_pages(self, writer: PageWriter, expected: int, progress: Progress) -> None:
+        total = expected * PAGE_SIZE
+
+        @contextmanager
+        def worker() -> Iterator[Callable[[bytes], int]]:
+            with guest_pages(self._xen, self._domid) as guest:
+                yield partial(self._save_batch, guest, writer)
+
+        in_threads(self._batches(), worker, reporting(progress, total), writer.threads)
         writer.flush()
         progress(total, total)
 
-    def _batches(self, guest: GuestPages) -> Iterator[tuple[bytes, bytes]]:
-        """Yield the numbers and types of 1024 pages after another, but not of holes alone."""
+    def _save_batch(self, guest: GuestPages, writer: PageWriter, pfns: bytes) -> int:
+        """Write up to 1024 pages, and return the bytes of memory that they are."""
+        types = guest.types(pfns)
+        if types:
+            write_pages(guest, pfns, types, writer, elide_zeros=self._elide_zeros)
+        return (len(types) - types.count(XTAB)) * PAGE_SIZE
+
+    def _batches(self) -> Iterator[bytes]:
+        """Yield the numbers of 1024 pages after another."""
         for first in range(0, Control(self._xen).gpfns(self._domid), BATCH):
-            pfns = page_numbers(first)
-            types = guest.types(pfns)
-            if types:
-                yield pfns, types
-            else:
-                check_cancelled()  # most of what a guest could have is holes
+            yield page_numbers(first)

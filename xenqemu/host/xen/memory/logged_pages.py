@@ -9,8 +9,8 @@ that gets just as many as it gives back between two queries, which libxc would n
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
-from ctypes import c_void_p
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import compress
 
 from xenqemu.errors import HypervisorError
@@ -18,13 +18,13 @@ from xenqemu.formats.stream.libxc import ImageWriter
 from xenqemu.formats.stream.libxc_records import PAGE_SIZE
 from xenqemu.host.memory.page_writer import PageWriter
 from xenqemu.host.memory.pages import BATCH, page_numbers
+from xenqemu.host.memory.workers import in_threads
 from xenqemu.host.protocol import Progress, RunState
 from xenqemu.host.xen.control import Control
 from xenqemu.host.xen.library import Xen
 from xenqemu.host.xen.memory.dirty_log import DirtyLog
-from xenqemu.host.xen.memory.guest_pages import XTAB, GuestPages, Unmappable
-from xenqemu.host.xen.memory.page_records import write_pages
-from xenqemu.system.cancellation import check_cancelled
+from xenqemu.host.xen.memory.guest_pages import XTAB, GuestPages, Unmappable, guest_pages
+from xenqemu.host.xen.memory.page_records import reporting, write_pages
 
 _PIECE = BATCH // 8
 """Bytes of a bitmap that are looked at together."""
@@ -41,11 +41,9 @@ class LoggedPages:
     `elide_zeros` is whether pages of zeros are written as XALLOC, in what is written first.
     """
 
-    def __init__(
-        self, xen: Xen, handle: c_void_p, domid: int, writer: ImageWriter, *, elide_zeros: bool
-    ) -> None:
+    def __init__(self, xen: Xen, domid: int, writer: ImageWriter, *, elide_zeros: bool) -> None:
         self._control = Control(xen)
-        self._guest = GuestPages(xen, handle, domid)
+        self._xen = xen
         self._log = DirtyLog(xen, domid)
         self._domid = domid
         self._writer = PageWriter(writer)
@@ -57,18 +55,25 @@ class LoggedPages:
     def write(self, progress: Progress) -> int:
         """Write the pages that are to be written, holes left out."""
         bitmap, self._next = self._next, 0
-        written, total = 0, self._number(bitmap) * PAGE_SIZE
-        for pfns in _tables(bitmap):
-            new = self._write(pfns)
-            written += new
-            if new:
-                progress(min(written * PAGE_SIZE, total), total)
-            else:
-                check_cancelled()  # most of what a guest could have is holes
+        counts: list[int] = []
+        total = self._number(bitmap) * PAGE_SIZE
+
+        @contextmanager
+        def worker() -> Iterator[Callable[[bytes], int]]:
+            with guest_pages(self._xen, self._domid) as guest:
+
+                def write(pfns: bytes) -> int:
+                    count = self._write(guest, pfns)
+                    counts.append(count)
+                    return count * PAGE_SIZE
+
+                yield write
+
+        in_threads(_tables(bitmap), worker, reporting(progress, total), self._writer.threads)
         self._writer.flush()
         progress(total, total)
         self._elide_zeros = False
-        return written
+        return sum(counts)
 
     def find_changed(self, *, suspended: bool) -> int:
         """Take Xen's log; raise `HypervisorError` if the guest is to be suspended and is not."""
@@ -86,12 +91,12 @@ class LoggedPages:
     def _number(self, bitmap: int) -> int:
         return min(bitmap.bit_count(), self._pages)
 
-    def _write(self, pfns: bytes) -> int:
-        types = self._guest.types(pfns)
+    def _write(self, guest: GuestPages, pfns: bytes) -> int:
+        types = guest.types(pfns)
         while types:
             try:
                 options = {"elide_zeros": self._elide_zeros}
-                return write_pages(self._guest, pfns, types, self._writer, **options)
+                return write_pages(guest, pfns, types, self._writer, **options)
             except Unmappable as error:
                 if self._suspended:
                     raise

@@ -9,12 +9,14 @@ page that the image may have already.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from xenqemu.formats.stream.page_data import PageData
 from xenqemu.host.memory.page_writer import PageWriter
 from xenqemu.host.memory.pages import page_table, stretches, zero_pages
+from xenqemu.host.protocol import Progress
 from xenqemu.host.xen.memory.guest_pages import XALLOC, GuestPages, Unmappable
+from xenqemu.system.cancellation import check_cancelled
 
 _ORDINARY = re.compile(rb"\x00+")
 _NO_HOLES = re.compile(rb"[^\xf0]+")
@@ -56,6 +58,21 @@ def count_pages(guest: GuestPages, pfns: bytes, types: bytes) -> tuple[int, int]
     except Unmappable:
         zeros = 0
     return count - zeros, zeros
+
+
+def reporting(progress: Progress, total: int) -> Callable[[int], None]:
+    """Return what takes the bytes of memory done so far, and tells `progress` of new ones."""
+    before = 0
+
+    def report(done: int) -> None:
+        nonlocal before
+        if done > before:
+            before = done
+            progress(min(done, total), total)
+        else:
+            check_cancelled()  # most of what a guest could have is holes
+
+    return report
 
 
 def _picked(table: bytes, spans: Sequence[Span]) -> bytes:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
 import random
+import threading
 from errno import EIO, ENOMEM
 from pathlib import Path
 
 import pytest
+from xxhash import xxh3_128
 
 from tests.doubles.xen import fake_xen as fake_xen_module
 from tests.doubles.xen.fake_xen import LEAVES, MSRS, PAGE, FakeLibraries, Guest, fake_xen
@@ -22,7 +25,8 @@ from xenqemu.formats.stream.libxc_records import (
     X86MsrPolicy,
     X86TscInfo,
 )
-from xenqemu.formats.stream.page_data import BROKEN, PFN_MASK, XALLOC, PageData
+from xenqemu.formats.stream.page_data import BROKEN, PFN_MASK, XALLOC, XTAB, PageData
+from xenqemu.formats.stream.pieces import Pieces
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.formats.stream.source import Source
 from xenqemu.formats.stream.value import Value
@@ -70,6 +74,64 @@ def read(data: bytes) -> tuple[list[Record], dict[int, bytes | str]]:
     records = list(libxc.read(source, take))
     assert source.at_end()
     return records, pages
+
+
+def aligned_image(xen: Xen, processors: int) -> tuple[bytes, Pieces]:
+    """Return an image whose pages are aligned, and the digests of it, by so many threads."""
+    memory, pieces = HvmMemory(xen, DOMID, unswitched), Pieces()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        open(os.memfd_create("image"), "w+b", buffering=0) as file,
+    ):
+        patch.setattr(os, "sched_getaffinity", lambda _pid: set(range(processors)))
+        sink = Sink(file, pieces, align_pages=True)
+        sink.write(bytes(-memory.size_before_pages() % PAGE))
+        memory.save(sink, lambda _done, _total: None)
+        file.seek(0)
+        return file.read(), pieces
+
+
+@pytest.mark.parametrize("processors", [1, 2])
+def test_pages_are_aligned_whoever_writes_them(
+    libraries: FakeLibraries, xen: Xen, processors: int
+) -> None:
+    chance = random.Random(7)
+    pages = {pfn: chance.choice([FULL, bytes(PAGE)]) for pfn in range(12000) if pfn % 5000 < 3000}
+    libraries.guests[DOMID] = suspended(pages=pages, params={1: 0})
+    data, pieces = aligned_image(xen, processors)
+    start = -HvmMemory(xen, DOMID, unswitched).size_before_pages() % PAGE
+    found: dict[int, bytes] = {}
+    holes: set[int] = set()
+
+    def take(table: PageData, source: Source) -> None:
+        assert source.offset % PAGE == 0
+        assert table.count % 512 == 510
+        for run in table.runs():
+            for pfn in range(run.pfn, run.pfn + run.pages):
+                assert pfn not in found
+                found[pfn] = source.exact(PAGE, "page") if run.has_data else bytes(PAGE)
+        holes.update(list(table.entries())[table.count - table.padding :])
+
+    for _ in libxc.read(Source(io.BytesIO(data[start:]), start), take):
+        pass
+    assert found == pages
+    assert holes == {XTAB | max(pages) + 1}
+    assert libraries.mappings == libraries.memories == {}
+    assert [piece.digest for piece in pieces.in_order()] == [
+        xxh3_128(data[piece.start : piece.end]).digest() for piece in pieces.in_order()
+    ]
+    assert sum(piece.end - piece.start for piece in pieces.in_order()) == len(data)
+
+
+def test_a_helper_that_fails_ends_the_save(libraries: FakeLibraries, xen: Xen) -> None:
+    before = threading.active_count()
+    libraries.guests[DOMID] = suspended(
+        pages=dict.fromkeys(range(20000), FULL), unmappable={1500, 11500}
+    )
+    with pytest.raises(HypervisorError, match="is populated but not mappable"):
+        aligned_image(xen, 2)
+    assert libraries.mappings == libraries.memories == {}
+    assert threading.active_count() == before
 
 
 def value(records: list[Record], name: str) -> Value:
