@@ -164,7 +164,7 @@ def save(
             return saving.save(here, found, Path(file), options, observe=observe)
         way = ToCommand(file.words) if isinstance(file, Command) else ToFifo(Path(file))
         size = saving_through.save_through(here, found, way, options, observe=observe)
-        return Contents(Layer.XL, size)
+        return Contents(Layer.XL, size=size)
 
 
 def restore(

@@ -28,13 +28,13 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from xenqemu.errors import BadRecord, Damaged, FormatError, Truncated, Unsupported, UsageError
 from xenqemu.formats.stream.pieces import Piece, hash_maker
 from xenqemu.formats.stream.seal_index import RECORD, RUN, Index, Listed
 from xenqemu.formats.stream.source import bounded, file_size, read_at
+from xenqemu.frozen import Frozen
 
 WHERE = "seal"
 MAGIC = b"xenqemu seal\n \0\r"
@@ -58,8 +58,7 @@ ABOUT_LIMIT = 1 << 19
 """Bytes of the JSON; a device state of many devices takes some ten KiB."""
 
 
-@dataclass(frozen=True)
-class Seal:
+class Seal(Frozen):
     """What a seal says: `end` is how many bytes it is of; `about` is for people and programs."""
 
     end: int
@@ -181,8 +180,7 @@ def damaged(offset: int, expected: str, got: str) -> Damaged:
     return Damaged(WHERE, offset, expected, got)
 
 
-@dataclass(frozen=True)
-class _Head:
+class _Head(Frozen):
     keyed: bool
     key_check: int
     end: int
