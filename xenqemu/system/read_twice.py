@@ -17,6 +17,7 @@ from array import array
 from collections.abc import Callable
 from functools import cached_property
 from hashlib import blake2b
+from io import UnsupportedOperation
 from typing import BinaryIO
 
 from xenqemu.errors import HostError
@@ -179,6 +180,12 @@ class SecondReading:
 
 
 def _written(file: BinaryIO) -> tuple[int, int]:
-    """Return when a file was last written to, and its size."""
-    status = os.fstat(file.fileno())
+    """Return when a file was last written to, and its size.
+
+    What is inside a compressed file has neither: all of it is read, each time.
+    """
+    try:
+        status = os.fstat(file.fileno())
+    except UnsupportedOperation:
+        return 0, 0
     return status.st_mtime_ns, status.st_size
