@@ -25,7 +25,6 @@ one is torn, and nothing is lost by cutting it off.  A reader of a pipe finds th
 
 from __future__ import annotations
 
-import hashlib
 import json
 import struct
 from collections.abc import Sequence
@@ -94,7 +93,7 @@ def key_check(key: bytes | None) -> int:
     """Return by what a wrong key is told from a damaged seal."""
     if key is None:
         return 0
-    return int.from_bytes(hashlib.blake2b(MAGIC, key=key, digest_size=8).digest(), "little")
+    return int.from_bytes(_digest(key, MAGIC)[:8], "little")
 
 
 def parse(data: bytes, offset: int, key: bytes | None, *, unchecked: bool = False) -> Seal:
