@@ -23,6 +23,7 @@ import re
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, NamedTuple
 
 from xenqemu.errors import BadRecord
@@ -85,12 +86,12 @@ class PageData:
         """Return the value for `entries` (u64: type << 60 | pfn)."""
         return cls(struct.pack(f"<{len(entries)}Q", *entries))
 
-    @property
+    @cached_property
     def count(self) -> int:
         """How many entries there are."""
         return len(self.table) // ENTRY.size
 
-    @property
+    @cached_property
     def data_size(self) -> int:
         """Bytes of pages that follow the entries."""
         # The type is in the last byte of each entry; a loop over them would cost more
