@@ -15,6 +15,9 @@ from xenqemu.version import VERSION
 if TYPE_CHECKING:
     from xenqemu import errors as errors
     from xenqemu.api import After as After
+    from xenqemu.api import Clone as Clone
+    from xenqemu.api import CloneOptions as CloneOptions
+    from xenqemu.api import Command as Command
     from xenqemu.api import Contents as Contents
     from xenqemu.api import DomainConfig as DomainConfig
     from xenqemu.api import DomainState as DomainState
@@ -33,7 +36,11 @@ if TYPE_CHECKING:
     from xenqemu.api import RestoreOptions as RestoreOptions
     from xenqemu.api import SaveOptions as SaveOptions
     from xenqemu.api import Settings as Settings
+    from xenqemu.api import Way as Way
     from xenqemu.api import cancel as cancel
+    from xenqemu.api import clone as clone
+    from xenqemu.api import compress as compress
+    from xenqemu.api import decompress as decompress
     from xenqemu.api import domains as domains
     from xenqemu.api import inspect as inspect
     from xenqemu.api import migrate as migrate
@@ -56,6 +63,9 @@ __version__ = VERSION
 
 __all__ = [
     "After",
+    "Clone",
+    "CloneOptions",
+    "Command",
     "Contents",
     "DomainConfig",
     "DomainState",
@@ -74,8 +84,12 @@ __all__ = [
     "Restored",
     "SaveOptions",
     "Settings",
+    "Way",
     "__version__",
     "cancel",
+    "clone",
+    "compress",
+    "decompress",
     "domains",
     "errors",
     "inspect",

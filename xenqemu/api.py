@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -34,6 +34,7 @@ from xenqemu.all_guests import restore_all, save_all, saved
 from xenqemu.choose_host import open_host
 from xenqemu.errors import UsageError
 from xenqemu.formats.config.domain_config import DomainConfig
+from xenqemu.formats.stream.detect import Layer
 from xenqemu.host import domain_state
 from xenqemu.host.domain_state import DomainState
 from xenqemu.host.peer.peer_messages import sender_at_standard_streams
@@ -41,21 +42,27 @@ from xenqemu.host.precopy import Iteration
 from xenqemu.host.precopy_options import PrecopyOptions
 from xenqemu.host.protocol import Host
 from xenqemu.operations import cancel as canceling
+from xenqemu.operations import clone as cloning
 from xenqemu.operations import migrate as migrating
 from xenqemu.operations import reading_seals as inspecting
 from xenqemu.operations import receive as receiving
 from xenqemu.operations import recover as recovering
+from xenqemu.operations import repack as repacking
 from xenqemu.operations import restore as restoring
+from xenqemu.operations import restore_through as restoring_through
 from xenqemu.operations import save as saving
 from xenqemu.operations import save_devices as saving_devices
+from xenqemu.operations import save_through as saving_through
 from xenqemu.operations import seal_file as sealing
 from xenqemu.operations import verify as verifying
-from xenqemu.operations.events import Event, Kind, Observer, Phase, unobserved
+from xenqemu.operations.clone import Clone
+from xenqemu.operations.events import Event, Kind, Observer, Phase, Way, unobserved
 from xenqemu.operations.inspect import Contents
 from xenqemu.operations.journal.log import About
 from xenqemu.operations.left_suspended import LeftSuspended
 from xenqemu.operations.options import (
     After,
+    CloneOptions,
     MigrateOptions,
     ReceiveOptions,
     RestoreOptions,
@@ -64,13 +71,19 @@ from xenqemu.operations.options import (
 from xenqemu.operations.outcome import Outcome
 from xenqemu.operations.recover import Recovered
 from xenqemu.operations.restore import Restored
+from xenqemu.operations.sources import FromCommand, FromFifo
+from xenqemu.operations.targets import ToCommand, ToFifo
 from xenqemu.settings.guest_config import read_config
 from xenqemu.settings.xenqemu_conf import Settings, read_settings
 from xenqemu.system.key_file import read_key
 from xenqemu.system.writers import trusted_ids
+from xenqemu.system.zstd.unpacked import unpacked
 
 __all__ = [
     "After",
+    "Clone",
+    "CloneOptions",
+    "Command",
     "Contents",
     "DomainConfig",
     "DomainState",
@@ -89,7 +102,11 @@ __all__ = [
     "Restored",
     "SaveOptions",
     "Settings",
+    "Way",
     "cancel",
+    "clone",
+    "compress",
+    "decompress",
     "domains",
     "inspect",
     "migrate",
@@ -109,13 +126,24 @@ __all__ = [
     "verify",
 ]
 
+
+@dataclass(frozen=True)
+class Command:
+    """A program and its arguments, in place of a file: it reads the save file, or prints it.
+
+    No shell sees them.  It has to end with status 0.
+    """
+
+    words: tuple[str, ...]
+
+
 InputFile = str | Path | BinaryIO
 """A file by its name, or one that is open for reading, which may be a pipe."""
 
 
 def save(
     domain: str | int,
-    file: str | Path,
+    file: str | Path | Command,
     options: SaveOptions = SaveOptions(),
     *,
     host: Host | None = None,
@@ -123,19 +151,24 @@ def save(
 ) -> Contents:
     """Save a domain, named or by id, to `file` and return what the save file holds.
 
+    Of what went to a FIFO or a `Command` only its size is returned: it is not read back.
+
     Raises `HostError` if it does not run or cannot be saved, `NotConverged` if it changes too
     fast and is to be left alone, `Cancelled` or `HostTimeout` before anything was touched;
     `RolledBack` if the guest is as it was, `Stranded` if it could not be put back, `PastReturn` if
     the save file is the guest already; `OSError` where `file` cannot be written.
     """
     with _host(host) as here:
-        return saving.save(
-            here, domain_state.find(here, str(domain)), Path(file), options, observe=observe
-        )
+        found = domain_state.find(here, str(domain))
+        if not isinstance(file, Command) and not Path(file).is_fifo():
+            return saving.save(here, found, Path(file), options, observe=observe)
+        way = ToCommand(file.words) if isinstance(file, Command) else ToFifo(Path(file))
+        size = saving_through.save_through(here, found, way, options, observe=observe)
+        return Contents(Layer.XL, size)
 
 
 def restore(
-    file: str | Path,
+    file: str | Path | Command,
     options: RestoreOptions = RestoreOptions(),
     *,
     host: Host | None = None,
@@ -143,13 +176,37 @@ def restore(
 ) -> Restored:
     """Restore a domain from `file` and return its id and what the save file holds.
 
+    From a FIFO or a `Command` it is verified while it is read, and runs if all of it was sound.
+
     Raises `FormatError` if that is no sound save file, `UsageError` if it cannot be read twice,
     `HostError` if this host cannot take the guest; `RolledBack` if nothing is left of the attempt,
     `Stranded` if something is, `PastReturn` if the guest may have run already; `OSError` where
-    `file` cannot be read.
+    `file` cannot be read.  Clones are made by `clone`.
+    """
+    if options.clone:
+        raise UsageError("clones are made by xenqemu.clone")
+    with _host(host) as here:
+        if not isinstance(file, Command) and not Path(file).is_fifo():
+            return restoring.restore(here, Path(file), options, observe=observe)
+        way = FromCommand(file.words) if isinstance(file, Command) else FromFifo(Path(file))
+        return restoring_through.restore_through(here, way, options, observe=observe)
+
+
+def clone(
+    file: str | Path,
+    options: RestoreOptions = RestoreOptions(clone=CloneOptions()),
+    *,
+    host: Host | None = None,
+    observe: Observer = unobserved,
+) -> list[Clone]:
+    """Make clones of the save file `file`, and return what became of each.
+
+    Each has another name, uuid and addresses; what only one guest can have is never shared.  Raises
+    what `restore` does before anything is built; what fails of one clone is in its `Clone`, and
+    rolled back.
     """
     with _host(host) as here:
-        return restoring.restore(here, Path(file), options, observe=observe)
+        return cloning.clone(here, Path(file), options, observe=observe)
 
 
 def migrate(
@@ -263,6 +320,30 @@ def inspect(file: InputFile) -> Contents:
         return inspecting.inspect(opened)
 
 
+def compress(
+    file: str | Path,
+    to: str | Path | None = None,
+    *,
+    level: int = repacking.LEVEL,
+    force: bool = False,
+) -> Path:
+    """Compress a save file into `to`, or into `file` with .zst behind its name; return which.
+
+    `level` is 1 (fast) to 19 (small).  Raises `UsageError` where it is compressed already, or where
+    there is such a file and no `force`; `FormatError` for what is no save file, `HostError` where
+    nobody here compresses, `OSError` as the system says it.
+    """
+    return repacking.compress(Path(file), Path(to) if to else None, level=level, force=force)
+
+
+def decompress(file: str | Path, to: str | Path | None = None, *, force: bool = False) -> Path:
+    """Decompress a save file into `to`, or into `file` without its .zst; return which.
+
+    Raises as `compress`.
+    """
+    return repacking.decompress(Path(file), Path(to) if to else None, force=force)
+
+
 def status(domain: str | int, *, host: Host | None = None) -> DomainState:
     """Return what all parties say of a domain, named or by id; raise `HostError` for none."""
     with _host(host) as here:
@@ -304,7 +385,8 @@ def _host(given: Host | None) -> Iterator[Host]:
 @contextmanager
 def _opened(file: InputFile) -> Iterator[BinaryIO]:
     if isinstance(file, (str, Path)):
-        with Path(file).open("rb") as opened:
-            yield opened
+        with Path(file).open("rb") as opened, unpacked(opened) as inside:
+            yield inside
     else:
-        yield file
+        with unpacked(file) as inside:
+            yield inside

@@ -16,6 +16,7 @@ from tests.doubles.in_memory import save_files as sample
 from tests.fuzz import layouts
 from tests.golden import save_files as golden
 from tests.property import strategies as made
+from xenqemu.formats import zstd_seekable
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.device_state import device_stream
 from xenqemu.formats.stream import libxc, libxl, page_data, xl
@@ -259,4 +260,13 @@ def specs() -> tuple[bytes, ...]:
             "mac=00:16:3E:01:02:0a, bridge=xenbr0, model=e1000, type=ioemu, rate=10Mb/s@20ms",
             "type=vif,script=vif-route,ip=10.0.0.2,vifname=v1,mtu=9000,gatewaydev=eth0,devid=3",
         )
+    )
+
+
+@cache
+def seekable_files() -> tuple[bytes, ...]:
+    """Ends of compressed files: seek tables behind frames of zeros."""
+    sizes = ([(100, 4096), (50, 1), (9, 0), (7, 70000)], [(1, 1)], [])
+    return tuple(
+        bytes(sum(packed for packed, _ in each)) + zstd_seekable.pack_table(each) for each in sizes
     )

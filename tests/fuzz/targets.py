@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, TypeVar
 from zlib import crc32
 
-from tests.fuzz import noise, samples, wires
+from tests.fuzz import noise, samples, seals, wires
 from tests.fuzz.engine import Target
 from tests.fuzz.records import (
     DEVICE_STATE,
@@ -21,6 +21,7 @@ from tests.fuzz.records import (
 from tests.fuzz.texts import CFG, cfg_set, json_changed, spec_changed
 from tests.property.strategies import Dribble, outcome
 from xenqemu.errors import FormatError
+from xenqemu.formats import zstd_seekable
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.config.libxl_json import check, dumped, loaded
 from xenqemu.formats.config.xl_cfg import GuestConfig
@@ -201,6 +202,18 @@ def arguments_read(data: bytes) -> None:
     assert parse_arguments(words).checkpointed in (True, False)
 
 
+def seek_table_read(data: bytes) -> None:
+    size = zstd_seekable.table_size(data[-zstd_seekable.FOOTER.size :], len(data))
+    if size is None:
+        return
+    table = zstd_seekable.parse_table(data[-size:], len(data))
+    frames = [table[index] for index in range(len(table))]
+    assert sum(each.packed for each in frames) == table.end == len(data) - size
+    assert sum(each.size for each in frames) == table.size
+    for index, each in enumerate(frames):
+        assert not each.size or table.at(each.start) == index
+
+
 _ANY = noise.changed
 
 FORMATS = (
@@ -216,11 +229,13 @@ FORMATS = (
         (DEVICE_STATE.changed, DEVICE_STATE.changed, _ANY),
         device_state_and_back,
     ),
+    Target("seal", seals.samples, (seals.digested, seals.digested, _ANY), seals.read),
     Target("json", samples.configs, (json_changed, json_changed, _ANY), json_read),
     Target("config", samples.configs, (json_changed, json_changed, _ANY), config_read),
     Target("xlcfg-syntax", samples.cfgs, (cfg_set, cfg_set, CFG.changed, _ANY), settings_read),
     Target("xlcfg", samples.cfgs, (cfg_set, cfg_set, CFG.changed, _ANY), cfg_read),
     Target("xlcfg-devices", samples.specs, (spec_changed, CFG.changed, _ANY), spec_read),
+    Target("seek-table", samples.seekable_files, (_ANY,), seek_table_read),
     Target("helper-messages", wires.talks, (wires.MESSAGES.changed, _ANY), messages_read),
     Target("helper-arguments", wires.argument_lists, (wires.ARGUMENTS, _ANY), arguments_read),
 )

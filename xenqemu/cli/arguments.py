@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NoReturn
@@ -11,8 +12,18 @@ from xenqemu.errors import UsageError
 from xenqemu.option import MAX_SECONDS
 
 
+class _Formatter(argparse.HelpFormatter):
+    """Looks up itself how wide the terminal is: argparse loads `shutil` and three codecs for it."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=_columns() - 2)
+
+
 class Parser(argparse.ArgumentParser):
     """Reports errors as `UsageError`, which has an exit code of its own."""
+
+    def __init__(self, **about: Any) -> None:
+        super().__init__(formatter_class=_Formatter, **about)
 
     def error(self, message: str) -> NoReturn:
         """Raise it, with the usage of the command."""
@@ -35,6 +46,16 @@ class CommandParser(Parser):
         super().__init__(**about)
         fill(self)
         return getattr(self, name)
+
+
+def _columns() -> int:
+    """Return the width of the terminal, as `shutil.get_terminal_size` does."""
+    with suppress(ValueError):
+        if (told := int(os.environ.get("COLUMNS", "0"))) > 0:
+            return told
+    with suppress(OSError):  # it is no terminal
+        return os.get_terminal_size(1).columns or 80
+    return 80
 
 
 def seconds(text: str) -> float:

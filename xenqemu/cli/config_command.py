@@ -50,9 +50,10 @@ def _saved(file: Path) -> DomainConfig | None:
     from xenqemu.formats.config.domain_config import DomainConfig
     from xenqemu.formats.stream import xl
     from xenqemu.formats.stream.source import Source
+    from xenqemu.system.zstd.unpacked import unpacked
 
-    with file.open("rb") as opened:
-        source = Source(opened)
+    with file.open("rb") as opened, unpacked(opened) as inside:
+        source = Source(inside)
         if source.peek(len(xl.MAGIC)) != xl.MAGIC:
             return None
         record = xl.read(source)

@@ -6,10 +6,14 @@ import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from xenqemu.errors import UsageError
 from xenqemu.host.trust import Trust
+from xenqemu.system.zstd.unpacked import unpacked
+
+STANDARD = Path("-")
+"""What names the standard input or output."""
 
 
 def named_file(text: str) -> Path:
@@ -17,17 +21,58 @@ def named_file(text: str) -> Path:
 
     Raises `UsageError` for "-", which other programs take for one.
     """
-    if text == "-":
-        raise UsageError(
-            '"-" would be a pipe, which cannot be read back or read twice: name a file '
-            '("./-" if it is called so)'
-        )
+    if text == str(STANDARD):
+        raise UsageError('"-" would be a pipe: name a file ("./-" if it is called so)')
     return Path(text)
+
+
+def file_or_stream(text: str) -> Path:
+    """Return the path of a file, or `STANDARD` for "-" alone, for argparse."""
+    path = Path(text)
+    return path if path != STANDARD or text == str(STANDARD) else path.absolute()
+
+
+def passes_once(file: Path, command: str | None) -> bool:
+    """Return whether a save file passes once, through a command or a pipe."""
+    return bool(command) or file == STANDARD or file.is_fifo()
+
+
+def add_command(
+    parser: argparse.ArgumentParser, flag: str, text: str, file: argparse.Action
+) -> None:
+    """Add an option for a command, a line for a shell, that stands in for the argument `file`."""
+
+    class InsteadOfFile(argparse.Action):
+        def __call__(
+            self,
+            _parser: argparse.ArgumentParser,
+            namespace: argparse.Namespace,
+            values: Any,
+            option_string: str | None = None,  # noqa: ARG002  argparse calls us so
+        ) -> None:
+            setattr(namespace, self.dest, values)
+            file.required = False
+
+    parser.add_argument(flag, dest="command", metavar="CMD", action=InsteadOfFile, help=text)
 
 
 def add_input_file(parser: argparse.ArgumentParser) -> None:
     """Add the argument for a file to read."""
-    parser.add_argument("file", metavar="FILE", type=Path, help='"-" is the standard input')
+    parser.add_argument(
+        "file", metavar="FILE", type=file_or_stream, help='"-" is the standard input'
+    )
+
+
+def add_output_file(parser: argparse.ArgumentParser, default: str) -> None:
+    """Add the arguments for a new file, which has a name by default."""
+    parser.add_argument(
+        "out",
+        metavar="OUT",
+        type=named_file,
+        nargs="?",
+        help=f"the new file (default: {default})",
+    )
+    parser.add_argument("--force", action="store_true", help="Replace a file of that name.")
 
 
 def add_key_file(parser: argparse.ArgumentParser) -> None:
@@ -46,14 +91,14 @@ def key_from(path: Path | None, trust: Trust) -> bytes | None:
 
 @contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
-    """Open it for the block."""
+    """Open it for the block; what is compressed is decompressed."""
     if str(path) != "-":
-        with path.open("rb") as file:
-            yield file
+        with path.open("rb") as file, unpacked(file) as inside:
+            yield inside
         return
     try:
-        with open(0, "rb", closefd=False) as standard_input:
-            yield standard_input
+        with open(0, "rb", closefd=False) as standard_input, unpacked(standard_input) as inside:
+            yield inside
     except OSError as error:
         error.filename = error.filename or "standard input"
         raise

@@ -36,6 +36,8 @@ def add_options(parser: argparse.ArgumentParser, kind: type[DataclassInstance]) 
         elif spelling.nested:
             _add_switch(parser, each, spelling)
             add_options(parser, spelling.nested)
+        elif spelling.metavar == "LEVEL":
+            _add_level(parser, each, spelling)
         elif spelling.flag and spelling.metavar:
             _add_value(parser, each, spelling)
         elif spelling.flag:
@@ -57,7 +59,8 @@ def options_of(chosen: argparse.Namespace, kind: type[T]) -> T:
         if spelling.nested:
             given[each.name] = _nested(chosen, each, spelling.flag, spelling.nested)
         elif spelling.metavar != "CFG" and each.name in chosen:
-            given[each.name] = getattr(chosen, each.name)
+            value = getattr(chosen, each.name)
+            given[each.name] = tuple(value) if isinstance(value, list) else value
     return kind(**given)
 
 
@@ -83,12 +86,25 @@ def _add_switch(parser: argparse.ArgumentParser, each: Field[Any], spelling: Opt
 
 
 def _add_value(parser: argparse.ArgumentParser, each: Field[Any], spelling: Option) -> None:
-    text = spelling.text
-    if each.default is not None:
+    text, how = spelling.text, {"metavar": spelling.metavar}
+    if isinstance(each.default, tuple):
+        how["action"] = "append"
+    elif each.default is not None:
         default = each.default
         text += f" (default: {default.value if isinstance(default, Enum) else default})"
     kind = _KINDS[spelling.metavar](spelling)
-    _add(parser, each, spelling.flag, metavar=spelling.metavar, type=kind, help=text)
+    _add(parser, each, spelling.flag, type=kind, help=text, **how)
+
+
+def _add_level(parser: argparse.ArgumentParser, each: Field[Any], spelling: Option) -> None:
+    """Add a flag that may have a level, `--flag=LEVEL`; alone it is level 0.
+
+    The level is no word of its own: argparse would take the next argument for it.
+    """
+    _add(parser, each, spelling.flag, action="store_const", const=0, help=spelling.text)
+    for level in range(spelling.least, spelling.most + 1):
+        flag = f"{spelling.flag}={level}"
+        _add(parser, each, flag, action="store_const", const=level, help=argparse.SUPPRESS)
 
 
 def _add(to: Any, each: Field[Any], flag: str, **about: Any) -> None:
@@ -127,6 +143,8 @@ _KINDS: dict[str, Callable[[Option], Callable[[str], object]]] = {
     "SECONDS": lambda _spelling: seconds,
     "LAYOUT": lambda _spelling: _layout,
     "CMD": lambda _spelling: str,
+    "NAME": lambda _spelling: str,
+    "VDEV=FILE": lambda _spelling: str,
     "CFG": lambda _spelling: named_file,
     "FILE": lambda _spelling: named_file,
     "N": _count,

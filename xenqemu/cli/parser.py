@@ -19,6 +19,8 @@ COMMANDS = {
     "verify": ("verify_command", "check that a file is complete and sound"),
     "seal": ("seal_command", "seal a save file that is there already"),
     "inspect": ("inspect_command", "show what a file holds"),
+    "compress": ("compress_command", "compress a save file into a new one"),
+    "decompress": ("decompress_command", "decompress a save file into a new one"),
     "config": ("config_command", "show what libxl is told of a guest"),
     "devices": ("devices_command", "the state of a domain's devices alone"),
     "status": ("status_command", "show what all parties say of a domain"),

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 from xenqemu.cli.terminal import MIB, as_json, complain
 from xenqemu.host.precopy import Iteration
-from xenqemu.operations.events import Event, Kind, Observer, Phase
+from xenqemu.operations.events import Event, Kind, Observer, Phase, Way
 from xenqemu.shown_text import printable
 from xenqemu.system.descriptors import ready
 
@@ -68,6 +68,8 @@ def _json_line(event: Event) -> None:
             "rate": event.iteration.rate,
             "expected_downtime": event.iteration.expected_downtime,
         }
+    if event.way:
+        fields |= {"way": event.way.value, "downtime": event.downtime}
     if event.text:
         fields["text"] = event.text
     as_json(fields, indent=None)
@@ -83,12 +85,13 @@ def _of_iteration(done: Iteration) -> str:
 
 
 class Stopwatch:
-    """Passes events on; `seconds` is the downtime of the guest of a save."""
+    """Passes events on; `seconds` is the downtime of the guest of a save, `way` how it was live."""
 
     def __init__(self, observe: Observer) -> None:
         self._observe = observe
         self._began = 0.0
         self.seconds = 0.0
+        self.way: Way | None = None
 
     def __call__(self, event: Event) -> None:
         """Observe an event of a save."""
@@ -98,6 +101,8 @@ class Stopwatch:
             self._began = now
         elif (event.phase, event.kind) == (Phase.RELEASE, Kind.DONE):
             self.seconds = now - self._began
+        elif event.way:
+            self.way, self.seconds = event.way, event.downtime
 
 
 class _Drawing:

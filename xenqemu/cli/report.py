@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any
 
 from xenqemu.cli.terminal import MIB, line
 from xenqemu.errors import Damaged, FormatError, Truncated
 from xenqemu.formats.config.domain_config import DomainConfig
-from xenqemu.formats.config.host_resources import Kind, Resource
 from xenqemu.formats.device_state.device_stream import DeviceState
 from xenqemu.formats.stream.libxc_records import PAGE_SIZE
 from xenqemu.formats.stream.seal import Seal
 from xenqemu.formats.stream.seal_check import Place, place_fields
-from xenqemu.host.allowed_resources import refusals
 from xenqemu.host.trust import DEFAULT_TRUST, Trust
 from xenqemu.operations.inspect import Contents, RecordRun
+
+if TYPE_CHECKING:
+    from xenqemu.formats.config.host_resources import Resource
 
 DEPTH = {"xl": 0, "libxl": 1, "libxc": 2}
 
@@ -79,7 +80,7 @@ def tree(found: Contents, trust: Trust = DEFAULT_TRUST) -> None:
         _devices(found.devices)
     if found.config and found.host_resources:
         line()
-        _named(found.host_resources, dict(refusals(trust, found.config)))
+        _named(found.host_resources, _refused(trust, found.config))
 
 
 def fields(found: Contents, trust: Trust = DEFAULT_TRUST) -> dict[str, Any]:
@@ -124,14 +125,9 @@ def _record(run: RecordRun) -> str:
 
 
 def _seal(seal: Seal) -> str:
+    """Return a few words on a seal; what it says of itself was not compared with anything."""
     made = "BLAKE2b with a key" if seal.keyed else "XXH3-128, without a key"
-    versions = seal.about.get("versions")
-    by = "".join(f", {name} {of}" for name, of in versions.items()) if _is_table(versions) else ""
-    return f"{len(seal.pieces)} digests ({made}){by}"
-
-
-def _is_table(value: object) -> TypeGuard[dict[str, object]]:
-    return isinstance(value, dict)
+    return f"{len(seal.pieces)} digests ({made}) of {seal.end} bytes"
 
 
 def _seal_fields(seal: Seal) -> dict[str, Any]:
@@ -170,6 +166,8 @@ def _config(config: DomainConfig) -> None:
 
 def _named(resources: Sequence[Resource], refused: Mapping[Resource, str]) -> None:
     """Print what the config names on the host that restores it, and why it is refused."""
+    from xenqemu.formats.config.host_resources import Kind  # noqa: PLC0415
+
     line("NAMED ON THE HOST")
     for resource in resources:
         if resource in refused:
@@ -204,11 +202,18 @@ def _device_fields(devices: DeviceState) -> Iterator[dict[str, Any]]:
         }
 
 
+def _refused(trust: Trust, config: DomainConfig) -> dict[Resource, str]:
+    """Return what of the config this host refuses, and why."""
+    from xenqemu.host.allowed_resources import refusals  # noqa: PLC0415  a summary needs none
+
+    return dict(refusals(trust, config))
+
+
 def _resource_fields(
     found: Contents, config: DomainConfig, trust: Trust
 ) -> Iterator[dict[str, str | None]]:
     """Yield what the config names, and why it is refused, None if it is not."""
-    refused = dict(refusals(trust, config))
+    refused = _refused(trust, config)
     for resource in found.host_resources:
         yield {
             "kind": resource.kind.name.lower(),

@@ -1,45 +1,145 @@
-"""`xenqemu restore [-p] [-e] [CFG] FILE`."""
+"""`xenqemu restore [-p] [-e] [--clone [--name NAME] [--count N] …] [CFG] FILE|--from CMD`."""
 
 from __future__ import annotations
 
 import argparse
 from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from xenqemu.cli.arguments import OneOrTwo, add_json_and_run
-from xenqemu.cli.input_file import named_file
+from xenqemu.cli.input_file import STANDARD, add_command, file_or_stream, passes_once
 from xenqemu.cli.option_arguments import add_options, options_of
+from xenqemu.errors import UsageError
 from xenqemu.operations.options import RestoreOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from xenqemu.host.protocol import Host
+    from xenqemu.operations.clone import Clone
+    from xenqemu.operations.events import Observer
+    from xenqemu.operations.restore import Restored
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add_options(parser, RestoreOptions)
-    parser.add_argument("files", metavar="[CFG] FILE", type=named_file, nargs="+", action=OneOrTwo)
+    files = parser.add_argument(
+        "files",
+        metavar="[CFG] FILE",
+        type=file_or_stream,
+        nargs="+",
+        action=OneOrTwo,
+        help='"-" is the standard input; it may be a FIFO',
+    )
+    text = (
+        "Read the save file from CMD, a line for a shell; the domain runs once that has ended "
+        "with status 0."
+    )
+    add_command(parser, "--from", text, files)
     add_json_and_run(parser, run)
 
 
 def run(chosen: argparse.Namespace) -> None:
-    """Restore the domain, and print its id."""
+    """Restore the domain, and print its id; or make clones, and print what became of each."""
     from xenqemu.choose_host import open_host
     from xenqemu.cli import progress, terminal
     from xenqemu.cli.hooked import hooked, tell_passed_over
-    from xenqemu.operations.restore import restore
     from xenqemu.settings.guest_config import read_config
     from xenqemu.settings.xenqemu_conf import read_settings
 
-    *configs, file = chosen.files
+    *configs, file = _files(chosen)
     settings = read_settings(chosen.conf)
     tell_passed_over(settings.hooks, "restore")
     observe = progress.observer(as_lines_of_json=chosen.json)
+    shown = chosen.command or str(file)
     with open_host(chosen.host, settings=settings) as host:
         config = read_config(configs[0] if configs else None, host, terminal.complain)
         options = replace(options_of(chosen, RestoreOptions), config=config)
-        with hooked(settings.hooks, "restore", file=str(file.absolute())):
-            done = restore(host, file, options, observe=observe)
+        where = chosen.command or str(file.absolute() if file != STANDARD else file)
+        with hooked(settings.hooks, "restore", file=where):
+            if options.clone:
+                _clone(host, file, chosen.command, options, observe, as_json=chosen.json)
+                return
+            done = _restored(host, file, chosen.command, options, observe)
     used = config or done.contents.config
     name = used.name if used else ""
     if chosen.json:
-        terminal.as_json({"restored": str(file), "domid": done.domid, "name": name}, indent=None)
+        terminal.as_json({"restored": shown, "domid": done.domid, "name": name}, indent=None)
     else:
         state = "paused" if done.paused else "running"
-        terminal.line(f"restored {name} from {file}: domain {done.domid}, {state}")
+        terminal.line(f"restored {name} from {shown}: domain {done.domid}, {state}")
+
+
+def _files(chosen: argparse.Namespace) -> list[Path]:
+    """Return CFG, if there is one, and FILE; with --from there is no FILE."""
+    files: list[Path] = chosen.files or []
+    if chosen.command:
+        if len(files) > 1:
+            raise UsageError("--from CMD takes the place of FILE")
+        files = [*files, STANDARD]
+    if STANDARD in files[:-1]:
+        raise UsageError('"-" cannot be CFG')
+    return files
+
+
+def _restored(
+    host: Host, file: Path, command: str | None, options: RestoreOptions, observe: Observer
+) -> Restored:
+    if passes_once(file, command):
+        from xenqemu.cli import terminal
+        from xenqemu.operations.restore_through import restore_through
+        from xenqemu.operations.sources import way_from
+
+        way = way_from(file, command, terminal.aside)
+        return restore_through(host, way, options, observe=observe)
+    from xenqemu.operations.restore import restore
+
+    return restore(host, file, options, observe=observe)
+
+
+def _clone(
+    host: Host,
+    file: Path,
+    command: str | None,
+    options: RestoreOptions,
+    observe: Observer,
+    *,
+    as_json: bool,
+) -> None:
+    """Make clones and print what became of each; raise the first error, if there is one."""
+    if passes_once(file, command):
+        raise UsageError("clones are made of a file, which is read for each of them")
+    from xenqemu.operations.clone import clone
+
+    tell = _tell_json if as_json else _tell
+    _require_all(clone(host, file, options, observe=observe, tell=tell))
+
+
+def _tell(made: Clone) -> None:
+    """Print what became of a clone."""
+    from xenqemu.cli import terminal
+
+    if made.error is None:
+        terminal.line(f"cloned {made.name}: domain {made.domid}")
+    else:
+        terminal.complain(f"{made.name}: {made.error}")
+
+
+def _tell_json(made: Clone) -> None:
+    """Print what became of a clone as a line of JSON."""
+    from xenqemu.cli import terminal
+
+    fields: dict[str, object] = {"clone": made.name, "uuid": made.uuid, "domid": made.domid}
+    if made.error is not None:
+        fields["error"] = str(made.error)
+    terminal.as_json(fields, indent=None)
+
+
+def _require_all(made: Sequence[Clone]) -> None:
+    """Raise the first error of a clone, if there is one, with how many there are not."""
+    errors = [each.error for each in made if each.error is not None]
+    if errors:
+        errors[0].add_note(f"{len(errors)} of {len(made)} clones were not made")
+        raise errors[0]

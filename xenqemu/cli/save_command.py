@@ -1,15 +1,23 @@
-"""`xenqemu save [-c|-p] [-D] [--live [--max-downtime TIME] …] DOM FILE [CFG]`."""
+"""`xenqemu save [-c|-p] [-D] [--live [--max-downtime TIME] …] DOM FILE|--to CMD [CFG]`."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from xenqemu.cli.arguments import add_domain, add_json_and_run, add_step_timeout
-from xenqemu.cli.input_file import named_file
+from xenqemu.cli.input_file import STANDARD, add_command, file_or_stream, named_file, passes_once
 from xenqemu.cli.option_arguments import add_options, options_of
 from xenqemu.errors import UsageError
 from xenqemu.operations.options import After, SaveOptions
+
+if TYPE_CHECKING:
+    from xenqemu.host.protocol import Domain, Host
+    from xenqemu.operations.events import Observer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +25,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(parser, SaveOptions)
     add_step_timeout(parser)
     add_domain(parser)
-    parser.add_argument("file", metavar="FILE", type=named_file)
+    file = parser.add_argument(
+        "file",
+        metavar="FILE",
+        type=file_or_stream,
+        help='"-" is the standard output; it may be a FIFO',
+    )
+    text = (
+        "Have CMD, a line for a shell, read the save file; the domain is destroyed once it has "
+        "ended with status 0."
+    )
+    add_command(parser, "--to", text, file)
     parser.add_argument(
         "config",
         metavar="CFG",
@@ -31,35 +49,86 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(chosen: argparse.Namespace) -> None:
     """Save the domain, and print what its save file holds."""
     from xenqemu.choose_host import open_host
-    from xenqemu.cli import progress, report, terminal
+    from xenqemu.cli import progress, terminal
     from xenqemu.cli.hooked import hooked, tell_passed_over
     from xenqemu.host import domain_state
-    from xenqemu.operations.save import save
     from xenqemu.settings.guest_config import read_config
     from xenqemu.settings.xenqemu_conf import read_settings
 
+    file, cfg = _file_and_config(chosen)
     options = options_of(chosen, SaveOptions)
     if options.compact and not options.precopy:
         raise UsageError("--compact goes with --live")
+    if not (options.moment or options.precopy):
+        raise UsageError("--precopy goes with --live")
     settings = read_settings(chosen.conf)
     verify = settings.save.verify and options.verify
     tell_passed_over(settings.hooks, "save")
-    watch = progress.Stopwatch(progress.observer(as_lines_of_json=chosen.json))
-    with open_host(chosen.host, step_timeout=chosen.step_timeout, settings=settings) as host:
-        domain = domain_state.find(host, chosen.domain)
-        config = read_config(chosen.config, host, terminal.complain)
-        layout = options.layout if "layout" in chosen else settings.save.layout
-        options = replace(options, config=config, verify=verify, layout=layout)
-        file = str(chosen.file.absolute())  # hooks have another folder
-        about = {"domid": domain.domid, "name": domain.name, "file": file}
-        with hooked(settings.hooks, "save", **about):
-            found = save(host, domain, chosen.file, options, observe=watch)
-    downtime = round(watch.seconds, 3) if options.after is After.CONTINUE else None
-    if chosen.json:
-        fields = {"saved": str(chosen.file), "domid": domain.domid, "size": found.size}
-        if downtime is not None:
-            fields["downtime"] = downtime
-        terminal.as_json(fields, indent=None)
-    else:
-        rest = "" if downtime is None else f"; downtime {downtime:.3g} s"
-        terminal.line(f"saved {chosen.domain} to {chosen.file}: {report.summary(found)}{rest}")
+    save = _saver(file, chosen.command)
+    with _answering(file):
+        watch = progress.Stopwatch(progress.observer(as_lines_of_json=chosen.json))
+        with open_host(chosen.host, step_timeout=chosen.step_timeout, settings=settings) as host:
+            domain = domain_state.find(host, chosen.domain)
+            config = read_config(cfg, host, terminal.complain)
+            layout = options.layout if "layout" in chosen else settings.save.layout
+            options = replace(options, config=config, verify=verify, layout=layout)
+            to = chosen.command or str(file.absolute() if file != STANDARD else file)
+            about = {"domid": domain.domid, "name": domain.name, "file": to}
+            with hooked(settings.hooks, "save", **about):  # they have another folder
+                size, summary = save(host, domain, options, observe=watch)
+        downtime = round(watch.seconds, 3) if options.after is After.CONTINUE else None
+        shown = chosen.command or str(file)
+        if chosen.json:
+            fields = {"saved": shown, "domid": domain.domid, "size": size}
+            if downtime is not None:
+                fields["downtime"] = downtime
+            if watch.way:
+                fields["way"] = watch.way.value
+            terminal.as_json(fields, indent=None)
+        else:
+            how = f" ({watch.way.value})" if watch.way else ""
+            rest = "" if downtime is None else f"; downtime {downtime:.3g} s{how}"
+            terminal.line(f"saved {chosen.domain} to {shown}: {summary}{rest}")
+
+
+def _file_and_config(chosen: argparse.Namespace) -> tuple[Path, Path | None]:
+    """Return FILE and CFG; with --to there is no FILE, and what stands in its place is CFG."""
+    if not chosen.command:
+        return chosen.file, chosen.config
+    if chosen.config:
+        raise UsageError("--to CMD takes the place of FILE")
+    return STANDARD, chosen.file
+
+
+def _answering(file: Path) -> AbstractContextManager[None]:
+    """Have answers go to the standard error where the standard output is the save file's."""
+    from xenqemu.cli.terminal import answers_aside
+
+    return answers_aside() if file == STANDARD else nullcontext()
+
+
+def _saver(file: Path, command: str | None) -> Callable[..., tuple[int, str]]:
+    """Load what saves a domain there; it returns the size of the save file, and what to say.
+
+    It is called with the host, the domain, the options, and the observer as `observe`.
+    """
+    from xenqemu.cli import report, terminal
+
+    if passes_once(file, command):
+        from xenqemu.operations.save_through import save_through
+        from xenqemu.operations.targets import way_to
+
+        way = way_to(file, command, terminal.aside)
+
+        def pass_on(host: Host, domain: Domain, *options: SaveOptions, observe: Observer) -> Any:
+            size = save_through(host, domain, way, *options, observe=observe)
+            return size, f"{size} bytes"
+
+        return pass_on
+    from xenqemu.operations.save import save
+
+    def write(host: Host, domain: Domain, *options: SaveOptions, observe: Observer) -> Any:
+        found = save(host, domain, file, *options, observe=observe)
+        return found.size, report.summary(found)
+
+    return write

@@ -72,6 +72,17 @@ def screens() -> Iterator[tuple[Screen, Screen]]:
         sys.stdout, sys.stderr = out.stream, err.stream
 
 
+@contextmanager
+def answers_aside() -> Iterator[None]:
+    """Have answers go to the standard error for the block: the output is something else's."""
+    out = sys.stdout
+    sys.stdout = sys.stderr
+    try:
+        yield
+    finally:
+        sys.stdout = out
+
+
 def line(text: str = "") -> None:
     """Print a line, without what would control the terminal: its text may be from files."""
     sys.stdout.write(f"{printable(text)}\n")

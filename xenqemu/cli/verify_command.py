@@ -20,10 +20,12 @@ def run(chosen: argparse.Namespace) -> None:
     """Print whether the file is complete, sound and sealed, or what is wrong with it, and where."""
     from xenqemu.cli import report, terminal
     from xenqemu.operations.verify import verify
-    from xenqemu.settings.xenqemu_conf import read_settings
 
-    trust = read_settings(chosen.conf).trust
-    key = key_from(chosen.key_file, trust)
+    key = None
+    if chosen.key_file:
+        from xenqemu.settings.xenqemu_conf import read_settings
+
+        key = key_from(chosen.key_file, read_settings(chosen.conf).trust)
     try:
         with opened(chosen.file) as file:
             found = verify(file, key)
@@ -35,6 +37,9 @@ def run(chosen: argparse.Namespace) -> None:
         raise
     sealed = found.seal is not None
     if chosen.json:
+        from xenqemu.settings.xenqemu_conf import read_settings
+
+        trust = read_settings(chosen.conf).trust
         terminal.as_json({"sound": True, "sealed": sealed, **report.fields(found, trust)})
     else:
         verdict = "sound and sealed" if sealed else "well-formed, unsealed"

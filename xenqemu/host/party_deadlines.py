@@ -84,6 +84,12 @@ class Deadlines:
     peer_end: float = 2.0
     """For the command that leads to another host to end, and again after SIGTERM."""
 
+    command_stall: float = 300.0
+    """For a command, or who is at the other end of a pipe, to read or send more of a save file."""
+
+    command_end: float = 600.0
+    """For a command to end, once it has or has sent the last byte of a save file."""
+
     qemu_start: float = 60.0
     """In the lab: for QEMU to answer after its start."""
 

@@ -141,6 +141,38 @@ class GuestMemory(Protocol):
         """Read the image, from its header to its END record, into the domain."""
 
 
+@dataclass(frozen=True)
+class Moment:
+    """What of a guest's one moment is not in its image; `downtime` is in seconds."""
+
+    device_state: bytes
+    downtime: float
+
+
+class MomentMemory(Protocol):
+    """The memory of a running guest as of one moment, written by its own device model's help.
+
+    `bandwidth` is what `enable` changes of the device model, to be given back.
+    """
+
+    @property
+    def bandwidth(self) -> int:
+        """How many bytes per second the device model sends of itself."""
+
+    def obstacle(self) -> str:
+        """Return why it cannot be written, as far as can be told before `enable`; "" if it can."""
+
+    def enable(self) -> None:
+        """Prepare the device model; raises `DeviceModelError` if it cannot do this."""
+
+    def save(self, out: Sink, progress: Progress, begins: Callable[[int], None]) -> Moment:
+        """Write the image; the guest runs on by itself, after its downtime.
+
+        `begins` is called before anything begins, with the number of a pipe that has to be read to
+        its end from then on (`Hypervisor.read_rest`), or the guest would wait for ever.
+        """
+
+
 class Hypervisor(Protocol):
     """The acts on a domain; `resume`, `unpause` and `destroy` may be repeated."""
 
@@ -190,6 +222,15 @@ class Hypervisor(Protocol):
         A live save does so by itself; this is for one that was killed.
         """
 
+    def moment_memory(self, domid: int) -> MomentMemory | None:
+        """Return the domain's memory as of one moment, None where no host of this kind has it."""
+
+    def read_rest(self, domid: int, pipe: int) -> None:
+        """Read what is left in the pipe of a `MomentMemory`; may be repeated."""
+
+    def stop_moment(self, domid: int, bandwidth: int) -> None:
+        """Undo `MomentMemory.enable`, once nothing of it is running; may be repeated."""
+
 
 @dataclass(frozen=True)
 class Needs:
@@ -223,6 +264,17 @@ class BuildOptions:
     size: int = 0
     config: DomainConfig | None = None
     monitor: bool = True
+
+
+class Template(Protocol):
+    """A checked save file, of which several domains are built, `parallel` at once at most."""
+
+    @property
+    def parallel(self) -> int:
+        """How many threads may build at once."""
+
+    def build(self, config: DomainConfig) -> int:
+        """Build a paused domain of another config and return its id, or leave nothing."""
 
 
 class Host(Protocol):
@@ -297,6 +349,15 @@ class Host(Protocol):
 
     def build(self, save_file: Source, progress: Progress, options: BuildOptions) -> int:
         """Build a paused domain from a checked xl save file and return its id, or leave nothing."""
+
+    def template(
+        self, opened: Callable[[], Source], progress: Progress, options: BuildOptions
+    ) -> AbstractContextManager[Template]:
+        """Return what builds domains of one checked save file, for a block.
+
+        `opened` returns the save file from its start, each time that it is called.  Where the host
+        can, it is read once, and the domains share its memory as long as they do not change it.
+        """
 
     def check_name(self, name: str) -> None:
         """Raise `HostError` if a guest of this name could not be restored on such a host."""

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from uuid import UUID
 
 from xenqemu.errors import BadRecord, UsageError
 from xenqemu.formats.config.domain_config import Disk, DomainConfig
@@ -40,11 +41,15 @@ _ACCELS = ("tcg", "kvm")
 
 @dataclass(frozen=True)
 class Place:
-    """Where the files of one domain are: `folder` for its own, `run` for the host's sockets."""
+    """Where the files of one domain are: `folder` for its own, `run` for the host's sockets.
+
+    What a clone writes to its RAM is `private`: it is not written to the file.
+    """
 
     domid: int
     folder: Path
     run: Path
+    private: bool = False
 
     @property
     def ram(self) -> Path:
@@ -94,6 +99,7 @@ HEEDED = frozenset(
         *("name", "uuid", "type", "builder", "memory", "maxmem", "vcpus", "maxvcpus"),
         *("kernel", "ramdisk", "cmdline", "root", "extra", "disk", "vif", "serial", "vga"),
         *("boot", "vnc", "sdl", "usb", "usbdevice", "tsc_mode", "device_model_version"),
+        "ms_vm_genid",
         *("on_poweroff", "on_reboot", "on_watchdog", "on_crash", "on_soft_reset"),
     )
 )
@@ -122,7 +128,7 @@ def command(
         *("-machine", _machine(hardware)),
         *("-cpu", "host" if hardware.accel == "kvm" else "qemu64"),
         *("-smp", _processors(config), "-m", f"{memory}K"),
-        *("-object", _ram(place.ram, memory << 10)),
+        *("-object", _ram(place, memory << 10)),
         *("-display", "none", "-vga", _one_of(_VGA, "vga", config.vga)),
         *_monitor("libxl", place),
         *_monitor("libxenstat", place),
@@ -134,6 +140,7 @@ def command(
     arguments += _disks(config.disks)
     for index in range(len(config.nics)):
         arguments += _nic(config, index, taps.get(index))
+    arguments += _generation_id(config)
     if incoming:
         arguments += ["-incoming", "defer"]
     return arguments
@@ -152,8 +159,18 @@ def _processors(config: DomainConfig) -> str:
     return str(most) if online == most else f"{online},maxcpus={most}"
 
 
-def _ram(path: Path, size: int) -> str:
-    return f"memory-backend-file,id=ram,size={size},mem-path={escape(path)},share=on"
+def _ram(place: Place, size: int) -> str:
+    share = "off" if place.private else "on"
+    return f"memory-backend-file,id=ram,size={size},mem-path={escape(place.ram)},share={share}"
+
+
+def _generation_id(config: DomainConfig) -> list[str]:
+    """Return the device that tells a guest its generation id, if it has one.
+
+    QEMU notifies the guest where it is not the one of the state that is loaded.
+    """
+    number = config.generation_id
+    return ["-device", f"vmgenid,guid={UUID(bytes=number)}"] if number else []
 
 
 def _one_of(words: tuple[str, ...], key: str, word: str) -> str:

@@ -11,6 +11,7 @@ import os
 import re
 import time
 from contextlib import AbstractContextManager, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -60,6 +61,7 @@ class DomainBuilder:
         self._host = host
         self._config: DomainConfig | None = None
         self._lock = -1
+        self._private = False
         self.domid = 0
 
     def __enter__(self) -> Self:
@@ -90,13 +92,22 @@ class DomainBuilder:
         finally:
             os.close(fd)
 
-    def prepare(self, config: DomainConfig) -> RamFile:
-        """Claim an id, the name and the uuid; return the domain's memory, which is empty."""
+    def prepare(self, config: DomainConfig, shared: Path | None = None) -> RamFile:
+        """Claim an id, the name and the uuid; return the domain's memory, which is empty.
+
+        With the RAM file that is `shared` by clones it has that, and of it what it changes.
+        """
+        self._private = shared is not None
         try:
             self._claim(config)
             (self._place.folder / PAUSED).touch()
             disks.take(config, self._host.owner(config.uuid), self._host.deadlines)
-            return _empty_memory(self._place, config, ram_folder.chosen(self._host.folder))
+            size, folder = ram_kb(config) << 10, ram_folder.chosen(self._host.folder)
+            if shared is None:
+                ram_folder.create_file(self._place.ram, folder, size)
+            else:
+                ram_folder.link_file(self._place.ram, folder, shared)
+            return memory_in(self._place.ram, config)
         except OSError as error:
             raise HostError(f"cannot create the files of {config.name}: {error}") from error
 
@@ -118,11 +129,12 @@ class DomainBuilder:
         if config is None:
             raise HostError("a save file without memory cannot be started")
         place, deadlines = self._place, self._host.deadlines
-        incoming = device_state is not None
+        place = replace(place, private=self._private)
+        hardware, incoming = Hardware.of(config), device_state is not None
         with (
             network.connected(config, self._host.folder, self.domid) as taps,
             background_program.started(
-                command(config, Hardware.of(config), place, incoming=incoming, taps=taps),
+                command(config, hardware, place, incoming=incoming, taps=taps),
                 place.log,
                 taps.values(),
             ) as process,
@@ -153,8 +165,8 @@ class DomainBuilder:
         started = process.started if process else 0
         memory = ram_kb(config) << 10
         below = min(memory, BELOW)
-        machine = Machine(self.domid, config.uuid, pid, started, memory, below, config.vcpus)
-        machine.store(self._place.folder)
+        layout = memory, below, config.vcpus, self._private
+        Machine(self.domid, config.uuid, pid, started, *layout).store(self._place.folder)
 
 
 def keep(config: DomainConfig, folder: Path) -> None:
@@ -164,10 +176,10 @@ def keep(config: DomainConfig, folder: Path) -> None:
     draft.rename(folder / "config.json")
 
 
-def _empty_memory(place: Place, config: DomainConfig, folder: Path | None) -> RamFile:
+def memory_in(ram: Path, config: DomainConfig) -> RamFile:
+    """Return the memory of a guest of this config in a RAM file."""
     size = ram_kb(config) << 10
-    ram_folder.create_file(place.ram, folder, size)
-    return RamFile(place.ram, size, min(size, BELOW))
+    return RamFile(ram, size, min(size, BELOW))
 
 
 def _greets(place: Place, deadlines: Deadlines) -> bool:

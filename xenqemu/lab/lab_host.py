@@ -21,8 +21,8 @@ import socket
 import stat
 import struct
 import sys
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -32,13 +32,21 @@ from xenqemu.formats.stream.source import Source
 from xenqemu.host.disk.lease import Owner
 from xenqemu.host.domain_state import DomainState, state
 from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
-from xenqemu.host.protocol import BuildOptions, Domain, Needs, Progress, collected
+from xenqemu.host.protocol import BuildOptions, Domain, Needs, Progress, Template, collected
 from xenqemu.host.qemu.device_model import DeviceModel
 from xenqemu.host.trust import DEFAULT_TRUST, Trust
 from xenqemu.host.xenstore import names as naming
 from xenqemu.host.xenstore.sessions import Sessions
 from xenqemu.host.xenstore.store import Store
-from xenqemu.lab import admission, background_program, disks, ram_folder, taps, xenstore_layout
+from xenqemu.lab import (
+    admission,
+    background_program,
+    clones,
+    disks,
+    ram_folder,
+    taps,
+    xenstore_layout,
+)
 from xenqemu.lab.domain_builder import LOCK, DomainBuilder, keep
 from xenqemu.lab.plain_qemu import PlainQemu
 from xenqemu.lab.ram_file import IMAGE_VERSION
@@ -219,6 +227,14 @@ class Lab:
             parts = read_save_file(save_file, lambda own: builder.prepare(given or own), progress)
             builder.start(parts.device_state)
             return builder.domid
+
+    @contextmanager
+    def template(
+        self, opened: Callable[[], Source], progress: Progress, _options: BuildOptions
+    ) -> Iterator[Template]:
+        """Yield what builds domains whose RAM is one file, of which each has what it changes."""
+        with clones.unpacked(self, opened(), progress) as template:
+            yield template
 
     def check_name(self, _name: str) -> None:
         """Do nothing: no file here is named after a guest."""

@@ -21,10 +21,14 @@ from xenqemu.errors import DeviceModelError, HostTimeout, HypervisorError, Reply
 from xenqemu.formats.typed_json import typed
 from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
 from xenqemu.host.protocol import DomainInfo, RunState
+from xenqemu.host.qemu import background_snapshot
 from xenqemu.host.qemu.device_model import DeviceModel
 from xenqemu.lab import ram_folder
+from xenqemu.lab.moment_memory import MomentMemory
+from xenqemu.lab.private_ram import PrivateRam
 from xenqemu.lab.ram_file import RamFile
 from xenqemu.lab.ram_folder import RAM
+from xenqemu.system.outlived_pipe import read_rest
 from xenqemu.system.process import Process, commands
 
 PAUSED = "paused"
@@ -45,7 +49,10 @@ _STATES = {
 
 @dataclass(frozen=True)
 class Machine:
-    """The contents of ``machine.json``: the process, and how its RAM is laid out (bytes)."""
+    """The contents of ``machine.json``: the process, and how its RAM is laid out (bytes).
+
+    RAM is `private` if QEMU alone has what the guest wrote, and the file what it began with.
+    """
 
     domid: int
     uuid: str
@@ -54,6 +61,7 @@ class Machine:
     memory: int
     below: int
     vcpus: int
+    private: bool = False
 
     def store(self, folder: Path) -> None:
         """Write the file at once and whole."""
@@ -180,15 +188,31 @@ class PlainQemu:
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self.folder(domid))
 
-    def memory(self, domid: int) -> RamFile:
+    def memory(self, domid: int) -> RamFile | PrivateRam:
         """Return the memory of a domain."""
         machine = Machine.load(self.folder(domid))
         if machine is None:
             raise HypervisorError(f"there is no domain {domid}")
-        return RamFile(self._ram(domid), machine.memory, machine.below)
+        place = self._ram(domid), machine.memory, machine.below
+        return PrivateRam(*place, machine.pid) if machine.private else RamFile(*place)
 
     def stop_dirty_log(self, domid: int) -> None:
         """Do nothing: there is no log, changes are found in the memory itself."""
+
+    def moment_memory(self, domid: int) -> MomentMemory:
+        """Return the memory of a domain as of one moment, of which QEMU makes a snapshot."""
+        return MomentMemory(self.device_model(domid), self.memory(domid), self._deadlines)
+
+    def read_rest(self, domid: int, pipe: int) -> None:
+        """Read what QEMU still has to send of a snapshot."""
+        for process in self._processes(domid):
+            read_rest(process.pid, pipe, self._deadlines.qemu_save)
+
+    def stop_moment(self, domid: int, bandwidth: int) -> None:
+        """Wait for the end of a snapshot, and have QEMU as it was before."""
+        with self.device_model(domid) as device_model:
+            background_snapshot.await_end(device_model, self._deadlines.qemu_save)
+            background_snapshot.disable(device_model, bandwidth)
 
     def _processes(self, domid: int) -> list[Process]:
         """Return the domain's process, even if its maker was killed before it wrote the file."""

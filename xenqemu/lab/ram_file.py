@@ -61,7 +61,7 @@ class RamFile:
     """The memory of one guest: `size` bytes of RAM, `below` of them under the PCI hole."""
 
     def __init__(self, path: Path, size: int, below: int) -> None:
-        self._path = path
+        self.path = path
         self.layout = RamLayout(size, below)
 
     def space(self, file: int | None = None, /) -> int:
@@ -87,13 +87,11 @@ class RamFile:
 
     def size_before_pages(self) -> int:
         """Return the bytes of an image before its pages."""
-        sink = Sink(io.BytesIO())
-        self._begun(sink)
-        return sink.offset
+        return size_before_pages(self.layout)
 
     def save(self, out: Sink, progress: Progress) -> None:
         """Write the image: static end, pages, END; CPU state is the device model's here."""
-        writer = self._begun(out)
+        writer = begun(out, self.layout)
         size = self.layout.size
         with self._opened(os.O_RDONLY) as fd:
             if writer.is_aligned and out.has_places and can_clone(fd, out.descriptor):
@@ -122,7 +120,7 @@ class RamFile:
         """Write the image of a guest that runs until `live.suspend`."""
         from xenqemu.lab.dirty_pages import ChangingRam  # noqa: PLC0415  loads digests and threads
 
-        writer = self._begun(out)
+        writer = begun(out, self.layout)
         with self._opened(os.O_RDONLY) as fd:
             pages = ChangingRam(fd, self._mapped, self.layout, writer)
             write_live(pages, out, progress, live)
@@ -148,19 +146,11 @@ class RamFile:
 
     @contextlib.contextmanager
     def _opened(self, mode: int) -> Iterator[int]:
-        fd = os.open(self._path, mode | os.O_CLOEXEC)
+        fd = os.open(self.path, mode | os.O_CLOEXEC)
         try:
             yield fd
         finally:
             os.close(fd)
-
-    def _begun(self, out: Sink) -> libxc.ImageWriter:
-        """Return the writer of an image, having written all that comes before its pages."""
-        hole = self.layout.hole if out.align_pages else None
-        header = libxc.DomainHeader(X86_HVM, *XEN)
-        writer = libxc.ImageWriter(out, header, IMAGE_VERSION, hole=hole)
-        writer.write(StaticDataEnd())
-        return writer
 
     def _save_window(self, fd: int, step: Step, writer: PageWriter) -> int:
         window, passed = step
@@ -251,6 +241,22 @@ def _steps(windows: Iterator[list[Extent]]) -> Iterator[Step]:
     for window in windows:
         yield window, window[-1][1] - before
         before = window[-1][1]
+
+
+def begun(out: Sink, layout: RamLayout) -> libxc.ImageWriter:
+    """Return the writer of an image, having written all that comes before its pages."""
+    hole = layout.hole if out.align_pages else None
+    header = libxc.DomainHeader(X86_HVM, *XEN)
+    writer = libxc.ImageWriter(out, header, IMAGE_VERSION, hole=hole)
+    writer.write(StaticDataEnd())
+    return writer
+
+
+def size_before_pages(layout: RamLayout) -> int:
+    """Return how many bytes `begun` writes."""
+    sink = Sink(io.BytesIO())
+    begun(sink, layout)
+    return sink.offset
 
 
 def _windows(fd: int, layout: RamLayout) -> Iterator[list[Extent]]:

@@ -13,6 +13,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from xenqemu.system.descriptors import opened_folder
 from xenqemu.system.reflink import lay_out
 
 RAM = "ram"
@@ -45,6 +46,16 @@ def create_file(path: Path, folder: Path | None, size: int) -> None:
         lay_out(file, size)
     finally:
         os.close(file)
+
+
+def link_file(path: Path, folder: Path | None, shared: Path) -> None:
+    """Make `path` another name of the RAM file `shared`; in `folder`, as `create_file`."""
+    if folder is not None:
+        path.symlink_to(folder / f"{path.parent.name}-{os.urandom(4).hex()}")
+        path = path.readlink()
+    # Only with a folder's descriptor does Python follow the link that /proc/self/fd/N is.
+    with opened_folder(path.parent) as where:
+        os.link(shared, path.name, src_dir_fd=where, dst_dir_fd=where, follow_symlinks=True)
 
 
 def remove_file(path: Path) -> None:

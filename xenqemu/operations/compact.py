@@ -12,7 +12,7 @@ from xenqemu.formats.stream.libxc import PageData
 from xenqemu.formats.stream.libxc_records import PAGE_SIZE
 from xenqemu.formats.stream.page_data import write
 from xenqemu.formats.stream.pieces import Pieces
-from xenqemu.formats.stream.sink import Sink
+from xenqemu.formats.stream.sink import Outlet, Sink
 from xenqemu.formats.stream.source import CHUNK, Source
 from xenqemu.formats.stream.superseded import Latest
 from xenqemu.host.protocol import Progress
@@ -20,7 +20,7 @@ from xenqemu.system.cancellation import check_often
 
 
 def compact(
-    save_file: BinaryIO, out: BinaryIO, progress: Progress, pieces: Pieces | None = None
+    save_file: BinaryIO, out: BinaryIO | Outlet, progress: Progress, pieces: Pieces | None = None
 ) -> None:
     """Copy `save_file`, from its start, to `out`, with the last version of each page only.
 

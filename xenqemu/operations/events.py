@@ -25,12 +25,20 @@ class Phase(Enum):
     UNDO = "undo"
 
 
+class Way(Enum):
+    """How a guest was saved while it ran."""
+
+    MOMENT = "background snapshot"
+    PRECOPY = "precopy"
+
+
 class Kind(Enum):
     """What happened to a phase, or within it."""
 
     STARTED = "started"
     PROGRESS = "progress"
     ITERATION = "iteration"
+    LIVE = "live"
     NOTE = "note"
     DONE = "done"
     FAILED = "failed"
@@ -41,7 +49,8 @@ class Event:
     """One thing that happened; `done` and `total` are bytes, `text` is for people.
 
     `iteration` is the one of a live save that has ended (`Kind.ITERATION`); progress starts again
-    with each.
+    with each.  `way` is how a guest was saved that runs on (`Kind.LIVE`), and `downtime` for how
+    many seconds it did not.
     """
 
     phase: Phase
@@ -50,6 +59,8 @@ class Event:
     total: int = 0
     text: str = ""
     iteration: Iteration | None = None
+    way: Way | None = None
+    downtime: float = 0.0
 
 
 Observer = Callable[[Event], None]

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xenqemu.errors import FormatError
 from xenqemu.formats.config.domain_config import DomainConfig
-from xenqemu.formats.config.host_resources import Resource, host_resources
 from xenqemu.formats.device_state import device_stream
 from xenqemu.formats.device_state.device_stream import DeviceState
 from xenqemu.formats.stream import hvm_context
@@ -39,6 +38,9 @@ from xenqemu.formats.stream.page_data import BROKEN, XALLOC, PageData
 from xenqemu.formats.stream.seal import Seal
 from xenqemu.formats.stream.source import Source
 from xenqemu.formats.stream.xl import XlHeader
+
+if TYPE_CHECKING:
+    from xenqemu.formats.config.host_resources import Resource
 
 PFNS_BELOW_4G = 1 << 20
 """Pages under 4 GiB, where Xen keeps all the special pages of an HVM guest."""
@@ -121,6 +123,8 @@ class Contents:
     @property
     def host_resources(self) -> tuple[Resource, ...]:
         """What the config would have the host use that restores it."""
+        from xenqemu.formats.config.host_resources import host_resources  # noqa: PLC0415
+
         return host_resources(self.config) if self.config else ()
 
     def take(self, record: Record) -> None:

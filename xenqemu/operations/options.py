@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from xenqemu.formats.config.domain_config import DomainConfig
     from xenqemu.host.protocol import Host
 
+MOST_CLONES = 1000
+"""Clones that are made at once at most."""
+
 KEEP_DOMID = "Preserve the domain id."
 KEY_TEXT = "File with the key of the seal, 1 to 64 bytes."
 _TIMEOUT = "Deadline for all of it, up to the point of no return."
@@ -52,17 +55,60 @@ class SaveOptions:
     precopy: PrecopyOptions | None = option(
         None, "Save the domain while it runs.", flag="--live", nested=PrecopyOptions
     )
+    moment: bool = option(
+        True,
+        "Write it in iterations, even where QEMU can save it as of one moment (with -c).",
+        flag="--precopy",
+    )
+    compress: int | None = option(
+        None,
+        "Compress the save file by zstd, as fast as its target is: a fast one gets it as it is. "
+        "With =LEVEL, 1 (fast) to 19 (small), all that gets smaller is compressed so.",
+        flag="--compress",
+        metavar="LEVEL",
+        least=1,
+        most=19,
+    )
     layout: Layout = option(
         Layout.ALIGNED,
         "How pages lie in the file: each on a multiple of 4096 (aligned), or as xl writes (xl).",
         flag="--layout",
         metavar="LAYOUT",
     )
+    base: Path | None = option(
+        None,
+        "Share with FILE, an older save file, what is the same in both (on XFS, btrfs).",
+        flag="--base",
+        metavar="FILE",
+    )
     compact: bool = option(False, "Drop superseded pages.", flag="--compact")
     verify: bool = option(True, "Do not read the save file back.", flag="--no-verify")
     seal: bool = option(True, "Do not seal the save file.", flag="--no-seal")
     key_file: Path | None = option(None, KEY_TEXT, flag="--key-file", metavar="FILE")
     timeout: float | None = option(None, _TIMEOUT, flag="--timeout", metavar="SECONDS")
+
+
+@documented
+@dataclass(frozen=True, kw_only=True)
+class CloneOptions:
+    """How clones are made of a save file."""
+
+    name: str | None = option(
+        None,
+        "Name of the clone, or what the names of several begin with (default: that of the "
+        "guest, and -clone).",
+        flag="--name",
+        metavar="NAME",
+    )
+    count: int = option(
+        1, "Make so many, numbered from 1.", flag="--count", metavar="N", least=1, most=MOST_CLONES
+    )
+    disks: tuple[str, ...] = option(
+        (),
+        "Another file for the disk VDEV; {name} in it is the name of the clone. May be repeated.",
+        flag="--disk",
+        metavar="VDEV=FILE",
+    )
 
 
 @documented
@@ -76,6 +122,12 @@ class RestoreOptions:
     )
     config: DomainConfig | None = option(
         None, "Use this config instead of the one in the file.", metavar="CFG"
+    )
+    clone: CloneOptions | None = option(
+        None,
+        "Make clones: with another name, uuid, addresses and disks that others do not write.",
+        flag="--clone",
+        nested=CloneOptions,
     )
     seal: bool = option(True, "Do not check the seal of the save file.", flag="--no-seal")
     key_file: Path | None = option(None, KEY_TEXT, flag="--key-file", metavar="FILE")

@@ -5,6 +5,7 @@ Each act is next to its undo.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +16,7 @@ from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream.layout import Layout
 from xenqemu.formats.stream.pieces import Pieces
 from xenqemu.formats.stream.sink import Outlet, Sink
+from xenqemu.host.allowed_resources import why_refused
 from xenqemu.host.domain_state import state_and_device_model
 from xenqemu.host.precopy import Iteration
 from xenqemu.host.precopy_options import PrecopyOptions
@@ -23,6 +25,7 @@ from xenqemu.operations.events import Phase
 from xenqemu.operations.given_config import require_fit
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.operation import Operation
+from xenqemu.operations.options import SaveOptions
 from xenqemu.operations.save_devices import refuse_unsavable
 from xenqemu.operations.save_file import Image, suspended_image, with_paused, write_save_file
 from xenqemu.system.staged_file import Draft
@@ -35,6 +38,11 @@ Ready = Callable[[bytes | None], None]
 
 UNKNOWN_CHANGES = "this host cannot tell which of its pages change"
 """Why a guest cannot be written while it runs."""
+
+
+def no_act() -> None:
+    """Do nothing."""
+
 
 Watch = Callable[[Iteration], None]
 """Called with each iteration of a live save when it has ended."""
@@ -67,6 +75,7 @@ class OutgoingGuest:
         self._undos: list[int] = []
         self._device_model: DeviceModel | None = None
         self._device_model_ran = True
+        self._stopped = self._resumed = 0.0
         self.paused = False
         self.domid = self.domain.domid
         self.who = (self.domid, self.domain.uuid)
@@ -134,6 +143,27 @@ class OutgoingGuest:
             device_model.stop()
             return device_model.save_state_bytes(live=live)
 
+    def checked_config(
+        self, own: DomainConfig, config: DomainConfig, options: SaveOptions
+    ) -> DomainConfig:
+        """Return the config for a save file; raise `HostError` if it cannot be saved as asked.
+
+        `own` is what it is made by, `config` what is to be written.  Nothing is touched.
+        """
+        self.host.check_name(config.name)
+        self.require_savable(paused_too=True)
+        self.require_fit(own, options.config)
+        config = with_paused(config, self.paused)
+        refused = why_refused(self.host.trust, config)
+        if refused:
+            self.job.note(f"a restore here would refuse the save file: {refused}")
+        return config
+
+    def require_may_run(self) -> None:
+        """Raise `HostError` if it cannot be written while it runs."""
+        if not self.may_run():
+            raise HostError(f"domain {self.domid} cannot be saved while it runs: {UNKNOWN_CHANGES}")
+
     def write(
         self,
         out: BinaryIO | Outlet,
@@ -142,14 +172,18 @@ class OutgoingGuest:
         live: bool,
         ready: Ready,
         pieces: Pieces | None = None,
+        before_end: Callable[[], None] = no_act,
     ) -> None:
-        """Write its save file, after `quiesce`; `pieces` get its digests."""
+        """Write its save file, after `quiesce`; `pieces` get its digests.
+
+        `before_end` is called before the end of the save file is written.
+        """
         with self.job.phase(Phase.QUIESCE):
             device_state = self.quiesce(live=live)
         with self.job.phase(Phase.SAVE):
             ready(device_state)
             image = suspended_image(self.memory, device_state, self.job.progress)
-            self._write(out, config, image, pieces)
+            self.write_image(out, config, image, pieces, before_end)
 
     def write_running(
         self,
@@ -160,8 +194,12 @@ class OutgoingGuest:
         live: bool,
         watch: Watch,
         pieces: Pieces | None = None,
+        before_end: Callable[[], None] = no_act,
     ) -> None:
-        """Write its save file while it runs; `quiesce` it for the last iteration."""
+        """Write its save file while it runs; `quiesce` it for the last iteration.
+
+        `before_end` is called before the end of the save file is written.
+        """
         states: list[bytes | None] = []
 
         def suspend() -> None:
@@ -175,18 +213,20 @@ class OutgoingGuest:
             return states[0]
 
         with self.job.phase(Phase.SAVE):
-            self._write(out, config, image, pieces)
+            self.write_image(out, config, image, pieces, before_end)
 
-    def _write(
+    def write_image(
         self,
         out: BinaryIO | Outlet,
         config: DomainConfig,
         image: Image,
         pieces: Pieces | None,
+        before_end: Callable[[], None] = no_act,
     ) -> None:
+        """Write its save file with an image, in the layout that is wanted."""
         aligned = self.layout is Layout.ALIGNED
         before = self.memory.size_before_pages() if aligned else None
-        write_save_file(out, config, image, pieces, size_before_pages=before)
+        write_save_file(out, config, image, pieces, size_before_pages=before, before_end=before_end)
 
     def release(self, *, paused: bool) -> None:
         """Resume the guest here; `paused` leaves it paused, as it stays if it was."""
@@ -195,6 +235,12 @@ class OutgoingGuest:
             self.host.hypervisor.pause(self.domid)
         for undo in reversed(self._undos):
             self.job.perform(undo)
+        self._resumed = time.monotonic()
+
+    @property
+    def downtime(self) -> float:
+        """For how many seconds it was suspended, once it is released."""
+        return self._resumed - self._stopped
 
     def rename(self, old: str, new: str) -> None:
         """Rename the domain."""
@@ -202,6 +248,7 @@ class OutgoingGuest:
         self.host.rename(self.domid, old, new)
 
     def _suspend(self) -> None:
+        self._stopped = time.monotonic()
         self._undos.append(self.job.undo(steps.Resume(*self.who)))
         late = self.job.undo(steps.WithdrawSuspend(*self.who))
         try:

@@ -10,11 +10,10 @@ from __future__ import annotations
 from contextlib import suppress
 from functools import partial
 
-from xenqemu.errors import HostError, HostTimeout
+from xenqemu.errors import HostError
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.migration.handshake import HandshakeState, Message
 from xenqemu.formats.migration.wrapping import Unwrapper
-from xenqemu.formats.stream.source import Source
 from xenqemu.host.allowed_resources import require_allowed
 from xenqemu.host.domain_state import require_running
 from xenqemu.host.peer.peer_messages import Peer
@@ -29,9 +28,7 @@ from xenqemu.operations.journal.operation import Operation
 from xenqemu.operations.journal.steps import Commit
 from xenqemu.operations.options import ReceiveOptions, seconds_for
 from xenqemu.operations.outcome import GuestHooks, no_hooks
-from xenqemu.operations.save_file import peek_config
-from xenqemu.system.cancellation import Cancellation, cancellable
-from xenqemu.system.deadline import Deadline
+from xenqemu.operations.save_file import config_within
 
 WAITS = (HandshakeState.RECEIVED, HandshakeState.CLEARED)
 """Where the sender waits for the outcome."""
@@ -58,7 +55,9 @@ def receive(
     peer.send(Message.BANNER)
     extra = rendezvous.streams(peer.wire) if rendezvous else ()
     wrapped = Unwrapper(peer.save_file(), features, extra)
-    config = _config(wrapped.source, min(host.deadlines.peer_message, seconds_for(host, options)))
+    config = config_within(
+        wrapped.source, min(host.deadlines.peer_message, seconds_for(host, options))
+    )
     with hooks("receive", name=config.name, uuid=config.uuid):
         return _received(
             host, peer, config, wrapped, options, rendezvous=rendezvous, observe=observe
@@ -104,21 +103,6 @@ def _received(
             _say(peer, Message.BACK)
         raise
     return domid
-
-
-def _config(source: Source, seconds: float) -> DomainConfig:
-    """Return the config that a save file begins with; raise `HostTimeout` after so many seconds.
-
-    There is no operation yet that has a deadline, and each byte may come just in time.
-    """
-    deadline = Deadline.after(seconds)
-
-    def check() -> None:
-        if deadline.passed:
-            raise HostTimeout(f"the header of the save file did not come within {seconds:g} s")
-
-    with cancellable(Cancellation(check, deadline)):
-        return peek_config(source)
 
 
 def _take_over(

@@ -19,6 +19,9 @@ from xenqemu.operations.journal.log import About, Damaged, Found
 from xenqemu.operations.journal.operation import Operation
 from xenqemu.operations.left_suspended import LeftSuspended
 
+SAVE = "save"
+"""The verb of an operation whose other copy is no guest that runs."""
+
 
 @dataclass(frozen=True)
 class Recovered:
@@ -137,7 +140,7 @@ def _end(
         if moved is False:
             raise HostError(f"another host has the disks of {about.name}: it has moved")
         moved = True
-    if left.doubt and moved is False:
+    if left.doubt and moved is False and about.verb != SAVE:
         _require_no_copy(host, about)
     with closing(Journals(host.journals).adopt(found)) as log:
         cause = HostError(f"the process of the {about} is gone")

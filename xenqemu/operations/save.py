@@ -3,39 +3,44 @@
 The guest is destroyed only when its save file is complete, read back, synced and in place.  Where
 the guest stays (`After.CONTINUE`, `After.PAUSE`), it is resumed as soon as its memory is written:
 what can still fail then costs the save file, not the guest.  A live save writes most of the memory
-before the guest is suspended.  A paused guest that need not answer stays paused, and its save file
-says so.
+before the guest is suspended, or has the device model write it as of one moment (`moment`).  A
+paused guest that need not answer stays paused, and its save file says so.
 """
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from xenqemu.errors import HostError
+from xenqemu.errors import HostError, UsageError
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream.detect import Layer
 from xenqemu.formats.stream.framing import Record
-from xenqemu.formats.stream.sink import Sink
+from xenqemu.formats.stream.layout import Layout
+from xenqemu.formats.stream.sink import Outlet, Sink
 from xenqemu.formats.stream.source import Source
-from xenqemu.host.allowed_resources import why_refused
 from xenqemu.host.precopy import Iteration
 from xenqemu.host.precopy_options import PrecopyOptions
 from xenqemu.host.protocol import Domain, Host
+from xenqemu.operations.base_file import BaseFile, opened_base
 from xenqemu.operations.compact import compact
-from xenqemu.operations.events import Observer, Phase, unobserved
+from xenqemu.operations.compressed import UNSEALED, Form, packed_space, require_codec
+from xenqemu.operations.events import Observer, Phase, Way, unobserved
 from xenqemu.operations.inspect import Contents, read_contents
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.log import About
 from xenqemu.operations.journal.operation import Operation
+from xenqemu.operations.moment import moment_save
 from xenqemu.operations.options import After, SaveOptions, key_for, seconds_for
-from xenqemu.operations.outgoing_guest import UNKNOWN_CHANGES, OutgoingGuest, written_config
-from xenqemu.operations.save_file import space_for, space_for_rest, with_paused
-from xenqemu.operations.sealing import Sealing
-from xenqemu.operations.verify import checked_contents
+from xenqemu.operations.outgoing_guest import OutgoingGuest, written_config
+from xenqemu.operations.save_file import space_for, space_for_rest
+from xenqemu.operations.sealing import Sealing, about_passing
+from xenqemu.operations.verify import checked_contents, verify
 from xenqemu.system.cancellation import check_often
 from xenqemu.system.staged_file import Draft, draft_for
+from xenqemu.system.zstd.unpacked import unpacked
 
 
 def save(
@@ -57,36 +62,47 @@ def save(
     """
     own = host.config(domain.domid)
     config = written_config(domain, own, options.config, keep_domid=options.keep_domid)
-    sealing = Sealing(key_for(host, options)) if options.seal else None
+    key = key_for(host, options)
+    sealing = Sealing(key) if options.seal else None
+    if options.base and (options.compact or options.compress is not None or not sealing):
+        raise UsageError("--base goes without --compact, --compress and --no-seal")
     about = About("save", domain.domid, domain.name, domain.uuid, str(path.absolute()))
     with (
         Operation.begin(host, about, observe, seconds_for(host, options)) as job,
         draft_for(path, host.trust.owners) as draft,
         draft_for(path, host.trust.owners) as smaller,
+        opened_base(options.base, key, host.trust) as base,
     ):
         guest = OutgoingGuest(host, domain, job, options.layout)
         with job.phase(Phase.CHECK):
-            host.check_name(config.name)
-            guest.require_savable(paused_too=True)
-            guest.require_fit(own, options.config)
-            config = with_paused(config, guest.paused)
-            if options.precopy and not guest.may_run():
-                raise HostError(
-                    f"domain {guest.domid} cannot be saved while it runs: {UNKNOWN_CHANGES}"
-                )
-            refused = why_refused(host.trust, config)
-            if refused:
-                job.note(f"a restore here would refuse the save file: {refused}")
+            config = guest.checked_config(own, config, options)
+            require_codec(options.compress, job)
             job.cleanup(steps.RemoveDraft(draft.traces))
             draft.create()
-            _reserve(draft, guest, config, live=options.precopy is not None)
-        _write(guest, draft, config, options.precopy, None if options.compact else sealing)
-        suspended_at = time.time_ns()
-        if options.after is not After.DESTROY:
+            if sealing and base:
+                sealing.pieces.older = _usable(base, draft, options, job)
+            moment = moment_save(guest, options)
+            if options.precopy and not moment:
+                guest.require_may_run()
+            compacting = options.compact and not moment  # which has every page once
+            form = Form(options.compress, sealing, lambda: about_passing(config, job.phases))
+            first = UNSEALED if compacting else form
+            space = _Space(draft, guest, config, first.level)
+            space.reserve(live=options.precopy is not None)
+        with first.written(draft.file) as out:
+            if moment:
+                downtime, suspended_at = moment.write(out, config, first.pieces)
+                job.live(Way.MOMENT, downtime)
+            else:
+                _write(out, options.precopy, space, first)
+                suspended_at = time.time_ns()
+        if options.after is not After.DESTROY and not moment:
             with job.phase(Phase.RELEASE):
                 guest.release(paused=options.after is After.PAUSE)
-        written = _compacted(draft, smaller, job, sealing) if options.compact else draft
-        found = _checked(written, job, sealing, synced=options.verify)
+            if options.precopy and options.after is After.CONTINUE:
+                job.live(Way.PRECOPY, guest.downtime)
+        written = _compacted(draft, smaller, job, form) if compacting else draft
+        found = _checked(written, job, form, synced=options.verify)
         with job.phase(Phase.PUBLISH):
             _publish(written, guest, options.after, suspended_at)
         if options.after is After.DESTROY:
@@ -95,80 +111,114 @@ def save(
     return found
 
 
+def _usable(base: BaseFile, draft: Draft, options: SaveOptions, job: Operation) -> BaseFile | None:
+    """Return the base, None if nothing can be shared with it, which is noted."""
+    if options.layout is Layout.ALIGNED and base.can_share(draft.file):
+        return base
+    why = "pages are aligned, and both are on one file system that can (XFS, btrfs)"
+    job.note(
+        f"nothing is shared with {options.base}, but all written: that takes place where {why}"
+    )
+    return None
+
+
 def _write(
-    guest: OutgoingGuest,
-    draft: Draft,
-    config: DomainConfig,
-    precopy: PrecopyOptions | None,
-    sealing: Sealing | None,
+    out: BinaryIO | Outlet, precopy: PrecopyOptions | None, space: _Space, form: Form
 ) -> None:
     """Write the save file; space for what is left is reserved as soon as its size is known."""
-
-    def ready(device_state: bytes | None) -> None:
-        _reserve(draft, guest, config, device_state)
+    guest, config = space.guest, space.config
 
     def watch(done: Iteration) -> None:
-        draft.reserve(draft.file.tell() + space_for_rest(done.changed))
+        space.reserve_rest(done.changed)
         guest.job.iteration(done)
 
-    pieces = sealing.pieces if sealing else None
     if precopy:
-        guest.write_running(draft.file, config, precopy, live=False, watch=watch, pieces=pieces)
+        guest.write_running(out, config, precopy, live=False, watch=watch, pieces=form.pieces)
     else:
-        guest.write(draft.file, config, live=False, ready=ready, pieces=pieces)
+        guest.write(out, config, live=False, ready=space.reserve, pieces=form.pieces)
 
 
-def _reserve(
-    draft: Draft,
-    guest: OutgoingGuest,
-    config: DomainConfig,
-    device_state: bytes | None = None,
-    *,
-    live: bool = False,
-) -> None:
-    """Reserve space for a save file; where it seems too little, pages of zeros are counted first.
+@dataclass
+class _Space:
+    """Reserves space for a save file in its draft.
 
-    Raises `HostError` if it is too little.  A guest that is saved `live` shares no pages with it.
+    What gets compressed takes less, nobody knows how much less: too little is only noted then.
     """
-    most = space_for(config, guest.space_in(draft, live=live), device_state)
-    try:
-        draft.reserve(most)
-    except HostError:
-        counted = guest.memory.counted_space(guest.job.progress)
-        draft.reserve(space_for(config, counted, device_state))
+
+    draft: Draft
+    guest: OutgoingGuest
+    config: DomainConfig
+    level: int | None
+
+    def reserve(self, device_state: bytes | None = None, *, live: bool = False) -> None:
+        """Reserve it; where it seems too little, pages of zeros are counted first.
+
+        Raises `HostError` if it is too little.  A guest that is saved `live` shares no pages with
+        it, and one that is compressed neither.
+        """
+        guest, packed = self.guest, self.level is not None
+        space = guest.space_in(self.draft, live=live or packed)
+        try:
+            self._reserve(space_for(self.config, space, device_state))
+        except HostError as error:
+            if packed:
+                guest.job.note(f"if it were not compressed: {error}")
+                return
+            counted = guest.memory.counted_space(guest.job.progress)
+            self._reserve(space_for(self.config, counted, device_state))
+
+    def reserve_rest(self, pages: int) -> None:
+        """Reserve it for so many pages that are left of a live save; raise as `reserve`."""
+        if self.level is None:
+            self._reserve(self.draft.file.tell() + space_for_rest(pages))
+
+    def _reserve(self, size: int) -> None:
+        self.draft.reserve(size if self.level is None else packed_space(size))
 
 
-def _compacted(draft: Draft, smaller: Draft, job: Operation, sealing: Sealing | None) -> Draft:
+def _compacted(draft: Draft, smaller: Draft, job: Operation, form: Form) -> Draft:
     """Return another draft of the same save file, without superseded pages."""
     with job.phase(Phase.COMPACT):
         job.cleanup(steps.RemoveDraft(smaller.traces))
         smaller.create()
         smaller.reserve(draft.file.tell())
-        with draft.reopen() as save_file:
-            compact(save_file, smaller.file, job.progress, sealing.pieces if sealing else None)
+        with draft.reopen() as save_file, form.written(smaller.file) as out:
+            compact(save_file, out, job.progress, form.pieces)
     return smaller
 
 
-def _checked(draft: Draft, job: Operation, sealing: Sealing | None, *, synced: bool) -> Contents:
+def _checked(draft: Draft, job: Operation, form: Form, *, synced: bool) -> Contents:
     """Read the save file back, from the disk if it is to be `synced` first, and seal it.
 
-    Pages are read if there are no digests of them, made while they were written.
+    Pages are read if there are no digests of them, made while they were written.  A compressed one
+    is sealed already.
     """
-    if not (synced or sealing):
+    packed, sealing = form.level is not None, form.sealing
+    if not synced and (packed or sealing is None):
         return Contents(Layer.XL, draft.file.tell())
     with job.phase(Phase.VERIFY):
         if synced:
             draft.sync()
-        with draft.reopen() as save_file:
+        with draft.reopen() as file:
+            if packed:
+                return _verified_packed(file, sealing)
             if sealing is None:
-                return checked_contents(Source(save_file, seek=False, check=check_often))
-            found = _listed(save_file, sealing, checked=synced)
-            seal = sealing.seal(save_file, found, job.phases)
-        packed = seal.pack(sealing.key)
+                return checked_contents(Source(file, seek=False, check=check_often))
+            found = _listed(file, sealing, checked=synced)
+            seal = sealing.seal(file, found, job.phases)
+        data = seal.pack(sealing.key)
         draft.file.seek(found.size)
-        Sink(draft.file).write(packed)
-        found.take_seal(seal, len(packed))
+        Sink(draft.file).write(data)
+        found.take_seal(seal, len(data))
         return found
+
+
+def _verified_packed(file: BinaryIO, sealing: Sealing | None) -> Contents:
+    """Read all that is in a compressed save file, and compare it with its seal."""
+    with unpacked(file) as inside:
+        if sealing is None:
+            return checked_contents(Source(inside, seek=False, check=check_often))
+        return verify(inside, sealing.key)
 
 
 def _listed(save_file: BinaryIO, sealing: Sealing, *, checked: bool) -> Contents:

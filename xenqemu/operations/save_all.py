@@ -9,10 +9,9 @@ neither be saved nor shut down: it ends with the host, unless it is unpaused bef
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
+from concurrent.futures import Future
 from pathlib import Path
 from threading import Lock
 
@@ -20,14 +19,14 @@ from xenqemu.errors import Forbidden, HostError, HostTimeout, PastReturn, Xenqem
 from xenqemu.formats.stream.layout import Layout
 from xenqemu.host.domain_state import DomainState, identity, state
 from xenqemu.host.protocol import Domain, Host, RunState
-from xenqemu.operations.journal.folder import Journals
+from xenqemu.operations.at_once import at_once
 from xenqemu.operations.options import SaveOptions
 from xenqemu.operations.outcome import GuestHooks, How, Outcome, OutcomeObserver, no_hooks, words
 from xenqemu.operations.save import save as save_domain
 from xenqemu.operations.saved_guests import SavedGuest, place_for
 from xenqemu.settings.choice import Choice
 from xenqemu.settings.xenqemu_conf import SaveAll
-from xenqemu.system.cancellation import SLICE, wait_cancellable
+from xenqemu.system.cancellation import wait_cancellable
 from xenqemu.system.deadline import Deadline
 
 ENDED = (RunState.SHUTDOWN, RunState.CRASHED, RunState.DYING)
@@ -87,7 +86,7 @@ def save_all(
                 stopping.ask(guest, f"it could not be saved: {words(error)}")
 
         saving = [guest for guest in guests if choices[guest] is Choice.SAVE]
-        _all(host, plan.parallel, saving, save, note)
+        at_once(host, plan.parallel, saving, save, note)
         stopping.finish(plan.shutdown_deadline)
 
 
@@ -164,34 +163,6 @@ def _older_dropped(place: SavedGuest) -> str:
     except OSError as error:
         return f"; an older one, {place.ran}, cannot be removed: {error.strerror}"
     return ""
-
-
-def _all(
-    host: Host,
-    parallel: int,
-    guests: list[Domain],
-    act: Callable[[Domain], str],
-    note: Callable[[Domain, Future[str]], None],
-) -> None:
-    """Do `act` for each guest, some at once, and `note` each once it is done, in this thread."""
-    with ThreadPoolExecutor(parallel) as pool:
-        futures = {pool.submit(act, guest): guest for guest in guests}
-        try:
-            for future in as_completed(futures):
-                note(futures[future], future)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            while not all(future.done() for future in futures):
-                _cancel_own(host)
-                wait(futures, SLICE)
-            raise
-
-
-def _cancel_own(host: Host) -> None:
-    """Ask the operations of this process to end; each does so in order."""
-    for found in Journals(host.journals).found():
-        if found.running and found.about.pid == os.getpid():
-            Journals(host.journals).cancel(found)
 
 
 class _Stopping:

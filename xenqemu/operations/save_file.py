@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
-from xenqemu.errors import BadRecord
+from xenqemu.errors import BadRecord, HostTimeout
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.device_state import device_stream
 from xenqemu.formats.stream import libxl, xl
@@ -27,6 +27,8 @@ from xenqemu.formats.stream.sink import Outlet, Sink
 from xenqemu.formats.stream.source import Source
 from xenqemu.host.memory.pages import image_space
 from xenqemu.host.protocol import GuestMemory, Progress
+from xenqemu.system.cancellation import Cancellation, cancellable
+from xenqemu.system.deadline import Deadline
 
 FRAME = 1 << 17
 """Bytes for all headers and small records of an image, and for a seal, generously."""
@@ -85,12 +87,14 @@ def write_save_file(
     pieces: Pieces | None = None,
     *,
     size_before_pages: int | None = None,
+    before_end: Callable[[], None] = lambda: None,
 ) -> None:
     """Write an xl save file that stock `xl restore` reads; a file for it is unbuffered.
 
     Pages are aligned, from the first on, if the image's `size_before_pages` is given; `pieces` get
-    the digests of all that is written.  Raises `FormatError` for device state that is none: what is
-    not verified has it checked here.
+    the digests of all that is written.  `before_end` is called before its END is written: until
+    then nobody can restore it.  Raises `FormatError` for device state that is none: what is not
+    verified has it checked here.
     """
     header = xl.XlHeader.of_json(config.dump().decode())
     if size_before_pages is not None:
@@ -105,6 +109,7 @@ def write_save_file(
     if device_state is not None:
         device_stream.read(device_state)  # of a QEMU that its guest may have taken over
         stream.write(EmulatorContext(QEMU_UPSTREAM, 0, device_state))
+    before_end()
     stream.write(End())
 
 
@@ -137,6 +142,22 @@ def read_save_file(
 def peek_config(source: Source) -> DomainConfig:
     """Return the config of a save file without consuming its header."""
     return _config(xl.ahead(source))
+
+
+def config_within(source: Source, seconds: float) -> DomainConfig:
+    """Return the config that a save file begins with, as `peek_config`.
+
+    Raises `HostTimeout` after so many seconds: there is no operation yet that has a deadline, and
+    each byte may come just in time.
+    """
+    deadline = Deadline.after(seconds)
+
+    def check() -> None:
+        if deadline.passed:
+            raise HostTimeout(f"the header of the save file did not come within {seconds:g} s")
+
+    with cancellable(Cancellation(check, deadline)):
+        return peek_config(source)
 
 
 def _config(header: Record) -> DomainConfig:

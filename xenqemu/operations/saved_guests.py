@@ -26,6 +26,7 @@ from xenqemu.host.protocol import Domain
 from xenqemu.operations.save_file import peek_config, was_paused
 from xenqemu.system.descriptors import sync_folder
 from xenqemu.system.regular_file import open_regular
+from xenqemu.system.zstd.unpacked import unpacked
 
 RAN = ".ran"
 OF = "~"
@@ -57,8 +58,8 @@ class Owner:
             file = open_regular(path)
             if file is None:
                 return None
-            with file:
-                config = peek_config(Source(file))
+            with file, unpacked(file) as save_file:
+                config = peek_config(Source(save_file))
                 saved = os.fstat(file.fileno()).st_mtime
             return cls(config.name, config.uuid.lower(), saved, was_paused(config))
         except (XenqemuError, OSError):  # restoring it says why

@@ -9,7 +9,8 @@ from functools import partial
 from itertools import pairwise
 from typing import Any, BinaryIO
 
-from xenqemu.errors import XenqemuError
+from xenqemu.errors import HostError, XenqemuError
+from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream.framing import HEADER, Record
 from xenqemu.formats.stream.libxl_records import EMULATOR, EmulatorContext
 from xenqemu.formats.stream.page_data import PageData
@@ -59,14 +60,26 @@ class Sealing:
         return seal_for(file, pieces, self.index, found, key=self.key, phases=phases)
 
     def _read_back(self, file: BinaryIO) -> None:
-        """Digest what was shared with the guest's memory, and so never passed here."""
+        """Digest what was shared with the guest's memory, and so never passed here.
+
+        What was shared with an older file is looked at: raises `HostError` if that is damaged.
+        """
         with ThreadPoolExecutor(READERS) as pool:
             for _ in pool.map(partial(self._read, file), self.pieces.take_later()):
+                check_often()
+            for _ in pool.map(partial(self._compare, file), self.pieces.shared):
                 check_often()
 
     def _read(self, file: BinaryIO, ends: tuple[int, int]) -> None:
         buffer = memoryview(bytearray(CHUNK))
         self.pieces.add(ends[0], parts_at(file, *ends, buffer))
+
+    def _compare(self, file: BinaryIO, piece: Piece) -> None:
+        buffer = memoryview(bytearray(CHUNK))
+        found = Pieces(self.key).add(piece.start, parts_at(file, piece.start, piece.end, buffer))
+        if found != [piece]:
+            where = f"what is shared at {piece.start:#x}"
+            raise HostError(f"the base is damaged: {where} has another digest than its seal says")
 
 
 def seal_for(
@@ -94,26 +107,32 @@ def seal_for(
 
 def about_of(found: Contents, phases: PhaseTimes = ()) -> dict[str, Any]:
     """Return what a seal says for people and programs of a save file that holds what was found."""
+    about = about_passing(found.config, phases)
+    about["totals"] = {
+        "bytes": found.size,
+        "pages": {
+            "data": found.pages.data,
+            "zero": found.pages.zero,
+            "other": found.pages.other,
+        },
+    }
+    if found.domain:
+        about["versions"]["xen"] = f"{found.domain.xen_major}.{found.domain.xen_minor}"
+    return about
+
+
+def about_passing(config: DomainConfig | None, phases: PhaseTimes = ()) -> dict[str, Any]:
+    """Return what a seal says of a save file that passes: nobody has counted what it holds."""
     about: dict[str, Any] = {
         "sealed": round(time.time(), 3),
         "versions": {"xenqemu": VERSION},
-        "totals": {
-            "bytes": found.size,
-            "pages": {
-                "data": found.pages.data,
-                "zero": found.pages.zero,
-                "other": found.pages.other,
-            },
-        },
         "phases": [
             {"phase": name, "began": round(began, 3), "seconds": round(seconds, 3)}
             for name, began, seconds in phases
         ],
     }
-    if found.domain:
-        about["versions"]["xen"] = f"{found.domain.xen_major}.{found.domain.xen_minor}"
-    if found.config:
-        about["guest"] = {"name": found.config.name, "uuid": found.config.uuid}
+    if config:
+        about["guest"] = {"name": config.name, "uuid": config.uuid}
     return about
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import IO
 
 from xenqemu.errors import HostError, HostTimeout
+from xenqemu.formats.stream.buffers import Buffer
 from xenqemu.system.cancellation import wait_cancellable
 from xenqemu.system.deadline import Deadline
 from xenqemu.system.descriptors import memory_file, ready
@@ -222,15 +223,20 @@ class Done:
     """How a program ended, and what it printed; of stderr only what `OutputTail` keeps."""
 
     status: int
-    stdout: str
+    printed: bytes
     stderr: bytes
+
+    @property
+    def stdout(self) -> str:
+        """What it printed, as text."""
+        return self.printed.decode(errors="backslashreplace")
 
 
 def finished(
     what: str,
     words: Sequence[str | Path],
     timeout: float,
-    given: bytes = b"",
+    given: Buffer = b"",
     start_error: Callable[[OSError], str] | None = None,
 ) -> Done:
     """Run a program that reads `given`, and return how it ended.
@@ -259,7 +265,7 @@ def finished(
     ):
         if not child.wait(timeout):
             raise HostTimeout(f"{what} did not end within {timeout:g} s")
-        return Done(child.status, printed.decode(errors="backslashreplace"), said.text)
+        return Done(child.status, bytes(printed), said.text)
 
 
 def run(what: str, words: Sequence[str | Path], timeout: float, given: str = "") -> str:

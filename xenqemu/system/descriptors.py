@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from xenqemu.errors import HostError, UsageError
+from xenqemu.formats.stream.buffers import Buffer
 
 
 def require_file(fd: int, mode: int) -> None:
@@ -30,7 +31,7 @@ def require_file(fd: int, mode: int) -> None:
 
 
 @contextmanager
-def memory_file(content: bytes = b"") -> Iterator[int]:
+def memory_file(content: Buffer = b"") -> Iterator[int]:
     """Open a memfd, which is O_RDWR and stands at its start."""
     fd = os.memfd_create("xenqemu")
     try:

@@ -20,6 +20,7 @@ from hashlib import blake2b
 from typing import BinaryIO
 
 from xenqemu.errors import HostError
+from xenqemu.formats.stream.source import bytes_left
 
 CHUNK = 1 << 20
 """Bytes that are read at a time where only their digest is wanted."""
@@ -31,6 +32,7 @@ class FirstReading:
     def __init__(self, file: BinaryIO) -> None:
         file.seek(0)
         self._file = file
+        self._written = _written(file)
         self.name = file.name
         self._digest = blake2b()
         self._ends = array("Q")  # start and end of each stretch that was read
@@ -59,9 +61,13 @@ class FirstReading:
         """Return the file's descriptor."""
         return self._file.fileno()
 
+    def left(self) -> int | None:
+        """Return how many bytes there are from here to the end, None if nobody knows."""
+        return bytes_left(self._file)
+
     def again(self, follow: Callable[[memoryview], None] | None = None) -> SecondReading:
         """Return what reads the file once more; `follow` is called with all bytes, in order."""
-        return SecondReading(self._file, self._ends, self._digest.digest(), follow)
+        return SecondReading(self._file, self._ends, self._digest.digest(), self._written, follow)
 
     def _note(self, piece: memoryview) -> None:
         if not piece:
@@ -88,6 +94,7 @@ class SecondReading:
         file: BinaryIO,
         ends: array[int],
         expected: bytes,
+        written: tuple[int, int],
         follow: Callable[[memoryview], None] | None,
     ) -> None:
         file.seek(0)
@@ -97,6 +104,8 @@ class SecondReading:
         self._next = 0
         self._offset = 0
         self._expected = expected
+        self._written = written
+        self._passed_over = False
         self._follow = follow
         self._digest = blake2b()
 
@@ -113,10 +122,11 @@ class SecondReading:
         return got
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go forward to another place.
+        """Go forward to another place; what is on the way may be used by other means than ours.
 
-        On the way, what was read the first time is read again, and all where somebody follows.
+        What was read the first time is read again, and all where somebody follows.
         """
+        self._passed_over = True
         target = offset + (self._offset if whence == os.SEEK_CUR else 0)
         while self._follow and self._offset < target:
             if not self.readinto(self._scratch[: target - self._offset]):
@@ -138,10 +148,14 @@ class SecondReading:
         return self._file.fileno()
 
     def require_same(self) -> None:
-        """Read the rest; raise `HostError` if anything is not as it was the first time."""
+        """Read the rest; raise `HostError` if anything is not as it was the first time.
+
+        Where parts were passed over, nobody may have written to the file at all.
+        """
         while self.read(CHUNK):
             pass
-        if self._digest.digest() != self._expected or self._next < len(self._ends):
+        changed = self._digest.digest() != self._expected or self._next < len(self._ends)
+        if changed or (self._passed_over and _written(self._file) != self._written):
             raise HostError("it has changed since it was checked")
 
     @cached_property
@@ -162,3 +176,9 @@ class SecondReading:
             if end > self._offset:
                 return
             self._next += 2
+
+
+def _written(file: BinaryIO) -> tuple[int, int]:
+    """Return when a file was last written to, and its size."""
+    status = os.fstat(file.fileno())
+    return status.st_mtime_ns, status.st_size

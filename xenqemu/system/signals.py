@@ -7,8 +7,9 @@ presses it again, from a terminal that closes, from a service manager that stops
 
 from __future__ import annotations
 
+import os
 import signal
-import threading
+from _thread import get_native_id
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -119,4 +120,4 @@ def _raises(handler: object) -> bool:
 
 
 def _in_main_thread() -> bool:
-    return threading.current_thread() is threading.main_thread()
+    return get_native_id() == os.getpid()  # as Linux has it; `threading` need not be loaded

@@ -52,7 +52,12 @@ def failure(party: str, name: str, how: How) -> BaseException:
         return BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
     if how is How.LOST:
         return ReplyLost(words)
-    parties = {"hypervisor": HypervisorError, "device_model": DeviceModelError, "store": StoreError}
+    parties = {
+        "hypervisor": HypervisorError,
+        "device_model": DeviceModelError,
+        "moment": DeviceModelError,
+        "store": StoreError,
+    }
     return parties.get(party, HostError)(words)
 
 

@@ -20,6 +20,8 @@ class Guest:
 
     `asked` is whether a suspend request waits for it, `must_answer` whether it is asked to suspend,
     `logged` whether a log of its dirty pages is kept, `can_log_dirty` whether there can be one.
+    `moments` is whether its memory can be saved as of one moment, `enabled` whether that is
+    prepared, and while something of it is `unread` the guest waits.
     """
 
     config: DomainConfig
@@ -36,10 +38,13 @@ class Guest:
     asked: bool = False
     logged: bool = False
     can_log_dirty: bool = True
+    moments: bool = False
+    enabled: bool = False
+    unread: bool = False
 
     @property
     def runs(self) -> bool:
-        stopped = self.suspended or self.paused or self.crashed or self.down
+        stopped = self.suspended or self.paused or self.crashed or self.down or self.unread
         return self.devices_run and not stopped
 
     @property

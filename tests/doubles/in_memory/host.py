@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
 from tests.doubles.in_memory.guest import Guest
@@ -116,6 +117,10 @@ class Host:
                 self._removed(domid)
             raise
 
+    @contextmanager
+    def template(self, opened, progress, options: BuildOptions) -> Iterator[Template]:
+        yield Template(self, opened, progress)
+
     def destroy(self, domid: int) -> None:
         self._world.call("host.destroy", lambda: self._removed(domid))
 
@@ -157,3 +162,15 @@ class Host:
             return self._world.guests[domid]
         except KeyError:
             raise HostError(f"there is no domain {domid}") from None
+
+
+class Template:
+    """A save file of which domains are built, one after the other."""
+
+    parallel = 1
+
+    def __init__(self, host: Host, opened, progress) -> None:
+        self._host, self._opened, self._progress = host, opened, progress
+
+    def build(self, what: DomainConfig) -> int:
+        return self._host.build(self._opened(), self._progress, BuildOptions(config=what))

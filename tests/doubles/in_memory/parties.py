@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from tests.doubles.in_memory.guest import Guest
@@ -14,7 +15,7 @@ from xenqemu.formats.stream.page_data import PAGE_SIZE, PageData
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.formats.stream.source import Source
 from xenqemu.host.precopy import Iteration
-from xenqemu.host.protocol import DomainInfo, Live
+from xenqemu.host.protocol import DomainInfo, Live, Moment
 
 if TYPE_CHECKING:
     from tests.doubles.in_memory.world import World
@@ -78,6 +79,21 @@ class Hypervisor:
 
     def stop_dirty_log(self, domid: int) -> None:
         self._set("stop_dirty_log", domid, logged=False)
+
+    def moment_memory(self, domid: int) -> MomentMemory | None:
+        def answer() -> MomentMemory | None:
+            guest = self._world.guests[domid]
+            return MomentMemory(self._world, guest) if guest.moments else None
+
+        return self._world.call("hypervisor.moment_memory", answer)
+
+    def read_rest(self, domid: int, pipe: int) -> None:
+        self._set("read_rest", domid, unread=False)
+
+    def stop_moment(self, domid: int, bandwidth: int) -> None:
+        if self._world.guests[domid].unread:
+            self._world.broken.append("to wait for a snapshot that nobody reads takes for ever")
+        self._set("stop_moment", domid, enabled=False)
 
     def _set(self, act: str, domid: int, **state: bool) -> None:
         def change() -> None:
@@ -177,6 +193,33 @@ class Memory:
 
         for _ in libxc.read(source, take):
             pass
+
+
+class MomentMemory(Memory):
+    """The view of one guest's pages, which its device model writes while it runs."""
+
+    PIPE = 12345
+
+    @property
+    def bandwidth(self) -> int:
+        return self._world.call("moment.bandwidth", lambda: 1 << 27)
+
+    def obstacle(self) -> str:
+        return self._world.call("moment.obstacle", lambda: self._world.obstacle)
+
+    def enable(self) -> None:
+        self._world.call("moment.enable", lambda: setattr(self._guest, "enabled", True))
+
+    def save(self, out, progress, begins) -> Moment:
+        begins(self.PIPE)
+        taken = replace(self._guest, pages=dict(self._guest.pages))
+        self._world.call("moment.begin", lambda: setattr(self._guest, "unread", True))
+        copy = Memory(self._world, taken)
+        writer = copy._begun(out)  # noqa: SLF001 - of one class
+        copy._write(writer, sorted(taken.pages), progress)  # noqa: SLF001
+        copy._end(writer)  # noqa: SLF001
+        self._world.call("moment.end", lambda: setattr(self._guest, "unread", False))
+        return Moment(self._world.device_state(taken.tick), 0.005)
 
 
 class DeviceModel:

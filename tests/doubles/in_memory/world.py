@@ -37,6 +37,8 @@ ACTS = {
     *("hypervisor.suspend", "hypervisor.resume", "hypervisor.pause", "hypervisor.unpause"),
     *("device_model.stop", "device_model.save", "device_model.cont"),
     *("memory.save", "memory.save_live", "memory.rest", "memory.stop", "memory.load"),
+    *("moment.enable", "moment.begin", "moment.end"),
+    *("hypervisor.read_rest", "hypervisor.stop_moment"),
     *("hypervisor.stop_dirty_log", "host.build", "host.rename", "host.destroy"),
     *("os.fsync", "os.rename"),
 }
@@ -59,6 +61,7 @@ class World:
     trust: Trust = DEFAULT_TRUST
     objections: list[str] = field(default_factory=list)
     has_device_model: bool = True
+    obstacle: str = ""
     sends: bool = False
     clients: int = 0
     _dead: str = ""

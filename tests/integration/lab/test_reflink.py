@@ -118,6 +118,26 @@ def test_memory_above_the_pci_hole_is_shared(big_seed, here):
     assert guest.domid != again.domid
 
 
+def test_a_later_save_costs_what_changed(seed, one, here):
+    """The guest's memory is elsewhere: what is the same is shared with the save file before."""
+    guest = seed.on(one)
+    first, second = here.folder / "first.save", here.folder / "second.save"
+    before = here.taken()
+    one.must("save", "-c", "web", first)
+    whole = here.taken() - before
+    guest.wait_tick(3)
+    said = guest.save(second, "--base", first)
+    assert here.taken() - before < whole + whole // 3
+    first.unlink()
+    one.must("verify", second)
+    again = one.restore(second, "-p")
+    assert_same_memory(again.ram, second)
+    again.earlier = said
+    one.must("lab", "unpause", "web")
+    again.wait_tick(3)
+    assert ticks(again.said) >= ticks(said) + 3
+
+
 REFUSES = """
 import errno, xenqemu.lab.shared_pages as pages
 real, calls = pages.clone_range, []

@@ -8,6 +8,7 @@ import threading
 
 import pytest
 
+from tests.doubles.in_memory.sealed_files import sealed
 from tests.doubles.system.commands import spawn
 from tests.golden import save_files
 from tests.property import strategies as made
@@ -256,3 +257,59 @@ def test_a_closed_standard_input_is_named():
     assert (closed.returncode, closed.stderr) == (
         *(1, b"xenqemu: standard input: Bad file descriptor\n"),
     )
+
+
+@pytest.fixture
+def key(tmp_path):
+    path = tmp_path / "key"
+    path.write_bytes(b"a key")
+    path.chmod(0o600)
+    return path
+
+
+def test_seal_and_what_verify_says_then(run, tmp_path, saved, key):
+    file = tmp_path / "guest"
+    file.write_bytes(saved.read_bytes())
+    assert run("seal", file).code == 0
+    size = file.stat().st_size
+    said = f"{file}: sound and sealed; xl, {size} bytes; hvm guest vga; "
+    assert run("verify", file).out.startswith(said)
+    found = run("verify", "--json", file).json
+    assert (found["sound"], found["sealed"], found["trailing"]) == (True, True, 0)
+    assert found["seal"]["keyed"] is False
+    assert found["seal"]["about"]["guest"]["name"] == "vga"
+    assert "\nseal     " in run("inspect", file).out
+    done = run("verify", "--key-file", key, file)
+    assert (done.code, done.out) == (2, "")
+    assert "a seal made with the key, got one without a key" in done.err
+
+
+def test_verify_names_what_is_damaged(run, tmp_path, key):
+    file = tmp_path / "guest"
+    whole = bytearray(sealed(file, key=b"a key"))
+    assert run("verify", file).code == 64
+    at = whole.index(made.PAGE)
+    whole[at] ^= 1
+    file.write_bytes(whole)
+    done = run("verify", "--key-file", key, file)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(f"xenqemu: {file}: damaged: libxc PAGE_DATA, pfns ")
+    found = run("verify", "--json", "--key-file", key, file).json
+    assert (found["sound"], found["state"]) == (False, "damaged")
+    (place,) = found["places"]
+    assert place["record"] == "libxc PAGE_DATA"
+    assert place["offset"] <= at < place["offset"] + place["size"]
+    assert place["pages"]
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [(b"\x1f\x8b\x08" + bytes(600), "a gzip"), (b"something else altogether", "b'something el")],
+)
+def test_verify_says_what_else_a_file_is(run, tmp_path, data, said):
+    file = tmp_path / "file"
+    file.write_bytes(data)
+    done = run("verify", file)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(f"xenqemu: {file}: not a save file, but {said}")
+    assert run("verify", "--json", file).json["state"] == "not a save file"

@@ -24,8 +24,8 @@ from xenqemu.operations.options import (
 from xenqemu.option import option_of
 
 COMMANDS = {
-    "save": (SaveOptions, {"domain", "file", "step_timeout"}),
-    "restore": (RestoreOptions, {"files"}),
+    "save": (SaveOptions, {"domain", "file", "command", "step_timeout"}),
+    "restore": (RestoreOptions, {"files", "command"}),
     "migrate": (MigrateOptions, {"domain", "destination", "step_timeout"}),
     "migrate-receive": (
         ReceiveOptions,
@@ -40,8 +40,11 @@ ALL = {"help", "json"}
 """What all commands take."""
 
 OTHERS = {
-    "verify": {"file"},
+    "verify": {"file", "key_file"},
+    "seal": {"file", "key_file"},
     "inspect": {"file"},
+    "compress": {"file": "file", "out": "to", "level": "level", "force": "force"},
+    "decompress": {"file": "file", "out": "to", "force": "force"},
     "status": {"domain": "domain"},
     "recover": {"domain": "domain", "moved": "moved", "forget": "forget", "all": ""},
     "cancel": {"domain": "domain", "timeout": "timeout"},
@@ -103,7 +106,11 @@ def test_a_command_and_its_options_agree(name):
         elif spelled.flag:
             assert spelled.flag in flags
             assert spelled.text in said
-            assert (there[field][0].metavar or "") == spelled.metavar
+            levels = [f"{spelled.flag}={n}" for n in range(1, 20)]
+            if spelled.metavar == "LEVEL":  # which argparse has no name for
+                assert flags == {spelled.flag, *levels}
+            else:
+                assert (there[field][0].metavar or "") == spelled.metavar
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -141,6 +148,8 @@ def test_every_command_has_a_function():
         ("--timeout 2.5", SaveOptions(timeout=2.5)),
         ("--layout xl", SaveOptions(layout=Layout.XL)),
         ("--layout aligned", SaveOptions()),
+        ("--compress", SaveOptions(compress=0)),
+        ("--compress=7", SaveOptions(compress=7)),
         ("--live --compact", SaveOptions(precopy=PrecopyOptions(), compact=True)),
     ],
 )

@@ -3,6 +3,7 @@
 import argparse
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from xenqemu.cli.parser import parser
 LOADED = "import sys\nfrom xenqemu.cli.parser import parser"
 
 QEMU = {"asyncio", "qemu.qmp", "xenqemu.host.qemu.qmp"}
+PARTIES = {"pyxs", "tenacity", "xenqemu.host.xenstore.store", "xenqemu.host.xen.library"}
 OPERATIONS = {f"xenqemu.operations.{name}" for name in ("save", "restore", "migrate", "recover")}
 
 
@@ -68,6 +70,7 @@ def test_to_be_understood_a_command_loads_its_own_module_and_no_operation(
         ("restore a", {"restore"}),
         ("migrate a b", {"migrate"}),
         ("verify a", set()),
+        ("inspect a", set()),
         ("status a", {"recover"}),
         ("saved a", set()),
     ],
@@ -77,6 +80,30 @@ def test_to_be_done_it_loads_its_own_operation(words: str, operations: set[str])
     there = loaded(act, "import sys; from xenqemu.cli.main import main")
     assert there & OPERATIONS == {f"xenqemu.operations.{name}" for name in operations}
     assert not there & QEMU
+
+
+@pytest.mark.parametrize(
+    "words", ["--help", "verify --help", "verify FILE", "inspect FILE", "inspect --json FILE"]
+)
+def test_what_only_reads_loads_no_party_of_a_host(words: str, saved: Path) -> None:
+    given = [str(saved) if word == "FILE" else word for word in words.split()]
+    there = loaded(f"main({given})", "import sys; from xenqemu.cli.main import main")
+    assert not there & (QEMU | PARTIES | OPERATIONS)
+
+
+@pytest.mark.parametrize("words", ["--help", "verify FILE"])
+def test_what_reads_a_file_loads_neither_programs_nor_threads(words: str, saved: Path) -> None:
+    given = [str(saved) if word == "FILE" else word for word in words.split()]
+    there = loaded(f"main({given})", "import sys; from xenqemu.cli.main import main")
+    assert not there & {"threading", "subprocess", "socket", "logging", "shutil", "hashlib"}
+    assert not any(name.startswith("xenqemu.settings") for name in there)
+
+
+def test_the_save_helper_loads_the_writer_alone() -> None:
+    there = loaded("", "import sys; import xenqemu.save_helper")
+    assert not there & (QEMU | PARTIES | OPERATIONS | {"argparse", "socket"})
+    away = ("xenqemu.cli", "xenqemu.operations", "xenqemu.settings", "xenqemu.lab")
+    assert not any(name.startswith(away) for name in there)
 
 
 def test_the_package_alone_loads_nothing() -> None:
@@ -93,4 +120,4 @@ def test_only_the_chosen_command_is_made() -> None:
     actions = top._actions  # noqa: SLF001  argparse tells it in no other way
     verbs = next(action.choices for action in actions if action.dest == argparse.SUPPRESS)
     made = [name for name, verb in verbs.items() if "prog" in vars(verb)]
-    assert (made, len(verbs)) == (["status"], 15)
+    assert (made, len(verbs)) == (["status"], 18)

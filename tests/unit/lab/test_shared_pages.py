@@ -6,10 +6,11 @@ import random
 from contextlib import contextmanager
 
 import pytest
+import xxhash
 
 from tests.doubles.system.file_systems import LEAST, REFLINKING, disk
 from xenqemu.errors import HypervisorError
-from xenqemu.formats.stream import libxc
+from xenqemu.formats.stream import libxc, pieces
 from xenqemu.formats.stream.page_data import XALLOC
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.formats.stream.source import Source
@@ -63,10 +64,10 @@ def nothing(_done, _total):
 
 
 @contextmanager
-def image_in(path, *, align_pages=True):
+def image_in(path, *, align_pages=True, pieces=None):
     """Have a new file, and its sink at a place from which pages become aligned."""
     with path.open("w+b", buffering=0) as file:
-        sink = Sink(file, align_pages=align_pages)
+        sink = Sink(file, pieces, align_pages=align_pages)
         before = RamFile(path, SIZE, BELOW).size_before_pages()
         sink.write(b"x" * (-before % PAGE))
         yield sink
@@ -130,6 +131,25 @@ def test_each_page_stands_on_a_page(folder, ram):
             seen.update(range(page, page + run.pages))
             at += size
     assert seen == {index for part in DATA for index in part}
+
+
+def test_what_is_shared_is_read_back_for_its_digests(folder, ram, monkeypatch):
+    monkeypatch.setattr(pieces, "PIECE", 100 * PAGE)
+    found = pieces.Pieces()
+    start = saved(ram, folder / "save", pieces=found)
+    content = (folder / "save").read_bytes()
+    for place, end in found.take_later():
+        found.add(place, [content[place:end]])
+    assert found.take_later() == []
+    assert b"".join(content[piece.start : piece.end] for piece in found.in_order()) == content
+    assert all(
+        piece.digest == xxhash.xxh3_128_digest(content[piece.start : piece.end])
+        for piece in found.in_order()
+    )
+    heads = [place - 16 - len(table.table) for place, table in records(folder / "save", start)]
+    ends = {piece.end for piece in found.in_order()}
+    assert heads
+    assert ends >= {*heads[1:]}
 
 
 def test_what_the_guest_writes_later_is_not_in_the_save_file(folder, ram):

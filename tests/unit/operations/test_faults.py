@@ -35,8 +35,9 @@ KILLED = [how for how in How if how.kills]
 CTRL_C = (How.INTERRUPTED, How.INTERRUPTED_AFTER)
 ENDS = {After.DESTROY: None, After.CONTINUE: "running", After.PAUSE: "paused"}
 
-FAIL_BY_THEMSELVES = ("os.link", "os.unlink", "journal.unlink")
-"""What is done to a file that need not be there; that it is not, is no failure."""
+FAIL_BY_THEMSELVES = ("os.link", "os.unlink", "journal.unlink", "moment.enable")
+"""What is done to a file that need not be there, or has another way: that it is so is no failure.
+"""
 
 
 class Caught:
@@ -147,7 +148,14 @@ def do_what_is_left(run: Run) -> None:
         assert done.complete
 
 
-def suspending(after: After, older: bytes | None, **options: Any) -> Operation:
+def suspending(
+    after: After, older: bytes | None, *, moments: bool = False, **options: Any
+) -> Operation:
+    def prepare(path: Path) -> World:
+        world = with_guest(path, older)
+        world.guests[1].moments = moments
+        return world
+
     def run(world: World, path: Path) -> object:
         return save(
             world.host,
@@ -159,7 +167,7 @@ def suspending(after: After, older: bytes | None, **options: Any) -> Operation:
 
     def judge(run: Run) -> None:
         guest = run.world.guests.get(1)
-        assert guest is None or not guest.logged or run.stranded
+        assert guest is None or not (guest.logged or guest.enabled) or run.stranded
         if run.error is None:
             assert run.holds(guest)
             assert (guest and guest.run_state.value) == ENDS[after]
@@ -182,8 +190,8 @@ def suspending(after: After, older: bytes | None, **options: Any) -> Operation:
             suspended = "hypervisor.suspend" in run.world.calls
             assert run.rolled_back or (run.untouched and not suspended)
 
-    name = ", ".join([f"suspend, {after.value}, {older} before", *options])
-    return Operation(name, lambda path: with_guest(path, older), run, judge)
+    name = ", ".join([f"suspend, {after.value}, {older} before", *options, "moment" * moments])
+    return Operation(name, prepare, run, judge)
 
 
 def saving_paused(after: After, *, devices_run: bool) -> Operation:
@@ -272,6 +280,10 @@ OPERATIONS = [
     *(suspending(after, older) for after in After for older in (None, OLDER)),
     *(suspending(after, OLDER, precopy=PrecopyOptions()) for after in After),
     suspending(After.CONTINUE, None, precopy=PrecopyOptions(), compact=True),
+    *(
+        suspending(After.CONTINUE, older, precopy=PrecopyOptions(), moments=True)
+        for older in (None, OLDER)
+    ),
     *(
         saving_paused(after, devices_run=devices_run)
         for after in After
@@ -367,7 +379,7 @@ def judge_recovered(operation: Operation, world: World, path: Path) -> None:
     assert world.broken == []
     left = Run(world, path, None)
     guests = list(world.guests.values())
-    assert not any(guest.logged for guest in guests)
+    assert not any(guest.logged or guest.enabled for guest in guests)
     stands = [guest for guest in guests if not guest.runs]
     if stands:  # only where that was wanted
         assert [guest.run_state.value for guest in guests] == ["paused"]

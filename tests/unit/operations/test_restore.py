@@ -331,7 +331,7 @@ def test_a_config_that_changes_while_the_save_file_is_checked(world, tmp_path, m
         path.write_bytes(save_file(config_with(b_info={**long, **LOADER})))
         return verify_structure(file, *seal)
 
-    monkeypatch.setattr("xenqemu.operations.restore.verify_structure", swap)
+    monkeypatch.setattr("xenqemu.operations.checked_save_file.verify_structure", swap)
     with pytest.raises(HostError, match="was changed while it was checked"):
         restore(world.host, path)
     assert "host.build" not in world.calls

@@ -465,7 +465,7 @@ def test_that_a_restore_here_would_refuse_the_save_file_is_said_beforehand(world
 @pytest.mark.parametrize("after", list(After))
 def test_pages_of_zeros_are_counted_before_a_save_is_refused(world, tmp_path, monkeypatch, after):
     """At first while the guest runs, then once it is suspended."""
-    monkeypatch.setattr("tests.doubles.in_memory.parties.Memory.space", lambda self: 1 << 60)
+    monkeypatch.setattr("tests.doubles.in_memory.parties.Memory.space", lambda *_: 1 << 60)
     save(world, tmp_path / "save", after)
     acts = [name for name in world.calls if name in ("memory.counted_space", "hypervisor.suspend")]
     assert acts == ["memory.counted_space", "hypervisor.suspend", "memory.counted_space"]

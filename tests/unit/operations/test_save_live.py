@@ -94,9 +94,12 @@ def test_phases_and_iterations(world, tmp_path):
         (Phase.QUIESCE, Kind.DONE, None),
         (Phase.SAVE, Kind.ITERATION, 3),
         (Phase.SAVE, Kind.DONE, None),
+        (Phase.RELEASE, Kind.STARTED, None),
+        (Phase.RELEASE, Kind.DONE, None),
+        (Phase.RELEASE, Kind.LIVE, None),
         *(
             (phase, kind, None)
-            for phase in (Phase.RELEASE, Phase.VERIFY, Phase.PUBLISH)
+            for phase in (Phase.VERIFY, Phase.PUBLISH)
             for kind in (Kind.STARTED, Kind.DONE)
         ),
     ]

@@ -1,10 +1,15 @@
 """Sealing what is there already: no byte is moved, any crash leaves a file that can be sealed."""
 
+import contextlib
+import errno
 import fcntl
 import os
 import random
+import resource
+import signal
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -125,20 +130,23 @@ def test_keys_are_told(path: Path) -> None:
 
 
 @KEYS
-def test_a_torn_seal_is_told_and_replaced(path: Path, key: bytes | None) -> None:
+def test_a_torn_seal_is_told(path: Path, key: bytes | None) -> None:
     whole = sealed(path, key=key)
-    again = None
     for size in _cuts(len(LAB) + 1, len(whole)):
         path.write_bytes(whole[:size])
         with pytest.raises(Truncated, match="seal"):
             verified(path, key)
         with pytest.raises(Truncated, match="seal"):
             piped(whole[:size], key)
-        seal_file(path, key)
-        again = path.read_bytes()
-        assert again.startswith(LAB)
-        assert verified(path, key).seal is not None
-    assert again is not None
+
+
+@pytest.mark.parametrize("size", [1, 16, 40, 64, 500, -33, -32, -1])
+def test_a_torn_seal_is_replaced(path: Path, size: int) -> None:
+    whole = sealed(path)
+    path.write_bytes(whole[: len(LAB) + size if size > 0 else size])
+    seal_file(path)
+    assert path.read_bytes().startswith(LAB)
+    assert verified(path).seal is not None
 
 
 def test_zeros_that_a_crash_leaves_are_replaced(path: Path) -> None:
@@ -251,3 +259,100 @@ def _cuts(start: int, end: int) -> Iterator[int]:
     yield from range(start, min(start + 4 * near, end))
     yield from range(start + 4 * near, end - near, 97)
     yield from range(max(end - near, start + 4 * near), end)
+
+
+class Stopped(Exception):
+    """Takes the place of a kill or a full disk."""
+
+
+CALLS = ("writev", "fsync", "ftruncate", "utime")
+
+
+@pytest.mark.parametrize("torn", [False, True], ids=["unsealed before", "torn before"])
+@pytest.mark.parametrize("done", ["before", "half", "after"])
+def test_wherever_it_is_stopped_it_can_be_sealed_again(
+    path: Path, torn: bool, done: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = sealed(path)
+    start = whole[: len(LAB) + 300] if torn else LAB
+    at = 0
+    while _stopped_at(path, start, at, done, monkeypatch):
+        assert path.read_bytes().startswith(LAB)
+        with contextlib.suppress(Truncated):
+            verified(path)
+        assert seal_file(path).seal is not None
+        assert verified(path).seal is not None
+        at += 1
+    assert at == (8 if torn else 6)
+
+
+def _stopped_at(
+    path: Path, start: bytes, at: int, done: str, monkeypatch: pytest.MonkeyPatch
+) -> bool:
+    """Seal a file, up to call number `at`; return whether there are so many."""
+    path.write_bytes(start)
+    made = 0
+
+    def watched(name: str):
+        real = getattr(os, name)
+
+        def call(*arguments, **named):
+            nonlocal made
+            made += 1
+            if made - 1 != at:
+                return real(*arguments, **named)
+            if done == "half" and name == "writev":
+                data = b"".join(arguments[1])
+                os.write(arguments[0], data[: len(data) // 2])
+            elif done != "before":
+                real(*arguments, **named)
+            raise Stopped
+
+        return call
+
+    with monkeypatch.context() as patch:
+        for name in CALLS:
+            patch.setattr(os, name, watched(name))
+        try:
+            seal_file(path)
+        except Stopped:
+            return True
+    return False
+
+
+def test_a_disk_that_fills_up(path: Path) -> None:
+    path.write_bytes(LAB)
+    with file_limit(len(LAB) + 100), pytest.raises(OSError, match=os.strerror(errno.EFBIG)):
+        seal_file(path)
+    assert path.read_bytes().startswith(LAB)
+    seal_file(path)
+    assert verified(path).seal is not None
+
+
+def test_a_process_that_is_killed(path: Path) -> None:
+    """By a real signal, where the seal is written and its footer is not."""
+    path.write_bytes(LAB)
+    child = os.fork()
+    if not child:
+        real = os.fsync
+        os.fsync = lambda fd: (real(fd), os.kill(os.getpid(), signal.SIGKILL))
+        seal_file(path)
+        os._exit(0)
+    assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    with pytest.raises(Truncated, match="seal at offset"):
+        verified(path)
+    seal_file(path)
+    assert verified(path).seal is not None
+
+
+@contextmanager
+def file_limit(size: int) -> Iterator[None]:
+    """Have the system write no file beyond `size` bytes."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)

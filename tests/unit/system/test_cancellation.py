@@ -20,8 +20,9 @@ from xenqemu.system.cancellation import (
     check_cancelled,
     wait_cancellable,
 )
-from xenqemu.system.deadline import Deadline, within
+from xenqemu.system.deadline import Deadline
 from xenqemu.system.retry import Retry
+from xenqemu.system.timed_call import within
 
 
 def test_a_deadline_to_come_and_one_gone() -> None:

@@ -118,3 +118,31 @@ def test_passing_over_more_than_there_is(path):
     again.seek(20000)
     with pytest.raises(HostError, match="it has changed"):
         again.require_same()
+
+
+@pytest.mark.parametrize("size", [1, 101, 5000])
+def test_who_follows_gets_what_is_passed_over_too(path, size):
+    seen = bytearray()
+    again = first(path, *STEPS).again(seen.extend)
+    while again.tell() < len(DATA):
+        again.seek(size, os.SEEK_CUR)
+        again.read(size)
+    again.require_same()
+    assert bytes(seen) == DATA
+
+
+def test_whoever_writes_where_nobody_read_is_noticed_once_parts_were_passed_over(path):
+    for passes in (False, True):
+        again = first(path, *STEPS).again()
+        if passes:
+            again.seek(200)
+        before = path.stat().st_mtime_ns
+        while path.stat().st_mtime_ns == before:  # of the clock of files, whose ticks are long
+            with path.open("r+b") as file:
+                file.seek(5000)
+                file.write(DATA[5000:5001])
+        if passes:
+            with pytest.raises(HostError, match="it has changed"):
+                again.require_same()
+        else:
+            again.require_same()

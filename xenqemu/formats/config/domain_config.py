@@ -172,6 +172,18 @@ class DomainConfig:
         return self._hvm.texts("serial_list") if one is None else (one,)
 
     @property
+    def generation_id(self) -> bytes | None:
+        """The VM generation id, 16 bytes; None where the guest has none."""
+        numbers = self._hvm.array("ms_vm_genid")
+        if numbers and not (len(numbers) == 16 and all(type(n) is int for n in numbers)):
+            raise self._hvm.wrong("ms_vm_genid", "16 integers", numbers)
+        if not any(numbers):
+            return None
+        if not all(0 <= number < 256 for number in numbers):
+            raise self._hvm.wrong("ms_vm_genid", "bytes", numbers)
+        return bytes(numbers)
+
+    @property
     def disks(self) -> tuple[Disk, ...]:
         """The disks, in the configuration's order."""
         sections = JsonObject.of(WHERE, self.tree).sections("disks")

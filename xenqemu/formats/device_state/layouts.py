@@ -32,7 +32,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
-from pkgutil import get_data
+from pathlib import Path
 from typing import Any, NamedTuple
 
 SUBSECTION = 0x05
@@ -81,7 +81,7 @@ class _Place(NamedTuple):
 
 @cache
 def _table() -> dict[str, Any]:
-    table: dict[str, Any] = json.loads(get_data(__package__, "layouts.json") or b"")
+    table: dict[str, Any] = json.loads(Path(__file__).with_name("layouts.json").read_bytes())
     return table
 
 

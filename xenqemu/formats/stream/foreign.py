@@ -51,6 +51,8 @@ KINDS: tuple[tuple[bytes, str], ...] = (
 _SKIPPABLE = range(0x50, 0x60)
 """First bytes of a skippable frame of zstd, which pzstd and the seekable format begin with."""
 
+_IN_UTF_16 = b"".join(b"%c\0" % byte for byte in XL)
+
 _DAMAGE: tuple[tuple[bytes, str], ...] = (
     (XL + b"\r\n", "its line ends became CRLF, as when it was copied as text"),
     (XL + b"\n \0 \n", "its CRs became LF, as when it was copied as text"),
@@ -58,8 +60,8 @@ _DAMAGE: tuple[tuple[bytes, str], ...] = (
     (XL + b"\n  \r", "its NULs were removed, as when it was copied as text"),
     (XL + b"\n", "its first 32 bytes are not whole, as when it was copied as text"),
     (b"\xef\xbb\xbf" + XL, "a byte order mark was put before it, as when it was copied as text"),
-    (XL.decode().encode("utf-16-le"), "it became UTF-16, as when it was copied as text"),
-    (b"\xff\xfe" + XL.decode().encode("utf-16-le"), "it became UTF-16, as by PowerShell's >"),
+    (_IN_UTF_16, "it became UTF-16, as when it was copied as text"),
+    (b"\xff\xfe" + _IN_UTF_16, "it became UTF-16, as by PowerShell's >"),
     (b"libvirt-xml\r\n", "of libvirt; its line ends became CRLF, as when it was copied as text"),
 )
 

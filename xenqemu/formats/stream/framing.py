@@ -15,11 +15,13 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from enum import Enum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from xenqemu.errors import BadRecord
-from xenqemu.formats.stream.sink import Sink
 from xenqemu.formats.stream.source import Source
+
+if TYPE_CHECKING:
+    from xenqemu.formats.stream.sink import Sink
 
 HEADER = struct.Struct("<II")
 ALIGN = 8

@@ -21,7 +21,7 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from xenqemu.errors import Unsupported
 from xenqemu.formats.stream import framing, page_data, value
@@ -43,9 +43,11 @@ from xenqemu.formats.stream.libxc_records import (
     X86TscInfo,
 )
 from xenqemu.formats.stream.page_data import BROKEN, XALLOC, XTAB, PageData
-from xenqemu.formats.stream.sink import Sink
 from xenqemu.formats.stream.source import Source, bounded
 from xenqemu.formats.stream.value import Body, Value
+
+if TYPE_CHECKING:
+    from xenqemu.formats.stream.sink import Sink
 
 __all__ = [
     "BROKEN",

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from enum import Enum, auto
+from typing import TYPE_CHECKING
 
 from xenqemu.errors import Truncated, Unsupported
 from xenqemu.formats.stream import framing, libxc, value
@@ -44,9 +45,11 @@ from xenqemu.formats.stream.libxl_records import (
     LibxcContext,
     StreamHeader,
 )
-from xenqemu.formats.stream.sink import Sink
 from xenqemu.formats.stream.source import Source
 from xenqemu.formats.stream.value import Value
+
+if TYPE_CHECKING:
+    from xenqemu.formats.stream.sink import Sink
 
 __all__ = [
     "CheckpointEnd",

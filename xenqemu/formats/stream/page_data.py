@@ -24,14 +24,16 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from xenqemu.errors import BadRecord
 from xenqemu.formats.stream.buffers import Buffer
 from xenqemu.formats.stream.framing import HEADER, RecordHeader
 from xenqemu.formats.stream.libxc_records import PAGE_SIZE, RECORD_LIMIT
-from xenqemu.formats.stream.sink import Sink
 from xenqemu.formats.stream.source import Source, bounded
+
+if TYPE_CHECKING:
+    from xenqemu.formats.stream.sink import Sink
 
 WHERE = "libxc PAGE_DATA"
 COUNT = struct.Struct("<II")

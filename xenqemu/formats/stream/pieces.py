@@ -11,7 +11,7 @@ file.  With a key it is BLAKE2b of 32 bytes: nobody without the key can make it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from xenqemu.formats.stream.buffers import Buffer
@@ -52,22 +52,53 @@ def hash_maker(key: bytes | None) -> Callable[[], Hash]:
     return lambda: hashlib.blake2b(key=key, digest_size=KEYED_SIZE)
 
 
+class Older(Protocol):
+    """A file that may have the same pieces as the one that is written."""
+
+    def share(self, pieces: Sequence[Piece], out: int, /) -> bool:
+        """Have the file `out` share these pieces, one behind the other, and return whether it does.
+
+        Any thread may ask.
+        """
+
+
 class Pieces:
-    """Collects the pieces of one file, from several threads."""
+    """Collects the pieces of one file, from several threads; `older` may have some of them."""
+
+    older: Older | None = None
 
     def __init__(self, key: bytes | None = None) -> None:
         self._key = key
         self._new = hash_maker(key)
         self._found: list[Piece] = []
         self._later: list[tuple[int, int]] = []
+        self._shared: list[Piece] = []
         self._hash: Hash | None = None
         self._start = self._end = 0
 
-    def add(self, start: int, buffers: Iterable[Buffer]) -> None:
-        """Take bytes that are at `start`, where a piece begins; in any order, from any thread."""
+    def add(self, start: int, buffers: Iterable[Buffer]) -> list[Piece]:
+        """Take bytes that are at `start`, where a piece begins; in any order, from any thread.
+
+        Returns their pieces.
+        """
         pieces = Pieces(self._key)
         pieces.follow(start, buffers)
-        self._found.extend(pieces.in_order())  # which is one step for all threads
+        found = pieces.in_order()
+        self._found.extend(found)  # which is one step for all threads
+        return found
+
+    def share(self, start: int, buffers: Iterable[Buffer], out: int) -> bool:
+        """Take bytes as `add`; return whether the file `out` shares them with an older one now."""
+        found = self.add(start, buffers)
+        if self.older is None or not self.older.share(found, out):
+            return False
+        self._shared.extend(found)
+        return True
+
+    @property
+    def shared(self) -> list[Piece]:
+        """The pieces that are shared with an older file, by their digests."""
+        return self._shared
 
     def add_later(self, start: int, end: int) -> None:
         """Note bytes, from where a piece begins, that are to be read back and given to `add`."""

@@ -52,6 +52,9 @@ MOST_PIECES = 1 << 18
 LIMIT = 26 << 20
 """Bytes of a seal; one with so many pieces has about as many."""
 
+LONGEST_NAME = 300
+"""Characters of the name of a record or device; QEMU's have 256 at most."""
+
 ABOUT_LIMIT = 1 << 19
 """Bytes of the JSON; a device state of many devices takes some ten KiB."""
 
@@ -242,7 +245,7 @@ def _contents(data: bytes, offset: int, head: _Head) -> Seal:
     rest = table + runs * RUN.size
     about = _about(data[rest : rest + about_len], offset + rest)
     names, devices = about.pop("names", None), about.pop("devices", None)
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+    if not isinstance(names, list) or not all(map(_is_name, names)):
         raise damaged(offset + rest, "the names of records", repr(names)[:80])
     index = Index.parse(data[here:table], data[table:rest], names, head.end, offset + here)
     index.devices = _devices(devices, head.end, offset + rest)
@@ -259,13 +262,18 @@ def _about(data: bytes, offset: int) -> dict[str, Any]:
     return about
 
 
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and len(name) <= LONGEST_NAME
+
+
 def _devices(found: object, end: int, offset: int) -> list[Listed]:
     match found:
         case list():
             for each in found:
                 match each:
-                    case [int(start), int(size), str(), int()] if 0 <= start <= start + size <= end:
-                        continue
+                    case [int(start), int(size), name, int()] if _is_name(name):
+                        if 0 <= start <= start + size <= end:
+                            continue
                 raise damaged(offset, "a device with its place", repr(each)[:80])
             return [Listed(*each) for each in found]
     raise damaged(offset, "a list of devices", repr(found)[:80])

@@ -138,7 +138,7 @@ def _places(seal: Seal, piece: Piece, file: BinaryIO | None) -> Iterator[Place]:
         found = True
         yield from _within(seal, record, piece, file)
     if not found:
-        names = ", ".join(record.name for record in records)
+        names = ", ".join(record.name for record in records[:3])
         yield Place(piece.start, piece.end, f"one of {names}" if names else "a record")
 
 

@@ -82,15 +82,15 @@ class Sink:
         return self._outlet.skip(size)
 
     def fill(self, place: int, buffers: Sequence[Buffer]) -> None:
-        """Write `buffers` at a place that was taken; from any thread.
+        """Write `buffers` at a place that was taken, or share them with an older file.
 
+        From any thread.
         It is that of a PAGE_DATA record, or a multiple of `PIECE` bytes behind its start.
         """
         assert isinstance(self._outlet, _File)
         buffers = self._unchanging(buffers)
-        self._outlet.pwritev(buffers, place)
-        if self._pieces is not None:
-            self._pieces.add(place, buffers)
+        if self._pieces is None or not self._pieces.share(place, buffers, self.descriptor):
+            self._outlet.pwritev(buffers, place)
 
     def cut(self) -> None:
         """Have a piece end here: before and behind each PAGE_DATA record that is written."""

@@ -53,7 +53,7 @@ class Source:
         self._check = check
         self._ahead = b""
         self.offset = offset
-        self._size = _size_beyond(self._file)
+        self._size = bytes_left(self._file)
         if self._size is not None:
             self._size += offset
 
@@ -248,8 +248,14 @@ def _ended(record: str, start: int, size: int, got: int) -> Truncated:
     return Truncated(record, start, f"{size} bytes", f"{got} and then the end")
 
 
-def _size_beyond(file: BinaryIO) -> int | None:
-    """Return how many bytes a regular file or a buffer has left, None for a pipe or an inlet."""
+def bytes_left(file: BinaryIO) -> int | None:
+    """Return how many bytes a file or a buffer has left, None for a pipe or an inlet.
+
+    What is no file, and can tell all the same, has a method `left` for that.
+    """
+    left: Callable[[], int | None] | None = getattr(file, "left", None)
+    if left is not None:
+        return left()
     if isinstance(file, io.BytesIO):
         return len(file.getbuffer()) - file.tell()
     try:

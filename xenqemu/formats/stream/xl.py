@@ -21,14 +21,16 @@ from __future__ import annotations
 import json
 import struct
 from dataclasses import dataclass
-from typing import Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from xenqemu.errors import Unsupported
 from xenqemu.formats.stream import value
 from xenqemu.formats.stream.framing import Record
-from xenqemu.formats.stream.sink import Sink
 from xenqemu.formats.stream.source import Source, bounded
 from xenqemu.formats.stream.value import Body, Value
+
+if TYPE_CHECKING:
+    from xenqemu.formats.stream.sink import Sink
 
 LAYER = "xl"
 MAGIC = b"Xen saved domain, xl format\n \0 \r"

@@ -72,7 +72,7 @@ _STATE = "device state"
 _SHORT = Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxdict = _SHORT.maxlist = 100
 _INCOMING = "xenqemu-state"
-_AGAIN = 0.05
+_AGAIN = 0.01
 
 
 class DeviceModel:

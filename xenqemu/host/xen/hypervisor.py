@@ -112,5 +112,14 @@ class XenHypervisor:
             device_log = partial(self._switch_device_log, domid)
             dirty_log.stop(DirtyLog(self._xen, domid), device_log)
 
+    def moment_memory(self, _domid: int) -> None:
+        """Return None: Xen logs which pages change, and protects none of a guest that runs."""
+
+    def read_rest(self, _domid: int, _pipe: int) -> None:
+        """Do nothing: there is no pipe."""
+
+    def stop_moment(self, _domid: int, _bandwidth: int) -> None:
+        """Do nothing: nothing was enabled."""
+
     def _switch_device_log(self, domid: int, on: bool) -> None:
         dirty_log.switch_device_log(self._device_model(domid), on=on)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from xenqemu.errors import HostError, XenqemuError
 from xenqemu.formats.config.domain_config import DomainConfig
@@ -29,6 +30,7 @@ from xenqemu.host.protocol import (
     Needs,
     Progress,
     RunState,
+    Template,
     collected,
 )
 from xenqemu.host.trust import DEFAULT_TRUST, Trust
@@ -187,6 +189,17 @@ class XenHost:
         builder = XlRestore(self.store, monitor=options.monitor, deadlines=self.deadlines)
         return builder.build(save_file, progress, options.config, options.size)
 
+    @contextmanager
+    def template(
+        self, opened: Callable[[], Source], progress: Progress, options: BuildOptions
+    ) -> Iterator[Template]:
+        """Yield what builds domains of one save file: each by an xl of its own."""
+
+        def build(config: DomainConfig) -> int:
+            return self.build(opened(), progress, replace(options, config=config))
+
+        yield _Template(build)
+
     def check_name(self, name: str) -> None:
         """Raise `HostError` if libxl could not restore a guest of this name."""
         requirements.check_name(name)
@@ -302,6 +315,13 @@ class XenHost:
                 )
                 for entry in store.list("/local/domain") or ()
             ]
+
+
+class _Template(NamedTuple):
+    """A save file of which domains are built: it is read for each, so one after the other."""
+
+    build: Callable[[DomainConfig], int]
+    parallel: int = 1
 
 
 def _load_qmp_socket() -> None:

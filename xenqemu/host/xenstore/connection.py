@@ -27,7 +27,7 @@ from pyxs.exceptions import PyXSError
 
 from xenqemu.errors import HostError, HostTimeout, ReplyLost, StoreError
 from xenqemu.formats.xenstore import HEADER, PAYLOAD_MAX, Op
-from xenqemu.system.deadline import within
+from xenqemu.system.timed_call import within
 
 
 class _Packet(NamedTuple):

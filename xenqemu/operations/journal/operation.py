@@ -30,7 +30,7 @@ from xenqemu.errors import (
 from xenqemu.formats.typed_json import plain
 from xenqemu.host.precopy import Iteration
 from xenqemu.host.protocol import Host, SuspendPending
-from xenqemu.operations.events import Event, Kind, Observer, Phase, unobserved
+from xenqemu.operations.events import Event, Kind, Observer, Phase, Way, unobserved
 from xenqemu.operations.journal.folder import Journals
 from xenqemu.operations.journal.harmless import is_harmless
 from xenqemu.operations.journal.log import About, Found, Log
@@ -61,6 +61,7 @@ class Operation:
         self._phase = Phase.CHECK
         self.phases: list[tuple[str, float, float]] = []
         self._heard = ""
+        self._stoppable = False
         self._cancellation = ExitStack()
         self._signals = ExitStack()
 
@@ -146,6 +147,10 @@ class Operation:
         self._observe(Event(self._phase, Kind.ITERATION, iteration=done))
         self._check()
 
+    def live(self, way: Way, downtime: float) -> None:
+        """Report how a guest was saved while it ran, and for how many seconds it did not."""
+        self._observe(Event(self._phase, Kind.LIVE, way=way, downtime=downtime))
+
     def note(self, text: str) -> None:
         """Report a note for people."""
         self._observe(Event(self._phase, Kind.NOTE, text=text))
@@ -187,17 +192,22 @@ class Operation:
             raise
         self.resolve(passed=True)
 
-    def doubt(self, commit: Commit, what: str) -> None:
-        """Enter doubt: the next act passes the point of no return on another host, or not.
+    def doubt(self, commit: Commit, what: str, *, stoppable: bool = False) -> None:
+        """Enter doubt: the next act passes the point of no return elsewhere, or not.
 
-        `what` tells people where both copies are.  `resolve` ends the doubt.
+        `what` tells people where both copies are.  `resolve` ends the doubt.  Where whoever passes
+        that point can still be stopped, this may be cancelled: the caller does so and resolves it.
         """
-        self._defer_signals()
+        self._stoppable = stoppable
+        if not stoppable:
+            self._defer_signals()
         self.prepare_commit(commit)
         self.log.write({"doubt": what})
 
     def resolve(self, *, passed: bool) -> None:
         """Log whether the point of no return was passed."""
+        if passed and self._stoppable:
+            self._defer_signals()
         line = {"committed": True} if passed else {"doubt": ""}
         self.state.take(line)  # true whether or not it can be written
         self.log.append(line)
@@ -293,7 +303,7 @@ class Operation:
 
     def _check(self) -> None:
         """Raise if the operation was cancelled, or its deadline has passed."""
-        if self.state.committed or self.state.doubt:
+        if self.state.committed or (self.state.doubt and not self._stoppable):
             return
         if self.log.cancelled:
             raise Cancelled(f"cancelled{self._heard}")

@@ -121,6 +121,24 @@ class StopDirtyLog(OnGuest, words="stop the dirty log"):
         host.hypervisor.stop_dirty_log(self.domid)
 
 
+class ReadRest(OnGuest, words="read the rest of QEMU's snapshot, for which the guest waits"):
+    """Read what a device model still has to send of a moment's memory."""
+
+    pipe: int
+
+    def _act(self, host: Host) -> None:
+        host.hypervisor.read_rest(self.domid, self.pipe)
+
+
+class StopMoment(OnGuest, words="end QEMU's snapshot"):
+    """Have a device model as it was before it was to save a moment's memory."""
+
+    bandwidth: int
+
+    def _act(self, host: Host) -> None:
+        host.hypervisor.stop_moment(self.domid, self.bandwidth)
+
+
 class Unpause(OnGuest, words="unpause the guest"):
     """Unpause the guest."""
 

@@ -1,36 +1,31 @@
-#!/usr/bin/env python3
 """Disks that are all added, then all removed, at once: xenqemu-block beside Xen's block script.
 
 Each disk is a file of a guest of its own, in the xenstore of a lab host; the scripts are started as
-libxl starts them, in turns, and make real loop devices.  After each turn it is seen that every disk
-had one of its own, and that none is left.  Ratios of medians are told: above 1 is faster than
-Xen's.  Needs root, and Debian's xen-utils-common and xenstore-utils.
-
-    bench/hotplug.py [--disks N] [--rounds N]
-
-`bench/hotplug_in_dom0` does the same on a Xen host.
+libxl starts them, and make real loop devices.  After each turn it is seen that every disk had one
+of its own, and that none is left.  `bench/hotplug_in_dom0` does the same on a Xen host.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from functools import cache, partial
 from pathlib import Path
+
+from lab_guests import ROOT
+from row import Bench, Row, Values
 
 from xenqemu.host.disk import lease
 from xenqemu.host.xenstore.store import Store
 from xenqemu.lab.lab_host import Lab
 from xenqemu.system import loop_devices
 
-SCRIPTS = {
-    "Xen's": Path("/etc/xen/scripts/block"),
-    "xenqemu's": Path(__file__).parent.parent / "hotplug" / "xenqemu-block",
-}
+XENS = Path("/etc/xen/scripts/block")
+OURS = ROOT / "hotplug" / "xenqemu-block"
+DISKS = 20
 XVDA = 51712
 FIRST = 101
 """The id of the first guest."""
@@ -39,24 +34,31 @@ TIMEOUT = 40.0
 """Seconds after which libxl kills a script."""
 
 
-def main() -> None:
-    """Run and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--disks", type=int, default=20)
-    parser.add_argument("--rounds", type=int, default=5)
-    chosen = parser.parse_args()
+@cache
+def measured(rounds: int) -> list[tuple[dict[str, float], dict[str, float]]]:
+    """Return how long ours and Xen's took in each round, to add and to remove."""
     with tempfile.TemporaryDirectory() as folder:
         lab = Lab(Path(folder) / "lab")
         lab.up()
         try:
-            images = [Path(folder) / f"{number}.img" for number in range(chosen.disks)]
-            rounds = [
-                {who: measure(lab, script, images) for who, script in SCRIPTS.items()}
-                for _ in range(chosen.rounds)
-            ]
+            images = [Path(folder) / f"{number}.img" for number in range(DISKS)]
+            return [(measure(lab, OURS, images), measure(lab, XENS, images)) for _ in range(rounds)]
         finally:
             lab.down()
-    report(rounds, chosen.disks)
+
+
+def row(verb: str, bench: Bench) -> Values:
+    """Return how long one act took."""
+    took = measured(bench.rounds)
+    return Values([ours[verb] for ours, _ in took], [xens[verb] for _, xens in took])
+
+
+def no_scripts() -> str:
+    """Return why disks cannot be connected here."""
+    if os.geteuid():
+        return "only root makes loop devices"
+    missing = [path for path in (XENS, Path("/dev/loop-control")) if not path.exists()]
+    return f"there is no {missing[0]}" if missing else ""
 
 
 def measure(lab: Lab, script: Path, images: list[Path]) -> dict[str, float]:
@@ -126,18 +128,15 @@ def loops(image: Path) -> list[loop_devices.Loop]:
 
 
 def require(right: bool, words: str) -> None:
-    """End with `words` unless it is `right`."""
+    """Raise `RuntimeError` with `words` unless it is `right`."""
     if not right:
-        raise SystemExit(words)
+        raise RuntimeError(words)
 
 
-def report(rounds: list[dict[str, dict[str, float]]], disks: int) -> None:
-    """Print medians and ratios."""
-    print(f"{disks} disks at once, {len(rounds)} rounds, medians; each had a device of its own")
-    for verb in ("add", "remove"):
-        xen, ours = (statistics.median(each[who][verb] for each in rounds) for who in SCRIPTS)
-        print(f"{verb:6} Xen's {xen:6.2f} s   xenqemu's {ours:6.2f} s   ratio {xen / ours:.2f}")
-
-
-if __name__ == "__main__":
-    main()
+HOTPLUG_ROWS = tuple(
+    Row(
+        *(f"hotplug-{verb}", f"{DISKS} disks at once, {verb}", "Xen's script"),
+        *(">= 1.0 of its speed", partial(row, verb), no_scripts),
+    )
+    for verb in ("add", "remove")
+)

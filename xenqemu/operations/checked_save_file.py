@@ -1,0 +1,141 @@
+"""A save file that is checked, and then used: what is used has to be what was checked."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Self, cast
+
+from xenqemu.errors import HostError, Unsupported, UsageError
+from xenqemu.formats.config.domain_config import DomainConfig
+from xenqemu.formats.stream import xl
+from xenqemu.formats.stream.detect import Layer, detect
+from xenqemu.formats.stream.seal import Seal
+from xenqemu.formats.stream.seal_check import Comparison
+from xenqemu.formats.stream.source import Source
+from xenqemu.host.protocol import Needs
+from xenqemu.host.trust import Trust
+from xenqemu.operations.inspect import Contents
+from xenqemu.operations.reading_seals import seal_of
+from xenqemu.operations.verify import checked_contents, verify, verify_structure
+from xenqemu.system.cancellation import check_often
+from xenqemu.system.read_twice import FirstReading, SecondReading
+from xenqemu.system.regular_file import open_regular
+from xenqemu.system.writers import require_owned, require_sole_writers, trusted_ids
+
+
+@dataclass(frozen=True)
+class CheckedSaveFile:
+    """The save file `path`, and what it holds."""
+
+    path: Path
+    contents: Contents
+    first: FirstReading
+    seal: Seal | None
+    key: bytes | None
+
+    @classmethod
+    def of(
+        cls,
+        path: Path,
+        file: BinaryIO,
+        save_file: BinaryIO,
+        own: DomainConfig,
+        *,
+        sealed: bool,
+        key: bytes | None,
+    ) -> Self:
+        """Check a save file whose config was read already; its seal too, if it is `sealed`.
+
+        `save_file` is what is in `file`, which may be compressed: what is sealed is compared at
+        once then.
+        """
+        packed = save_file is not file
+        seal = seal_of(file, key) if sealed and not packed else None
+        first = FirstReading(save_file)
+        reading = cast(BinaryIO, first)
+        if not sealed:
+            contents = checked_contents(Source(reading, check=check_often))
+        elif packed:
+            contents = verify(reading, key)
+        else:
+            contents = verify_structure(reading, key, seal)
+        if contents.config != own:
+            raise HostError(f"{path} was changed while it was checked")
+        return cls(path, contents, first, seal, key)
+
+    def again(self) -> Again:
+        """Return what reads it once more."""
+        sealed = Comparison(self.seal, self.key) if self.seal else None
+        follow = sealed.follow if sealed else None
+        return Again(self.path, self.first.again(follow), sealed)
+
+    def needs(self, config: DomainConfig) -> Needs:
+        """Return what its guest needs, with `config` in place of its own."""
+        return needs_of(self.contents, config)
+
+
+@dataclass(frozen=True)
+class Again:
+    """A save file that is read once more, from its start, by `source`."""
+
+    path: Path
+    reading: SecondReading
+    sealed: Comparison | None
+
+    @property
+    def source(self) -> Source:
+        """What reads it."""
+        return Source(cast(BinaryIO, self.reading), check=check_often)
+
+    def require_same(self) -> None:
+        """Read the rest; raise `HostError` or `Damaged` unless all is as it was checked."""
+        try:
+            self.reading.require_same()
+        except HostError as error:
+            raise HostError(f"{self.path}: {error}") from error
+        if self.sealed:
+            self.sealed.require_complete()
+
+
+def opened_save_file(path: Path, trust: Trust) -> BinaryIO:
+    """Open a save file that only root and the users whom we trust could have written.
+
+    It is read twice, so it cannot be a pipe; to open one would wait for its writer.
+    """
+    users = trusted_ids(trust.owners)
+    file = open_regular(path)
+    if file is None:
+        raise UsageError(f"{path} cannot be read twice: copy it to a file first")
+    try:
+        require_owned(path, os.fstat(file.fileno()), users)
+        require_sole_writers(path, users)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def config_of(file: BinaryIO) -> DomainConfig:
+    """Return the config of a save file, and seek to its start."""
+    source = Source(file)
+    kind = detect(source)
+    if kind is not Layer.XL:
+        raise Unsupported("stream", 0, "an xl save file", f"a bare {kind.name} stream")
+    match xl.read(source).value:
+        case xl.XlHeader(is_json=True, config=bytes(data)):
+            file.seek(0)
+            return DomainConfig.parse(data)
+    raise Unsupported("xl header", 48, "a config in JSON", "none")
+
+
+def needs_of(contents: Contents, config: DomainConfig) -> Needs:
+    """Return what a guest needs, with `config` in place of its own.
+
+    Raises `Unsupported` for a stream of checkpoints, which has no END.
+    """
+    if contents.checkpoints:
+        raise Unsupported("libxl stream", 0, "an END", f"{contents.checkpoints} checkpoints")
+    version = contents.image.version if contents.image else 0
+    return Needs(config, version, contents.context.longest if contents.context else {})

@@ -1,0 +1,1 @@
+"""Files that are compressed by zstd, written and read: by python3-zstandard, or the program."""
