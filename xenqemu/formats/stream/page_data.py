@@ -22,8 +22,6 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from xenqemu.errors import BadRecord
@@ -31,6 +29,7 @@ from xenqemu.formats.stream.buffers import Buffer
 from xenqemu.formats.stream.framing import HEADER, RecordHeader
 from xenqemu.formats.stream.libxc_records import PAGE_SIZE, RECORD_LIMIT
 from xenqemu.formats.stream.source import Source, bounded
+from xenqemu.frozen import Frozen
 
 if TYPE_CHECKING:
     from xenqemu.formats.stream.sink import Sink
@@ -74,8 +73,7 @@ class Run(NamedTuple):
         return self.type < BROKEN
 
 
-@dataclass(frozen=True)
-class PageData:
+class PageData(Frozen):
     """Which pages a record has: `table` are its entries, 8 bytes each, as in the record."""
 
     TYPE: ClassVar[int] = 0x01
@@ -88,12 +86,12 @@ class PageData:
         """Return the value for `entries` (u64: type << 60 | pfn)."""
         return cls(struct.pack(f"<{len(entries)}Q", *entries))
 
-    @cached_property
+    @property
     def count(self) -> int:
         """How many entries there are."""
         return len(self.table) // ENTRY.size
 
-    @cached_property
+    @property
     def data_size(self) -> int:
         """Bytes of pages that follow the entries."""
         # The type is in the last byte of each entry; a loop over them would cost more
