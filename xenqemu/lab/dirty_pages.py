@@ -135,14 +135,14 @@ class ChangingRam:
         for chunk in chunks:
             copy = copied(self._memory[slice(*chunk)], free)
             free = free[len(copy) :]
-            found, left_out = self._entries(chunk, copy)
+            found, data = self._entries(chunk, copy)
             entries.extend(found)
-            pieces.extend(stretches(copy, left_out))
+            pieces.extend(data)
         self._writer.write(PageData(entries.tobytes()), pieces)
         return len(entries)
 
-    def _entries(self, chunk: Extent, copy: memoryview) -> tuple[array[int], list[int]]:
-        """Return the entries for a chunk, and the indices of its pages that are not in the record.
+    def _entries(self, chunk: Extent, copy: memoryview) -> tuple[array[int], list[memoryview]]:
+        """Return the entries for a chunk, and its pages that are in the record.
 
         A page of zeros is XALLOC only when it is written first: XALLOC has no contents, so it would
         not supersede a page that was written before.
@@ -152,10 +152,10 @@ class ChangingRam:
         pfn, count = self._layout.pfn(chunk[0]), len(copy) // PAGE
         if before is None:
             zeros = zero_pages(copy)
-            return page_entries(pfn, count, zeros), zeros
+            return page_entries(pfn, count, zeros), list(stretches(copy, zeros))
         changed = before.changed(now.pages)
-        same = sorted(set(range(count)).difference(changed))
-        return array("Q", [pfn + index for index in changed]), same
+        pages = [copy[index * PAGE : (index + 1) * PAGE] for index in changed]
+        return array("Q", [pfn + index for index in changed]), pages
 
 
 def copied(memory: memoryview, buffer: memoryview) -> memoryview:

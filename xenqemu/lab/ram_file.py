@@ -30,6 +30,7 @@ from xenqemu.host.memory.pages import (
     POPULATE_READ,
     WINDOW,
     image_space,
+    in_all,
     page_entries,
     stretches,
     zero_pages,
@@ -80,7 +81,7 @@ class RamFile:
             for window in _windows(fd, self.layout):
                 for pages in _mapped(fd, window):
                     count += len(pages) // PAGE
-                    zeros += len(zero_pages(pages))
+                    zeros += in_all(zero_pages(pages))
                 progress(window[-1][1], self.layout.size)
         return image_space(count - zeros, zeros)
 

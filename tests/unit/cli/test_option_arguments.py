@@ -12,6 +12,7 @@ from xenqemu.cli.option_arguments import options_of
 from xenqemu.cli.parser import COMMANDS as NAMED
 from xenqemu.cli.parser import parser
 from xenqemu.errors import UsageError
+from xenqemu.formats.stream.layout import Layout
 from xenqemu.host.precopy_options import PrecopyOptions
 from xenqemu.operations.options import (
     After,
@@ -145,6 +146,8 @@ def test_every_command_has_a_function():
         ("-p", SaveOptions(after=After.PAUSE)),
         ("-D --no-verify", SaveOptions(keep_domid=True, verify=False)),
         ("--timeout 2.5", SaveOptions(timeout=2.5)),
+        ("--layout xl", SaveOptions(layout=Layout.XL)),
+        ("--layout aligned", SaveOptions()),
         ("--compress", SaveOptions(compress=0)),
         ("--compress=7", SaveOptions(compress=7)),
         ("--live --compact", SaveOptions(precopy=PrecopyOptions(), compact=True)),
@@ -169,6 +172,12 @@ def test_options_of_a_save(words, options):
 def test_options_of_a_migration(words, options):
     chosen = parser().parse_args(["migrate", *words.split(), "guest", "there"])
     assert options_of(chosen, MigrateOptions) == options
+
+
+def test_a_layout_that_there_is_not(capsys):
+    with pytest.raises(SystemExit):
+        parser().parse_args(["save", "--layout", "flat", "guest", "file"])
+    assert "'flat' is no layout: aligned or xl" in capsys.readouterr().err
 
 
 def test_precopy_options_without_precopy():

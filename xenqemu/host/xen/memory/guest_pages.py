@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from ctypes import c_char, c_int, c_void_p
+from ctypes import c_char, c_int, c_void_p, sizeof
 from mmap import PROT_READ
 from os import strerror
 
@@ -26,6 +26,7 @@ _TYPE = 3
 """Xen puts the type into bits 28-31 of each word (XEN_DOMCTL_PFINFO_LTAB_SHIFT)."""
 
 _HOLES = bytes([0, 0, 0, XTAB, 0, 0, 0, 0]) * BATCH
+_NO_ERRORS = bytes(BATCH * sizeof(c_int))
 _KNOWN = bytes([NOTAB, BROKEN, XALLOC, XTAB])
 
 
@@ -90,7 +91,7 @@ class GuestPages:
         if address is None:
             raise failed(f"mapping {count} pages of domain {self._domid}", ctypes.get_errno())
         try:
-            if any(bytes(errors)):
+            if bytes(errors) != _NO_ERRORS[: sizeof(errors)]:
                 raise _unmappable(pfns, errors[:])
             yield address
         finally:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from xenqemu.formats.stream.page_data import PageData
 from xenqemu.host.memory.page_writer import PageWriter
-from xenqemu.host.memory.pages import page_table, stretches, zero_pages
+from xenqemu.host.memory.pages import Span, in_all, page_table, stretches, zero_pages
 from xenqemu.host.protocol import Progress
 from xenqemu.host.xen.memory.guest_pages import XALLOC, GuestPages, Unmappable
 from xenqemu.system.cancellation import check_cancelled
@@ -21,9 +21,6 @@ from xenqemu.system.cancellation import check_cancelled
 _ORDINARY = re.compile(rb"\x00+")
 _NO_HOLES = re.compile(rb"[^\xf0]+")
 _WORD = 8
-
-Span = tuple[int, int]
-"""From … up to …, as indices of pages in a table."""
 
 
 def write_pages(
@@ -51,10 +48,10 @@ def count_pages(guest: GuestPages, pfns: bytes, types: bytes) -> tuple[int, int]
     The guest may run: pages that it gives back meanwhile, and cannot be mapped, are counted too.
     """
     spans = [match.span() for match in _ORDINARY.finditer(types)]
-    count = sum(end - start for start, end in spans)
+    count = in_all(spans)
     try:
         with guest.mapped(_picked(pfns, spans)) as pages:
-            zeros = len(zero_pages(pages))
+            zeros = in_all(zero_pages(pages))
     except Unmappable:
         zeros = 0
     return count - zeros, zeros
@@ -79,11 +76,13 @@ def _picked(table: bytes, spans: Sequence[Span]) -> bytes:
     return b"".join(table[start * _WORD : end * _WORD] for start, end in spans)
 
 
-def _mark(types: bytearray, spans: Sequence[Span], zeros: Sequence[int]) -> None:
+def _mark(types: bytearray, spans: Sequence[Span], zeros: Sequence[Span]) -> None:
     """Turn those pages of `spans` that `zeros` counts, as if side by side, into XALLOC."""
-    side_by_side = bytearray(sum(end - start for start, end in spans))
-    for index in zeros:
-        side_by_side[index] = XALLOC
+    if not zeros:
+        return
+    side_by_side = bytearray(in_all(spans))
+    for start, end in zeros:
+        side_by_side[start:end] = bytes([XALLOC]) * (end - start)
     for start, end in spans:
         types[start:end] = side_by_side[: end - start]
         del side_by_side[: end - start]
