@@ -17,6 +17,7 @@ from array import array
 from collections.abc import Callable
 from functools import cached_property
 from hashlib import blake2b
+from io import UnsupportedOperation
 from typing import BinaryIO
 
 from xenqemu.errors import HostError
@@ -94,7 +95,7 @@ class SecondReading:
         file: BinaryIO,
         ends: array[int],
         expected: bytes,
-        written: tuple[int, int],
+        written: tuple[int, int] | None,
         follow: Callable[[memoryview], None] | None,
     ) -> None:
         file.seek(0)
@@ -178,7 +179,10 @@ class SecondReading:
             self._next += 2
 
 
-def _written(file: BinaryIO) -> tuple[int, int]:
-    """Return when a file was last written to, and its size."""
-    status = os.fstat(file.fileno())
+def _written(file: BinaryIO) -> tuple[int, int] | None:
+    """Return when a file was last written to, and its size; None for what is inside of one."""
+    try:
+        status = os.fstat(file.fileno())
+    except UnsupportedOperation:
+        return None
     return status.st_mtime_ns, status.st_size
