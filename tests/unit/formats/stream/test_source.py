@@ -78,13 +78,13 @@ def test_a_pipe_that_ends_after_a_peek_is_truncated():
 def test_into_works_for_a_file_that_can_only_read():
     class OnlyRead:
         def __init__(self):
-            self.left = DATA
+            self.rest = DATA
 
         def fileno(self):
             raise OSError("none")
 
         def read(self, size):
-            piece, self.left = self.left[: min(size, 9)], self.left[min(size, 9) :]
+            piece, self.rest = self.rest[: min(size, 9)], self.rest[min(size, 9) :]
             return piece
 
     source = Source(OnlyRead())
