@@ -40,10 +40,12 @@ def measured(rounds: int) -> list[tuple[dict[str, float], dict[str, float]]]:
     with tempfile.TemporaryDirectory() as folder:
         lab = Lab(Path(folder) / "lab")
         lab.up()
+        images = [Path(folder) / f"{number}.img" for number in range(DISKS)]
         try:
-            images = [Path(folder) / f"{number}.img" for number in range(DISKS)]
             return [(measure(lab, OURS, images), measure(lab, XENS, images)) for _ in range(rounds)]
         finally:
+            for device in [each for image in images for each in loops(image)]:
+                loop_devices.detach(device.path)
             lab.down()
 
 
@@ -105,7 +107,11 @@ def at_once(lab: Lab, script: Path, verb: str, paths: list[str]) -> float:
         )
         for path in paths
     ]
-    codes = [process.wait(began + TIMEOUT - time.perf_counter()) for process in running]
+    try:
+        codes = [process.wait(began + TIMEOUT - time.perf_counter()) for process in running]
+    finally:
+        for process in running:
+            process.kill()
     took = time.perf_counter() - began
     require(not any(codes), f"{script} {verb}: exit statuses {codes}")
     return took
@@ -123,6 +129,8 @@ def check(store: Store, paths: list[str], images: list[Path]) -> None:
 
 def loops(image: Path) -> list[loop_devices.Loop]:
     """Return the loop devices that are bound to a file."""
+    if not image.exists():
+        return []
     file = image.stat()
     return [each for each in loop_devices.bound() if each.file == (file.st_dev, file.st_ino)]
 

@@ -179,7 +179,7 @@ def damaged(data: bytes, at: int, put: bytes) -> bytes:
     ("damage", "message"),
     [
         (lambda data: data[:-4], "at offset 0x287d36d: expected 8 bytes, got 4 and then"),
-        (lambda data: data[:50000], "expected 4096 bytes, got "),
+        (lambda data: data[:50000], "libxc PAGE_DATA at offset 0x2c15: expected "),
         (lambda data: b"", "stream at offset 0x0: expected one of XL, LIBXL"),
         (lambda data: b"not a record at all", "not a save file, but b'not a record'"),
         (lambda data: damaged(data, 0xC05, b"\x77\0\0\0"), "libxc record at offset 0xc05"),

@@ -311,6 +311,7 @@ def test_a_guest_with_firmware_alone_there_and_back(on, place):
         told = on("save", "--json", "-c", *options, "web", record).out.splitlines()
         last = json.loads(told[-1])
         assert last.pop("downtime") > 0
+        assert last.pop("way", None) == ("precopy" if options else None)
         assert last == {"saved": str(record), "domid": 1, "size": record.stat().st_size}
         assert any('"event": "iteration"' in line for line in told) == bool(options)
     assert "; downtime 0." in on("save", "-c", "web", record).out

@@ -36,7 +36,7 @@ def test_a_config_of_the_lab(capsys):
     found = Contents(Layer.XL, config=CONFIG)
     found.records = [
         RecordRun("xl", "header", 0, 9),
-        RecordRun("", "bytes after END", 9, 16, 2, "said"),
+        RecordRun("", "bytes after END", 9, 16, count=2, text="said"),
     ]
     report.tree(found)
     assert capsys.readouterr().out == (

@@ -196,7 +196,7 @@ def test_little_of_much_memory_takes_little_more_when_it_is_aligned(tmp_path):
         for offset in range(0, size, WINDOW):
             file.seek(offset)
             file.write(b"x" * 2 * PAGE)
-    ram = RamFile(path, size, size)
+    ram = RamFile(path, size, 3 << 30)
     assert len(saved(ram, aligned=True)) < len(saved(ram)) + 100_000
 
 

@@ -148,6 +148,6 @@ def test_a_call_that_fails_says_which_and_why(libraries: FakeLibraries, xen: Xen
 
 def test_the_handles_of_other_libraries_are_closed(libraries: FakeLibraries, xen: Xen) -> None:
     with pytest.raises(KeyError), xen.handle_of("xenforeignmemory") as handle:
-        assert handle.value == 0x30
+        assert handle.value in libraries.memories
         raise KeyError
     assert libraries.calls[-1] == "xenforeignmemory_close"
