@@ -95,7 +95,7 @@ class SecondReading:
         file: BinaryIO,
         ends: array[int],
         expected: bytes,
-        written: tuple[int, int],
+        written: tuple[int, int] | None,
         follow: Callable[[memoryview], None] | None,
     ) -> None:
         file.seek(0)
@@ -179,13 +179,10 @@ class SecondReading:
             self._next += 2
 
 
-def _written(file: BinaryIO) -> tuple[int, int]:
-    """Return when a file was last written to, and its size.
-
-    What is inside a compressed file has neither: all of it is read, each time.
-    """
+def _written(file: BinaryIO) -> tuple[int, int] | None:
+    """Return when a file was last written to, and its size; None for what is inside of one."""
     try:
         status = os.fstat(file.fileno())
     except UnsupportedOperation:
-        return 0, 0
+        return None
     return status.st_mtime_ns, status.st_size

@@ -1,5 +1,6 @@
 """A file that is read twice has to be the same where it was read the first time."""
 
+import io
 import os
 
 import pytest
@@ -146,3 +147,14 @@ def test_whoever_writes_where_nobody_read_is_noticed_once_parts_were_passed_over
                 again.require_same()
         else:
             again.require_same()
+
+
+def test_what_is_inside_of_a_file_is_read_twice_too():
+    inside = io.BytesIO(DATA)
+    inside.name = "inside"
+    reading = FirstReading(inside)
+    assert reading.read(100) == DATA[:100]
+    again = reading.again()
+    assert again.seek(50) == 50
+    assert again.read(100) == DATA[50:150]
+    again.require_same()

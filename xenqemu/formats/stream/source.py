@@ -143,9 +143,12 @@ class Source:
     @property
     def place(self) -> tuple[int, int] | None:
         """Descriptor and offset of what comes next, in a file in which `skip` need not read."""
-        if self._size is None or not self._seek or isinstance(self._file, io.BytesIO):
+        if self._size is None or not self._seek:
             return None
-        return self._file.fileno(), self._file.tell() - len(self._ahead)
+        try:
+            return self._file.fileno(), self._file.tell() - len(self._ahead)
+        except io.UnsupportedOperation:  # in memory, or inside a compressed file
+            return None
 
     def peek(self, size: int) -> bytes:
         """Return up to `size` next bytes without passing them; fewer only at the end."""

@@ -146,6 +146,13 @@ def test_a_number_up_to_its_bound_is_taken_and_one_above_it_refused():
     assert caught.value.got == "8"
 
 
+class Inside(io.BytesIO):
+    """What is inside a compressed file: it knows how much that is, and is no file."""
+
+    def left(self):
+        return len(self.getbuffer()) - self.tell()
+
+
 def test_a_file_tells_where_what_comes_next_is(tmp_path):
     (tmp_path / "file").write_bytes(b"0123456789")
     with (tmp_path / "file").open("rb") as file:
@@ -157,6 +164,7 @@ def test_a_file_tells_where_what_comes_next_is(tmp_path):
         assert source.place == (file.fileno(), 5)
         assert Source(file, seek=False).place is None
     assert Source.of(b"0123").place is None
+    assert Source(Inside(b"0123")).place is None
     reader, writer = os.pipe()
     with open(reader, "rb", buffering=0) as pipe:
         os.close(writer)
