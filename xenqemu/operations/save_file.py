@@ -12,7 +12,7 @@ want it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import BinaryIO
 
 from xenqemu.errors import BadRecord, HostTimeout
@@ -99,7 +99,7 @@ def write_save_file(
     header = xl.XlHeader.of_json(config.dump().decode())
     if size_before_pages is not None:
         before = len(header.pack()) + libxl.SIZE_BEFORE_IMAGE + size_before_pages
-        header = replace(header, tail=tail_for(before))
+        header = header.but(tail=tail_for(before))
     sink = Sink(out, pieces, align_pages=size_before_pages is not None)
     xl.write(sink, header)
     stream = libxl.StreamWriter(sink)
