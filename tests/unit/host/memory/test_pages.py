@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xenqemu.formats.stream import page_data
-from xenqemu.formats.stream.page_data import ENTRY, XALLOC, PageData
+from xenqemu.formats.stream.page_data import XALLOC, PageData
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.host.memory.pages import (
     BATCH,
