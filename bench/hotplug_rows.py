@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from functools import cache, partial
 from pathlib import Path
 
+from debian_python import PYTHON, environment
 from lab_guests import ROOT
 from row import Bench, Row, Values
 
@@ -94,9 +94,9 @@ def at_once(lab: Lab, script: Path, verb: str, paths: list[str]) -> float:
         subprocess.Popen(
             [script, verb],
             env={
-                **os.environ,
+                **environment(),
                 "XENSTORED_PATH": str(lab.folder / "xenstored.socket"),
-                "XENQEMU_PYTHON": sys.executable,
+                "XENQEMU_PYTHON": PYTHON,
                 "XENBUS_PATH": path,
                 "XENBUS_TYPE": "vbd",
                 "XENBUS_BASE_PATH": "backend",

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
-from pathlib import Path
 
-import xxhash
-from lab_guests import ROOT
+from debian_python import PYTHON, environment
 from row import Bench, Row, Values, in_turns
-
-PYTHON = "/usr/bin/python3"
-"""As Debian has it: a virtual environment loads more before any program."""
 
 COUNTER = (
     *("valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"),
@@ -34,12 +28,7 @@ def instructions(program: str, *words: str) -> float:
 
 def _run(words: list[str]) -> bytes:
     """Run a program of Python that keeps its bytecode; return its standard error."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    places = f"{ROOT}:{Path(xxhash.__file__).parents[1]}"
-    done = subprocess.run(
-        words, check=False, capture_output=True, env={**kept, "PYTHONPATH": places}
-    )
-    return done.stderr
+    return subprocess.run(words, check=False, capture_output=True, env=environment()).stderr
 
 
 def start(bench: Bench, *words: str) -> Values:

@@ -164,7 +164,7 @@ def save(
             return saving.save(here, found, Path(file), options, observe=observe)
         way = ToCommand(file.words) if isinstance(file, Command) else ToFifo(Path(file))
         size = saving_through.save_through(here, found, way, options, observe=observe)
-        return Contents(Layer.XL, size)
+        return Contents(Layer.XL, size=size)
 
 
 def restore(
@@ -201,9 +201,12 @@ def clone(
 ) -> list[Clone]:
     """Make clones of the save file `file`, and return what became of each.
 
-    Each has another name, uuid and addresses; what only one guest can have is never shared.  Raises
-    what `restore` does before anything is built; what fails of one clone is in its `Clone`, and
-    rolled back.
+    Each has another name, uuid and addresses; what only one guest can have is never shared.
+
+    Raises, before anything is built, `FormatError` if that is no sound save file, `UsageError` if
+    it cannot be read twice, `HostError` if this host cannot take the guest or clones would share
+    what they may not, `OSError` where `file` cannot be read.  What fails of one clone is in its
+    `Clone`, and rolled back.
     """
     with _host(host) as here:
         return cloning.clone(here, Path(file), options, observe=observe)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from xenqemu.errors import UsageError
@@ -34,8 +33,8 @@ def for_all_guests(
     place = host.own_folder
     if place is None:
         return with_xendomains(file, complain)
-    save_all = replace(DEFAULTS.save_all, folder=place / "save", configs=place / "auto")
-    base = replace(DEFAULTS, xendomains=None, save_all=save_all)
+    save_all = DEFAULTS.save_all.but(folder=place / "save", configs=place / "auto")
+    base = DEFAULTS.but(xendomains=None, save_all=save_all)
     return with_xendomains(file, complain, base)
 
 
@@ -79,7 +78,7 @@ def open_host(
     settings = settings or read_settings()
     deadlines = deadlines or settings.deadlines
     if step_timeout is not None:
-        deadlines = replace(deadlines, acknowledge=step_timeout, suspend=step_timeout)
+        deadlines = deadlines.but(acknowledge=step_timeout, suspend=step_timeout)
     words = settings.host if words is None else words
     # Each host is loaded only when it is used: that takes longer than many operations.
     kind, _, folder = words.partition(":")

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 MANY = 999_999_999
 """The highest count where no other is given."""
 
-MAX_SECONDS = 86400.0
-"""The longest time that is taken."""
-
 _KEY = "option"
 T = TypeVar("T")
 

@@ -31,8 +31,8 @@ from xenqemu.host.precopy_options import PrecopyOptions
 from xenqemu.host.protocol import GuestMemory, Live, Progress
 from xenqemu.host.xen.control import Control
 from xenqemu.host.xen.library import Xen, running_version
-from xenqemu.host.xen.memory.helper_process import own_environment, own_helper
 from xenqemu.host.xen.memory.hvm_memory import HvmMemory
+from xenqemu.host.xen.memory.own_helper import own_environment, own_helper
 from xenqemu.host.xen.releases import RELEASES, Version
 from xenqemu.shown_text import printable
 from xenqemu.system.standard_streams import open_standard_streams

@@ -6,7 +6,6 @@ a reader has to read them to their end; what a bound refuses is left out, and ha
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import json
 from collections.abc import Callable
@@ -263,7 +262,7 @@ def made_for_a_pattern(size: int) -> bytes:
     state = device_stream.read(longest).sections
     count = max(1, min(size, device_stream.MAX_SIZE) // len(longest))
     most = min(count, MOST_SECTIONS // len(state))
-    sections = [dataclasses.replace(each, id=number) for number, each in enumerate(state * most, 1)]
+    sections = [each.but(id=number) for number, each in enumerate(state * most, 1)]
     return _with_state(device_stream.write(sections)) + bytes(size)
 
 

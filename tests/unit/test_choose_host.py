@@ -1,7 +1,6 @@
 """Which host words mean, and the settings."""
 
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -129,7 +128,7 @@ def test_what_of_xendomains_is_not_heeded_is_said(conf, tmp_path):
 def test_a_lab_has_the_files_of_all_its_guests_in_its_own_folder(conf, tmp_path, monkeypatch):
     old = tmp_path / "old"
     old.write_text("XENDOMAINS_SAVE=/old")
-    default = replace(Settings(), xendomains=old)  # as the machine has it
+    default = Settings().but(xendomains=old)  # as the machine has it
     monkeypatch.setattr(choose_host, "DEFAULTS", default)
     lab = choose_host.open_host("lab:/some/lab")
     found = choose_host.for_all_guests(lab)

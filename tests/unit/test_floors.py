@@ -13,7 +13,7 @@ PACKAGE = "xenqemu"
 
 FLOORS: Mapping[str, Sequence[Collection[str]]] = {
     "": [
-        {"errors", "option", "shown_text", "version"},
+        {"errors", "frozen", "option", "shown_text", "version"},
         {"formats"},
         {"system"},
         {"host"},
@@ -94,6 +94,7 @@ LATE = {
     "operations/inspect.py": "few who verify ask what the config names on the host",
     "operations/compressed.py": "few save files are compressed",
     "settings/guest_config.py": "few commands read an xl.cfg",
+    "settings/hooks.py": "few hosts have hooks, and their settings alone start no programs",
     "settings/toml_values.py": "most hosts have no such text",
     "system/zstd/unpacked.py": "most files are not compressed",
     "system/retry.py": "tenacity takes longer to load than most commands go on",

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 from xenqemu.errors import UsageError
-from xenqemu.option import MAX_SECONDS
+from xenqemu.system.deadline import MAX_SECONDS
 
 
 class _Formatter(argparse.HelpFormatter):

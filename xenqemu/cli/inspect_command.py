@@ -6,6 +6,7 @@ import argparse
 
 from xenqemu.cli.arguments import add_json_and_run
 from xenqemu.cli.input_file import add_input_file, opened
+from xenqemu.errors import FormatError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,8 +22,12 @@ def run(chosen: argparse.Namespace) -> None:
     from xenqemu.settings.xenqemu_conf import read_settings
 
     trust = read_settings(chosen.conf).trust
-    with opened(chosen.file) as file:
-        found = inspect(file)
+    try:
+        with opened(chosen.file) as file:
+            found = inspect(file)
+    except FormatError as error:
+        error.args = (f"{chosen.file}: {report.bad(error)[0]}",)
+        raise
     if chosen.json:
         terminal.as_json(report.fields(found, trust))
     else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -141,7 +140,7 @@ def _on_lab(act: Callable[[Lab, argparse.Namespace], None], chosen: argparse.Nam
     """Do what a command does on the lab of DIR, of `--host` or the settings, or else one's own."""
     settings = read_settings(chosen.conf)
     if getattr(chosen, "ram", None):
-        settings = replace(settings, lab_ram=chosen.ram)
+        settings = settings.but(lab_ram=chosen.ram)
     words = chosen.host or settings.host
     if getattr(chosen, "folder", None):
         words = f"lab:{chosen.folder}"

@@ -143,7 +143,7 @@ _KINDS: dict[str, Callable[[Option], Callable[[str], object]]] = {
     "SECONDS": lambda _spelling: seconds,
     "LAYOUT": lambda _spelling: _layout,
     "CMD": lambda _spelling: str,
-    "NAME": lambda _spelling: str,
+    "CLONE": lambda _spelling: str,
     "VDEV=FILE": lambda _spelling: str,
     "CFG": lambda _spelling: named_file,
     "FILE": lambda _spelling: named_file,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from xenqemu.cli.terminal import MIB, line
@@ -13,11 +12,11 @@ from xenqemu.formats.device_state.device_stream import DeviceState
 from xenqemu.formats.stream.libxc_records import PAGE_SIZE
 from xenqemu.formats.stream.seal import Seal
 from xenqemu.formats.stream.seal_check import Place, place_fields
-from xenqemu.host.trust import DEFAULT_TRUST, Trust
 from xenqemu.operations.inspect import Contents, RecordRun
 
 if TYPE_CHECKING:
     from xenqemu.formats.config.host_resources import Resource
+    from xenqemu.host.trust import Trust
 
 DEPTH = {"xl": 0, "libxl": 1, "libxc": 2}
 
@@ -42,7 +41,8 @@ def summary(found: Contents) -> str:
 
 def bad(error: FormatError) -> tuple[str, dict[str, Any]]:
     """Return what to say of a file that is none of ours, or damaged, in words and as fields."""
-    if error.record == "stream" and not error.offset and not isinstance(error, Truncated):
+    other = error.record == "stream" and not isinstance(error, Truncated)
+    if other and error.expected != "a save file":  # which is one that was copied as text
         words = f"not a save file, but {error.got}"
         return words, {"state": "not a save file", "error": str(error)}
     found = error.places if isinstance(error, Damaged) else ()
@@ -56,7 +56,7 @@ def bad(error: FormatError) -> tuple[str, dict[str, Any]]:
     }
 
 
-def tree(found: Contents, trust: Trust = DEFAULT_TRUST) -> None:
+def tree(found: Contents, trust: Trust | None = None) -> None:
     """Print the records with their places, then what is known of the guest.
 
     Of what its config names, that is marked which `trust` does not allow.
@@ -83,7 +83,7 @@ def tree(found: Contents, trust: Trust = DEFAULT_TRUST) -> None:
         _named(found.host_resources, _refused(trust, found.config))
 
 
-def fields(found: Contents, trust: Trust = DEFAULT_TRUST) -> dict[str, Any]:
+def fields(found: Contents, trust: Trust | None = None) -> dict[str, Any]:
     """Return all that is known of a save file, for a program.
 
     Of what its config names, that is marked which `trust` does not allow.
@@ -93,7 +93,7 @@ def fields(found: Contents, trust: Trust = DEFAULT_TRUST) -> dict[str, Any]:
         "size": found.size,
         "trailing": found.trailing,
         "checkpoints": found.checkpoints,
-        "records": [asdict(run) for run in found.records],
+        "records": [vars(run) for run in found.records],
     }
     if found.seal:
         answer["seal"] = _seal_fields(found.seal)
@@ -104,16 +104,16 @@ def fields(found: Contents, trust: Trust = DEFAULT_TRUST) -> dict[str, Any]:
         pages = found.pages
         answer["image"] = {
             "version": found.image.version,
-            **asdict(found.domain),
+            **vars(found.domain),
             "pages": {"data": pages.data, "zero": pages.zero, "other": pages.other},
             "hvm_params": found.params,
         }
     if found.context:
         cpus = found.context.cpus
-        answer["vcpus"] = {number: asdict(cpu) for number, cpu in cpus.items()}
+        answer["vcpus"] = {number: vars(cpu) for number, cpu in cpus.items()}
     if found.devices:
         answer["devices"] = list(_device_fields(found.devices))
-        answer["ambiguities"] = [asdict(doubt) for doubt in found.devices.ambiguities]
+        answer["ambiguities"] = [*_doubts(found.devices)]
     return answer
 
 
@@ -202,15 +202,21 @@ def _device_fields(devices: DeviceState) -> Iterator[dict[str, Any]]:
         }
 
 
-def _refused(trust: Trust, config: DomainConfig) -> dict[Resource, str]:
+def _refused(trust: Trust | None, config: DomainConfig) -> dict[Resource, str]:
     """Return what of the config this host refuses, and why."""
     from xenqemu.host.allowed_resources import refusals  # noqa: PLC0415  a summary needs none
+    from xenqemu.host.trust import DEFAULT_TRUST  # noqa: PLC0415
 
-    return dict(refusals(trust, config))
+    return dict(refusals(trust or DEFAULT_TRUST, config))
+
+
+def _doubts(devices: DeviceState) -> Iterator[dict[str, Any]]:
+    for doubt in devices.ambiguities:
+        yield {**vars(doubt), "headers": [vars(header) for header in doubt.headers]}
 
 
 def _resource_fields(
-    found: Contents, config: DomainConfig, trust: Trust
+    found: Contents, config: DomainConfig, trust: Trust | None
 ) -> Iterator[dict[str, str | None]]:
     """Yield what the config names, and why it is refused, None if it is not."""
     refused = _refused(trust, config)

@@ -1,4 +1,4 @@
-"""`xenqemu restore [-p] [-e] [--clone [--name NAME] [--count N] …] [CFG] FILE|--from CMD`."""
+"""`xenqemu restore [-p] [-e] [--clone [--name CLONE] [--count N] …] [CFG] FILE|--from CMD`."""
 
 from __future__ import annotations
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from xenqemu.frozen import Frozen
 
 
-@dataclass(frozen=True, kw_only=True)
-class Deadlines:
+class Deadlines(Frozen):
     """Seconds that each party has, for every wait of this program.
 
     Where libxl waits for the same, the value is libxl's.

@@ -15,19 +15,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
 from xenqemu.errors import HostTimeout, XenqemuError
-from xenqemu.formats.config.domain_config import DomainConfig
-from xenqemu.formats.stream.libxc_records import CpuidLeaf
-from xenqemu.formats.stream.sink import Sink
-from xenqemu.formats.stream.source import Source
-from xenqemu.host.disk.lease import Owner
-from xenqemu.host.party_deadlines import Deadlines
-from xenqemu.host.precopy import Iteration
-from xenqemu.host.precopy_options import PrecopyOptions
-from xenqemu.host.trust import Trust
-from xenqemu.host.xenstore.store import Store
 
 if TYPE_CHECKING:
+    from xenqemu.formats.config.domain_config import DomainConfig
+    from xenqemu.formats.stream.libxc_records import CpuidLeaf
+    from xenqemu.formats.stream.sink import Sink
+    from xenqemu.formats.stream.source import Source
+    from xenqemu.host.disk.lease import Owner
+    from xenqemu.host.party_deadlines import Deadlines
+    from xenqemu.host.precopy import Iteration
+    from xenqemu.host.precopy_options import PrecopyOptions
     from xenqemu.host.qemu.device_model import DeviceModel
+    from xenqemu.host.trust import Trust
+    from xenqemu.host.xenstore.store import Store
 
 Progress = Callable[[int, int], None]
 """Called with (bytes done, bytes in all) of guest memory during a long act."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from xenqemu.frozen import Frozen
 
 
-@dataclass(frozen=True)
-class Trust:
+class Trust(Frozen):
     """What the config of a save file, or of a guest from another host, may have root use.
 
     `allow` has patterns of KEY=VALUE, as `xenqemu inspect` lists them, with * for any characters.

@@ -24,9 +24,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 
 from xenqemu.errors import HostError, HostTimeout, InUse, UsageError, XenqemuError, in_words
+from xenqemu.frozen import Frozen
 from xenqemu.host.xenstore.names import INCOMING
 from xenqemu.host.xenstore.store import Store, Transaction
 from xenqemu.settings.xenqemu_conf import DEFAULTS, Settings, read_settings
@@ -55,8 +55,7 @@ _PATH = re.compile(r"backend/(vbd|vif)/([1-9][0-9]{0,4})/(0|[1-9][0-9]{0,9})", r
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
-@dataclass(frozen=True)
-class Device:
+class Device(Frozen):
     """A device of a guest; `kind` is "vbd" or "vif"."""
 
     kind: str

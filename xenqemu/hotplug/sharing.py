@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from xenqemu.errors import HostError, InUse
+from xenqemu.frozen import Frozen
 from xenqemu.host.disk.backing import Backing
 from xenqemu.host.xenstore.store import Store
 from xenqemu.hotplug.contract import Device
@@ -24,8 +24,7 @@ KINDS = ("vbd", "vbd3", "qdisk")
 _NUMBERS = re.compile(r"([0-9a-f]{1,3}):([0-9a-f]{1,5})", re.ASCII)
 
 
-@dataclass(frozen=True)
-class User:
+class User(Frozen):
     """A device that has a disk."""
 
     path: str

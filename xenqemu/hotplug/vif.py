@@ -19,10 +19,10 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 
 from xenqemu.errors import HostError, UsageError
+from xenqemu.frozen import Frozen
 from xenqemu.host.network import ports
 from xenqemu.host.network.arp import Address
 from xenqemu.host.network.ports import Port, Routed
@@ -61,8 +61,7 @@ def chosen(device: Device, environment: Mapping[str, str], words: Sequence[str])
     return acts.get((verb, kind), lambda _backend: None)
 
 
-@dataclass(frozen=True)
-class Card:
+class Card(Frozen):
     """One end of a card: `kind` is "vif", netback's interface, or "tap", QEMU's."""
 
     device: Device

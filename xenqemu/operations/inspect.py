@@ -7,7 +7,7 @@ kind are one run, and where there are too many runs the rest is one.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from xenqemu.errors import FormatError
@@ -53,29 +53,31 @@ REST = "further records"
 """The name of the run of all records that are not listed."""
 
 
-@dataclass(slots=True)
 class RecordRun:
     """One record, or `count` neighbouring ones of a kind: `size` bytes from `offset` on."""
 
-    layer: str
-    name: str
-    offset: int
-    size: int
-    count: int = 1
-    text: str = ""
+    def __init__(
+        self, layer: str, name: str, offset: int, size: int, *, count: int = 1, text: str = ""
+    ) -> None:
+        self.layer = layer
+        self.name = name
+        self.offset = offset
+        self.size = size
+        self.count = count
+        self.text = text
 
 
-@dataclass
 class Pages:
     """How many pages of which type a libxc image holds; a live one may hold some twice.
 
     `low` has a byte for each page below 4 GiB, 1 once it was populated.
     """
 
-    data: int = 0
-    zero: int = 0
-    other: int = 0
-    low: bytearray = field(default_factory=lambda: bytearray(PFNS_BELOW_4G), repr=False)
+    def __init__(self, data: int = 0, zero: int = 0, other: int = 0) -> None:
+        self.data = data
+        self.zero = zero
+        self.other = other
+        self.low = bytearray(PFNS_BELOW_4G)
 
     def add(self, pages: PageData) -> None:
         """Count one record's pages."""
@@ -95,7 +97,6 @@ class Pages:
         return pfn < PFNS_BELOW_4G and not self.low[pfn]
 
 
-@dataclass
 class Contents:
     """All that was found; what a save file does not have is None or empty.
 
@@ -111,14 +112,19 @@ class Contents:
     image: ImageHeader | None = None
     domain: DomainHeader | None = None
     present: frozenset[str] = frozenset()
-    pages: Pages = field(default_factory=Pages)
+    pages: Pages
     context: SavedContext | None = None
-    params: Mapping[int, int] = field(default_factory=dict)
+    params: Mapping[int, int] = MappingProxyType({})
     devices: DeviceState | None = None
     has_device_state: bool = False
-    records: list[RecordRun] = field(default_factory=list)
-    places: dict[str, int] = field(default_factory=dict, repr=False)
-    seal: Seal | None = field(default=None, repr=False)
+    seal: Seal | None = None
+
+    def __init__(self, kind: Layer, **found: Any) -> None:
+        self.kind = kind
+        self.pages = Pages()
+        self.records: list[RecordRun] = []
+        self.places: dict[str, int] = {}
+        vars(self).update(found)
 
     @property
     def host_resources(self) -> tuple[Resource, ...]:

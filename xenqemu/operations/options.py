@@ -98,7 +98,7 @@ class CloneOptions:
         "Name of the clone, or what the names of several begin with (default: that of the "
         "guest, and -clone).",
         flag="--name",
-        metavar="NAME",
+        metavar="CLONE",
     )
     count: int = option(
         1, "Make so many, numbered from 1.", flag="--count", metavar="N", least=1, most=MOST_CLONES

@@ -195,7 +195,7 @@ def _checked(draft: Draft, job: Operation, form: Form, *, synced: bool) -> Conte
     """
     packed, sealing = form.level is not None, form.sealing
     if not synced and (packed or sealing is None):
-        return Contents(Layer.XL, draft.file.tell())
+        return Contents(Layer.XL, size=draft.file.tell())
     with job.phase(Phase.VERIFY):
         if synced:
             draft.sync()

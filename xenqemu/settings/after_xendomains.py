@@ -17,15 +17,15 @@ a folder that is not known is one, since nobody would find them in another.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 from xenqemu.errors import UsageError
-from xenqemu.option import MAX_SECONDS
 from xenqemu.settings.choice import Choice
 from xenqemu.settings.xendomains import Assigned, read
 from xenqemu.settings.xenqemu_conf import DEFAULTS, SaveAll, Settings
+from xenqemu.system.deadline import MAX_SECONDS
 
 T = TypeVar("T")
 
@@ -68,13 +68,13 @@ def after_xendomains(text: bytes, where: str, base: Settings = DEFAULTS) -> Heed
     names = _Names(where, read(text, where))
     save_all = _save_all(names, base.save_all)
     restore = names.meaning("RESTORE", "true or false", _truth)
-    restore_all = replace(base.restore_all, restore=restore is not False)
+    restore_all = base.restore_all.but(restore=restore is not False)
     for name, instead in _INSTEAD.items():
         if names.is_set(name):
             names.complain(name, f"is not heeded: {instead}")
     if names.value("SHUTDOWN") == "" and not names.is_set("SHUTDOWN_ALL"):
         names.complain("SHUTDOWN", "is empty, and not heeded: what is not saved is shut down")
-    settings = replace(base, save_all=save_all, restore_all=restore_all)
+    settings = base.but(save_all=save_all, restore_all=restore_all)
     return Heeded(settings, tuple(names.complaints))
 
 
@@ -82,8 +82,7 @@ def _save_all(names: _Names, base: SaveAll) -> SaveAll:
     folder = names.meaning("SAVE", "an absolute path", _path)
     if folder is None and names.is_set("SAVE"):
         folder = UNKNOWN
-    return replace(
-        base,
+    return base.but(
         folder=folder or base.folder,
         save=names.value("SAVE") != "",
         configs=names.meaning("AUTO", "an absolute path", _path) or base.configs,

@@ -17,14 +17,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
 from xenqemu.errors import Forbidden, HostError, in_words
+from xenqemu.frozen import Frozen
 from xenqemu.settings import hook_files
-from xenqemu.system.contained import run_contained
-from xenqemu.system.program_output import OutputTail
 from xenqemu.system.writers import require_sole_writers, trusted_ids
 
 Moment = Literal["pre", "post", "failed"]
@@ -39,8 +37,7 @@ ENVIRONMENT = {
 FOLDER = Path("/etc/xenqemu/hooks.d")
 
 
-@dataclass(frozen=True)
-class Hooks:
+class Hooks(Frozen):
     """The hooks in the folders below `folder`; each has `deadline` seconds."""
 
     folder: Path = FOLDER
@@ -92,6 +89,9 @@ def _run(hook: Path, data: bytes, seconds: float) -> None:
 
     What it leaves running is killed.
     """
+    from xenqemu.system.contained import run_contained  # noqa: PLC0415
+    from xenqemu.system.program_output import OutputTail  # noqa: PLC0415
+
     try:
         require_sole_writers(hook, trusted_ids())
     except (Forbidden, OSError) as error:

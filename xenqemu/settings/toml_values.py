@@ -1,10 +1,10 @@
-"""Settings: a text in TOML that changes a frozen dataclass, whose fields say what it may hold.
+"""Settings: a text in TOML that changes a frozen value, whose fields say what it may hold.
 
 ::
 
     field of type        in the text             is
     -------------        -----------             --
-    a dataclass          [name]                  a table of its own
+    a frozen value       [name]                  a table of its own
     bool                 true
     int                  4                       a count
     float                60, 0.5                 seconds
@@ -20,23 +20,20 @@ A key has the name of its field.  What the text leaves out stays as it was.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, get_type_hints
+from typing import Any, NamedTuple, TypeVar, get_type_hints
 
 from xenqemu.errors import UsageError
-from xenqemu.option import MAX_SECONDS
+from xenqemu.frozen import Frozen
+from xenqemu.system.deadline import MAX_SECONDS
 
 MAX_TEXT = 1 << 16
 """Bytes of a settings file at most."""
 
 MAX_COUNT = 1000
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-T = TypeVar("T", bound="DataclassInstance")
+T = TypeVar("T", bound=Frozen)
 
 
 def read(text: bytes, base: T, where: str) -> T:
@@ -61,8 +58,7 @@ def taken(table: Mapping[str, object], base: T, where: str) -> T:
     return _Reading(where, list(_names(type(base)))).table(table, base)
 
 
-@dataclass(frozen=True)
-class _Reading:
+class _Reading(Frozen):
     """The reading of one text, called `where`; `known` are the names of all fields."""
 
     where: str
@@ -76,7 +72,7 @@ class _Reading:
             if key not in types:
                 raise self._unknown(above + key)
             changes[key] = self._value(value, types[key], getattr(base, key), above + key)
-        return replace(base, **changes)
+        return base.but(**changes)
 
     def _value(self, value: object, kind: Any, base: Any, name: str) -> object:
         try:
@@ -180,7 +176,7 @@ _KINDS: Mapping[Any, _Kind] = {
 
 
 def _known(kind: Any) -> _Kind | None:
-    """Return what a value of a type has to be, None for a dataclass."""
+    """Return what a value of a type has to be, None for a value of fields."""
     if isinstance(kind, type) and issubclass(kind, Enum):
         return _Kind(f"one of {', '.join(each.value for each in kind)}", kind)
     return _KINDS.get(kind)

@@ -6,11 +6,11 @@ etc/xenqemu.conf holds every key with its default and what it means.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from xenqemu.errors import Forbidden, UsageError
 from xenqemu.formats.stream.layout import Layout
+from xenqemu.frozen import Frozen
 from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
 from xenqemu.host.trust import DEFAULT_TRUST, Trust
 from xenqemu.host.xen.xen_paths import XEN_PATHS, XenPaths
@@ -20,8 +20,7 @@ from xenqemu.settings.hooks import Hooks
 from xenqemu.system.writers import require_sole_writers, trusted_ids
 
 
-@dataclass(frozen=True)
-class Save:
+class Save(Frozen):
     """How each domain is saved: `verify` reads a save file back before its guest is destroyed.
 
     `layout` is how pages lie in it.
@@ -31,8 +30,7 @@ class Save:
     layout: Layout = Layout.ALIGNED
 
 
-@dataclass(frozen=True)
-class SaveAll:
+class SaveAll(Frozen):
     """What `save-all` does, so many domains at once, all within `deadline` seconds.
 
     Without `save`, all are shut down instead.  What is not saved in time, and what `shut_down`
@@ -52,8 +50,7 @@ class SaveAll:
     others: Choice = Choice.SAVE
 
 
-@dataclass(frozen=True)
-class RestoreAll:
+class RestoreAll(Frozen):
     """What `restore-all` does: nothing without `restore`; those that `first` names come first.
 
     A guest has to run for `proof` seconds before its save file is removed.
@@ -64,8 +61,7 @@ class RestoreAll:
     proof: float = 10.0
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(Frozen):
     """All of it; `host` is in the words of `--host`, no `lab` is a folder of one's own.
 
     No `lab_ram` leaves RAM files where they are.  `xendomains` is a file of Xen's own script, which
@@ -80,7 +76,7 @@ class Settings:
     deadlines: Deadlines = DEFAULT_DEADLINES
     trust: Trust = DEFAULT_TRUST
     save: Save = Save()
-    hooks: Hooks = field(default_factory=Hooks)
+    hooks: Hooks = Hooks()
     save_all: SaveAll = SaveAll()
     restore_all: RestoreAll = RestoreAll()
 

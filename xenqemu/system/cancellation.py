@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import TypeVar
 
 from xenqemu.system.deadline import Deadline
@@ -30,14 +29,18 @@ NEVER = Deadline(math.inf)
 """A deadline that never passes."""
 
 
-@dataclass
 class Cancellation:
-    """What ends the waits of an operation: `check` raises if it is to end, as at `deadline`."""
+    """What ends the waits of an operation: `check` raises if it is to end, as at `deadline`.
 
-    check: Callable[[], None] = lambda: None
-    deadline: Deadline = NEVER
-    due: float = 0.0
-    """The moment of the monotonic clock from which `check_often` checks again."""
+    `due` is the moment of the monotonic clock from which `check_often` checks again.
+    """
+
+    def __init__(
+        self, check: Callable[[], None] = lambda: None, deadline: Deadline = NEVER
+    ) -> None:
+        self.check = check
+        self.deadline = deadline
+        self.due = 0.0
 
 
 NOT_CANCELLABLE = Cancellation()

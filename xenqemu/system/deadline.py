@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+
+from xenqemu.frozen import Frozen
+
+MAX_SECONDS = 86400.0
+"""The longest time that anybody may ask for."""
 
 
-@dataclass(frozen=True)
-class Deadline:
+class Deadline(Frozen):
     """A moment of the monotonic clock until which something has to be done."""
 
     moment: float

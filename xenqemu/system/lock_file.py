@@ -14,10 +14,10 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from xenqemu.errors import HostError, HostTimeout
+from xenqemu.frozen import Frozen
 from xenqemu.system.deadline import Deadline
 from xenqemu.system.descriptors import create_or_open, opened_folder
 from xenqemu.system.flock import locked_within
@@ -40,8 +40,7 @@ def locked(path: Path, seconds: float, mode: int = 0o600) -> Iterator[None]:
         yield
 
 
-@dataclass(frozen=True)
-class LockFile:
+class LockFile(Frozen):
     """A lock whose file is called as `path` is, in an open folder, and is of one of `users`."""
 
     folder: int

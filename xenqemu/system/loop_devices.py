@@ -30,10 +30,10 @@ import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from xenqemu.errors import HostError, in_words
+from xenqemu.frozen import Frozen
 from xenqemu.system.retry import Retry
 from xenqemu.system.undo import undo_on_failure
 
@@ -65,8 +65,7 @@ FREE_NUMBER = Retry(_is_taken, attempts=1024, seconds=10.0, pause=0.01)
 """For a free device that somebody else took first: nothing was done."""
 
 
-@dataclass(frozen=True)
-class Loop:
+class Loop(Frozen):
     """A bound loop device: what file it is bound to, by (st_dev, st_ino), and whose it is."""
 
     path: Path

@@ -8,12 +8,12 @@ import select
 import signal
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from struct import Struct
 from typing import NamedTuple
 
 from xenqemu.errors import HostTimeout
+from xenqemu.frozen import Frozen
 from xenqemu.system.descriptors import ready
 
 END_TIMEOUT = 10.0
@@ -44,8 +44,7 @@ def peer_credentials(connection: socket.socket) -> tuple[int, int, int]:
     return pid, uid, gid
 
 
-@dataclass(frozen=True)
-class Process:
+class Process(Frozen):
     """A process id and when it started, in clock ticks since boot (proc(5), field 22)."""
 
     pid: int

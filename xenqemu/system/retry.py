@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, TypeVar
+
+from xenqemu.frozen import Frozen
 
 T = TypeVar("T")
 
@@ -16,11 +17,10 @@ def load() -> Any:
     return tenacity
 
 
-@dataclass(frozen=True)
-class Retry:
+class Retry(Frozen):
     """Which errors an act is repeated after, how often, with what pauses; then the last is raised.
 
-    `seconds` is for all attempts, `pause` the longest between two.  May be shared by threads and
+    `seconds` is for all repetitions, `pause` the longest between two.  May be shared by threads and
     nested: each use has a state of its own.
     """
 
@@ -30,11 +30,16 @@ class Retry:
     pause: float
 
     def __call__(self, act: Callable[[], T]) -> T:
-        """Return what `act` returns, at last."""
+        """Return what `act` returns, at last; nothing is loaded for one that works at once."""
+        try:
+            return act()
+        except Exception as error:
+            if self.attempts == 1 or not self.repeats(error):
+                raise
         tenacity = load()
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(self.repeats),
-            stop=tenacity.stop_after_attempt(self.attempts)
+            stop=tenacity.stop_after_attempt(self.attempts - 1)
             | tenacity.stop_after_delay(self.seconds),
             wait=tenacity.wait_random_exponential(multiplier=0.001, max=self.pause),
             reraise=True,

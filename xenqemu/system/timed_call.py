@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent import futures
 from typing import TypeVar
 
 from xenqemu.errors import HostTimeout
@@ -18,16 +17,20 @@ def within(seconds: float, what: str, call: Callable[[], T]) -> T:
     It runs in a thread of its own.  After `HostTimeout` that thread is left alone; it ends with
     the process at the latest, and whatever `call` works on must not be used again.
     """
-    outcome: futures.Future[T] = futures.Future()
+    done: list[T] = []
+    failed: list[Exception] = []
 
     def run() -> None:
         try:
-            outcome.set_result(call())
+            done.append(call())
         except Exception as error:  # noqa: BLE001 - is raised again in the thread that waits
-            outcome.set_exception(error)
+            failed.append(error)
 
-    threading.Thread(target=run, name=what, daemon=True).start()
-    futures.wait([outcome], seconds)
-    if not outcome.done():
+    thread = threading.Thread(target=run, name=what, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if failed:
+        raise failed[0]
+    if not done:
         raise HostTimeout(f"{what}: not done within {seconds:g} s")
-    return outcome.result()
+    return done[0]

@@ -31,7 +31,7 @@ class Everyone:
 
     def save(self, own=None, check=True, hooks=no_hooks, **plan: object) -> dict[str, str]:
         """Return what became of each, in a few words."""
-        chosen = replace(self.plan, **plan)
+        chosen = self.plan.but(**plan)
         save_all(
             lambda: self.world.host,
             chosen,

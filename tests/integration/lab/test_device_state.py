@@ -11,7 +11,6 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -182,7 +181,7 @@ def test_headers_that_a_guest_reads_into_a_drive_do_not_split_it(tmp_path: Path)
     assert state.ambiguities == ()
 
     ide = next(s for s in state.sections if s.idstr.endswith("/ide"))
-    other = replace(ide, version_id=99)
+    other = ide.but(version_id=99)
     unknown = device_stream.read(
         device_stream.write(other if s is ide else s for s in state.sections)
     )

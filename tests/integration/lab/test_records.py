@@ -22,6 +22,7 @@ from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream import xl
 from xenqemu.formats.stream.detect import Walk
 from xenqemu.formats.stream.framing import Record
+from xenqemu.formats.stream.seal import find
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.formats.stream.source import Source
 
@@ -48,16 +49,25 @@ def with_config(data: bytes, change: Callable[[dict[str, Any]], None]) -> bytes:
     return head.getvalue() + data[source.offset :]
 
 
+def unsealed(path: Path) -> bytes:
+    """Return a save file without its seal, which would tell of any change first."""
+    with path.open("rb") as file:
+        found = find(file)
+    assert found is not None
+    return path.read_bytes()[: found[0]]
+
+
 @pytest.fixture(scope="session")
 def tiny(firmware_record: Path) -> bytes:
-    """The save file of a guest that has firmware alone."""
-    return firmware_record.read_bytes()
+    """The save file of a guest that has firmware alone, without its seal."""
+    return unsealed(firmware_record)
 
 
 # What they show.
 
 
-def test_a_record_is_shown_layer_by_layer(one, firmware_record, tiny):
+def test_a_record_is_shown_layer_by_layer(one, firmware_record):
+    size = firmware_record.stat().st_size
     shown = one.must("inspect", firmware_record)
     names = [line.split(maxsplit=2)[2] for line in shown.splitlines()[1:10]]
     assert [re.split(" x |  ", name)[0] for name in names] == [
@@ -74,7 +84,7 @@ def test_a_record_is_shown_layer_by_layer(one, firmware_record, tiny):
     assert "\ntype     hvm of the lab\nconfig   16 MiB, 1 vcpus\nmemory   " in shown
     assert "  cpu\n" in shown
     found = one.run("inspect", "--json", firmware_record).good().json
-    assert (found["kind"], found["size"], found["trailing"]) == ("xl", len(tiny), 0)
+    assert (found["kind"], found["size"], found["trailing"]) == ("xl", size, 0)
     ours = found["config"]["xenqemu"]
     assert (ours["host"], ours["accel"]) == ("lab", "tcg")
     assert ours["machine"].startswith("pc-i440fx-")
@@ -83,18 +93,20 @@ def test_a_record_is_shown_layer_by_layer(one, firmware_record, tiny):
     assert found["ambiguities"] == []
 
 
-def test_a_record_is_sound(one, firmware_record, tiny):
+def test_a_record_is_sound(one, firmware_record):
+    size = firmware_record.stat().st_size
     said = one.must("verify", firmware_record)
     assert said.startswith(
-        f"{firmware_record}: sound and sealed; xl, {len(tiny)} bytes; hvm guest tiny; "
+        f"{firmware_record}: sound and sealed; xl, {size} bytes; hvm guest tiny; "
     )
     found = one.run("verify", "--json", firmware_record).good().json
     assert found["sound"] is True
-    assert found["size"] == len(tiny)
+    assert found["size"] == size
     assert stat.S_IMODE(firmware_record.stat().st_mode) == 0o600
 
 
-def test_a_record_in_a_pipe(firmware_record, tiny):
+def test_a_record_in_a_pipe(firmware_record):
+    size = firmware_record.stat().st_size
     command = 'cat "$1" | "$0" -m xenqemu verify -'
     done = subprocess.run(
         ["/bin/sh", "-c", command, PROGRAM[0], firmware_record],
@@ -103,7 +115,7 @@ def test_a_record_in_a_pipe(firmware_record, tiny):
         timeout=TIMEOUT,
         check=True,
     )
-    assert done.stdout.startswith(f"-: sound and sealed; xl, {len(tiny)} bytes; hvm guest tiny; ")
+    assert done.stdout.startswith(f"-: sound and sealed; xl, {size} bytes; hvm guest tiny; ")
     assert done.stderr == ""
 
 

@@ -127,7 +127,7 @@ def test_a_later_save_costs_what_changed(seed, one, here):
     whole = here.taken() - before
     guest.wait_tick(3)
     said = guest.save(second, "--base", first)
-    assert here.taken() - before < whole + whole // 3
+    assert here.taken() - before < whole + whole // 2
     first.unlink()
     one.must("verify", second)
     again = one.restore(second, "-p")

@@ -140,7 +140,7 @@ from xenqemu.formats.helper.dialects import dialect_of
 from xenqemu.host import domain_state
 from xenqemu.host.protocol import Live
 from xenqemu.host.precopy_options import PrecopyOptions
-from xenqemu.host.xen.memory.helper_process import own_helper
+from xenqemu.host.xen.memory.own_helper import own_helper
 from xenqemu.host.xen.xen_host import XenHost
 from xenqemu.host.xen.library import running_version
 from xenqemu.host.xen.memory.helper_memory import HelperMemory

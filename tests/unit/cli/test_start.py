@@ -12,7 +12,8 @@ from xenqemu.cli.parser import parser
 LOADED = "import sys\nfrom xenqemu.cli.parser import parser"
 
 QEMU = {"asyncio", "qemu.qmp", "xenqemu.host.qemu.qmp"}
-PARTIES = {"pyxs", "tenacity", "xenqemu.host.xenstore.store", "xenqemu.host.xen.library"}
+XENSTORE = {"pyxs", "tenacity", "xenqemu.host.xenstore.store"}
+PARTIES = {*XENSTORE, "xenqemu.host.xen.library"}
 OPERATIONS = {f"xenqemu.operations.{name}" for name in ("save", "restore", "migrate", "recover")}
 
 
@@ -101,7 +102,7 @@ def test_what_reads_a_file_loads_neither_programs_nor_threads(words: str, saved:
 
 def test_the_save_helper_loads_the_writer_alone() -> None:
     there = loaded("", "import sys; import xenqemu.save_helper")
-    assert not there & (QEMU | PARTIES | OPERATIONS | {"argparse", "socket"})
+    assert not there & (QEMU | XENSTORE | OPERATIONS | {"argparse", "subprocess", "logging"})
     away = ("xenqemu.cli", "xenqemu.operations", "xenqemu.settings", "xenqemu.lab")
     assert not any(name.startswith(away) for name in there)
 

@@ -30,7 +30,7 @@ class Boot:
         self.told: list[Outcome] = []
 
     def restore(self, hooks=no_hooks, strict_disks=False, **plan: object) -> dict[str, str]:
-        chosen = replace(PLAN, **plan)
+        chosen = PLAN.but(**plan)
         restore_all(
             lambda: self.world.host,
             self.folder,

@@ -6,7 +6,6 @@ import shlex
 import signal
 import threading
 import time
-from dataclasses import replace
 
 import pytest
 
@@ -165,7 +164,7 @@ def test_a_command_that_does_not_take_it(world, command, said, after):
     ],
 )
 def test_a_command_that_hangs_is_ended(world, command, said):
-    deadlines = replace(world.host.deadlines, command_stall=0.3, command_end=0.3, peer_end=0.2)
+    deadlines = world.host.deadlines.but(command_stall=0.3, command_end=0.3, peer_end=0.2)
     world.host.deadlines = deadlines
     with pytest.raises(RolledBack, match=said) as error:
         through(world, command)
@@ -342,7 +341,7 @@ def test_a_fifo_that_others_could_write(tmp_path):
 
 
 def test_a_fifo_without_a_reader(world, tmp_path):
-    world.host.deadlines = replace(world.host.deadlines, command_stall=0.2)
+    world.host.deadlines = world.host.deadlines.but(command_stall=0.2)
     with pytest.raises(HostTimeout, match="nobody opened"):
         save_through(world.host, world.domain(), ToFifo(fifo(tmp_path)))
     assert world.running() == [1]
@@ -389,7 +388,7 @@ def record(path):
 def restored(record, command="cat {}", trust=None, **options):
     """Restore a guest from what a command prints of a save file."""
     world = World(guests={}, **({"trust": trust} if trust else {}))
-    world.host.deadlines = replace(world.host.deadlines, command_end=0.5, peer_end=0.3)
+    world.host.deadlines = world.host.deadlines.but(command_end=0.5, peer_end=0.3)
     said = FromCommand(command.format(shlex.quote(str(record))))
     return world, lambda: restore_through(world.host, said, RestoreOptions(**options))
 

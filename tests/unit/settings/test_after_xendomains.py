@@ -1,16 +1,15 @@
 """What xendomains' settings mean here, and what is said of those that mean nothing."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from xenqemu.errors import UsageError
-from xenqemu.option import MAX_SECONDS
 from xenqemu.settings.after_xendomains import UNKNOWN, after_xendomains
 from xenqemu.settings.choice import Choice
 from xenqemu.settings.toml_values import read
 from xenqemu.settings.xenqemu_conf import RestoreAll, SaveAll, Settings
+from xenqemu.system.deadline import MAX_SECONDS
 
 
 def heeded(text):
@@ -136,4 +135,4 @@ def test_a_folder_that_is_not_known_is_an_error_unless_ours_is_set(folder):
 def test_what_xendomains_says_gives_way():
     base = heeded("XENDOMAINS_SAVE=/old\nXENDOMAINS_STOP_MAXWAIT=17")
     found = read(b'save_all.folder = "/new"', base, "x")
-    assert found == replace(base, save_all=SaveAll(folder=Path("/new"), deadline=17.0))
+    assert found == base.but(save_all=SaveAll(folder=Path("/new"), deadline=17.0))

@@ -2,12 +2,12 @@
 
 import os
 import re
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import pytest
 
 from xenqemu.errors import UsageError
+from xenqemu.frozen import Frozen
 from xenqemu.host.trust import Trust
 from xenqemu.settings.toml_values import read
 from xenqemu.settings.xenqemu_conf import Settings, read_settings
@@ -27,12 +27,11 @@ def assigned(text):
 
 
 def names(settings, above=""):
-    for field in fields(settings):
-        value = getattr(settings, field.name)
-        if is_dataclass(value):
-            yield from names(value, f"{field.name}.")
+    for name, value in vars(settings).items():
+        if isinstance(value, Frozen):
+            yield from names(value, f"{name}.")
         else:
-            yield above + field.name
+            yield above + name
 
 
 def uncommented():

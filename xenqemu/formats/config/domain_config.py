@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from xenqemu.formats.config.domain_devices import DISK, NIC, Disk, Nic, read
@@ -36,6 +35,7 @@ from xenqemu.formats.config.libxl_json import (
     dumped,
     loaded,
 )
+from xenqemu.frozen import Frozen
 
 __all__ = ["DEFAULT_MIB", "MAX_JSON", "MAX_VCPUS", "OURS", "UUID", "Disk", "DomainConfig", "Nic"]
 
@@ -53,8 +53,7 @@ OURS = "xenqemu"
 _TYPES = ("hvm", "pv", "pvh")
 
 
-@dataclass(frozen=True)
-class DomainConfig:
+class DomainConfig(Frozen):
     """A libxl_domain_config: `tree` is the whole JSON object, the properties are views of it.
 
     It cannot be made of an object whose views have wrong types: `BadRecord` says which.  Nor of
@@ -63,8 +62,9 @@ class DomainConfig:
 
     tree: Mapping[str, Any]
 
-    def __post_init__(self) -> None:
-        check(self.tree, 0)
+    def __init__(self, tree: Mapping[str, Any]) -> None:
+        super().__init__(tree)
+        check(tree, 0)
         for view in _VIEWS:
             getattr(self, view)
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from xenqemu.formats.config.libxl_json import U31, U32, U64, JsonObject
+from xenqemu.frozen import Frozen
 
 
-@dataclass(frozen=True)
-class Disk:
+class Disk(Frozen):
     """A disk as a spec of xl-disk-configuration(5) or a libxl_device_disk names it.
 
     `target` is the backing file or device, `backend` the driver domain, None where libxl decides.
@@ -29,8 +28,7 @@ class Disk:
     discard: bool | None = None
 
 
-@dataclass(frozen=True)
-class Nic:
+class Nic(Frozen):
     """A network interface as a spec of xl-network-configuration(5) or a libxl_device_nic names it.
 
     `nictype` is "vif_ioemu" (emulated and PV), "vif" (PV only) or None where libxl decides; the

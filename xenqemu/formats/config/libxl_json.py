@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from xenqemu.errors import BadRecord, TooBig
+from xenqemu.frozen import Frozen
 
 MAX_JSON = 1 << 20
 """Bytes of a configuration at most; libxl's own have a few thousand."""
@@ -94,8 +94,7 @@ def check(value: object, depth: int) -> None:
         raise BadRecord(WHERE, 0, "text, or finite numbers of 64 bits", ascii(value)[:40])
 
 
-@dataclass(frozen=True)
-class JsonObject:
+class JsonObject(Frozen):
     """The fields of a JSON object by name; wrong types raise `BadRecord`."""
 
     where: str

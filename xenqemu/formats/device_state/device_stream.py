@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from enum import Enum
 from itertools import groupby
 
@@ -29,6 +28,7 @@ from xenqemu.formats.device_state.section_header import (
 )
 from xenqemu.formats.device_state.section_search import MOST_SECTIONS, MOST_SHAPES, Cut, Search
 from xenqemu.formats.stream.source import Source, bounded
+from xenqemu.frozen import Frozen
 
 MAGIC = b"QEVM"
 VERSION = 3
@@ -55,8 +55,7 @@ class Evidence(Enum):
     SHAPE = "shape"
 
 
-@dataclass(frozen=True)
-class Section:
+class Section(Frozen):
     """The state of one device.
 
     `offset` is where its header starts, `data` its state without header and footer.  `certain` is
@@ -68,7 +67,7 @@ class Section:
     idstr: str
     instance_id: int
     version_id: int
-    data: bytes = field(repr=False)
+    data: bytes
     offset: int = 0
     certain: bool = True
     evidence: Evidence = Evidence.LAYOUT
@@ -79,8 +78,7 @@ class Section:
         return len(self.data)
 
 
-@dataclass(frozen=True)
-class Ambiguity:
+class Ambiguity(Frozen):
     """A part of the stream, from `offset` to `end`, that can be read in several ways.
 
     `reason` says what is unknown.  `headers` are all headers there that some reading has; the
@@ -93,8 +91,7 @@ class Ambiguity:
     headers: tuple[Header, ...]
 
 
-@dataclass(frozen=True)
-class DeviceState:
+class DeviceState(Frozen):
     """A stream: its sections in their order, and how far that is certain.
 
     `footers` is whether sections end with footers; `trailing` is what follows the end.

@@ -30,10 +30,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from xenqemu.frozen import Frozen
 
 SUBSECTION = 0x05
 PCI_ADDRESS = re.compile(r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$")
@@ -53,8 +54,7 @@ ON_PCI = frozenset({"@config", "@express"})
 Pattern = list[Any]
 
 
-@dataclass(frozen=True)
-class Extent:
+class Extent(Frozen):
     """Where the state of a device that starts at some offset may end.
 
     `ends` are the offsets that the patterns lead to.  `measured` is False where a pattern meets

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import re
 import struct
-from dataclasses import dataclass
+
+from xenqemu.frozen import Frozen
 
 EOF = 0x00
 SECTION_FULL = 0x04
@@ -31,8 +32,7 @@ MOST_TRIES = 1 << 16
 """Places of that shape that are examined at most."""
 
 
-@dataclass(frozen=True)
-class Header:
+class Header(Frozen):
     """The header at `offset` of the device state that begins at `start`."""
 
     id: int

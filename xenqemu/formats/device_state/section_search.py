@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from functools import cached_property
 
 from xenqemu.errors import BadRecord, FormatError, TooBig, Truncated
@@ -31,6 +30,7 @@ from xenqemu.formats.device_state.section_header import (
     is_cut_short,
     pack_footer,
 )
+from xenqemu.frozen import Frozen
 
 MOST_SECTIONS = 2048
 """Headers visited in one stream; real machines have up to a few hundred."""
@@ -48,7 +48,6 @@ FIRST_IN_STREAM = frozenset(
 """Devices that QEMU may save before all others (MigrationPriority); ids ascend only after them."""
 
 
-@dataclass
 class Candidate:
     """A header that some reading may have, and the places that may follow it.
 
@@ -57,16 +56,18 @@ class Candidate:
     the places from which the end of the stream can be reached.
     """
 
-    header: Header
-    extent: Extent
-    edges: dict[int, int]
-    fits: bool
-    choice: bool
-    onward: list[int] = field(default_factory=list)
+    def __init__(
+        self, header: Header, extent: Extent, edges: dict[int, int], *, fits: bool, choice: bool
+    ) -> None:
+        self.header = header
+        self.extent = extent
+        self.edges = edges
+        self.fits = fits
+        self.choice = choice
+        self.onward: list[int] = []
 
 
-@dataclass(frozen=True)
-class Cut:
+class Cut(Frozen):
     """A section of a reading: its node, where its state ends and where it itself ends."""
 
     node: Candidate

@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from xenqemu.errors import BadRecord, Unsupported
 from xenqemu.formats.helper import messages as helper_messages
@@ -42,6 +41,7 @@ from xenqemu.formats.helper.messages import (
     SwitchQemuLogdirty,
     WaitCheckpoint,
 )
+from xenqemu.frozen import Frozen
 
 Version = tuple[int, int]
 """Xen's major and minor version."""
@@ -58,8 +58,7 @@ _NUMBER = re.compile(r"-1|\d{1,20}", re.ASCII)
 _MODES = {SAVE: "save", RESTORE: "restore"}
 
 
-@dataclass(frozen=True)
-class Dialect:
+class Dialect(Frozen):
     """The protocol of the versions from `since` to the next dialect."""
 
     since: Version
@@ -132,8 +131,7 @@ DIALECTS = (
 """Oldest first."""
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(Frozen):
     """The request of libxl to a helper: `values` by the names of the dialect's arguments."""
 
     dialect: Dialect

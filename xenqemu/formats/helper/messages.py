@@ -21,10 +21,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass
 from typing import ClassVar
 
 from xenqemu.errors import BadRecord, TooBig
+from xenqemu.frozen import Frozen
 
 LENGTH = struct.Struct("<H")
 NUMBER = struct.Struct("<H")
@@ -43,8 +43,7 @@ DEBUG, INFO, ERROR = 1, 5, 8
 _NUMBERS = {"I": struct.Struct("<I"), "i": struct.Struct("<i"), "Q": struct.Struct("<Q")}
 
 
-@dataclass(frozen=True)
-class HelperMessage:
+class HelperMessage(Frozen):
     """Base of the messages: `LAYOUT` has a letter an argument, "s" being STRING."""
 
     NAME: ClassVar[str]
@@ -52,7 +51,6 @@ class HelperMessage:
     ANSWERED: ClassVar[bool] = False
 
 
-@dataclass(frozen=True)
 class Log(HelperMessage):
     """Something for the log; `errnoval` may be `NO_ERRNO`."""
 
@@ -64,7 +62,6 @@ class Log(HelperMessage):
     text: str
 
 
-@dataclass(frozen=True)
 class Progress(HelperMessage):
     """Progress of a step; both numbers are 0 where one is only announced."""
 
@@ -76,7 +73,6 @@ class Progress(HelperMessage):
     total: int
 
 
-@dataclass(frozen=True)
 class Suspend(HelperMessage):
     """Suspend the guest: answered by 1 once it is, 0 if it could not be."""
 
@@ -84,7 +80,6 @@ class Suspend(HelperMessage):
     ANSWERED = True
 
 
-@dataclass(frozen=True)
 class Postcopy(HelperMessage):
     """Resume the guest after a checkpoint: answered by 1 or 0."""
 
@@ -92,7 +87,6 @@ class Postcopy(HelperMessage):
     ANSWERED = True
 
 
-@dataclass(frozen=True)
 class Checkpoint(HelperMessage):
     """A checkpoint is written: answered by 1 to continue, 0 to stop, 2 to fail over."""
 
@@ -100,7 +94,6 @@ class Checkpoint(HelperMessage):
     ANSWERED = True
 
 
-@dataclass(frozen=True)
 class WaitCheckpoint(HelperMessage):
     """Wait for the next checkpoint (COLO)."""
 
@@ -108,7 +101,6 @@ class WaitCheckpoint(HelperMessage):
     ANSWERED = True
 
 
-@dataclass(frozen=True)
 class SwitchQemuLogdirty(HelperMessage):
     """Switch QEMU's log of dirty pages on or off: answered by 0, or -1."""
 
@@ -119,7 +111,6 @@ class SwitchQemuLogdirty(HelperMessage):
     enable: int
 
 
-@dataclass(frozen=True)
 class StaticDataDone(HelperMessage):
     """All static data is read; bit 0: CPUID is missing, bit 1: MSRs are.  Answered by 0."""
 
@@ -129,7 +120,6 @@ class StaticDataDone(HelperMessage):
     missing: int
 
 
-@dataclass(frozen=True)
 class RestoreResults(HelperMessage):
     """Where the restored guest's ring pages lie."""
 
@@ -139,7 +129,6 @@ class RestoreResults(HelperMessage):
     console_gfn: int
 
 
-@dataclass(frozen=True)
 class Complete(HelperMessage):
     """The end: `retval` is 0 if all went well.  Any answer lets the helper exit."""
 
@@ -159,7 +148,7 @@ def pack(number: int, message: HelperMessage) -> bytes:
     try:
         arguments = [
             _packed(letter, value)
-            for letter, value in zip(message.LAYOUT, astuple(message), strict=True)
+            for letter, value in zip(message.LAYOUT, vars(message).values(), strict=True)
         ]
     except (struct.error, ValueError) as error:
         raise BadRecord(where, 0, "arguments that fit their places", str(error)) from error

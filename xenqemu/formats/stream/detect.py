@@ -11,7 +11,6 @@ r"""Which stream it is, by its first bytes, and the walk through all its layers.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import Enum
 
 from xenqemu.errors import BadRecord, Truncated, Unsupported
@@ -19,6 +18,7 @@ from xenqemu.formats.stream import foreign, libxc, page_data, xl
 from xenqemu.formats.stream.framing import Record
 from xenqemu.formats.stream.libxl import Stream
 from xenqemu.formats.stream.source import Source
+from xenqemu.frozen import Frozen
 
 
 class Layer(Enum):
@@ -33,8 +33,7 @@ class Layer(Enum):
 LONGEST = max(len(kind.value) for kind in Layer)
 
 
-@dataclass(frozen=True)
-class Trailing:
+class Trailing(Frozen):
     """How many bytes follow END; no reader of a save file looks at them."""
 
     size: int

@@ -14,12 +14,12 @@ checked but where a field is read.  Source: xen/include/public/hvm/save.h, arch-
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from typing import Self
 
 from xenqemu.formats.stream.libxc_records import MAX_CONTEXT
 from xenqemu.formats.stream.source import bounded
 from xenqemu.formats.stream.value import Body, Value
+from xenqemu.frozen import Frozen
 
 DESCRIPTOR = struct.Struct("<HHI")
 SAVE_HEADER = struct.Struct("<IIQII")
@@ -43,8 +43,7 @@ NAMES = dict(enumerate(_NAMES))
 """The names of the typecodes (HVM_SAVE_CODE)."""
 
 
-@dataclass(frozen=True)
-class SaveRecord:
+class SaveRecord(Frozen):
     """One record: its code (`NAMES`), its instance and its bytes."""
 
     typecode: int
@@ -52,8 +51,7 @@ class SaveRecord:
     data: bytes
 
 
-@dataclass(frozen=True)
-class SaveHeader:
+class SaveHeader(Frozen):
     """Who wrote it: start of the changeset's hash, CPUID leaf 1 EAX, kHz of the guest's TSC."""
 
     changeset: int
@@ -61,8 +59,7 @@ class SaveHeader:
     gtsc_khz: int
 
 
-@dataclass(frozen=True)
-class Cpu:
+class Cpu(Frozen):
     """Registers of a vcpu: instruction pointer, page table root, EFER."""
 
     rip: int
@@ -70,7 +67,6 @@ class Cpu:
     efer: int
 
 
-@dataclass(frozen=True)
 class SavedContext(Value):
     """All records but END, HEADER first."""
 

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
@@ -87,7 +86,6 @@ OnPages = Callable[[PageData, Source], None]
 """Called for each PAGE_DATA; passes over exactly `PageData.data_size` bytes of the source."""
 
 
-@dataclass(frozen=True)
 class ImageHeader(Value):
     """Version of the image, 2 or 3."""
 
@@ -113,7 +111,6 @@ class ImageHeader(Value):
         return IMAGE_HEADER.pack(MARKER, IDENT, self.version, 0, 0, 0)
 
 
-@dataclass(frozen=True)
 class DomainHeader(Value):
     """Type of the guest, `X86_PV` or `X86_HVM`, and the Xen that wrote it (0: converted)."""
 

@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from xenqemu.formats.stream.libxc_records import PAGE_SIZE
@@ -28,7 +27,6 @@ P2M_FRAMES = struct.Struct("<II")
 VCPU = struct.Struct("<II")
 
 
-@dataclass(frozen=True)
 class X86PvInfo(Value):
     """Width of a PV guest's words in bytes, and levels of its page tables."""
 
@@ -51,7 +49,6 @@ class X86PvInfo(Value):
         return PV_INFO.pack(self.guest_width, self.pt_levels, 0, 0)
 
 
-@dataclass(frozen=True)
 class X86PvP2mFrames(Value):
     """Where a PV guest keeps its p2m table for pfns start to end, both included.
 
@@ -81,7 +78,6 @@ class X86PvP2mFrames(Value):
         return P2M_FRAMES.pack(self.start_pfn, self.end_pfn) + self.frames
 
 
-@dataclass(frozen=True)
 class X86PvVcpu(Value):
     """Base of what a PV vcpu has; an empty `context` is legal, older senders wrote it."""
 
@@ -138,7 +134,6 @@ class X86PvVcpuMsrs(X86PvVcpu):
     SIZES = range(0, Value.LIMIT, 16)
 
 
-@dataclass(frozen=True)
 class SharedInfo(Value):
     """The page that a PV guest shares with Xen."""
 

@@ -20,10 +20,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import NamedTuple, Self
 
 from xenqemu.formats.stream.value import Body, Empty, Value
+from xenqemu.frozen import Frozen
 
 RECORD_LIMIT = 128 << 20
 """Bytes of the longest body that any Xen takes (REC_LENGTH_MAX of xg_sr_common.h, 4.10+)."""
@@ -70,7 +70,6 @@ class StaticDataEnd(Empty):
     NAME = "STATIC_DATA_END"
 
 
-@dataclass(frozen=True)
 class X86TscInfo(Value):
     """The guest's time stamp counter: mode, kHz, nanoseconds passed, times migrated."""
 
@@ -93,7 +92,6 @@ class X86TscInfo(Value):
         return TSC_INFO.pack(self.mode, self.khz, self.nsec, self.incarnation, 0)
 
 
-@dataclass(frozen=True)
 class Blob(Value):
     """Base of the records whose bodies this layer does not interpret."""
 
@@ -130,7 +128,6 @@ class Toolstack(Blob):
     NAME = "TOOLSTACK"
 
 
-@dataclass(frozen=True)
 class HvmParams(Value):
     """HVM_PARAM_* index -> value, in the record's order; only what is not zero is written."""
 
@@ -154,7 +151,6 @@ class HvmParams(Value):
         return PARAMS.pack(len(self.params), 0) + _table(PARAM, self.params.items())
 
 
-@dataclass(frozen=True)
 class CheckpointDirtyPfnList(Value):
     """What a COLO secondary made dirty, u64 pfns as in the record."""
 
@@ -186,7 +182,6 @@ class CpuidLeaf(NamedTuple):
     d: int
 
 
-@dataclass(frozen=True)
 class X86CpuidPolicy(Value):
     """The CPUID leaves that the guest sees."""
 
@@ -212,7 +207,6 @@ class MsrEntry(NamedTuple):
     val: int
 
 
-@dataclass(frozen=True)
 class X86MsrPolicy(Value):
     """The model specific registers that the guest sees."""
 
@@ -233,7 +227,6 @@ class X86MsrPolicy(Value):
         return _table(MSR, self.msrs)
 
 
-@dataclass(frozen=True)
 class OptionalRecord(Value):
     """A record that a reader may ignore; `number` is its type, bit 31 set."""
 
@@ -257,8 +250,7 @@ class OptionalRecord(Value):
         return self.number
 
 
-@dataclass(frozen=True)
-class SkippedRecord:
+class SkippedRecord(Frozen):
     """An optional record longer than is kept: its type and the bytes of its body."""
 
     NAME = OptionalRecord.NAME

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from xenqemu.errors import Unsupported
@@ -23,7 +22,6 @@ MAX_DEVICE_STATE = 32 << 20
 """Bytes of device state at most; QEMU's is some hundred KiB: no memory is in it."""
 
 
-@dataclass(frozen=True)
 class StreamHeader(Value):
     """The stream's header; `legacy`: it was converted from a stream of Xen 4.5 or older."""
 
@@ -61,7 +59,6 @@ class LibxcContext(Empty):
     NAME = "LIBXC_CONTEXT"
 
 
-@dataclass(frozen=True)
 class Emulator(Value):
     """Base of the records of one emulator: 0 unknown, 1 qemu-traditional, 2 qemu upstream."""
 
@@ -77,7 +74,6 @@ class Emulator(Value):
         return emulator_id, index
 
 
-@dataclass(frozen=True)
 class EmulatorXenstoreData(Emulator):
     """What QEMU must find in xenstore: keys below .../device-model/DOMID, and their values.
 
@@ -110,7 +106,6 @@ class EmulatorXenstoreData(Emulator):
         return EMULATOR.pack(self.emulator_id, self.index) + packed
 
 
-@dataclass(frozen=True)
 class EmulatorContext(Emulator):
     """The device model's state, in the emulator's own format."""
 
@@ -136,7 +131,6 @@ class CheckpointEnd(Empty):
     NAME = "CHECKPOINT_END"
 
 
-@dataclass(frozen=True)
 class CheckpointState(Value):
     """A message between COLO's two sides; only NEW is sent with the image."""
 

@@ -22,7 +22,6 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from xenqemu.errors import BadRecord
@@ -30,6 +29,7 @@ from xenqemu.formats.stream.buffers import Buffer
 from xenqemu.formats.stream.framing import HEADER, RecordHeader
 from xenqemu.formats.stream.libxc_records import PAGE_SIZE, RECORD_LIMIT
 from xenqemu.formats.stream.source import Source, bounded
+from xenqemu.frozen import Frozen
 
 if TYPE_CHECKING:
     from xenqemu.formats.stream.sink import Sink
@@ -73,8 +73,7 @@ class Run(NamedTuple):
         return self.type < BROKEN
 
 
-@dataclass(frozen=True)
-class PageData:
+class PageData(Frozen):
     """Which pages a record has: `table` are its entries, 8 bytes each, as in the record."""
 
     TYPE: ClassVar[int] = 0x01

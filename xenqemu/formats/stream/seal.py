@@ -25,17 +25,16 @@ one is torn, and nothing is lost by cutting it off.  A reader of a pipe finds th
 
 from __future__ import annotations
 
-import hashlib
 import json
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from xenqemu.errors import BadRecord, Damaged, FormatError, Truncated, Unsupported, UsageError
 from xenqemu.formats.stream.pieces import Piece, hash_maker
 from xenqemu.formats.stream.seal_index import RECORD, RUN, Index, Listed
 from xenqemu.formats.stream.source import bounded, file_size, read_at
+from xenqemu.frozen import Frozen
 
 WHERE = "seal"
 MAGIC = b"xenqemu seal\n \0\r"
@@ -59,8 +58,7 @@ ABOUT_LIMIT = 1 << 19
 """Bytes of the JSON; a device state of many devices takes some ten KiB."""
 
 
-@dataclass(frozen=True)
-class Seal:
+class Seal(Frozen):
     """What a seal says: `end` is how many bytes it is of; `about` is for people and programs."""
 
     end: int
@@ -95,7 +93,7 @@ def key_check(key: bytes | None) -> int:
     """Return by what a wrong key is told from a damaged seal."""
     if key is None:
         return 0
-    return int.from_bytes(hashlib.blake2b(MAGIC, key=key, digest_size=8).digest(), "little")
+    return int.from_bytes(_digest(key, MAGIC)[:8], "little")
 
 
 def parse(data: bytes, offset: int, key: bytes | None, *, unchecked: bool = False) -> Seal:
@@ -182,8 +180,7 @@ def damaged(offset: int, expected: str, got: str) -> Damaged:
     return Damaged(WHERE, offset, expected, got)
 
 
-@dataclass(frozen=True)
-class _Head:
+class _Head(Frozen):
     keyed: bool
     key_check: int
     end: int

@@ -8,7 +8,6 @@ so have the devices in QEMU's state: the place is those that differ.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import xxhash
@@ -20,6 +19,7 @@ from xenqemu.formats.stream.record_scan import PAGES
 from xenqemu.formats.stream.seal import Seal
 from xenqemu.formats.stream.seal_index import Listed, PageRun
 from xenqemu.formats.stream.source import CHUNK, parts_at
+from xenqemu.frozen import Frozen
 
 MOST_RUNS = 8
 """Runs of pages that are named in a sentence."""
@@ -28,8 +28,7 @@ MOST_PLACES = 256
 """Damaged pieces that are looked into; of all others only the number is said."""
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(Frozen):
     """Bytes from `start` to before `end` that are not as they were sealed, and whose they are."""
 
     start: int

@@ -12,17 +12,16 @@ from __future__ import annotations
 
 import struct
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import Any, ClassVar, Self, TypeVar
 
 from xenqemu.errors import BadRecord
 from xenqemu.formats.stream import framing
 from xenqemu.formats.stream.framing import RecordHeader
 from xenqemu.formats.stream.source import Source, bounded
+from xenqemu.frozen import Frozen
 
 
-@dataclass(frozen=True)
-class Body:
+class Body(Frozen):
     """The bytes of one body, and their offset, for errors."""
 
     record: str
@@ -60,7 +59,7 @@ class Body:
         self.require(not reserved, at, "zero in a reserved field", f"{reserved:#x}")
 
 
-class Value(ABC):
+class Value(Frozen, ABC):
     """Base of the contents of records and headers.
 
     `TYPE` is in the record's header (the headers of streams have none), `NAME` is the
@@ -86,7 +85,6 @@ class Value(ABC):
         return self.TYPE
 
 
-@dataclass(frozen=True)
 class Empty(Value):
     """A record without a body: of one class, all are equal."""
 

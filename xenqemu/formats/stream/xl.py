@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import json
 import struct
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from xenqemu.errors import Unsupported
@@ -45,7 +44,6 @@ CONFIG_LIMIT = (1 << 20) + 1
 """Bytes with the NUL; real configs have some KiB.  JSON may need thirty times as much memory."""
 
 
-@dataclass(frozen=True)
 class XlHeader(Value):
     """What precedes the stream.
 

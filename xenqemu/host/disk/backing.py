@@ -10,15 +10,14 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from xenqemu.errors import HostError
+from xenqemu.frozen import Frozen
 from xenqemu.system import loop_devices
 
 
-@dataclass(frozen=True)
-class Backing:
+class Backing(Frozen):
     """A file by (st_dev, st_ino), or a block device by (st_rdev, 0)."""
 
     device: int

@@ -38,11 +38,11 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xenqemu.errors import HostError, InUse
+from xenqemu.frozen import Frozen
 from xenqemu.host.disk.lease_file import LONGEST, SUFFIX, LeaseFile, lease_file
 from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
 from xenqemu.system.process import boot_id
@@ -51,8 +51,7 @@ if TYPE_CHECKING:  # hotplug scripts, which start anew for each disk, do without
     from xenqemu.formats.config.domain_config import DomainConfig
 
 
-@dataclass(frozen=True)
-class Owner:
+class Owner(Frozen):
     """A guest on a host: `boot` is the host's boot, `since` when it got its place in a lease."""
 
     host: str
@@ -70,8 +69,7 @@ class Owner:
         return f"domain {self.vm} on host {self.host}"
 
 
-@dataclass(frozen=True)
-class Lease:
+class Lease(Frozen):
     """Who may write an image, and who may once the owner has released it."""
 
     owner: Owner
@@ -115,9 +113,9 @@ def take(
             _write(file, Lease(_now(who)))
         elif lease.owner.host == who.host:
             _refuse_beside_next_owner(file, lease, who)
-            _write(file, replace(lease, owner=_now(who)))
+            _write(file, lease.but(owner=_now(who)))
         elif lease.owner.vm == who.vm and (incoming or _is_next_owner(lease, who)):
-            _write(file, replace(lease, next_owner=_now(who)))
+            _write(file, lease.but(next_owner=_now(who)))
         else:
             raise _in_use(file, lease.owner)
 
@@ -168,7 +166,7 @@ def release(image: Path, who: Owner, deadlines: Deadlines = DEFAULT_DEADLINES) -
         if _is_of(lease.owner, who):
             _write(file, Lease(lease.next_owner) if lease.next_owner else None)
         elif lease.next_owner is not None and _is_of(lease.next_owner, who):
-            _write(file, replace(lease, next_owner=None))
+            _write(file, lease.but(next_owner=None))
 
 
 def _is_of(owner: Owner, who: Owner) -> bool:
@@ -207,7 +205,7 @@ def _in_use(file: LeaseFile, owner: Owner) -> InUse:
 
 
 def _now(who: Owner) -> Owner:
-    return replace(who, since=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+    return who.but(since=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
 
 
 def images(config: DomainConfig) -> Iterator[Path]:
@@ -252,4 +250,4 @@ def _write(file: LeaseFile, lease: Lease | None) -> None:
     if lease is None:
         file.remove()
     else:
-        file.write(f"{json.dumps(asdict(lease), indent=1)}\n".encode())
+        file.write(f"{json.dumps(vars(lease), default=vars, indent=1)}\n".encode())

@@ -11,10 +11,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from xenqemu.errors import HostError
+from xenqemu.frozen import Frozen
 from xenqemu.system.descriptors import open_regular, opened_folder
 from xenqemu.system.lock_file import LockFile
 from xenqemu.system.writers import trusted_ids
@@ -25,8 +25,7 @@ LONGEST = 4096
 """Bytes of a lease at most; more is damage."""
 
 
-@dataclass(frozen=True)
-class LeaseFile:
+class LeaseFile(Frozen):
     """The file `path`, in an open folder; it need not be there."""
 
     path: Path

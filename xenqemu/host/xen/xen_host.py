@@ -244,7 +244,7 @@ class XenHost:
     def _pv_memory(self, domid: int) -> GuestMemory:
         from xenqemu.formats.helper.dialects import dialect_of  # noqa: PLC0415  see above
         from xenqemu.host.xen.memory.helper_memory import HelperMemory  # noqa: PLC0415
-        from xenqemu.host.xen.memory.helper_process import own_helper  # noqa: PLC0415
+        from xenqemu.host.xen.memory.own_helper import own_helper  # noqa: PLC0415
 
         def suspended() -> bool:
             return self._existing(domid).run_state is RunState.SUSPENDED

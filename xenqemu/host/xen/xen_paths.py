@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
+from xenqemu.frozen import Frozen
 
-@dataclass(frozen=True)
-class XenPaths:
+
+class XenPaths(Frozen):
     """Where the parties of a Xen host listen; for `xenstored`, None is libxenstore's default.
 
     `journals` is the folder of the journals of running operations and of the locks of the hotplug

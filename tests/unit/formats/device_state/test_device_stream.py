@@ -4,7 +4,6 @@ import json
 import os
 import threading
 import time
-from dataclasses import replace
 
 import pytest
 from hypothesis import example, given, settings
@@ -97,7 +96,7 @@ class TestRealStreams:
     @pytest.mark.parametrize("name", PLAIN + FOOTED)
     def test_bytes_after_the_end_are_kept(self, name: str) -> None:
         state = device_stream.read(unpacked(name) + b"\0after")
-        assert state == replace(device_stream.read(unpacked(name)), trailing=b"\0after")
+        assert state == device_stream.read(unpacked(name)).but(trailing=b"\0after")
 
     def test_bytes_after_the_end_may_have_another_end(self) -> None:
         """A later QEMU could have given the last device four more bytes."""
@@ -166,7 +165,7 @@ class TestPlantedHeaders:
         data = changed[index].data
         assert at + len(what) <= len(data)
         data = data[:at] + what + data[at + len(what) :]
-        changed[index] = replace(changed[index], data=data)
+        changed[index] = changed[index].but(data=data)
         read = device_stream.read(device_stream.write(changed, footers))
         assert as_tuples(read) == [(s.idstr, s.instance_id, s.version_id, s.data) for s in changed]
         assert read.ambiguities == ()
@@ -190,9 +189,7 @@ class TestPlantedHeaders:
 
     def test_in_an_unknown_device_are_reported(self) -> None:
         planted = b"xyz" + fake(5) + b"xyz"
-        state = device_stream.read(
-            device_stream.write([TIMER, replace(STRANGER, data=planted), PORT92])
-        )
+        state = device_stream.read(device_stream.write([TIMER, STRANGER.but(data=planted), PORT92]))
         (ambiguity,) = state.ambiguities
         assert ambiguity.reason == "the length of 0000:00:05.0/stranger version 1 is unknown"
         assert [header.idstr for header in ambiguity.headers] == [
@@ -204,7 +201,7 @@ class TestPlantedHeaders:
 
     def test_with_a_footer_in_an_unknown_device_are_reported(self) -> None:
         planted = b"xyz" + pack_footer(STRANGER.id) + fake(5) + pack_footer(5) + b"xyz"
-        sections = [TIMER, replace(STRANGER, data=planted), PORT92]
+        sections = [TIMER, STRANGER.but(data=planted), PORT92]
         state = device_stream.read(device_stream.write(sections, footers=True))
         assert [s.certain for s in state.sections][:2] == [True, False]
         assert len(state.ambiguities) == 1
@@ -247,7 +244,7 @@ class TestUnknownDevices:
         ]
 
     def test_do_not_follow_higher_ids(self) -> None:
-        sections = [TIMER, replace(STRANGER, data=b"xyz" + fake(2) + b"xyz"), PORT92]
+        sections = [TIMER, STRANGER.but(data=b"xyz" + fake(2) + b"xyz"), PORT92]
         state = device_stream.read(device_stream.write(sections))
         assert [(s.id, s.idstr) for s in state.sections] == [(s.id, s.idstr) for s in sections]
         assert not state.sections[1].certain
@@ -270,7 +267,7 @@ class TestUnknownDevices:
         assert [s.idstr for s in read.sections if s.certain] == ["timer"]
 
     def test_in_another_version_are_said_to_be_so(self) -> None:
-        longer = replace(PORT92, id=1, data=b"xyz")
+        longer = PORT92.but(id=1, data=b"xyz")
         state = device_stream.read(device_stream.write([TIMER, longer, PORT92]))
         (ambiguity,) = state.ambiguities
         assert ambiguity.reason == "the state of port92 version 1 is not as in QEMU 7.2"
@@ -278,9 +275,7 @@ class TestUnknownDevices:
 
     def test_full_of_headers_are_not_guessed_at(self) -> None:
         crowd = b"".join(fake(number) for number in range(4, MOST_SHAPES + 5))
-        state = device_stream.read(
-            device_stream.write([TIMER, replace(STRANGER, data=crowd), PORT92])
-        )
+        state = device_stream.read(device_stream.write([TIMER, STRANGER.but(data=crowd), PORT92]))
         (ambiguity,) = state.ambiguities
         assert ambiguity.reason.startswith("more than 512 places look like headers after 0000:")
         assert [s.certain for s in state.sections] == [True, False]
@@ -396,12 +391,12 @@ class TestWriting:
     @pytest.mark.parametrize(
         ("section", "expected"),
         [
-            (replace(PORT92, idstr=""), "1 to 255 ASCII letters"),
-            (replace(PORT92, idstr="x" * 256), "1 to 255 ASCII letters"),
-            (replace(PORT92, idstr="ü"), "1 to 255 ASCII letters"),
-            (replace(PORT92, id=-1), "32 bits of id"),
-            (replace(PORT92, instance_id=1 << 32), "32 bits of instance_id"),
-            (replace(PORT92, version_id=1 << 32), "32 bits of version_id"),
+            (PORT92.but(idstr=""), "1 to 255 ASCII letters"),
+            (PORT92.but(idstr="x" * 256), "1 to 255 ASCII letters"),
+            (PORT92.but(idstr="ü"), "1 to 255 ASCII letters"),
+            (PORT92.but(id=-1), "32 bits of id"),
+            (PORT92.but(instance_id=1 << 32), "32 bits of instance_id"),
+            (PORT92.but(version_id=1 << 32), "32 bits of version_id"),
         ],
     )
     def test_what_no_stream_can_hold_is_refused(self, section: Section, expected: str) -> None:
@@ -412,19 +407,17 @@ class TestWriting:
 
     def test_too_much_is_refused(self) -> None:
         with pytest.raises(TooBig):
-            device_stream.write([replace(STRANGER, data=bytes(device_stream.MAX_SIZE))])
+            device_stream.write([STRANGER.but(data=bytes(device_stream.MAX_SIZE))])
         with pytest.raises(TooBig):
             device_stream.write([PORT92] * (MOST_SECTIONS + 1))
 
     @settings(deadline=None)
     @given(
-        st.lists(
-            st.sampled_from([TIMER, PORT92, replace(STRANGER, idstr="i8259", data=bytes(16))])
-        ),
+        st.lists(st.sampled_from([TIMER, PORT92, STRANGER.but(idstr="i8259", data=bytes(16))])),
         st.booleans(),
     )
     def test_what_is_written_is_read(self, sections: list[Section], footers: bool) -> None:
-        numbered = [replace(s, id=number) for number, s in enumerate(sections)]
+        numbered = [s.but(id=number) for number, s in enumerate(sections)]
         state = device_stream.read(device_stream.write(numbered, footers))
         assert as_tuples(state) == [
             (s.idstr, s.instance_id, s.version_id, s.data) for s in sections
@@ -434,7 +427,7 @@ class TestWriting:
     @settings(deadline=None)
     @given(st.lists(st.binary(max_size=60), min_size=1, max_size=6))
     def test_what_is_unknown_is_never_split_silently(self, states: list[bytes]) -> None:
-        sections = [replace(STRANGER, id=n, data=data) for n, data in enumerate(states)]
+        sections = [STRANGER.but(id=n, data=data) for n, data in enumerate(states)]
         state = device_stream.read(device_stream.write([TIMER, *sections]))
         offered = {h.offset for a in state.ambiguities for h in a.headers}
         certain = {s.offset for s in state.sections if s.certain}

@@ -6,7 +6,6 @@ import select
 import shlex
 import sys
 from contextlib import ExitStack
-from dataclasses import replace
 
 import pytest
 
@@ -130,7 +129,7 @@ def test_a_receiver_that_dies(receiver, talk, then, ending):
 
 @pytest.mark.parametrize("talk", PLACES, ids=lambda talk: talk[-1].name if talk else "NONE")
 def test_a_receiver_that_stalls(receiver, talk):
-    waiting = replace(PATIENT, peer_message=0.5, peer_banner=30.0 if talk else 0.5)
+    waiting = PATIENT.but(peer_message=0.5, peer_banner=30.0 if talk else 0.5)
     with receiver_by(receiver(talk, "stall"), deadlines=waiting) as peer:
         follow(peer, talk)
         with pytest.raises(HostTimeout, match="'exec .*' ended with signal 15") as caught:
@@ -150,9 +149,7 @@ def test_a_receiver_that_dies_before_the_record_is_out(receiver, then):
 
 
 def test_a_receiver_that_takes_no_more_of_the_record(receiver):
-    with receiver_by(
-        receiver([BANNER], "stall"), deadlines=replace(PATIENT, peer_stall=0.3)
-    ) as peer:
+    with receiver_by(receiver([BANNER], "stall"), deadlines=PATIENT.but(peer_stall=0.3)) as peer:
         assert peer.receive() is BANNER
         words = "sending the save file: the other host read nothing for 0.3 s; 'exec"
         with pytest.raises(HostTimeout, match=words):
@@ -161,9 +158,7 @@ def test_a_receiver_that_takes_no_more_of_the_record(receiver):
 
 def test_a_receiver_that_does_not_say_that_it_is_ready(receiver):
     rune = receiver([BANNER], "end").removeprefix("exec ") + "; exec sleep 60"
-    with receiver_by(
-        f"cat >/dev/null & {rune}", deadlines=replace(PATIENT, peer_ready=0.3)
-    ) as peer:
+    with receiver_by(f"cat >/dev/null & {rune}", deadlines=PATIENT.but(peer_ready=0.3)) as peer:
         assert peer.receive() is BANNER
         words = "waiting for its ready message: the other host sent nothing for 0.3 s"
         with pytest.raises(HostTimeout, match=words):
@@ -218,7 +213,7 @@ def sender():
 
         hears, outgoing = piped()
         incoming, says = piped()
-        waiting = replace(PATIENT, peer_message=0.3, peer_stall=0.3)
+        waiting = PATIENT.but(peer_message=0.3, peer_stall=0.3)
         yield Peer(Role.RECEIVER, Wire(incoming, outgoing), None, waiting), says, hears
 
 

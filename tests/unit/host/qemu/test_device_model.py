@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,7 +35,7 @@ from xenqemu.lab.reference_device_model import QemuRunState, ReferenceDeviceMode
 from xenqemu.lab.reference_device_model.faults import Fault
 
 SHORT = Deadlines(qemu_greeting=20, qemu_query=1, qemu_act=1, qemu_save=1, qemu_load=1)
-SILENT = replace(SHORT, qemu_greeting=1)
+SILENT = SHORT.but(qemu_greeting=1)
 """For a peer that never greets."""
 
 

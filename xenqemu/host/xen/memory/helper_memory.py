@@ -28,7 +28,8 @@ from xenqemu.host.memory.pages import image_space
 from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
 from xenqemu.host.protocol import Live, Progress
 from xenqemu.host.xen.memory.helper_iterations import HelperIterations
-from xenqemu.host.xen.memory.helper_process import COMPLAINTS, NAME, Helper, started
+from xenqemu.host.xen.memory.helper_process import COMPLAINTS, Helper, started
+from xenqemu.host.xen.memory.own_helper import NAME
 from xenqemu.system.cancellation import wait_cancellable
 
 Answers = Mapping[type[HelperMessage], Callable[[Any], int]]

@@ -1,4 +1,4 @@
-"""The host's own libxl-save-helper: where it is, and one of them as a child process."""
+"""The host's own libxl-save-helper as a child process."""
 
 from __future__ import annotations
 
@@ -6,51 +6,22 @@ import os
 import select
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
 
-from xenqemu.errors import HostError, HostTimeout
-from xenqemu.formats.helper.dialects import Version
+from xenqemu.errors import HostTimeout
 from xenqemu.formats.helper.messages import ANSWER
 from xenqemu.formats.stream.source import CHUNK
+from xenqemu.host.xen.memory.own_helper import NAME, own_environment
 from xenqemu.shown_text import shown
 from xenqemu.system import child
 from xenqemu.system.child import PIPE, Child
 from xenqemu.system.descriptors import enlarge
 from xenqemu.system.program_output import OutputTail
 
-VARIABLE = "LIBXL_SAVE_HELPER"
-"""Where libxl looks for a save helper other than its own."""
-
-NAME = "libxl-save-helper"
-FOLDERS = (
-    "/usr/lib/xen-{}/bin",
-    "/usr/libexec/xen/bin",
-    "/usr/lib/xen/bin",
-    "/usr/lib64/xen/bin",
-    "/usr/local/libexec/xen/bin",
-    "/usr/local/lib/xen/bin",
-)
-"""Where Xen's own programs are ($LIBEXEC_BIN): Debian's by version, then those of the others."""
-
 END_TIMEOUT = 5.0
 """Seconds that a helper has to end, once it is done or got SIGTERM."""
 
 COMPLAINTS = 5
 """A helper's last complaints that an error repeats."""
-
-
-def own_helper(version: Version, folders: tuple[str, ...] = FOLDERS) -> Path:
-    """Return the path of the host's own helper; raise `HostError` if there is none."""
-    places = [Path(folder.format("{}.{}".format(*version))) for folder in folders]
-    for place in places:
-        if os.access(place / NAME, os.X_OK):
-            return place / NAME
-    raise HostError(f"there is no {NAME} in {', '.join(map(str, places))}")
-
-
-def own_environment() -> dict[str, str]:
-    """Return our environment without $LIBXL_SAVE_HELPER."""
-    return {name: value for name, value in os.environ.items() if name != VARIABLE}
 
 
 class Helper:

@@ -16,7 +16,7 @@ from xenqemu.host.party_deadlines import Deadlines
 from xenqemu.host.protocol import GuestMemory
 from xenqemu.host.xen.memory import helper_process
 from xenqemu.host.xen.memory.helper_memory import HelperMemory
-from xenqemu.host.xen.memory.helper_process import own_environment, own_helper
+from xenqemu.host.xen.memory.own_helper import own_environment, own_helper
 from xenqemu.system.cancellation import Cancellation, cancellable
 
 REAL = Path("/usr/lib/xen-4.17/bin/libxl-save-helper")
