@@ -23,7 +23,7 @@ from tests.integration.moments import DIE
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(400)]
 
 
-CONTENTS = ("size", "config", "image", "devices")
+CONTENTS = ("config", "image", "devices")
 """What is told of a compressed file as of another; its seal only by who reads all of it."""
 
 
