@@ -342,7 +342,7 @@ def compress(
 def decompress(file: str | Path, to: str | Path | None = None, *, force: bool = False) -> Path:
     """Decompress a save file into `to`, or into `file` without its .zst; return which.
 
-    Raises as `compress`.
+    Raises `UsageError`, `FormatError`, `HostError` and `OSError` as `compress` does.
     """
     return repacking.decompress(Path(file), Path(to) if to else None, force=force)
 

@@ -53,7 +53,16 @@ REST = "further records"
 """The name of the run of all records that are not listed."""
 
 
-class RecordRun:
+class _Found:
+    """What was found: two of one class are equal if all of it is."""
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and vars(self) == vars(other)
+
+    __hash__ = None  # type: ignore[assignment]  # it grows as more is found
+
+
+class RecordRun(_Found):
     """One record, or `count` neighbouring ones of a kind: `size` bytes from `offset` on."""
 
     def __init__(
@@ -67,7 +76,7 @@ class RecordRun:
         self.text = text
 
 
-class Pages:
+class Pages(_Found):
     """How many pages of which type a libxc image holds; a live one may hold some twice.
 
     `low` has a byte for each page below 4 GiB, 1 once it was populated.
@@ -97,7 +106,7 @@ class Pages:
         return pfn < PFNS_BELOW_4G and not self.low[pfn]
 
 
-class Contents:
+class Contents(_Found):
     """All that was found; what a save file does not have is None or empty.
 
     `size` is in bytes, up to the end of the last record, or of the seal; `trailing` are the bytes
