@@ -27,8 +27,12 @@ ROOT = Path(__file__).parents[3]
 SCRIPT = ROOT / "scripts/xenbed"
 GUESTS = ROOT / ".cache/xenbed/guests"
 
-BOOT = 120.0
+BOOT = 600.0
 """Seconds until dom0 must obey (it takes 10 to 30)."""
+USUAL = 20.0
+"""Seconds of a boot from which on a machine is slow: all else has that many times longer, too."""
+MOST = 10.0
+"""How many times longer at most."""
 GRACE = 30.0
 """Seconds for which dom0 may be silent after a command's own deadline; then it is given up."""
 
@@ -95,7 +99,9 @@ class Process:
 
     def wait(self, timeout: float | None = None) -> Result:
         """Wait for its end; TimeoutError if `timeout` is over before."""
-        last = self.deadline + GRACE - time.monotonic()
+        patience = self.bed.patience
+        last = self.deadline + GRACE * patience - time.monotonic()
+        timeout = timeout and timeout * patience
         if not self.bed.listen(lambda: self.rc is not None, min(last, timeout or last)):
             if timeout is None or timeout >= last:
                 raise self.bed.give_up(f"dom0 is silent, last about: {self.command}")
@@ -115,6 +121,7 @@ class Bed:
     """The host; its methods raise BedError once it is lost.
 
     `disk` is an image that it has as /dev/vdb, and that, other than its own, forgets nothing.
+    `patience` is by how much every deadline is longer than told, on a machine that boots slowly.
     `clocks` has by how many seconds, at least and at most, each guest's clock was ahead of dom0's
     when it was first looked at.
     """
@@ -125,6 +132,7 @@ class Bed:
         self.version = version
         self.lost = ""
         self.boot_seconds = 0.0
+        self.patience = 1.0
         self._processes: dict[int, Process] = {}
         self._uptime: float | None = None
         self.clocks: dict[str, tuple[int, int]] = {}
@@ -144,6 +152,7 @@ class Bed:
             self._temporary.cleanup()
             raise
         self.boot_seconds = time.monotonic() - began
+        self.patience = min(MOST, max(1.0, self.boot_seconds / USUAL))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -166,15 +175,16 @@ class Bed:
         """Start a command beside all others; after `timeout` it is killed."""
         if self.lost:
             raise BedError(self.lost)
+        timeout *= self.patience
         process = Process(self, len(self._processes) + 1, command, time.monotonic() + timeout)
         self._processes[process.number] = process
         order = {"id": process.number, "command": command, "timeout": timeout}
         try:
-            self._wire.settimeout(GRACE)
+            self._wire.settimeout(GRACE * self.patience)
             self._wire.sendall(json.dumps(order).encode() + b"\n")
         except OSError as error:
             raise self.give_up(f"cannot reach dom0: {error}") from error
-        if not self.listen(lambda: process.pid > 0, GRACE):
+        if not self.listen(lambda: process.pid > 0, GRACE * self.patience):
             raise self.give_up(f"dom0 does not start commands: {command}")
         return process
 
@@ -217,7 +227,7 @@ class Bed:
         """Ask the guest for its time of day, in seconds since 1970."""
         before = len(_CLOCK.findall(self.said(name)))
         self.tell(name, "clock")
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + timeout * self.patience
         while len(said := _CLOCK.findall(self.said(name))) == before:
             self.listen(lambda: False, 0.1)
             if time.monotonic() > deadline:
@@ -245,7 +255,7 @@ class Bed:
         """
         said = self.ticks(name)
         old = said if beyond is None else beyond
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + timeout * self.patience
         while (count := len(_without(self.ticks(name), said))) < more:
             self.listen(lambda: False, 0.1)
             if time.monotonic() > deadline:

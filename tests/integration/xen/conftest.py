@@ -16,7 +16,7 @@ from collections.abc import Callable, Generator, Iterator
 import pluggy
 import pytest
 
-from tests.integration.xen.bed import SCRIPT, Bed
+from tests.integration.xen.bed import MOST, SCRIPT, Bed
 from tests.integration.xen.busy import looks_after_itself
 from tests.integration.xen.devices import DOM0, WORDS, left
 from tests.integration.xen.hosts import XENSTOREDS, Boots, on
@@ -73,10 +73,12 @@ def disk(bed: Bed) -> Iterator[str]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Each test has its time."""
+    """Each test has its time, and where the machine is slow as many times that as its host has."""
     for item in items:
-        if item.get_closest_marker("xen") and item.get_closest_marker("timeout") is None:
-            item.add_marker(pytest.mark.timeout(TIMEOUT))
+        if item.get_closest_marker("xen"):
+            said = item.get_closest_marker("timeout")
+            seconds = said.args[0] if said else TIMEOUT
+            item.add_marker(pytest.mark.timeout(seconds * MOST), append=False)
 
 
 @pytest.hookimpl(hookwrapper=True, tryfirst=True)
