@@ -106,7 +106,7 @@ def fields(found: Contents, trust: Trust | None = None) -> dict[str, Any]:
             "version": found.image.version,
             **vars(found.domain),
             "pages": {"data": pages.data, "zero": pages.zero, "other": pages.other},
-            "hvm_params": found.params,
+            "hvm_params": {**found.params},
         }
     if found.context:
         cpus = found.context.cpus

@@ -1,5 +1,7 @@
 """Summaries of contents that real save files do not have."""
 
+import json
+
 from xenqemu.cli import report
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.device_state.device_stream import Ambiguity, DeviceState, Section
@@ -105,3 +107,9 @@ def test_fields_of_an_image():
         "pages": {"data": 0, "zero": 0, "other": 0},
         "hvm_params": {},
     }
+
+
+def test_fields_of_an_image_are_json():
+    found = Contents(Layer.XL, config=CONFIG, image=ImageHeader(3), domain=DomainHeader(2, 4, 17))
+    found.records = [RecordRun("xl", "header", 0, 9)]
+    assert json.loads(json.dumps(report.fields(found)))["image"]["hvm_params"] == {}
