@@ -15,6 +15,9 @@ from xenqemu.system.zstd.unpacked import unpacked
 STANDARD = Path("-")
 """What names the standard input or output."""
 
+STANDARD_NAMES = ("/dev/stdin", "/dev/stdout")
+"""Links to them, which no file is opened by."""
+
 
 def named_file(text: str) -> Path:
     """Return the path of a file that cannot be a standard stream, for argparse.
@@ -27,8 +30,10 @@ def named_file(text: str) -> Path:
 
 
 def file_or_stream(text: str) -> Path:
-    """Return the path of a file, or `STANDARD` for "-" alone, for argparse."""
+    """Return the path of a file, or `STANDARD` for "-" and its other names, for argparse."""
     path = Path(text)
+    if text in STANDARD_NAMES:
+        return STANDARD
     return path if path != STANDARD or text == str(STANDARD) else path.absolute()
 
 

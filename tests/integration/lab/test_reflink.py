@@ -28,6 +28,8 @@ class Disk(NamedTuple):
 
     host: Host
     folder: Path
+    tells: bool
+    """Whether it tells at once what is taken: btrfs gives back what was removed some time later."""
 
     def taken(self) -> int:
         """Return how many bytes of the disk are taken."""
@@ -43,7 +45,7 @@ def disk_host(request: pytest.FixtureRequest, room: Path) -> Iterator[Disk]:
         host.must("lab", "up", "--ram", place / "ram", host.lab.folder)
         folder = place / "saves"
         folder.mkdir(mode=0o700)
-        yield Disk(host, folder)
+        yield Disk(host, folder, tells=request.param == "xfs")
         host.lab.down()
 
 
@@ -73,7 +75,8 @@ def test_a_guest_is_saved_and_restored_without_copying(seed, here):
     again = here.host.restore(here.folder / "web.save", "-p")
     below, _above = assert_same_memory(again.ram, here.folder / "web.save")
     assert below > 10_000
-    assert here.taken() - before < BOOKS
+    if here.tells:
+        assert here.taken() - before < BOOKS
     again.earlier = said
     here.host.must("lab", "unpause", "web")
     again.wait_tick(3)
@@ -127,7 +130,8 @@ def test_a_later_save_costs_what_changed(seed, one, here):
     whole = here.taken() - before
     guest.wait_tick(3)
     said = guest.save(second, "--base", first)
-    assert here.taken() - before < whole + whole // 2
+    if here.tells:
+        assert here.taken() - before < whole + whole // 2
     first.unlink()
     one.must("verify", second)
     again = one.restore(second, "-p")
@@ -201,6 +205,8 @@ def test_a_full_disk_leaves_the_guest_as_it_was(seed, here):
         free = os.statvfs(here.folder).f_bavail * os.statvfs(here.folder).f_frsize
         os.posix_fallocate(others.fileno(), 0, free - MIB // 2)
     done = here.host.run("save", "web", here.folder / "web.save")
+    if not here.tells and not done.code:  # all is shared, and there was space for the rest
+        return
     assert done.code in (3, 10)
     assert "space" in done.err
     assert [each.name for each in here.folder.iterdir()] == ["others"]
