@@ -156,7 +156,11 @@ class BreakOff:
 
 
 def record_size(host: Host, folder: Path) -> int:
-    """Return how many bytes a migration of `tiny` sends before its last word."""
+    """Return how many bytes a migration of `tiny` sends before its last word.
+
+    What is sent has neither a seal nor aligned pages.
+    """
     file = folder / "counted.save"
-    lines = host.must("save", "-c", "--json", "tiny", file).splitlines()
+    options = ("-c", "--json", "--no-seal", "--layout", "xl")
+    lines = host.must("save", *options, "tiny", file).splitlines()
     return int(json.loads(lines[-1])["size"])

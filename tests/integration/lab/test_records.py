@@ -417,7 +417,7 @@ def test_a_record_that_is_cut_off_in_a_pipe_is_not_restored(one, firmware_record
         timeout=TIMEOUT,
         check=False,
     )
-    assert (done.returncode, done.stdout) == (10, "")
+    assert (done.returncode, done.stdout) == (2, "")
     assert "and then the end" in done.stderr
     assert one.run("restore", "/nowhere").code == 1
     assert one.empty()
