@@ -18,15 +18,20 @@ class Frozen:
     """
 
     _names = tuple[str, ...]()  # has no annotation, which would make it a field
+    _by_name_only = False
 
-    def __init_subclass__(cls) -> None:
+    def __init_subclass__(cls, *, kw_only: bool = False) -> None:
+        """Take the fields of a class; `kw_only` as of a dataclass."""
         super().__init_subclass__()
+        cls._by_name_only = kw_only
         own = cls.__annotations__.items()
         fields = [name for name, kind in own if "ClassVar" not in str(kind)]
         cls._names = (*cls._names, *fields)
 
     def __init__(self, *values: Any, **named: Any) -> None:
         fields = self._names
+        if values and self._by_name_only:
+            raise TypeError(f"{type(self).__name__} has no positional fields")
         given = {**dict(zip(fields, values, strict=False)), **named}
         if len(given) < len(values) + len(named) or not given.keys() <= {*fields}:
             raise TypeError(f"{type(self).__name__} has the fields {', '.join(fields)}, each once")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from xenqemu.frozen import Frozen
 
 
-class Deadlines(Frozen):
+class Deadlines(Frozen, kw_only=True):
     """Seconds that each party has, for every wait of this program.
 
     Where libxl waits for the same, the value is libxl's.
