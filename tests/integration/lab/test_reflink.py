@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Iterator
@@ -203,7 +204,8 @@ def test_a_full_disk_leaves_the_guest_as_it_was(seed, here):
     guest = brought(seed, here)
     with (here.folder / "others").open("wb", buffering=0) as others:
         free = os.statvfs(here.folder).f_bavail * os.statvfs(here.folder).f_frsize
-        os.posix_fallocate(others.fileno(), 0, free - MIB // 2)
+        with contextlib.suppress(OSError):  # btrfs has less than it says
+            os.posix_fallocate(others.fileno(), 0, free - MIB // 2)
     done = here.host.run("save", "web", here.folder / "web.save")
     if not here.tells and not done.code:  # all is shared, and there was space for the rest
         return
