@@ -81,14 +81,14 @@ def save(
             draft.create()
             if sealing and base:
                 sealing.pieces.older = _usable(base, draft, options, job)
-            moment = moment_save(guest, options)
+            form = Form(options.compress, sealing, lambda: about_passing(config, job.phases))
+            space = _Space(draft, guest, config, None if options.compact else form.level)
+            space.reserve(live=options.precopy is not None)
+            moment = moment_save(guest, options)  # the first act on it: all else is checked before
             if options.precopy and not moment:
                 guest.require_may_run()
             compacting = options.compact and not moment  # which has every page once
-            form = Form(options.compress, sealing, lambda: about_passing(config, job.phases))
             first = UNSEALED if compacting else form
-            space = _Space(draft, guest, config, first.level)
-            space.reserve(live=options.precopy is not None)
         with first.written(draft.file) as out:
             if moment:
                 downtime, suspended_at = moment.write(out, config, first.pieces)
