@@ -26,7 +26,7 @@ def run(chosen: argparse.Namespace) -> None:
         with opened(chosen.file) as file:
             found = inspect(file)
     except FormatError as error:
-        error.args = (f"{chosen.file}: {report.bad(error)[0]}",)
+        report.name_file(error, chosen.file)
         raise
     if chosen.json:
         terminal.as_json(report.fields(found, trust))

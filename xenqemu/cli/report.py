@@ -39,6 +39,13 @@ def summary(found: Contents) -> str:
     return "; ".join(parts)
 
 
+def name_file(error: FormatError, file: object) -> dict[str, Any]:
+    """Have an error say in which `file` it was found, and what that is; return its fields."""
+    verdict, fields = bad(error)
+    error.args = (f"{file}: {verdict}",)
+    return fields
+
+
 def bad(error: FormatError) -> tuple[str, dict[str, Any]]:
     """Return what to say of a file that is none of ours, or damaged, in words and as fields."""
     other = error.record == "stream" and not isinstance(error, Truncated)

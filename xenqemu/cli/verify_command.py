@@ -30,10 +30,9 @@ def run(chosen: argparse.Namespace) -> None:
         with opened(chosen.file) as file:
             found = verify(file, key)
     except FormatError as error:
-        verdict, fields = report.bad(error)
+        fields = report.name_file(error, chosen.file)
         if chosen.json:
             terminal.as_json({"sound": False, "sealed": None, **fields})
-        error.args = (f"{chosen.file}: {verdict}",)
         raise
     sealed = found.seal is not None
     if chosen.json:
