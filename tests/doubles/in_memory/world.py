@@ -27,6 +27,7 @@ from tests.doubles.in_memory.save_files import config, device_state
 from xenqemu.formats.stream.source import Source
 from xenqemu.host.protocol import Domain
 from xenqemu.host.trust import DEFAULT_TRUST, Trust
+from xenqemu.system.zstd.unpacked import unpacked
 
 FOLDERS = tempfile.TemporaryDirectory(prefix="journals.")
 """Where each world has a folder for its journals."""
@@ -179,5 +180,5 @@ class World:
 def loaded(path: Path) -> Guest:
     """Return the guest of a save file, as another host would build it."""
     other = World(guests={})
-    with path.open("rb") as file:
-        return other.guests[other.host.build(Source(file), lambda done, total: None)]
+    with path.open("rb") as file, unpacked(file) as inside:
+        return other.guests[other.host.build(Source(inside), lambda done, total: None)]

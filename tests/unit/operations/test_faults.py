@@ -26,8 +26,10 @@ from xenqemu.operations.journal.folder import Journals
 from xenqemu.operations.options import After, RestoreOptions, SaveOptions
 from xenqemu.operations.recover import recover
 from xenqemu.operations.restore import restore
+from xenqemu.operations.restore_through import restore_through
 from xenqemu.operations.save import save
 from xenqemu.operations.save_devices import save_devices
+from xenqemu.operations.sources import FromCommand
 
 OLDER = b"older"
 SURVIVED = [how for how in How if not how.kills]
@@ -228,15 +230,19 @@ def saving_paused(after: After, *, devices_run: bool) -> Operation:
     return Operation(name, prepare, run, judge, of_paused=True)
 
 
-def restoring(paused: bool) -> Operation:
+def restoring(*, paused: bool, compress: int | None = None, by_command: bool = False) -> Operation:
     def prepare(path: Path) -> World:
         world = World()
         with world.watching():
-            save(world.host, world.domain(), path)
+            save(world.host, world.domain(), path, SaveOptions(compress=compress))
         return World(guests={})
 
     def run(world: World, path: Path) -> object:
-        return restore(world.host, path, RestoreOptions(paused=paused), observe=world.observe)
+        options = RestoreOptions(paused=paused)
+        if by_command:
+            way = FromCommand(("cat", str(path)))
+            return restore_through(world.host, way, options, observe=world.observe)
+        return restore(world.host, path, options, observe=world.observe)
 
     def judge(run: Run) -> None:
         assert run.holds(Guest.running())
@@ -253,7 +259,9 @@ def restoring(paused: bool) -> Operation:
             do_what_is_left(run)
             assert run.world.guests == {}
 
-    return Operation(f"restore{', paused' * paused}", prepare, run, judge)
+    kinds = {"paused": paused, "compressed": compress is not None, "by a command": by_command}
+    name = ", ".join(["restore", *(kind for kind, holds in kinds.items() if holds)])
+    return Operation(name, prepare, run, judge)
 
 
 def saving_devices(older: bytes | None) -> Operation:
@@ -280,6 +288,8 @@ OPERATIONS = [
     *(suspending(after, older) for after in After for older in (None, OLDER)),
     *(suspending(after, OLDER, precopy=PrecopyOptions()) for after in After),
     suspending(After.CONTINUE, None, precopy=PrecopyOptions(), compact=True),
+    suspending(After.DESTROY, OLDER, compress=9),
+    suspending(After.CONTINUE, None, compress=0, precopy=PrecopyOptions()),
     *(
         suspending(After.CONTINUE, older, precopy=PrecopyOptions(), moments=True)
         for older in (None, OLDER)
@@ -289,7 +299,12 @@ OPERATIONS = [
         for after in After
         for devices_run in (True, False)
     ),
-    *(restoring(paused) for paused in (True, False)),
+    *(restoring(paused=paused) for paused in (True, False)),
+    restoring(paused=False, compress=9),
+    *(
+        restoring(paused=paused, compress=compress, by_command=True)
+        for paused, compress in ((False, None), (True, 9))
+    ),
     *(saving_devices(older) for older in (None, OLDER)),
 ]
 
