@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, TypeVar
 from zlib import crc32
 
-from tests.fuzz import noise, samples, seals, wires
+from tests.fuzz import noise, ram_streams, samples, seals, wires
 from tests.fuzz.engine import Target
 from tests.fuzz.records import (
     DEVICE_STATE,
@@ -228,6 +228,12 @@ FORMATS = (
         samples.device_states,
         (DEVICE_STATE.changed, DEVICE_STATE.changed, _ANY),
         device_state_and_back,
+    ),
+    Target(
+        "ram-stream",
+        ram_streams.streams,
+        (ram_streams.LANGUAGE.changed, ram_streams.LANGUAGE.changed, _ANY),
+        either_way(ram_streams.read),
     ),
     Target("seal", seals.samples, (seals.digested, seals.digested, _ANY), seals.read),
     Target("json", samples.configs, (json_changed, json_changed, _ANY), json_read),

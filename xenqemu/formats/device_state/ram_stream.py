@@ -188,12 +188,16 @@ class RamStream:
             raise BadRecord(_WHERE, where, "the name of a block", f"flags {flags:#x}")
         record = _ZERO_RECORD if kind == ZERO else _PAGE_RECORD
         offsets = self._alike(record, flags, most)
-        self._require_within(max(offsets), where)
         taken = self._in.exact(len(offsets) * record.size)
-        if kind == ZERO:
-            self._require_zeros(taken[_U64.size :: record.size], where)
-            return Pages(self._block, offsets)
-        return Pages(self._block, offsets, taken[_U64.size :], record.size)
+        fill = taken[_U64.size :: record.size] if kind == ZERO else None
+        if max(offsets) >= self.blocks[self._block] or (fill and any(fill)):
+            for number, offset in enumerate(offsets):  # the first one, however much was read
+                at = where + number * record.size
+                self._require_within(offset, at)
+                if fill:
+                    self._require_zeros(fill[number], at + _U64.size)
+        data = taken[_U64.size :] if fill is None else None
+        return Pages(self._block, offsets, data, record.size)
 
     def _alike(self, record: struct.Struct, flags: int, most: int) -> array[int]:
         """Return the offsets of the records of these flags that come next and were read already.
@@ -218,7 +222,8 @@ class RamStream:
         self._block = name
         self._require_within(offset, where)
         if kind == ZERO:
-            self._require_zeros(self._in.exact(1), where)
+            at = self._in.offset
+            self._require_zeros(self._in.exact(1)[0], at)
             return Pages(name, array("Q", [offset]))
         return Pages(name, array("Q", [offset]), self._in.exact(PAGE))
 
@@ -229,15 +234,15 @@ class RamStream:
             raise BadRecord(_WHERE, where, expected, f"{offset:#x}")
 
     @staticmethod
-    def _require_zeros(fill: memoryview, where: int) -> None:
-        if any(fill):
-            raise Unsupported(_WHERE, where, "a page of zeros", f"one of {max(fill):#04x}")
+    def _require_zeros(fill: int, where: int) -> None:
+        if fill:
+            raise Unsupported(_WHERE, where, "a page of zeros", f"one of {fill:#04x}")
 
     def _name(self) -> str:
         where = self._in.offset
         name = bytes(self._in.exact(self._in.exact(1)[0])).decode("latin-1")
         if not (name and name.isascii() and name.isprintable()):
-            raise BadRecord(_WHERE, where, "the name of a block", repr(name))
+            raise BadRecord(_WHERE, where, "the name of a block", repr(name)[:80])
         return name
 
 
