@@ -10,6 +10,7 @@ from xenqemu.choose_host import for_all_guests, open_host
 from xenqemu.host.protocol import Host
 from xenqemu.operations import restore_all as restoring_all
 from xenqemu.operations import save_all as saving_all
+from xenqemu.operations.options import RestoreOptions, save_options
 from xenqemu.operations.outcome import Outcome, OutcomeObserver
 from xenqemu.operations.saved_guests import saved_as
 from xenqemu.settings.guest_choices import own_choices
@@ -41,8 +42,7 @@ def save_all(
         settings.save_all,
         own,
         note,
-        check=settings.save.verify,
-        layout=settings.save.layout,
+        options=save_options(settings.save),
     )
     return outcomes
 
@@ -70,7 +70,7 @@ def restore_all(
             settings.save_all.folder,
             settings.restore_all,
             note,
-            strict_disks=strict_disks,
+            options=RestoreOptions(strict_disks=strict_disks, key_file=settings.save.key_file),
         )
     return outcomes
 

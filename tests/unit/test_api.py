@@ -13,6 +13,7 @@ import tempfile
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -229,6 +230,31 @@ def test_all_domains(world: World, tmp_path: Path) -> None:
     assert [(each.name, each.how.value) for each in became] == [("sample", "restored")]
     conf.write_text(conf.read_text() + "restore_all.restore = false\n")
     assert xenqemu.restore_all(conf=conf, opened=opened) == []
+
+
+def test_all_domains_by_a_key(world: World, tmp_path: Path) -> None:
+    """Once the settings name a key, a save file that nobody with the key sealed is not restored."""
+    key, conf = tmp_path / "key", tmp_path / "conf"
+    key.write_bytes(b"secret")
+    key.chmod(0o600)
+    folder = tmp_path / "saved"
+    plain = f'xendomains = ""\nsave_all.folder = "{folder}"\nrestore_all.proof = 0.1\n'
+    by_key = f'{plain}save.key_file = "{key}"\n'
+
+    def became(act: Any, said: str) -> str:
+        conf.write_text(said)
+        (done,) = act(conf=conf, opened=lambda: world.host)
+        return f"{done.how.value}: {done.text}"
+
+    assert became(xenqemu.save_all, plain).startswith("saved")
+    assert "expected a seal made with the key, got one without a key" in (
+        became(xenqemu.restore_all, by_key)
+    )
+    assert became(xenqemu.restore_all, plain).startswith("restored")
+    assert became(xenqemu.save_all, by_key).startswith("saved")
+    assert xenqemu.verify(next(folder.iterdir()), key_file=key).seal
+    assert "sealed with a key" in became(xenqemu.restore_all, plain)
+    assert became(xenqemu.restore_all, by_key).startswith("restored")
 
 
 def test_a_host_is_closed_behind_its_block(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,6 +42,7 @@ def _restore_all(
 ) -> None:
     from xenqemu.choose_host import open_host
     from xenqemu.cli.hooked import hooked, tell_passed_over
+    from xenqemu.operations.options import RestoreOptions
     from xenqemu.operations.restore_all import restore_all
 
     tell_passed_over(settings.hooks, "restore")
@@ -50,6 +51,6 @@ def _restore_all(
         settings.save_all.folder,
         settings.restore_all,
         outcomes,
-        strict_disks=strict_disks,
+        options=RestoreOptions(strict_disks=strict_disks, key_file=settings.save.key_file),
         hooks=partial(hooked, settings.hooks),
     )

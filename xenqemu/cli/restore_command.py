@@ -11,7 +11,7 @@ from xenqemu.cli.arguments import OneOrTwo, add_json_and_run
 from xenqemu.cli.input_file import STANDARD, add_command, file_or_stream, passes_once
 from xenqemu.cli.option_arguments import add_options, options_of
 from xenqemu.errors import UsageError
-from xenqemu.operations.options import RestoreOptions
+from xenqemu.operations.options import RestoreOptions, key_file_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,7 +56,9 @@ def run(chosen: argparse.Namespace) -> None:
     shown = chosen.command or str(file)
     with open_host(chosen.host, settings=settings) as host:
         config = read_config(configs[0] if configs else None, host, terminal.complain)
-        options = replace(options_of(chosen, RestoreOptions), config=config)
+        options = options_of(chosen, RestoreOptions)
+        key_file = key_file_for(options, settings.save)
+        options = replace(options, config=config, key_file=key_file)
         where = chosen.command or str(file.absolute() if file != STANDARD else file)
         with hooked(settings.hooks, "restore", file=where):
             if options.clone:

@@ -19,6 +19,7 @@ def run(chosen: argparse.Namespace) -> None:
     from xenqemu.cli import terminal
     from xenqemu.cli.hooked import hooked, tell_passed_over
     from xenqemu.cli.outcomes import Outcomes
+    from xenqemu.operations.options import save_options
     from xenqemu.operations.save_all import save_all
     from xenqemu.settings.guest_choices import own_choices
     from xenqemu.settings.xenqemu_conf import read_settings
@@ -35,8 +36,7 @@ def run(chosen: argparse.Namespace) -> None:
         settings.save_all,
         own,
         outcomes,
-        check=settings.save.verify,
-        layout=settings.save.layout,
+        options=save_options(settings.save),
         hooks=partial(hooked, settings.hooks),
     )
     outcomes.raise_if_failed()

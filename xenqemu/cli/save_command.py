@@ -13,7 +13,7 @@ from xenqemu.cli.arguments import add_domain, add_json_and_run, add_step_timeout
 from xenqemu.cli.input_file import STANDARD, add_command, file_or_stream, named_file, passes_once
 from xenqemu.cli.option_arguments import add_options, options_of
 from xenqemu.errors import UsageError
-from xenqemu.operations.options import After, SaveOptions
+from xenqemu.operations.options import After, SaveOptions, key_file_for
 
 if TYPE_CHECKING:
     from xenqemu.host.protocol import Domain, Host
@@ -71,7 +71,10 @@ def run(chosen: argparse.Namespace) -> None:
             domain = domain_state.find(host, chosen.domain)
             config = read_config(cfg, host, terminal.complain)
             layout = options.layout if "layout" in chosen else settings.save.layout
-            options = replace(options, config=config, verify=verify, layout=layout)
+            key_file = key_file_for(options, settings.save)
+            options = replace(
+                options, config=config, verify=verify, layout=layout, key_file=key_file
+            )
             to = chosen.command or str(file.absolute() if file != STANDARD else file)
             about = {"domid": domain.domid, "name": domain.name, "file": to}
             with hooked(settings.hooks, "save", **about):  # they have another folder

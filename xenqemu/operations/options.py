@@ -18,6 +18,7 @@ from xenqemu.system.writers import trusted_ids
 if TYPE_CHECKING:
     from xenqemu.formats.config.domain_config import DomainConfig
     from xenqemu.host.protocol import Host
+    from xenqemu.settings.xenqemu_conf import Save
 
 MOST_CLONES = 1000
 """Clones that are made at once at most."""
@@ -205,6 +206,16 @@ class Sealed(Protocol):
     @property
     def key_file(self) -> Path | None:
         """The file of the key."""
+
+
+def save_options(said: Save) -> SaveOptions:
+    """Return how the settings have domains saved."""
+    return SaveOptions(verify=said.verify, layout=said.layout, key_file=said.key_file)
+
+
+def key_file_for(options: Sealed, said: Save) -> Path | None:
+    """Return the file of the key: where `options` name none, and there is a seal, the settings'."""
+    return options.key_file or (said.key_file if options.seal else None)
 
 
 def key_for(host: Host, options: Sealed) -> bytes | None:

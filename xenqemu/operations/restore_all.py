@@ -44,16 +44,14 @@ def restore_all(
     plan: RestoreAll,
     observe: OutcomeObserver,
     *,
-    strict_disks: bool = False,
+    options: RestoreOptions = RestoreOptions(),
     hooks: GuestHooks = no_hooks,
 ) -> None:
     """Restore all guests whose save files are in `folder`, as `plan` says.
 
     `observe` is called with each outcome.  One that fails does not stop the others, and keeps its
-    save file.  With `strict_disks` one fails whose disks were changed after it was saved.  `hooks`
-    are run for each.
+    save file.  `options` are those of each restore, and `hooks` are run for it.
     """
-    options = RestoreOptions(strict_disks=strict_disks)
     with open_host() as host:
         found = saved(folder, plan.first)
         left = dict(not_restored(found))

@@ -12,11 +12,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 
 from xenqemu.errors import Forbidden, HostError, HostTimeout, PastReturn, XenqemuError
-from xenqemu.formats.stream.layout import Layout
 from xenqemu.host.domain_state import DomainState, identity, state
 from xenqemu.host.protocol import Domain, Host, RunState
 from xenqemu.operations.at_once import at_once
@@ -39,16 +39,14 @@ def save_all(
     own: Mapping[str, Choice],
     observe: OutcomeObserver,
     *,
-    check: bool = True,
-    layout: Layout = Layout.ALIGNED,
+    options: SaveOptions = SaveOptions(),
     hooks: GuestHooks = no_hooks,
 ) -> None:
     """Save or shut down all guests as `plan` says; `own` is what their own files say, by name.
 
-    `observe` is called with each outcome.  One that fails does not stop the others.  Unless
-    `check`, save files are not read back; `layout` is how pages lie in them.  `hooks` are run for
-    each save.  Ctrl-C rolls back the saves that are running, and is raised again.  No save file of
-    another guest is replaced.
+    `observe` is called with each outcome.  One that fails does not stop the others.  `options` are
+    those of each save, and `hooks` are run for it.  Ctrl-C rolls back the saves that are running,
+    and is raised again.  No save file of another guest is replaced.
     """
     deadline = Deadline.after(plan.deadline)
     with open_host() as host:
@@ -71,8 +69,7 @@ def save_all(
                 _opened(open_host, plan, deadline) as mine,
                 hooks("save", domid=guest.domid, name=guest.name, file=str(place.path)),
             ):
-                options = SaveOptions(verify=check, layout=layout, timeout=deadline.left)
-                save_domain(mine, guest, place.path, options)
+                save_domain(mine, guest, place.path, replace(options, timeout=deadline.left))
             return f"to {place.path}{_older_dropped(place)}"
 
         def note(guest: Domain, done: Future[str]) -> None:

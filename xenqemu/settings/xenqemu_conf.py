@@ -23,11 +23,12 @@ from xenqemu.system.writers import require_sole_writers, trusted_ids
 class Save(Frozen):
     """How each domain is saved: `verify` reads a save file back before its guest is destroyed.
 
-    `layout` is how pages lie in it.
+    `layout` is how pages lie in it.  `key_file` has the key of its seal, which restores need then.
     """
 
     verify: bool = True
     layout: Layout = Layout.ALIGNED
+    key_file: Path | None = None
 
 
 class SaveAll(Frozen):

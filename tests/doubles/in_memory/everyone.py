@@ -10,6 +10,7 @@ from tests.doubles.in_memory.guest import Guest
 from tests.doubles.in_memory.save_files import config
 from tests.doubles.in_memory.world import World
 from xenqemu.errors import Forbidden, HostError
+from xenqemu.operations.options import SaveOptions
 from xenqemu.operations.outcome import Outcome, no_hooks
 from xenqemu.operations.save_all import save_all
 from xenqemu.settings.xenqemu_conf import SaveAll
@@ -37,7 +38,7 @@ class Everyone:
             chosen,
             own or {},
             self.reported.append,
-            check=check,
+            options=SaveOptions(verify=check),
             hooks=hooks,
         )
         assert self.world.broken == []

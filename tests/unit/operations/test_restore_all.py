@@ -13,6 +13,7 @@ from tests.doubles.in_memory.guest import Guest
 from tests.doubles.in_memory.save_files import config
 from tests.doubles.in_memory.world import World
 from xenqemu.errors import HostError
+from xenqemu.operations.options import RestoreOptions
 from xenqemu.operations.outcome import Outcome, no_hooks
 from xenqemu.operations.restore_all import restore_all
 from xenqemu.operations.saved_guests import already_run, not_restored, saved
@@ -36,7 +37,7 @@ class Boot:
             self.folder,
             chosen,
             self.told.append,
-            strict_disks=strict_disks,
+            options=RestoreOptions(strict_disks=strict_disks),
             hooks=hooks,
         )
         assert self.world.broken == []
