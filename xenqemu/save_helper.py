@@ -27,8 +27,8 @@ from xenqemu.formats.helper.dialects import DEBUG, LIVE, SAVE, Call, Dialect, pa
 from xenqemu.formats.helper.messages import ANSWER, ERROR, INFO, NO_ERRNO, HelperMessage
 from xenqemu.formats.stream.libxc_records import PAGE_SIZE
 from xenqemu.formats.stream.sink import Sink
+from xenqemu.host.guest_memory import GuestMemory, Live, Progress
 from xenqemu.host.precopy_options import PrecopyOptions
-from xenqemu.host.protocol import GuestMemory, Live, Progress
 from xenqemu.host.xen.control import Control
 from xenqemu.host.xen.library import Xen, running_version
 from xenqemu.host.xen.memory.hvm_memory import HvmMemory

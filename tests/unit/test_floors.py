@@ -35,6 +35,7 @@ FLOORS: Mapping[str, Sequence[Collection[str]]] = {
         {"party_deadlines", "precopy_options", "trust"},
         {"precopy"},
         {"disk", "network", "peer", "qemu", "xenstore"},
+        {"domain", "guest_memory"},
         {"protocol"},
         {"allowed_resources", "domain_state", "memory"},
         {"xen"},

@@ -16,7 +16,8 @@ from xenqemu.errors import UsageError
 from xenqemu.operations.options import After, SaveOptions, key_file_for
 
 if TYPE_CHECKING:
-    from xenqemu.host.protocol import Domain, Host
+    from xenqemu.host.domain import Domain
+    from xenqemu.host.protocol import Host
     from xenqemu.operations.events import Observer
 
 

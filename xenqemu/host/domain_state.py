@@ -14,7 +14,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from xenqemu.errors import HostError
-from xenqemu.host.protocol import Domain, DomainInfo, Host, RunState
+from xenqemu.host.domain import Domain, DomainInfo, RunState
+from xenqemu.host.protocol import Host
 from xenqemu.host.xenstore.store import Store
 from xenqemu.shown_text import shown
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from xenqemu.errors import HostError
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream.source import Source
-from xenqemu.host.protocol import GuestMemory, Progress
+from xenqemu.host.guest_memory import GuestMemory, Progress
 from xenqemu.lab import ram_folder
 from xenqemu.lab.command_line import ram_kb
 from xenqemu.lab.domain_builder import BuilderHost, DomainBuilder, memory_in

@@ -25,10 +25,10 @@ from xxhash import xxh3_64_digest as digest
 
 from xenqemu.formats.stream.libxc import ImageWriter, PageData
 from xenqemu.formats.stream.libxc_records import PAGE_SIZE as PAGE
+from xenqemu.host.guest_memory import Progress
 from xenqemu.host.memory.page_writer import PageWriter
 from xenqemu.host.memory.pages import POPULATE_READ, WINDOW, page_entries, stretches, zero_pages
 from xenqemu.host.memory.workers import in_threads
-from xenqemu.host.protocol import Progress
 from xenqemu.lab.ram_layout import Extent, RamLayout, extents
 
 CHUNK = 256 << 10

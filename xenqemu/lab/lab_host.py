@@ -30,9 +30,11 @@ from xenqemu.errors import HostError, HostTimeout, XenqemuError
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream.source import Source
 from xenqemu.host.disk.lease import Owner
+from xenqemu.host.domain import Domain
 from xenqemu.host.domain_state import DomainState, state
+from xenqemu.host.guest_memory import Progress
 from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
-from xenqemu.host.protocol import BuildOptions, Domain, Needs, Progress, Template, collected
+from xenqemu.host.protocol import BuildOptions, Needs, Template, collected
 from xenqemu.host.qemu.device_model import DeviceModel
 from xenqemu.host.trust import DEFAULT_TRUST, Trust
 from xenqemu.host.xenstore import names as naming

@@ -23,9 +23,9 @@ from xenqemu.formats.stream.libxc_records import End
 from xenqemu.formats.stream.page_data import XALLOC, PageData
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.formats.stream.source import Source
+from xenqemu.host.guest_memory import Moment, Progress
 from xenqemu.host.memory.page_writer import PageWriter
 from xenqemu.host.party_deadlines import Deadlines
-from xenqemu.host.protocol import Moment, Progress
 from xenqemu.host.qemu import background_snapshot
 from xenqemu.host.qemu.device_model import DeviceModel
 from xenqemu.lab.private_ram import PrivateRam

@@ -19,8 +19,8 @@ from pathlib import Path
 
 from xenqemu.errors import DeviceModelError, HostTimeout, HypervisorError, ReplyLost
 from xenqemu.formats.typed_json import typed
+from xenqemu.host.domain import DomainInfo, RunState
 from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
-from xenqemu.host.protocol import DomainInfo, RunState
 from xenqemu.host.qemu import background_snapshot
 from xenqemu.host.qemu.device_model import DeviceModel
 from xenqemu.lab import ram_folder

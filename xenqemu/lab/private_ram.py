@@ -19,9 +19,9 @@ from xenqemu.formats.stream.libxc_records import End
 from xenqemu.formats.stream.page_data import PageData
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.formats.stream.source import Source
+from xenqemu.host.guest_memory import Live, Progress
 from xenqemu.host.memory.page_writer import PageWriter
 from xenqemu.host.memory.pages import WINDOW, image_space, page_entries, stretches, zero_pages
-from xenqemu.host.protocol import Live, Progress
 from xenqemu.lab.ram_file import begun, size_before_pages
 from xenqemu.lab.ram_layout import Extent, RamLayout, extents
 

@@ -24,6 +24,7 @@ from xenqemu.formats.stream.libxc_records import End, StaticDataEnd
 from xenqemu.formats.stream.page_data import XALLOC, PageData
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.formats.stream.source import Source
+from xenqemu.host.guest_memory import Live, Progress
 from xenqemu.host.memory.live import write_live
 from xenqemu.host.memory.page_writer import PageWriter
 from xenqemu.host.memory.pages import (
@@ -36,7 +37,6 @@ from xenqemu.host.memory.pages import (
     zero_pages,
 )
 from xenqemu.host.memory.workers import WriteBehind, in_threads, workers
-from xenqemu.host.protocol import Live, Progress
 from xenqemu.lab.ram_layout import Extent, RamLayout, extents
 from xenqemu.lab.shared_pages import save_shared, share
 from xenqemu.system.reflink import can_clone

@@ -23,7 +23,7 @@ from xenqemu.errors import HypervisorError
 from xenqemu.formats.stream.libxc import ImageWriter
 from xenqemu.formats.stream.libxc_records import PAGE_SIZE as PAGE
 from xenqemu.formats.stream.page_data import PageData, consecutive
-from xenqemu.host.protocol import Progress
+from xenqemu.host.guest_memory import Progress
 from xenqemu.lab.ram_layout import Extent, RamLayout, extents
 from xenqemu.system.reflink import clone_range
 

@@ -20,7 +20,8 @@ from xenqemu.formats.config.domain_config import Disk, DomainConfig
 from xenqemu.formats.stream.source import Source
 from xenqemu.host.allowed_resources import require_allowed
 from xenqemu.host.disk.backing import Backing
-from xenqemu.host.protocol import BuildOptions, Domain, Host, Template
+from xenqemu.host.domain import Domain
+from xenqemu.host.protocol import BuildOptions, Host, Template
 from xenqemu.operations.at_once import at_once
 from xenqemu.operations.checked_save_file import (
     Again,

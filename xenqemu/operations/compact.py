@@ -15,7 +15,7 @@ from xenqemu.formats.stream.pieces import Pieces
 from xenqemu.formats.stream.sink import Outlet, Sink
 from xenqemu.formats.stream.source import CHUNK, Source
 from xenqemu.formats.stream.superseded import Latest
-from xenqemu.host.protocol import Progress
+from xenqemu.host.guest_memory import Progress
 from xenqemu.system.cancellation import check_often
 
 

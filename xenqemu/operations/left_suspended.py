@@ -13,8 +13,9 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from xenqemu.errors import HostError
+from xenqemu.host.domain import Domain, RunState
 from xenqemu.host.domain_state import identity, state
-from xenqemu.host.protocol import Domain, Host, RunState
+from xenqemu.host.protocol import Host
 from xenqemu.host.xenstore.names import AWAY
 from xenqemu.operations.events import Observer, Phase, unobserved
 from xenqemu.operations.journal import steps

@@ -13,11 +13,12 @@ from contextlib import ExitStack
 from xenqemu.errors import HostError
 from xenqemu.formats.migration.handshake import Message
 from xenqemu.formats.migration.wrapping import Wrapper
+from xenqemu.host.domain import Domain
 from xenqemu.host.peer.command import OnStderrLine, ignore_line
 from xenqemu.host.peer.extra_streams import streams_by
 from xenqemu.host.peer.peer_messages import Peer, receiver_by
 from xenqemu.host.peer.route import Route, Rune
-from xenqemu.host.protocol import Domain, Host
+from xenqemu.host.protocol import Host
 from xenqemu.host.xenstore.names import AWAY
 from xenqemu.operations import guest_leases
 from xenqemu.operations.events import Observer, Phase, unobserved

@@ -14,8 +14,8 @@ from xenqemu.errors import DeviceModelError
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream.pieces import Pieces
 from xenqemu.formats.stream.sink import Outlet, Sink
+from xenqemu.host.guest_memory import Moment, MomentMemory
 from xenqemu.host.precopy_options import PrecopyOptions
-from xenqemu.host.protocol import Moment, MomentMemory
 from xenqemu.operations.events import Phase
 from xenqemu.operations.journal import steps
 from xenqemu.operations.options import After, SaveOptions

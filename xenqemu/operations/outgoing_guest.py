@@ -17,10 +17,12 @@ from xenqemu.formats.stream.layout import Layout
 from xenqemu.formats.stream.pieces import Pieces
 from xenqemu.formats.stream.sink import Outlet, Sink
 from xenqemu.host.allowed_resources import why_refused
+from xenqemu.host.domain import Domain
 from xenqemu.host.domain_state import state_and_device_model
+from xenqemu.host.guest_memory import GuestMemory, Live
 from xenqemu.host.precopy import Iteration
 from xenqemu.host.precopy_options import PrecopyOptions
-from xenqemu.host.protocol import Domain, GuestMemory, Host, Live, SuspendPending
+from xenqemu.host.protocol import Host, SuspendPending
 from xenqemu.operations.events import Phase
 from xenqemu.operations.given_config import require_fit
 from xenqemu.operations.journal import steps

@@ -15,10 +15,11 @@ from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.migration.handshake import HandshakeState, Message
 from xenqemu.formats.migration.wrapping import Unwrapper
 from xenqemu.host.allowed_resources import require_allowed
+from xenqemu.host.domain import Domain
 from xenqemu.host.domain_state import require_running
 from xenqemu.host.peer.peer_messages import Peer
 from xenqemu.host.peer.rendezvous import Rendezvous
-from xenqemu.host.protocol import BuildOptions, Domain, Host, Needs
+from xenqemu.host.protocol import BuildOptions, Host, Needs
 from xenqemu.host.xenstore.names import INCOMING
 from xenqemu.operations import guest_leases
 from xenqemu.operations.events import Observer, Phase, unobserved

@@ -10,8 +10,9 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from xenqemu.errors import HostError
+from xenqemu.host.domain import RunState
 from xenqemu.host.domain_state import state
-from xenqemu.host.protocol import Host, RunState
+from xenqemu.host.protocol import Host
 from xenqemu.operations import guest_leases, left_suspended
 from xenqemu.operations.events import Observer, unobserved
 from xenqemu.operations.journal.folder import Journals

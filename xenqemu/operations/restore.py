@@ -17,8 +17,9 @@ from typing import BinaryIO
 from xenqemu.errors import HostError
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.host.allowed_resources import require_allowed
+from xenqemu.host.domain import Domain
 from xenqemu.host.domain_state import require_running
-from xenqemu.host.protocol import BuildOptions, Domain, Host
+from xenqemu.host.protocol import BuildOptions, Host
 from xenqemu.operations import after_save
 from xenqemu.operations.checked_save_file import CheckedSaveFile, config_of, opened_save_file
 from xenqemu.operations.events import Observer, Phase, unobserved

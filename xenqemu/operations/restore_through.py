@@ -12,7 +12,8 @@ from collections.abc import Callable
 from xenqemu.errors import HostError, UsageError
 from xenqemu.formats.stream.source import Source
 from xenqemu.host.allowed_resources import require_allowed
-from xenqemu.host.protocol import BuildOptions, Domain, Host, Needs
+from xenqemu.host.domain import Domain
+from xenqemu.host.protocol import BuildOptions, Host, Needs
 from xenqemu.operations.checked_save_file import needs_of
 from xenqemu.operations.checked_stream import CheckedStream
 from xenqemu.operations.events import Observer, Phase, unobserved

@@ -21,9 +21,10 @@ from xenqemu.formats.stream.framing import Record
 from xenqemu.formats.stream.layout import Layout
 from xenqemu.formats.stream.sink import Outlet, Sink
 from xenqemu.formats.stream.source import Source
+from xenqemu.host.domain import Domain
 from xenqemu.host.precopy import Iteration
 from xenqemu.host.precopy_options import PrecopyOptions
-from xenqemu.host.protocol import Domain, Host
+from xenqemu.host.protocol import Host
 from xenqemu.operations.base_file import BaseFile, opened_base
 from xenqemu.operations.compact import compact
 from xenqemu.operations.compressed import UNSEALED, Form, packed_space, require_codec

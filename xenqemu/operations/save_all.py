@@ -17,8 +17,9 @@ from pathlib import Path
 from threading import Lock
 
 from xenqemu.errors import Forbidden, HostError, HostTimeout, PastReturn, XenqemuError
+from xenqemu.host.domain import Domain, RunState
 from xenqemu.host.domain_state import DomainState, identity, state
-from xenqemu.host.protocol import Domain, Host, RunState
+from xenqemu.host.protocol import Host
 from xenqemu.operations.at_once import at_once
 from xenqemu.operations.options import SaveOptions
 from xenqemu.operations.outcome import GuestHooks, How, Outcome, OutcomeObserver, no_hooks, words

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from xenqemu.errors import HostError
 from xenqemu.formats.stream.sink import Sink
+from xenqemu.host.domain import Domain
 from xenqemu.host.domain_state import require_running
-from xenqemu.host.protocol import Domain, Host
+from xenqemu.host.protocol import Host
 from xenqemu.operations.inspect import Contents
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.log import About

@@ -25,8 +25,8 @@ from xenqemu.formats.stream.libxl_records import QEMU_UPSTREAM, EmulatorContext,
 from xenqemu.formats.stream.pieces import Pieces
 from xenqemu.formats.stream.sink import Outlet, Sink
 from xenqemu.formats.stream.source import Source
+from xenqemu.host.guest_memory import GuestMemory, Progress
 from xenqemu.host.memory.pages import image_space
-from xenqemu.host.protocol import GuestMemory, Progress
 from xenqemu.system.cancellation import Cancellation, cancellable
 from xenqemu.system.deadline import Deadline
 

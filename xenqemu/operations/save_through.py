@@ -20,7 +20,8 @@ from xenqemu.errors import UsageError
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream.buffers import Buffer
 from xenqemu.formats.stream.sink import Outlet
-from xenqemu.host.protocol import Domain, Host
+from xenqemu.host.domain import Domain
+from xenqemu.host.protocol import Host
 from xenqemu.operations.compressed import Form, require_codec
 from xenqemu.operations.events import Observer, Phase, unobserved
 from xenqemu.operations.journal import steps

@@ -22,7 +22,7 @@ from urllib.parse import quote, unquote
 
 from xenqemu.errors import HostError, XenqemuError
 from xenqemu.formats.stream.source import Source
-from xenqemu.host.protocol import Domain
+from xenqemu.host.domain import Domain
 from xenqemu.operations.save_file import peek_config, was_paused
 from xenqemu.system.descriptors import sync_folder
 from xenqemu.system.regular_file import open_regular

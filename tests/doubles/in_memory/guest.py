@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tests.doubles.in_memory.save_files import config
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream.page_data import PAGE_SIZE
-from xenqemu.host.protocol import RunState
+from xenqemu.host.domain import RunState
 
 SPECIAL = (0xFEFFC, 0xFEFFF)
 """The special pages that `made.PARAMS` names."""

@@ -15,8 +15,9 @@ from xenqemu.formats.device_state import device_stream
 from xenqemu.formats.stream.source import Source
 from xenqemu.host.disk import lease
 from xenqemu.host.disk.lease import Owner
+from xenqemu.host.domain import Domain
 from xenqemu.host.party_deadlines import Deadlines
-from xenqemu.host.protocol import BuildOptions, Domain, Needs
+from xenqemu.host.protocol import BuildOptions, Needs
 from xenqemu.host.xen import requirements
 from xenqemu.host.xenstore.names import INCOMING
 from xenqemu.operations.save_file import read_save_file

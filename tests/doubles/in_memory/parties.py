@@ -14,8 +14,9 @@ from xenqemu.formats.stream import libxc
 from xenqemu.formats.stream.page_data import PAGE_SIZE, PageData
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.formats.stream.source import Source
+from xenqemu.host.domain import DomainInfo
+from xenqemu.host.guest_memory import Live, Moment
 from xenqemu.host.precopy import Iteration
-from xenqemu.host.protocol import DomainInfo, Live, Moment
 
 if TYPE_CHECKING:
     from tests.doubles.in_memory.world import World

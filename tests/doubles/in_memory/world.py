@@ -25,7 +25,7 @@ from tests.doubles.in_memory.guest import Guest
 from tests.doubles.in_memory.host import Host
 from tests.doubles.in_memory.save_files import config, device_state
 from xenqemu.formats.stream.source import Source
-from xenqemu.host.protocol import Domain
+from xenqemu.host.domain import Domain
 from xenqemu.host.trust import DEFAULT_TRUST, Trust
 from xenqemu.system.zstd.unpacked import unpacked
 

@@ -10,7 +10,7 @@ from tests.doubles.system.commands import spawn
 from tests.golden import save_files
 from xenqemu.formats.migration.handshake import WORDS, Message
 from xenqemu.host import domain_state
-from xenqemu.host.protocol import Domain
+from xenqemu.host.domain import Domain
 from xenqemu.operations.journal.folder import Journals
 
 WEB = Domain(5, "c52dca42-e6df-11f1-a061-0df29b9903a9", "web", "hvm")

@@ -19,7 +19,7 @@ from xenqemu.formats.migration.handshake import WORDS, Message
 from xenqemu.formats.migration.preflight_messages import PreflightAnswer, PreflightQuestion
 from xenqemu.formats.migration.stream_chunks import READY
 from xenqemu.host import domain_state
-from xenqemu.host.protocol import Domain
+from xenqemu.host.domain import Domain
 from xenqemu.lab.lab_host import Lab
 from xenqemu.operations.journal.folder import Journals
 from xenqemu.operations.options import MigrateOptions

@@ -8,6 +8,7 @@ import pytest
 
 from tests.doubles.xen.xenstored import running
 from xenqemu.errors import DeviceModelError, HostError, HypervisorError
+from xenqemu.host.domain import Domain, DomainInfo, RunState
 from xenqemu.host.domain_state import (
     DomainState,
     find,
@@ -16,7 +17,6 @@ from xenqemu.host.domain_state import (
     state,
     state_and_device_model,
 )
-from xenqemu.host.protocol import Domain, DomainInfo, RunState
 from xenqemu.host.qemu.device_model import DeviceModel
 from xenqemu.host.xenstore.store import Store
 from xenqemu.lab.reference_device_model import QemuRunState as Status

@@ -16,8 +16,8 @@ from xenqemu.formats.stream import libxc
 from xenqemu.formats.stream.page_data import PFN_MASK, XALLOC, PageData
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.formats.stream.source import Source
+from xenqemu.host.guest_memory import Live
 from xenqemu.host.precopy_options import PrecopyOptions
-from xenqemu.host.protocol import Live
 from xenqemu.lab import dirty_pages
 from xenqemu.lab.dirty_pages import CHUNK
 from xenqemu.lab.ram_file import RamFile

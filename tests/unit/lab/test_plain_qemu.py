@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from xenqemu.errors import DeviceModelError, HypervisorError
-from xenqemu.host.protocol import DomainInfo, RunState
+from xenqemu.host.domain import DomainInfo, RunState
 from xenqemu.lab.plain_qemu import Machine, PlainQemu
 from xenqemu.lab.reference_device_model import QemuRunState as Status
 from xenqemu.lab.reference_device_model import ReferenceDeviceModel

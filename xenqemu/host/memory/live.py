@@ -12,9 +12,9 @@ from typing import Protocol
 
 from xenqemu.errors import NotConverged
 from xenqemu.formats.stream.sink import Sink
+from xenqemu.host.guest_memory import Live, Progress
 from xenqemu.host.precopy import Decision, Iteration, decide
 from xenqemu.host.precopy_options import PrecopyOptions
-from xenqemu.host.protocol import Live, Progress
 from xenqemu.system.cancellation import wait_cancellable
 from xenqemu.system.deadline import Deadline
 

@@ -15,7 +15,7 @@ from itertools import dropwhile
 from pathlib import Path
 
 from xenqemu.errors import FormatError
-from xenqemu.host.protocol import Domain
+from xenqemu.host.domain import Domain
 from xenqemu.host.xen.releases import Version
 from xenqemu.shown_text import shown
 from xenqemu.system.process import PROC, Command, commands

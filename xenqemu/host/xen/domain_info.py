@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from xenqemu.formats.stream.libxc_records import PAGE_SIZE
-from xenqemu.host.protocol import DomainInfo, RunState
+from xenqemu.host.domain import DomainInfo, RunState
 
 LAYOUT = struct.Struct("<HHI7QIII16s")
 

@@ -8,8 +8,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from xenqemu.errors import HypervisorError
+from xenqemu.host.domain import DomainInfo, RunState
+from xenqemu.host.guest_memory import GuestMemory
 from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
-from xenqemu.host.protocol import DomainInfo, GuestMemory, RunState
 from xenqemu.host.xen import suspend_request
 from xenqemu.host.xen.control import Control
 from xenqemu.host.xen.library import Xen

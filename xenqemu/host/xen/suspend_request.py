@@ -27,8 +27,9 @@ from contextlib import contextmanager
 from functools import partial
 
 from xenqemu.errors import HostError, HostTimeout, HypervisorError
+from xenqemu.host.domain import RunState
 from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
-from xenqemu.host.protocol import RunState, SuspendPending
+from xenqemu.host.protocol import SuspendPending
 from xenqemu.host.xen.control import Control
 from xenqemu.host.xen.domain_info import SUSPEND, XenDomain
 from xenqemu.host.xenstore.store import Store, Transaction

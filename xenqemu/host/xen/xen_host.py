@@ -21,18 +21,10 @@ from xenqemu.formats.stream import hvm_context as hvm
 from xenqemu.formats.stream.libxc_records import PAGE_SIZE
 from xenqemu.formats.stream.source import Source
 from xenqemu.host.disk.lease import Owner
+from xenqemu.host.domain import Domain, DomainInfo, RunState
+from xenqemu.host.guest_memory import GuestMemory, Progress
 from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
-from xenqemu.host.protocol import (
-    BuildOptions,
-    Domain,
-    DomainInfo,
-    GuestMemory,
-    Needs,
-    Progress,
-    RunState,
-    Template,
-    collected,
-)
+from xenqemu.host.protocol import BuildOptions, Needs, Template, collected
 from xenqemu.host.trust import DEFAULT_TRUST, Trust
 from xenqemu.host.xen import requirements
 from xenqemu.host.xen.concurrent_toolstacks import concurrent_toolstacks

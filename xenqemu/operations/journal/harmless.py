@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from xenqemu.host.protocol import Host, RunState
+from xenqemu.host.domain import RunState
+from xenqemu.host.protocol import Host
 from xenqemu.operations.journal.log import About, Found
 
 MOVING = {"migration", "reception"}

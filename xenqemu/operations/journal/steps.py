@@ -16,8 +16,9 @@ from typing import ClassVar
 
 from xenqemu.errors import HostError
 from xenqemu.formats.typed_json import Tagged
+from xenqemu.host.domain import RunState
 from xenqemu.host.domain_state import state
-from xenqemu.host.protocol import Host, RunState, SuspendPending
+from xenqemu.host.protocol import Host, SuspendPending
 from xenqemu.operations import guest_leases
 from xenqemu.system.staged_file import Identity, Traces
 

@@ -7,9 +7,9 @@ import pytest
 
 from xenqemu.errors import Cancelled, NotConverged
 from xenqemu.formats.stream.sink import Sink
+from xenqemu.host.guest_memory import Live
 from xenqemu.host.memory.live import Pace, write_live
 from xenqemu.host.precopy_options import PrecopyOptions
-from xenqemu.host.protocol import Live
 from xenqemu.system.cancellation import Cancellation, cancellable
 
 PAGE = b"p" * 4096

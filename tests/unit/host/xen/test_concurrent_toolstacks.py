@@ -9,7 +9,7 @@ import pytest
 
 from tests.doubles.system.processes import NOBODY, posing
 from xenqemu.formats.helper.dialects import SAVE, dialect_of
-from xenqemu.host.protocol import Domain
+from xenqemu.host.domain import Domain
 from xenqemu.host.xen.concurrent_toolstacks import concurrent_toolstacks
 
 XEN = (4, 17)

@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from xenqemu.host.protocol import DomainInfo, RunState
+from xenqemu.host.domain import DomainInfo, RunState
 from xenqemu.host.xen.domain_info import LAYOUT, XenDomain
 
 UUID = "1c45a064-edb5-48a8-a742-b09c9432aa1c"

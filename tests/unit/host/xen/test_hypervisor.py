@@ -11,7 +11,7 @@ import pytest
 from tests.doubles.xen.fake_xen import FakeLibraries, Guest
 from tests.doubles.xen.guest_parts import DOMID, Host, ends, playing
 from xenqemu.errors import HypervisorError, StoreError
-from xenqemu.host.protocol import DomainInfo, RunState
+from xenqemu.host.domain import DomainInfo, RunState
 from xenqemu.host.xen.domain_info import HVM
 from xenqemu.host.xen.memory.hvm_memory import HvmMemory
 from xenqemu.host.xenstore.store import Store

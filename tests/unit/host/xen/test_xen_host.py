@@ -17,9 +17,11 @@ from tests.doubles.xen.guest_parts import DOMID, HOME
 from tests.doubles.xen.xl_peer import CONFIG, DESTROY, SETUP, record, write_xl
 from xenqemu.errors import HostError
 from xenqemu.formats.stream.source import Source
+from xenqemu.host.domain import Domain
 from xenqemu.host.domain_state import find
+from xenqemu.host.guest_memory import GuestMemory
 from xenqemu.host.memory.pages import image_space
-from xenqemu.host.protocol import BuildOptions, Domain, GuestMemory, Needs
+from xenqemu.host.protocol import BuildOptions, Needs
 from xenqemu.host.xen import xen_host as host_module
 from xenqemu.host.xen.library import Xen
 from xenqemu.host.xen.memory.helper_memory import HelperMemory

@@ -11,7 +11,8 @@ from xenqemu.errors import HostError, HypervisorError, InUse
 from xenqemu.formats.typed_json import plain, typed
 from xenqemu.host.disk import lease
 from xenqemu.host.disk.lease import Owner
-from xenqemu.host.protocol import DomainInfo, RunState, SuspendPending
+from xenqemu.host.domain import DomainInfo, RunState
+from xenqemu.host.protocol import SuspendPending
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.steps import Overtaken, Question, Step
 from xenqemu.system.staged_file import Traces, draft_for

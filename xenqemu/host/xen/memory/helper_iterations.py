@@ -19,10 +19,10 @@ from dataclasses import replace
 from xenqemu.formats.helper.messages import HelperMessage, Progress
 from xenqemu.formats.stream.libxc_records import PAGE_SIZE
 from xenqemu.formats.stream.sink import Sink
-from xenqemu.host import protocol
+from xenqemu.host import guest_memory
+from xenqemu.host.guest_memory import Live
 from xenqemu.host.memory.live import Pace, not_converged
 from xenqemu.host.precopy import Decision, Iteration, decide
-from xenqemu.host.protocol import Live
 
 ITERATION = "Frames iteration"
 
@@ -30,7 +30,7 @@ ITERATION = "Frames iteration"
 class HelperIterations:
     """The iterations of one save; `failure` is why the guest could not be suspended."""
 
-    def __init__(self, out: Sink, progress: protocol.Progress, live: Live) -> None:
+    def __init__(self, out: Sink, progress: guest_memory.Progress, live: Live) -> None:
         self._out = out
         self._progress = progress
         self._live = live

@@ -24,9 +24,9 @@ from xenqemu.formats.stream.libxc_records import PAGE_SIZE
 from xenqemu.formats.stream.passed_image import PassedImage
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.formats.stream.source import CHUNK, Source
+from xenqemu.host.guest_memory import Live, Progress
 from xenqemu.host.memory.pages import image_space
 from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
-from xenqemu.host.protocol import Live, Progress
 from xenqemu.host.xen.memory.helper_iterations import HelperIterations
 from xenqemu.host.xen.memory.helper_process import COMPLAINTS, Helper, started
 from xenqemu.host.xen.memory.own_helper import NAME

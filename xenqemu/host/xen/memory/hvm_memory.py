@@ -24,11 +24,12 @@ from xenqemu.formats.stream.libxc_order import X86_HVM
 from xenqemu.formats.stream.libxc_records import PAGE_SIZE, End, StaticDataEnd
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.formats.stream.source import Source
+from xenqemu.host.domain import RunState
+from xenqemu.host.guest_memory import Live, Progress
 from xenqemu.host.memory.live import write_live
 from xenqemu.host.memory.page_writer import PageWriter
 from xenqemu.host.memory.pages import BATCH, image_space, page_numbers
 from xenqemu.host.memory.workers import in_threads
-from xenqemu.host.protocol import Live, Progress, RunState
 from xenqemu.host.xen.control import Control
 from xenqemu.host.xen.domain_info import XenDomain
 from xenqemu.host.xen.library import Xen

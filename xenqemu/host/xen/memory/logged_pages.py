@@ -16,10 +16,11 @@ from itertools import compress
 from xenqemu.errors import HypervisorError
 from xenqemu.formats.stream.libxc import ImageWriter
 from xenqemu.formats.stream.libxc_records import PAGE_SIZE
+from xenqemu.host.domain import RunState
+from xenqemu.host.guest_memory import Progress
 from xenqemu.host.memory.page_writer import PageWriter
 from xenqemu.host.memory.pages import BATCH, page_numbers
 from xenqemu.host.memory.workers import in_threads
-from xenqemu.host.protocol import Progress, RunState
 from xenqemu.host.xen.control import Control
 from xenqemu.host.xen.library import Xen
 from xenqemu.host.xen.memory.dirty_log import DirtyLog

@@ -12,9 +12,9 @@ import re
 from collections.abc import Callable, Sequence
 
 from xenqemu.formats.stream.page_data import PageData
+from xenqemu.host.guest_memory import Progress
 from xenqemu.host.memory.page_writer import PageWriter
 from xenqemu.host.memory.pages import Span, in_all, page_table, stretches, zero_pages
-from xenqemu.host.protocol import Progress
 from xenqemu.host.xen.memory.guest_pages import XALLOC, GuestPages, Unmappable
 from xenqemu.system.cancellation import check_cancelled
 

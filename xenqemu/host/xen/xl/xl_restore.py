@@ -27,8 +27,8 @@ from xenqemu.formats.stream.libxl import Stream
 from xenqemu.formats.stream.libxl_records import EmulatorXenstoreData
 from xenqemu.formats.stream.source import Source
 from xenqemu.formats.stream.xl import JSON, XlHeader
+from xenqemu.host.guest_memory import Progress
 from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
-from xenqemu.host.protocol import Progress
 from xenqemu.host.xen.xl import toolstack
 from xenqemu.host.xen.xl.toolstack import XL
 from xenqemu.host.xenstore.store import Store

@@ -12,10 +12,10 @@ from tests.doubles.xen.helper_peer import write_peer
 from xenqemu.errors import HypervisorError, NotConverged
 from xenqemu.formats.helper.dialects import DIALECTS
 from xenqemu.formats.stream.sink import Sink
+from xenqemu.host.guest_memory import Live
 from xenqemu.host.memory import live
 from xenqemu.host.precopy import Iteration
 from xenqemu.host.precopy_options import PrecopyOptions
-from xenqemu.host.protocol import Live
 from xenqemu.host.xen.memory.helper_memory import HelperMemory
 
 PAGE = 4096

@@ -11,9 +11,9 @@ from xenqemu.errors import Cancelled, HostError, HostTimeout, HypervisorError
 from xenqemu.formats.helper.dialects import DIALECTS, dialect_of
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.formats.stream.source import Source
+from xenqemu.host.guest_memory import GuestMemory
 from xenqemu.host.memory.pages import image_space
 from xenqemu.host.party_deadlines import Deadlines
-from xenqemu.host.protocol import GuestMemory
 from xenqemu.host.xen.memory import helper_process
 from xenqemu.host.xen.memory.helper_memory import HelperMemory
 from xenqemu.host.xen.memory.own_helper import own_environment, own_helper

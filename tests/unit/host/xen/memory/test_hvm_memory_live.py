@@ -19,9 +19,9 @@ from xenqemu.formats.stream import libxc
 from xenqemu.formats.stream.page_data import BROKEN, PFN_MASK, XALLOC, PageData
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.formats.stream.source import Source
+from xenqemu.host.guest_memory import Live
 from xenqemu.host.precopy import Iteration
 from xenqemu.host.precopy_options import PrecopyOptions
-from xenqemu.host.protocol import Live
 from xenqemu.host.xen.library import Xen
 from xenqemu.host.xen.memory.hvm_memory import HvmMemory
 
