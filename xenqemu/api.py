@@ -28,7 +28,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
 
 from xenqemu.all_guests import restore_all, save_all, saved
 from xenqemu.choose_host import open_host
@@ -44,17 +43,13 @@ from xenqemu.host.protocol import Host
 from xenqemu.operations import cancel as canceling
 from xenqemu.operations import clone as cloning
 from xenqemu.operations import migrate as migrating
-from xenqemu.operations import reading_seals as inspecting
 from xenqemu.operations import receive as receiving
 from xenqemu.operations import recover as recovering
-from xenqemu.operations import repack as repacking
 from xenqemu.operations import restore as restoring
 from xenqemu.operations import restore_through as restoring_through
 from xenqemu.operations import save as saving
 from xenqemu.operations import save_devices as saving_devices
 from xenqemu.operations import save_through as saving_through
-from xenqemu.operations import seal_file as sealing
-from xenqemu.operations import verify as verifying
 from xenqemu.operations.clone import Clone
 from xenqemu.operations.events import Event, Kind, Observer, Phase, Way, unobserved
 from xenqemu.operations.inspect import Contents
@@ -73,11 +68,9 @@ from xenqemu.operations.recover import Recovered
 from xenqemu.operations.restore import Restored
 from xenqemu.operations.sources import FromCommand, FromFifo
 from xenqemu.operations.targets import ToCommand, ToFifo
+from xenqemu.save_files import compress, decompress, inspect, seal, verify
 from xenqemu.settings.guest_config import read_config
 from xenqemu.settings.xenqemu_conf import Settings, read_settings
-from xenqemu.system.key_file import read_key
-from xenqemu.system.writers import trusted_ids
-from xenqemu.system.zstd.unpacked import unpacked
 
 __all__ = [
     "After",
@@ -135,10 +128,6 @@ class Command:
     """
 
     words: tuple[str, ...]
-
-
-InputFile = str | Path | BinaryIO
-"""A file by its name, or one that is open for reading, which may be a pipe."""
 
 
 def save(
@@ -299,54 +288,6 @@ def cancel(
         return [each.about for each in canceling.cancel(here, str(domain), timeout)]
 
 
-def verify(file: InputFile, *, key_file: str | Path | None = None) -> Contents:
-    """Return what a file holds; raise `FormatError` if it is not complete and sound.
-
-    All of a sealed file is compared with its seal: `Damaged` has the places that differ.  With a
-    `key_file` it has to be sealed with that key.
-    """
-    with _opened(file) as opened:
-        return verifying.verify(opened, _key(key_file))
-
-
-def seal(file: str | Path, *, key_file: str | Path | None = None) -> Contents:
-    """Seal a save file that is there already, unless it is sealed; return what it holds.
-
-    Raises `FormatError` if it is not complete and sound, `UsageError` where it cannot be sealed.
-    """
-    return sealing.seal_file(Path(file), _key(key_file), read_settings().trust)
-
-
-def inspect(file: InputFile) -> Contents:
-    """Return what a file holds, record by record; raise `FormatError` where it is unsound."""
-    with _opened(file) as opened:
-        return inspecting.inspect(opened)
-
-
-def compress(
-    file: str | Path,
-    to: str | Path | None = None,
-    *,
-    level: int = repacking.LEVEL,
-    force: bool = False,
-) -> Path:
-    """Compress a save file into `to`, or into `file` with .zst behind its name; return which.
-
-    `level` is 1 (fast) to 19 (small).  Raises `UsageError` where it is compressed already, or where
-    there is such a file and no `force`; `FormatError` for what is no save file, `HostError` where
-    nobody here compresses, `OSError` as the system says it.
-    """
-    return repacking.compress(Path(file), Path(to) if to else None, level=level, force=force)
-
-
-def decompress(file: str | Path, to: str | Path | None = None, *, force: bool = False) -> Path:
-    """Decompress a save file into `to`, or into `file` without its .zst; return which.
-
-    Raises `UsageError`, `FormatError`, `HostError` and `OSError` as `compress` does.
-    """
-    return repacking.decompress(Path(file), Path(to) if to else None, force=force)
-
-
 def status(domain: str | int, *, host: Host | None = None) -> DomainState:
     """Return what all parties say of a domain, named or by id; raise `HostError` for none."""
     with _host(host) as here:
@@ -357,13 +298,6 @@ def domains(*, host: Host | None = None) -> list[DomainState]:
     """Return what all parties say of each domain; raise `HostError` if there is no host."""
     with _host(host) as here:
         return [domain_state.state(here, domid) for domid in here.domids()]
-
-
-def _key(file: str | Path | None) -> bytes | None:
-    """Return the key in a file that this host trusts."""
-    if file is None:
-        return None
-    return read_key(Path(file), trusted_ids(read_settings().trust.owners))
 
 
 def _words(command: str | Sequence[str]) -> tuple[str, ...]:
@@ -383,13 +317,3 @@ def _host(given: Host | None) -> Iterator[Host]:
         return
     with open_host() as host:
         yield host
-
-
-@contextmanager
-def _opened(file: InputFile) -> Iterator[BinaryIO]:
-    if isinstance(file, (str, Path)):
-        with Path(file).open("rb") as opened, unpacked(opened) as inside:
-            yield inside
-    else:
-        with unpacked(file) as inside:
-            yield inside

@@ -21,7 +21,7 @@ FLOORS: Mapping[str, Sequence[Collection[str]]] = {
         {"operations"},
         {"lab"},
         {"choose_host"},
-        {"all_guests"},
+        {"all_guests", "save_files"},
         {"api"},
         {"cli", "hotplug", "save_helper"},
         {"__init__", "__main__"},
