@@ -7,20 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream.pieces import Pieces
 from xenqemu.formats.stream.seal_passing import SealedOutlet
 from xenqemu.formats.stream.sink import Outlet
 from xenqemu.operations.journal.operation import Operation
-from xenqemu.operations.sealing import Sealing
-
-
-def require_codec(level: int | None, job: Operation) -> None:
-    """Raise `HostError` if it is to be compressed, and nobody here can; note who does it slowly."""
-    if level is not None:
-        from xenqemu.system.zstd.codec import is_program  # noqa: PLC0415  few are compressed
-
-        if is_program():
-            job.note("python3-zstandard is not installed: the program zstd compresses, more slowly")
+from xenqemu.operations.options import SaveOptions
+from xenqemu.operations.sealing import TOO_BIG, Sealing, about_passing
 
 
 def packed_space(size: int) -> int:
@@ -32,12 +25,14 @@ def packed_space(size: int) -> int:
 class Form:
     """How a save file is written: at which `level` it is compressed, if at all, and its seal.
 
-    One that is compressed is sealed as it passes; `about` returns what its seal says then.
+    One that is compressed is sealed as it passes; `about` returns what its seal says then.  `note`
+    is told why it is not.
     """
 
     level: int | None
     sealing: Sealing | None
     about: Callable[[], dict[str, Any]] = dict
+    note: Callable[[str], None] = lambda _text: None
 
     @property
     def pieces(self) -> Pieces | None:
@@ -63,11 +58,26 @@ class Form:
             assert isinstance(packed, Outlet)  # files are compressed, or sealed once whole
             sealed = SealedOutlet(packed, self.sealing.key)
             yield sealed
-            sealed.finish(self.about())
+            if sealed.finish(self.about()) is None:
+                self.note(TOO_BIG)
 
 
 UNSEALED = Form(None, None)
 """As it is."""
+
+
+def form_for(options: SaveOptions, key: bytes | None, config: DomainConfig, job: Operation) -> Form:
+    """Return the form of a save file with such a config, sealed by `key` if there is one.
+
+    Raises `HostError` if it is to be compressed, and nobody here can; notes who does it slowly.
+    """
+    if options.compress is not None:
+        from xenqemu.system.zstd.codec import is_program  # noqa: PLC0415  few are compressed
+
+        if is_program():
+            job.note("python3-zstandard is not installed: the program zstd compresses, more slowly")
+    sealing = Sealing(key) if options.seal else None
+    return Form(options.compress, sealing, lambda: about_passing(config, job.phases), job.note)
 
 
 @contextmanager

@@ -145,13 +145,13 @@ class OutgoingGuest:
             device_model.stop()
             return device_model.save_state_bytes(live=live)
 
-    def checked_config(
-        self, own: DomainConfig, config: DomainConfig, options: SaveOptions
-    ) -> DomainConfig:
+    def checked_config(self, options: SaveOptions) -> DomainConfig:
         """Return the config for a save file; raise `HostError` if it cannot be saved as asked.
 
-        `own` is what it is made by, `config` what is to be written.  Nothing is touched.
+        Nothing is touched.
         """
+        own = self.host.config(self.domid)
+        config = written_config(self.domain, own, options.config, keep_domid=options.keep_domid)
         self.host.check_name(config.name)
         self.require_savable(paused_too=True)
         self.require_fit(own, options.config)

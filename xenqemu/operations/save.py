@@ -27,7 +27,7 @@ from xenqemu.host.precopy_options import PrecopyOptions
 from xenqemu.host.protocol import Host
 from xenqemu.operations.base_file import BaseFile, opened_base
 from xenqemu.operations.compact import compact
-from xenqemu.operations.compressed import UNSEALED, Form, packed_space, require_codec
+from xenqemu.operations.compressed import UNSEALED, Form, form_for, packed_space
 from xenqemu.operations.events import Observer, Phase, Way, unobserved
 from xenqemu.operations.inspect import Contents, read_contents
 from xenqemu.operations.journal import steps
@@ -35,9 +35,9 @@ from xenqemu.operations.journal.log import About
 from xenqemu.operations.journal.operation import Operation
 from xenqemu.operations.moment import moment_save
 from xenqemu.operations.options import After, SaveOptions, key_for, seconds_for
-from xenqemu.operations.outgoing_guest import OutgoingGuest, written_config
+from xenqemu.operations.outgoing_guest import OutgoingGuest
 from xenqemu.operations.save_file import space_for, space_for_rest
-from xenqemu.operations.sealing import Sealing, about_passing
+from xenqemu.operations.sealing import TOO_BIG, Sealing
 from xenqemu.operations.verify import checked_contents, verify
 from xenqemu.system.cancellation import check_often
 from xenqemu.system.staged_file import Draft, draft_for
@@ -61,11 +61,8 @@ def save(
     Raises what the tree in `xenqemu.errors` says; unless it is a `PastReturn` or `Stranded`, the
     guest is as it was.  `path` is as it was too, or (never with `After.DESTROY`) whole already.
     """
-    own = host.config(domain.domid)
-    config = written_config(domain, own, options.config, keep_domid=options.keep_domid)
     key = key_for(host, options)
-    sealing = Sealing(key) if options.seal else None
-    if options.base and (options.compact or options.compress is not None or not sealing):
+    if options.base and (options.compact or options.compress is not None or not options.seal):
         raise UsageError("--base goes without --compact, --compress and --no-seal")
     about = About("save", domain.domid, domain.name, domain.uuid, str(path.absolute()))
     with (
@@ -76,20 +73,19 @@ def save(
     ):
         guest = OutgoingGuest(host, domain, job, options.layout)
         with job.phase(Phase.CHECK):
-            config = guest.checked_config(own, config, options)
-            require_codec(options.compress, job)
+            config = guest.checked_config(options)
+            form = form_for(options, key, config, job)
             job.cleanup(steps.RemoveDraft(draft.traces))
             draft.create()
-            if sealing and base:
-                sealing.pieces.older = _usable(base, draft, options, job)
-            form = Form(options.compress, sealing, lambda: about_passing(config, job.phases))
+            if form.pieces and base:
+                form.pieces.older = _usable(base, draft, options, job)
             space = _Space(draft, guest, config, None if options.compact else form.level)
             space.reserve(live=options.precopy is not None)
             moment = moment_save(guest, options)  # the first act on it: all else is checked before
             if options.precopy and not moment:
                 guest.require_may_run()
-            compacting = options.compact and not moment  # which has every page once
-            first = UNSEALED if compacting else form
+        compacting = options.compact and not moment  # which has every page once
+        first = UNSEALED if compacting else form
         with first.written(draft.file) as out:
             if moment:
                 downtime, suspended_at = moment.write(out, config, first.pieces)
@@ -207,6 +203,9 @@ def _checked(draft: Draft, job: Operation, form: Form, *, synced: bool) -> Conte
                 return checked_contents(Source(file, seek=False, check=check_often))
             found = _listed(file, sealing, checked=synced)
             seal = sealing.seal(file, found, job.phases)
+        if seal is None:
+            job.note(TOO_BIG)
+            return found
         data = seal.pack(sealing.key)
         draft.file.seek(found.size)
         Sink(draft.file).write(data)

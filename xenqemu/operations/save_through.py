@@ -22,14 +22,13 @@ from xenqemu.formats.stream.buffers import Buffer
 from xenqemu.formats.stream.sink import Outlet
 from xenqemu.host.domain import Domain
 from xenqemu.host.protocol import Host
-from xenqemu.operations.compressed import Form, require_codec
+from xenqemu.operations.compressed import form_for
 from xenqemu.operations.events import Observer, Phase, unobserved
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.log import About
 from xenqemu.operations.journal.operation import Operation
 from xenqemu.operations.options import After, SaveOptions, key_for, seconds_for
-from xenqemu.operations.outgoing_guest import OutgoingGuest, no_act, written_config
-from xenqemu.operations.sealing import Sealing, about_passing
+from xenqemu.operations.outgoing_guest import OutgoingGuest, no_act
 from xenqemu.operations.targets import Target, Way
 
 OUT_OF_DATE = "what it took may be whole, and is out of date: do not restore it"
@@ -52,8 +51,6 @@ def save_through(
     """
     if options.compact:
         raise UsageError("superseded pages can be dropped from a file alone")
-    own = host.config(domain.domid)
-    config = written_config(domain, own, options.config, keep_domid=options.keep_domid)
     key = key_for(host, options)
     about = About("save", domain.domid, domain.name, domain.uuid, way.name)
     with (
@@ -62,15 +59,13 @@ def save_through(
     ):
         guest = OutgoingGuest(host, domain, job, options.layout)
         with job.phase(Phase.CHECK):
-            config = guest.checked_config(own, config, options)
+            config = guest.checked_config(options)
             if options.precopy:
                 guest.require_may_run()
-            require_codec(options.compress, job)
+            form = form_for(options, key, config, job)
         with job.phase(Phase.CONNECT):
             target = stack.enter_context(way.opened(host.deadlines))
         leaving = options.after is After.DESTROY
-        sealing = Sealing(key) if options.seal else None
-        form = Form(options.compress, sealing, lambda: about_passing(config, job.phases))
         counted = _Counted(target)
         try:
             with form.passing(counted) as out:

@@ -24,7 +24,7 @@ from xenqemu.formats.stream.source import Source, file_size, read_at
 from xenqemu.host.trust import DEFAULT_TRUST, Trust
 from xenqemu.operations.inspect import Contents
 from xenqemu.operations.reading_seals import seal_of
-from xenqemu.operations.sealing import seal_for
+from xenqemu.operations.sealing import TOO_BIG, seal_for
 from xenqemu.operations.verify import checked_contents, verify
 from xenqemu.system.cancellation import check_often
 from xenqemu.system.descriptors import kind_of
@@ -51,7 +51,10 @@ def seal_file(path: Path, key: bytes | None = None, trust: Trust = DEFAULT_TRUST
         if found.trailing:
             _cut_torn(file, found.size, key)
         followed = inlet.followed
-        seal = seal_for(file, followed.found(), followed.index, found, key=key)
+        pieces = followed.found()
+        if pieces is None:
+            raise UsageError(f"{path}: {TOO_BIG}")
+        seal = seal_for(file, pieces, followed.index, found, key=key)
         packed = seal.pack(key)
         _append(file, found.size, packed)
         os.utime(file.fileno(), ns=(before.st_atime_ns, before.st_mtime_ns))

@@ -23,6 +23,8 @@ from xenqemu.operations.inspect import Contents
 from xenqemu.system.cancellation import check_often
 from xenqemu.version import VERSION
 
+TOO_BIG = "it is not sealed: its memory is too much for a seal"
+
 PhaseTimes = Sequence[tuple[str, float, float]]
 """Phases of an operation: name, when it began in Unix time, and seconds."""
 
@@ -53,10 +55,12 @@ class Sealing:
             digest = record_digest(file, offset, offset + size)
             self.index.add(f"{layer} {name}", offset, size, digest)
 
-    def seal(self, file: BinaryIO, found: Contents, phases: PhaseTimes = ()) -> Seal:
-        """Return the seal of `file`, as `seal_for` does."""
+    def seal(self, file: BinaryIO, found: Contents, phases: PhaseTimes = ()) -> Seal | None:
+        """Return the seal of `file`, as `seal_for` does; None if it is too big for one."""
         self._read_back(file)
         pieces = self.pieces.in_order()
+        if self.pieces.too_many:
+            return None
         return seal_for(file, pieces, self.index, found, key=self.key, phases=phases)
 
     def _read_back(self, file: BinaryIO) -> None:

@@ -20,20 +20,24 @@ from xenqemu.errors import (
     XenqemuError,
 )
 from xenqemu.formats.stream import libxc
+from xenqemu.formats.stream import pieces as digests
 from xenqemu.formats.stream.page_data import PageData
 from xenqemu.formats.stream.seal import find
 from xenqemu.formats.stream.seal_passing import Followed
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.formats.stream.source import Source
 from xenqemu.host.precopy_options import PrecopyOptions
+from xenqemu.operations.events import Kind
 from xenqemu.operations.inspect import read_contents
 from xenqemu.operations.options import RestoreOptions, SaveOptions
 from xenqemu.operations.reading_seals import inspect
 from xenqemu.operations.restore import restore
 from xenqemu.operations.save import save
 from xenqemu.operations.save_file import write_save_file
-from xenqemu.operations.sealing import Sealing
+from xenqemu.operations.seal_file import seal_file
+from xenqemu.operations.sealing import TOO_BIG, Sealing
 from xenqemu.operations.verify import verify
+from xenqemu.system.zstd.unpacked import unpacked
 
 KINDS = {
     "plain": {},
@@ -94,6 +98,23 @@ def test_a_save_without_a_seal(path: Path) -> None:
     assert verified(path).seal is None
     with path.open("rb") as file:
         assert find(file) is None
+
+
+@pytest.mark.parametrize("compress", [None, 1])
+def test_a_guest_that_is_too_big_for_a_seal(
+    path: Path, compress: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(digests, "MOST_PIECES", 1)
+    world = World()
+    options = SaveOptions(compress=compress)
+    found = save(world.host, world.domain(), path, options, observe=world.observe)
+    assert found.seal is None
+    assert TOO_BIG in [event.text for event in world.events if event.kind is Kind.NOTE]
+    with path.open("rb") as file, unpacked(file) as inside:
+        assert verify(inside, None).seal is None
+    if compress is None:
+        with pytest.raises(UsageError, match=TOO_BIG):
+            seal_file(path)
 
 
 def test_a_key_without_a_seal_and_a_bad_key(path: Path, key_file: Path) -> None:

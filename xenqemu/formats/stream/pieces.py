@@ -19,6 +19,9 @@ from xenqemu.formats.stream.buffers import Buffer
 PIECE = 4 << 20
 """Most bytes of a piece; a PAGE_DATA record of 1022 pages has as many."""
 
+MOST_PIECES = 1 << 18
+"""Pieces of a file that is sealed: 1 TiB, or half of it where pages lie as xl writes them."""
+
 KEYED_SIZE = 32
 """Bytes of a BLAKE2b digest."""
 
@@ -63,9 +66,13 @@ class Older(Protocol):
 
 
 class Pieces:
-    """Collects the pieces of one file, from several threads; `older` may have some of them."""
+    """Collects the pieces of one file, from several threads; `older` may have some of them.
+
+    Once they are `too_many` for a seal, none is kept.
+    """
 
     older: Older | None = None
+    too_many = False
 
     def __init__(self, key: bytes | None = None) -> None:
         self._key = key
@@ -84,7 +91,7 @@ class Pieces:
         pieces = Pieces(self._key)
         pieces.follow(start, buffers)
         found = pieces.in_order()
-        self._found.extend(found)  # which is one step for all threads
+        self._keep(found)
         return found
 
     def share(self, start: int, buffers: Iterable[Buffer], out: int) -> bool:
@@ -130,13 +137,14 @@ class Pieces:
     def cut(self) -> None:
         """End the piece that passes; what follows begins another one."""
         if self._hash is not None and self._end > self._start:
-            self._found.append(Piece(self._start, self._end, self._hash.digest()))
+            self._keep([Piece(self._start, self._end, self._hash.digest())])
         self._hash = None
 
-    @property
-    def count(self) -> int:
-        """How many pieces have ended."""
-        return len(self._found)
+    def _keep(self, found: Sequence[Piece]) -> None:
+        if not self.too_many:
+            self._found.extend(found)  # which is one step for all threads
+            if len(self._found) > MOST_PIECES:
+                self.too_many, self._found = True, []
 
     def in_order(self) -> list[Piece]:
         """Return all pieces by their place in the file; the piece that passes is ended."""

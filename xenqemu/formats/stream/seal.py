@@ -31,7 +31,7 @@ from collections.abc import Sequence
 from typing import Any, BinaryIO
 
 from xenqemu.errors import BadRecord, Damaged, FormatError, Truncated, Unsupported, UsageError
-from xenqemu.formats.stream.pieces import Piece, hash_maker
+from xenqemu.formats.stream.pieces import MOST_PIECES, Piece, hash_maker
 from xenqemu.formats.stream.seal_index import RECORD, RUN, Index, Listed
 from xenqemu.formats.stream.source import bounded, file_size, read_at
 from xenqemu.frozen import Frozen
@@ -45,9 +45,6 @@ PIECE_END = struct.Struct("<Q")
 VERSION_AT = 16
 VERSION = 1
 KEYED = 1
-MOST_PIECES = 1 << 18
-"""Pieces of a file; one of 1 TiB has as many."""
-
 LIMIT = 26 << 20
 """Bytes of a seal; one with so many pieces has about as many."""
 

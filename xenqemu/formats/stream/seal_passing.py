@@ -33,7 +33,6 @@ class Followed:
     """
 
     def __init__(self, key: bytes | None = None) -> None:
-        self._key = key
         self._pieces = Pieces(key)
         self._scan = RecordScan(self)
         self._name = ""
@@ -83,8 +82,6 @@ class Followed:
         self.index.add_pages(pages, self._start)
 
     def _ended(self) -> None:
-        if self._pieces.count > seals.MOST_PIECES:  # of what has no seal
-            self._pieces = Pieces(self._key)
         if self._name == PAGES:
             self._pieces.cut()
             self.index.add(self._name, self._start, self._size)
@@ -92,9 +89,10 @@ class Followed:
             self.index.add(self._name, self._start, self._size, self._hash.intdigest())
         self._name = ""
 
-    def found(self) -> list[Piece]:
-        """Return the pieces that have passed, unless they were too many."""
-        return self._pieces.in_order()
+    def found(self) -> list[Piece] | None:
+        """Return the pieces that have passed, None if they are too many for a seal."""
+        found = self._pieces.in_order()
+        return None if self._pieces.too_many else found
 
 
 class SealedOutlet:
@@ -112,12 +110,18 @@ class SealedOutlet:
         self._sink.write(data)
         return len(data)
 
-    def finish(self, about: dict[str, Any]) -> Seal:
-        """Write the seal, once END was written, and return it; `about` is its JSON."""
+    def finish(self, about: dict[str, Any]) -> Seal | None:
+        """Write the seal, once END was written, and return it; `about` is its JSON.
+
+        None is written for a file that is too big for one.
+        """
         followed = self._followed
         if followed.end is None:
             raise ValueError("a save file is sealed once its END is written")
-        pieces = seals.contiguous(followed.found(), followed.end)
+        found = followed.found()
+        if found is None:
+            return None
+        pieces = seals.contiguous(found, followed.end)
         seal = Seal(followed.end, self._key is not None, pieces, followed.index, about)
         self._sink.write(seal.pack(self._key))
         return seal
@@ -156,7 +160,7 @@ class SealedInlet:
         seal = seals.behind(bytes(followed.behind), followed.end, self._key)
         seals.require_key(seal, followed.end, self._key)
         if seal is not None:
-            broken = seal_check.differing(seal, followed.found())
+            broken = seal_check.differing(seal, followed.found() or [])
             if broken:
                 raise seal_check.damage(seal, broken)
         return seal
