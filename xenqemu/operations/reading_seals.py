@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 from xenqemu.errors import Damaged
 from xenqemu.formats.stream.seal import LIMIT, Seal, behind, find, parse, require_key
-from xenqemu.formats.stream.source import Source, file_size, read_at
+from xenqemu.formats.stream.source import Source, bytes_left, file_size, read_at
 from xenqemu.operations.inspect import Contents, read_contents
 from xenqemu.system.regular_file import is_regular
 
@@ -51,4 +51,8 @@ def inspect(file: BinaryIO) -> Contents:
     if is_regular(file):
         seal = seal_of(file, None, unchecked=True)
         take_seal(found, seal or seal_behind(file, found, None, unchecked=True), None)
+    elif bytes_left(file) is not None and found.trailing <= LIMIT:  # compressed, read at any place
+        file.seek(found.size)
+        data = Source(file, found.size).exact(found.trailing, "seal")
+        take_seal(found, behind(data, found.size, None, unchecked=True), None)
     return found

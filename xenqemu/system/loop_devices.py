@@ -40,9 +40,6 @@ from xenqemu.system.undo import undo_on_failure
 MAJOR = 7
 """The number that all loop devices have."""
 
-TAG_MAX = 63
-"""Bytes of a tag at most."""
-
 _CONFIGURE = 0x4C0A
 _CLR_FD = 0x4C01
 _GET_STATUS64 = 0x4C05

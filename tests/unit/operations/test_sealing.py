@@ -209,6 +209,14 @@ def test_a_torn_seal_is_told(path: Path) -> None:
         restored(path)
 
 
+def test_inspect_tells_of_the_seal_of_what_is_compressed(path: Path, key_file: Path) -> None:
+    saved(path, compress=1, key_file=key_file)
+    with path.open("rb") as file, unpacked(file) as inside:
+        seal = inspect(inside).seal
+        assert seal
+        assert seal.keyed
+
+
 def test_inspect_tells_of_the_seal(path: Path) -> None:
     whole = sealed(path)
     with path.open("rb") as file:
