@@ -27,6 +27,8 @@ FLOORS: Mapping[str, Sequence[Collection[str]]] = {
         {"__init__", "__main__"},
     ],
     "formats": [
+        {"libxxhash"},
+        {"xx_hash"},
         {"stream", "xenstore", "arp_frames", "typed_json"},
         {"config", "device_state", "helper", "zstd_seekable"},
         {"migration"},
@@ -65,8 +67,9 @@ SYSTEM = (
 """Ways to the system around us."""
 
 SOURCE, SINK = "formats/stream/source.py", "formats/stream/sink.py"
+XXHASH = "formats/libxxhash.py"
 BANS = [
-    ("formats/*", (*SYSTEM, "logging", "argparse"), (SOURCE, SINK)),
+    ("formats/*", (*SYSTEM, "logging", "argparse"), (SOURCE, SINK, XXHASH)),
     (SOURCE, tuple({*SYSTEM} - {"os", "io", "stat"}), ()),  # fstat, preadv, SEEK_CUR, BytesIO
     (SINK, tuple({*SYSTEM} - {"os", "io", "stat", "fcntl"}), ()),  # writev, BytesIO, fstat, F_GETFL
     ("operations/*", ("struct", "socket", "ctypes", "argparse"), ()),
@@ -77,7 +80,10 @@ BANS = [
     (
         "*",
         ("ctypes",),
-        ("host/xen/*", "system/bounded_file.py", "system/free_space.py", "system/reaper.py"),
+        (
+            *("host/xen/*", "system/bounded_file.py", "system/free_space.py", "system/reaper.py"),
+            XXHASH,
+        ),
     ),
 ]
 """(files, modules that they do not import, files that may all the same)."""

@@ -28,11 +28,10 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
-import xxhash
-
 from xenqemu.errors import BadRecord, Truncated
 from xenqemu.formats.stream.buffers import Buffer
 from xenqemu.formats.stream.source import bounded
+from xenqemu.formats.xx_hash import xxh64_intdigest
 
 FRAME_MAGIC = 0xFD2FB528
 TABLE_MAGIC = 0x184D2A5E
@@ -182,7 +181,7 @@ def raw_frame(data: memoryview) -> list[Buffer]:
 
 def checksum(data: Buffer) -> bytes:
     """Return what zstd puts behind a frame's blocks: the low half of XXH64 of what is packed."""
-    return WORD.pack(xxhash.xxh64_intdigest(data) & 0xFFFFFFFF)
+    return WORD.pack(xxh64_intdigest(data) & 0xFFFFFFFF)
 
 
 def _entry_size(descriptor: int) -> int:

@@ -21,10 +21,9 @@ from contextlib import contextmanager
 from itertools import chain
 from typing import NamedTuple
 
-from xxhash import xxh3_64_digest as digest
-
 from xenqemu.formats.stream.libxc import ImageWriter, PageData
 from xenqemu.formats.stream.libxc_records import PAGE_SIZE as PAGE
+from xenqemu.formats.xx_hash import xxh3_64_digest as digest
 from xenqemu.host.guest_memory import Progress
 from xenqemu.host.memory.page_writer import PageWriter
 from xenqemu.host.memory.pages import POPULATE_READ, WINDOW, page_entries, stretches, zero_pages

@@ -47,9 +47,9 @@ class Piece(NamedTuple):
 def hash_maker(key: bytes | None) -> Callable[[], Hash]:
     """Return what begins a digest: XXH3-128, or BLAKE2b with a `key` of 1 to 64 bytes."""
     if key is None:
-        import xxhash  # noqa: PLC0415  what xl starts of ours digests nothing
+        from xenqemu.formats.xx_hash import xxh3_128  # noqa: PLC0415  what xl starts digests nothing
 
-        return xxhash.xxh3_128
+        return xxh3_128
     import hashlib  # noqa: PLC0415
 
     return lambda: hashlib.blake2b(key=key, digest_size=KEYED_SIZE)

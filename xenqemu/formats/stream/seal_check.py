@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO
 
-import xxhash
-
 from xenqemu.errors import Damaged
 from xenqemu.formats.stream.buffers import Buffer
 from xenqemu.formats.stream.pieces import Piece, hash_maker
@@ -19,6 +17,7 @@ from xenqemu.formats.stream.record_scan import PAGES
 from xenqemu.formats.stream.seal import Seal
 from xenqemu.formats.stream.seal_index import Listed, PageRun
 from xenqemu.formats.stream.source import CHUNK, parts_at
+from xenqemu.formats.xx_hash import xxh3_64
 from xenqemu.frozen import Frozen
 
 MOST_RUNS = 8
@@ -167,7 +166,7 @@ def _ends(record: Listed) -> tuple[int, int]:
 
 
 def _digest(file: BinaryIO, start: int, end: int) -> int:
-    made = xxhash.xxh3_64()
+    made = xxh3_64()
     for part in parts_at(file, start, end, memoryview(bytearray(min(CHUNK, max(end - start, 1))))):
         made.update(part)
     return made.intdigest()

@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import xxhash
-
 from xenqemu.errors import Truncated
 from xenqemu.formats.stream import seal as seals
 from xenqemu.formats.stream import seal_check
@@ -24,6 +22,7 @@ from xenqemu.formats.stream.seal import Seal
 from xenqemu.formats.stream.seal_index import Index
 from xenqemu.formats.stream.sink import Outlet, Sink
 from xenqemu.formats.stream.source import Inlet
+from xenqemu.formats.xx_hash import xxh3_64
 
 
 class Followed:
@@ -37,7 +36,7 @@ class Followed:
         self._scan = RecordScan(self)
         self._name = ""
         self._start = self._size = 0
-        self._hash = xxhash.xxh3_64()
+        self._hash = xxh3_64()
         self.index = Index()
         self.behind = bytearray()
         self.offset = 0
@@ -75,7 +74,7 @@ class Followed:
         if name == PAGES:
             self._pieces.cut()
         self._name, self._start, self._size = name, self.offset, size
-        self._hash = xxhash.xxh3_64()
+        self._hash = xxh3_64()
 
     def pages(self, pages: PageData) -> None:
         """List the pages of a record."""
