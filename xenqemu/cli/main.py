@@ -20,6 +20,13 @@ from xenqemu.system.standard_streams import open_standard_streams
 
 INTERRUPTED = 130
 
+NEEDED = {
+    "pyxs": "Debian: python3-pyxs",
+    "tenacity": "Debian: python3-tenacity",
+    "qemu": "PyPI: qemu.qmp",
+}
+"""The modules of others that we need, and where they are."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code; without `arguments`, those of this process."""
@@ -37,6 +44,11 @@ def _run(chosen: argparse.Namespace, arguments: Sequence[str] | None) -> int:
             parser().parse_args(arguments, chosen)
             chosen.run(chosen)
             sys.stdout.flush()
+        except ModuleNotFoundError as error:
+            name = (error.name or "").partition(".")[0]
+            if name not in NEEDED:
+                raise
+            raise XenqemuError(f"the Python module {name} is missing ({NEEDED[name]})") from error
         finally:
             hold_interrupts()
     except UsageError as error:  # its lines are ours, and the user's words

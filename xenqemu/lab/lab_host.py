@@ -20,7 +20,6 @@ import os
 import socket
 import stat
 import struct
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -54,6 +53,7 @@ from xenqemu.lab.plain_qemu import PlainQemu
 from xenqemu.lab.ram_file import IMAGE_VERSION
 from xenqemu.operations.save_file import read_save_file
 from xenqemu.system import lock_file
+from xenqemu.system.own_program import own_program
 from xenqemu.system.process import Process, boot_id, peer_credentials
 
 LONGEST_SOCKET = 107
@@ -142,7 +142,7 @@ class Lab:
             ram_folder.choose(self.folder, self._ram)
         if self._xenstored():
             return
-        command: list[str | Path] = [sys.executable, "-m", "xenqemu.lab.xenstored", self._socket]
+        command = [*own_program("xenqemu.lab.xenstored"), self._socket]
         command += ["--pid-file", self.folder / "xenstored.pid"]
         command += ["--state", self.folder / "xenstored.state"]
         log = self.folder / "xenstored.log"

@@ -10,6 +10,7 @@ from pathlib import Path
 from xenqemu.errors import HostTimeout
 from xenqemu.system.child import PIPE, OnOutput, started
 from xenqemu.system.descriptors import memory_file
+from xenqemu.system.own_program import own_program
 from xenqemu.system.process import END_TIMEOUT
 from xenqemu.system.signals import signals_deferred
 
@@ -40,7 +41,7 @@ def run_contained(
     ):
         with started(
             str(program),
-            [sys.executable, "-I", "-S", REAPER, str(report), str(file), program],
+            [*_reaper(), str(report), str(file), program],
             stdin=PIPE,
             stderr=stderr,
             descriptors=(report, file),
@@ -63,3 +64,10 @@ def run_contained(
     if not in_time:
         raise HostTimeout(f"{program} was killed: it did not end within {seconds:g} s")
     return int(number)
+
+
+def _reaper() -> list[str | Path]:
+    """Return the words that run it: as it lies there, or out of xenqemu.pyz."""
+    if REAPER.is_file():
+        return [sys.executable, "-I", "-S", REAPER]
+    return own_program("xenqemu.system.reaper")

@@ -259,6 +259,25 @@ def test_a_hangup_that_is_ignored_stays_so(tmp_path):
     assert b": damaged: stream at offset 0x0: expected one of XL" in words
 
 
+WITHOUT = """
+import sys
+sys.modules[sys.argv[1]] = None
+from xenqemu.cli.main import main
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize("name", ["pyxs", "qemu"])  # tenacity is wanted by few commands
+def test_a_module_that_is_missing_is_named(name, tmp_path):
+    words = ["lab", "up", str(tmp_path / "lab")]
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT, name, *words], capture_output=True, text=True, check=False
+    )
+    said = done.stderr or "nothing was needed of it"
+    assert (done.returncode, said.count("\n")) == (1, 1), said
+    assert f"the Python module {name} is missing (" in said
+
+
 def test_a_folder_that_was_removed_is_named(run, tmp_path, monkeypatch):
     here = tmp_path / "here"
     here.mkdir()

@@ -31,7 +31,6 @@ import json
 import re
 from collections.abc import Callable, Iterable
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from xenqemu.frozen import Frozen
@@ -79,9 +78,15 @@ class _Place(NamedTuple):
     kept: int = 0
 
 
+TABLE = f"{__file__.rpartition('/')[0]}/layouts.json"
+_loader: Any = (
+    __spec__.loader
+)  # of a folder, or of xenqemu.pyz, which wants its name as it was given
+
+
 @cache
 def _table() -> dict[str, Any]:
-    table: dict[str, Any] = json.loads(Path(__file__).with_name("layouts.json").read_bytes())
+    table: dict[str, Any] = json.loads(_loader.get_data(TABLE))
     return table
 
 
