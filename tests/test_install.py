@@ -20,20 +20,17 @@ from xenqemu.settings.xenqemu_conf import Settings
 
 ROOT = Path(__file__).parents[1]
 INSTALL = ROOT / "scripts" / "install"
-MODULES = "usr/lib/python3/dist-packages"
+MODULES = "usr/lib/xenqemu"
 
 FILES = """
 -rw-r--r-- etc/logrotate.d/xenqemu
 -rw-r--r-- etc/xenqemu/hooks.d/README
 -rw-r--r-- etc/xenqemu/xenqemu.conf
--rwxr-xr-x usr/bin/xenqemu
+-rw-r--r-- usr/lib/python3/dist-packages/xenqemu.pth
 -rw-r--r-- usr/lib/systemd/system/session-.scope.d/xenqemu.conf
 -rw-r--r-- usr/lib/systemd/system/xenqemu-restore.service
 -rw-r--r-- usr/lib/systemd/system/xenqemu-save.service
 -rw-r--r-- usr/lib/tmpfiles.d/xenqemu.conf
--rwxr-xr-x usr/libexec/xenqemu/libxl-save-helper
--rwxr-xr-x etc/xen/scripts/xenqemu-block
--rwxr-xr-x etc/xen/scripts/xenqemu-vif
 -rw-r--r-- usr/share/bash-completion/completions/xenqemu
 -rw-r--r-- usr/share/doc/xenqemu/CHANGELOG.md
 -rw-r--r-- usr/share/doc/xenqemu/README.md
@@ -45,6 +42,12 @@ FILES = """
 -rw-r--r-- usr/share/doc/xenqemu/examples/xendomains.conf
 -rw-r--r-- usr/share/zsh/vendor-completions/_xenqemu
 """
+NAMES = (
+    *("usr/bin/xenqemu", "usr/libexec/xenqemu/libxl-save-helper"),
+    *("etc/xen/scripts/xenqemu-block", "etc/xen/scripts/xenqemu-vif"),
+)
+"""Of the program: it is what it is called."""
+
 HOOKS = {
     *("pre-save.d", "pre-restore.d", "pre-migrate.d", "pre-receive.d"),
     *("post-save.d", "post-restore.d", "post-migrate.d", "post-receive.d"),
@@ -66,7 +69,7 @@ def installed(tmp_path_factory):
 
 def run(installed, program, *words, data=b"", **more):
     """Run an installed program, which finds its own modules there and all others where we do."""
-    environment = os.environ | {"PYTHONPATH": str(installed / MODULES), **more}
+    environment = os.environ | more
     return subprocess.run(
         [installed / program, *words],
         env=environment,
@@ -81,7 +84,7 @@ def test_all_is_where_debian_expects_it(installed):
     found = {
         f"{stat.filemode(path.stat().st_mode)} {path.relative_to(installed)}"
         for path in installed.rglob("*")
-        if path.is_file() and MODULES not in str(path)
+        if path.is_file() and not path.is_symlink() and MODULES not in str(path)
     }
     assert found == {*FILES.split("\n")} - {""}
     for path in (installed, *installed.rglob("*")):
@@ -103,9 +106,31 @@ def test_every_module_is_there_and_nothing_else(installed):
         check=True,
     ).stdout.split()
     found = [path for path in (installed / MODULES).rglob("*") if path.is_file()]
-    kept = [path for path in found if path.suffix != ".pyc"]
-    assert sorted(str(path.relative_to(installed / MODULES)) for path in kept) == sorted(tracked)
-    assert {stat.filemode(path.stat().st_mode) for path in kept} == {"-rw-r--r--"}
+    kept = {
+        str(path.relative_to(installed / MODULES)): stat.filemode(path.stat().st_mode)
+        for path in found
+        if path.suffix != ".pyc"
+    }
+    assert kept.pop("start") == "-rwxr-xr-x"
+    assert kept.pop("__main__.py")
+    assert sorted(kept) == sorted(tracked)
+    assert set(kept.values()) == {"-rw-r--r--"}
+
+
+def test_all_its_names_are_the_one_program(installed):
+    for name in NAMES:
+        assert (installed / name).resolve() == installed / MODULES / "start"
+        assert not (installed / name).readlink().is_absolute()  # it may lie anywhere
+    (line,) = (installed / "usr/lib/python3/dist-packages/xenqemu.pth").read_text().splitlines()
+    assert line == f"/{MODULES}"
+
+
+def test_what_is_bundled_lies_beside_ours(tmp_path):
+    module = tmp_path / "bundled" / "some" / "module" / "__init__.py"
+    module.parent.mkdir(parents=True)
+    module.write_text("")
+    install("--destdir", tmp_path / "dest", "--bundled", tmp_path / "bundled")
+    assert (tmp_path / "dest" / MODULES / "some/module/__init__.py").exists()
 
 
 def test_what_is_for_users_is_installed(installed):
@@ -115,9 +140,11 @@ def test_what_is_for_users_is_installed(installed):
         for path in installed.rglob("*")
         if path.is_file() and path.suffix != ".pyc"
     }
-    for folder in ("etc", "hotplug"):
-        for path in (ROOT / folder).rglob("*"):
-            assert not path.is_file() or path.read_text() in texts, path
+    for path in (ROOT / "etc").rglob("*"):
+        assert not path.is_file() or path.read_text() in texts, path
+    assert {path.name for path in (ROOT / "hotplug").iterdir()} <= {
+        Path(name).name for name in NAMES
+    }
 
 
 def test_the_program_runs(installed):
@@ -134,7 +161,7 @@ def test_the_program_is_the_installed_one(tmp_path):
 
 def test_the_save_helper_runs(installed):
     helper = "usr/libexec/xenqemu/libxl-save-helper"
-    done = run(installed, helper, "--moon", XENQEMU_PYTHON=sys.executable)
+    done = run(installed, helper, "--moon")
     assert done.returncode == 255
     assert done.stderr.startswith(b"xenqemu: ")
 

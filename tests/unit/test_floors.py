@@ -24,7 +24,7 @@ FLOORS: Mapping[str, Sequence[Collection[str]]] = {
         {"all_guests", "save_files"},
         {"api"},
         {"cli", "hotplug", "save_helper"},
-        {"__init__", "__main__"},
+        {"__init__", "__main__", "called_as"},
     ],
     "formats": [
         {"libxxhash"},
