@@ -16,7 +16,7 @@ from xenqemu.host.guest_memory import Progress
 from xenqemu.host.memory.page_writer import PageWriter
 from xenqemu.host.memory.pages import Span, in_all, page_table, stretches, zero_pages
 from xenqemu.host.xen.memory.guest_pages import XALLOC, GuestPages, Unmappable
-from xenqemu.system.cancellation import check_cancelled
+from xenqemu.system.cancellation import check_often
 
 _ORDINARY = re.compile(rb"\x00+")
 _NO_HOLES = re.compile(rb"[^\xf0]+")
@@ -67,7 +67,7 @@ def reporting(progress: Progress, total: int) -> Callable[[int], None]:
             before = done
             progress(min(done, total), total)
         else:
-            check_cancelled()  # most of what a guest could have is holes
+            check_often()  # most of what a guest could have is holes
 
     return report
 
