@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from lab_guests import XENQEMU, command, without_guests
-from row import Bench, Row, Values, in_turns, removed, timed
+from row import Bench, Row, Values, in_turns, removed, timed, warmer
 
 MIB = 1 << 20
 BLOCK = 16 * MIB
@@ -63,7 +63,7 @@ def workers(bench: Bench) -> Values:
         ram = Path(folder) / "ram"
         ram_file(ram, bench.mib * MIB, bench.mib * MIB)
         two, one = (partial(alone, ram, processors=which) for which in ("0,1", "0"))
-        return in_turns(bench.rounds, two, one)
+        return in_turns(bench.rounds, two, one, warmer(bench))
 
 
 def one_processor() -> str:

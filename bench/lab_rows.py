@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from lab_guests import NAME, XENQEMU, Guest, command, without_guests
-from row import Bench, Row, Values, in_turns, removed, timed
+from row import Bench, Row, Values, in_turns, removed, timed, warmer
 
 REWRITE = "frozen=2 rewrite=64,512"
 CLONES = 25
@@ -66,7 +66,7 @@ def save(bench: Bench) -> Values:
     guest = bench.guests.get(bench.mib)
     with kept(guest, guest.folder) as file:
         ours = partial(saved, guest, guest.folder)
-        return in_turns(bench.rounds, ours, lambda: copied(file, guest.folder))
+        return in_turns(bench.rounds, ours, lambda: copied(file, guest.folder), warmer(bench))
 
 
 def restore(bench: Bench) -> Values:
@@ -74,7 +74,7 @@ def restore(bench: Bench) -> Values:
     guest = bench.guests.get(bench.mib)
     with kept(guest, guest.folder) as file:
         ours = partial(restored, guest, file)
-        return in_turns(bench.rounds, ours, lambda: copied(file, guest.folder))
+        return in_turns(bench.rounds, ours, lambda: copied(file, guest.folder), warmer(bench))
 
 
 def save_to_disk(bench: Bench) -> Values:
@@ -181,7 +181,8 @@ def beside_migrate(bench: Bench) -> Values:
                 qmp.close()
             return took
 
-    return in_turns(bench.rounds, partial(saved, guest, guest.folder), migrate)
+    ours = partial(saved, guest, guest.folder)
+    return in_turns(bench.rounds, ours, migrate, warmer(bench))
 
 
 def _migrate(qmp: Qmp, file: Path) -> None:
@@ -211,7 +212,8 @@ def beside_savevm(bench: Bench) -> Values:
             return took
 
         try:
-            return in_turns(bench.rounds, partial(saved, guest, guest.folder), savevm)
+            ours = partial(saved, guest, guest.folder)
+            return in_turns(bench.rounds, ours, savevm, warmer(bench))
         finally:
             bench.guests.end()
 

@@ -7,6 +7,7 @@ import os
 import platform
 import statistics
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -73,11 +74,35 @@ class Row:
 
 
 def in_turns(
-    rounds: int, ours: Callable[[], float], beside: Callable[[], float], **about: Any
+    rounds: int,
+    ours: Callable[[], float],
+    beside: Callable[[], float],
+    before: Callable[[], object] = lambda: None,
+    **about: Any,
 ) -> Values:
-    """Call both, one after the other, so many times."""
-    pairs = [(ours(), beside()) for _ in range(rounds)]
-    return Values([pair[0] for pair in pairs], [pair[1] for pair in pairs], **about)
+    """Call both, one after the other, so many times; `before` is called before each."""
+    took: tuple[list[float], list[float]] = ([], [])
+    for _ in range(rounds):
+        for values, act in zip(took, (ours, beside), strict=True):
+            before()
+            values.append(act())
+    return Values(*took, **about)
+
+
+def warmer(bench: Bench) -> Callable[[], None]:
+    """Return what takes memory and gives it back, as much as a row uses.
+
+    A virtual machine may give free memory back to its host after a second or two; who touches it
+    then, pays for that, which is nothing of what is measured.
+    """
+    block = bytes(1 << 20)
+
+    def warm() -> None:
+        with tempfile.TemporaryFile(dir=bench.memory) as file:
+            for _ in range(bench.mib + bench.mib // 4):
+                file.write(block)
+
+    return warm
 
 
 def timed(act: Callable[[], object]) -> float:
