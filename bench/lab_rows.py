@@ -34,9 +34,9 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 
 
 def copied(file: Path, folder: Path, *, sync: bool = False) -> float:
-    """Return how long `cp` takes, and `sync` of the copy."""
+    """Return how long `cp` takes, which reads and writes all of it, and `sync` of the copy."""
     with removed(folder / "copy") as copy:
-        script = 'cp "$0" "$1" && sync "$1"' if sync else 'cp "$0" "$1"'
+        script = 'cp --reflink=never "$0" "$1"' + (' && sync "$1"' if sync else "")
         return timed(lambda: command(["sh", "-c", script, file, copy]))
 
 
@@ -124,6 +124,7 @@ def disk(kind: str, bench: Bench) -> Iterator[Path]:
             file.truncate((bench.mib * 4 + 2048) << 20)
         command([f"mkfs.{kind}", "-q", "-f", image])
         command(["mount", "-o", "loop", image, folder])
+        folder.chmod(0o700)
         try:
             yield folder
         finally:
