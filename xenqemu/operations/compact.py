@@ -13,7 +13,7 @@ from xenqemu.formats.stream.libxc_records import PAGE_SIZE
 from xenqemu.formats.stream.page_data import write
 from xenqemu.formats.stream.pieces import Pieces
 from xenqemu.formats.stream.sink import Outlet, Sink
-from xenqemu.formats.stream.source import CHUNK, Source
+from xenqemu.formats.stream.source import CHUNK, Source, parts_at
 from xenqemu.formats.stream.superseded import Latest
 from xenqemu.host.guest_memory import Progress
 from xenqemu.system.cancellation import check_often
@@ -48,13 +48,13 @@ def compact(
 
     for step in Walk(Source(save_file, check=check_often), pages):
         if not isinstance(step.value, PageData):
-            _copy(save_file.fileno(), step, sink)
+            _copy(save_file, step, sink)
     progress(total, total)
 
 
-def _copy(file: int, record: Record, sink: Sink) -> None:
+def _copy(file: BinaryIO, record: Record, sink: Sink) -> None:
     """Copy a record, which may be long."""
-    end = record.offset + record.size
-    for start in range(record.offset, end, CHUNK):
+    buffer = memoryview(bytearray(min(CHUNK, record.size)))
+    for part in parts_at(file, record.offset, record.offset + record.size, buffer):
         check_often()
-        sink.write(os.pread(file, min(CHUNK, end - start), start))
+        sink.write(part)

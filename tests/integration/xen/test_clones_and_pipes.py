@@ -19,7 +19,7 @@ def uuid(bed: Bed, name: str) -> str:
 
 
 @ON_417
-@pytest.mark.parametrize("name", ["hvm", "pvh", "pv"])
+@pytest.mark.parametrize("name", ["pvh", "pv"])
 def test_clones_run_beside_their_original(bed: Bed, name: str) -> None:
     before = begin(bed, name)
     bed.must(f"{XENQEMU} save -c {name} {FILE}", timeout=180)
@@ -32,6 +32,26 @@ def test_clones_run_beside_their_original(bed: Bed, name: str) -> None:
     assert len({uuid(bed, each) for each in names}) == 3
     nonces = {tick.nonce for each in names for tick in bed.wait_ticks(each)}
     assert nonces == {before[-1].nonce}  # which each keeps in its memory alone
+
+
+@ON_417
+def test_clones_of_a_guest_with_a_device_model(bed: Bed) -> None:
+    """A serial port that is one file cannot be shared; one with a terminal of its own can."""
+    begin(bed, "hvm")
+    bed.must(f"{XENQEMU} save -c hvm {FILE}", timeout=180)
+    refused = bed.run(f"{XENQEMU} restore --clone {FILE}", timeout=180)
+    assert refused.rc == 3, refused
+    assert "clones of hvm would share its serial port file:" in refused.err
+    bed.must("xl destroy hvm")
+    bed.must(
+        "sed 's/^serial.*/serial = \"pty\"/' /src/scripts/xenbed.d/guests/hvm.cfg >/tmp/pty.cfg"
+    )
+    bed.must("xl create /tmp/pty.cfg", timeout=180)
+    before = bed.wait_ticks("hvm")
+    bed.must(f"{XENQEMU} save -c hvm {FILE}", timeout=180)
+    bed.must(f"{XENQEMU} restore --clone --name copy {FILE}", timeout=300)
+    assert {tick.nonce for tick in bed.wait_ticks("copy")} == {before[-1].nonce}
+    assert uuid(bed, "hvm") != uuid(bed, "copy")
 
 
 @ON_417

@@ -101,6 +101,16 @@ def test_the_command_has_the_guest(world, path, after, options):
     assert Journals(world.host.journals).found() == []
 
 
+def test_a_file_system_that_gives_little_at_a_time(world, path, monkeypatch):
+    """As 9p does: a read of a file may end early, and not at the end of the file."""
+    save(world.host, world.domain(), path, SaveOptions(compress=9))
+    some, into = os.pread, os.preadv
+    monkeypatch.setattr(os, "pread", lambda fd, size, offset: some(fd, min(size, 99), offset))
+    monkeypatch.setattr(os, "preadv", lambda fd, to, offset: into(fd, [to[0][:999]], offset))
+    with path.open("rb") as file, unpacked(file) as inside:
+        assert verify(inside, None).seal
+
+
 def test_it_is_what_a_save_to_a_file_is(path, tmp_path):
     through(World(), into(path), seal=False)
     other = World()

@@ -32,6 +32,7 @@ from xenqemu.formats.stream.sink import Sink
 from xenqemu.formats.typed_json import typed
 from xenqemu.operations.journal.log_state import Line, LogState
 from xenqemu.shown_text import shown
+from xenqemu.system.regular_file import read_from
 
 LIMIT = 1 << 20
 """Bytes of one file at most; an operation writes a few hundred."""
@@ -199,7 +200,7 @@ def content(path: Path, descriptor: int, *, running: bool) -> Found | Damaged | 
 
     That of an unfinished operation must be locked, so that nobody writes to it meanwhile.
     """
-    text = os.pread(descriptor, LIMIT + 1, 0)
+    text = read_from(descriptor, 0, LIMIT + 1)
     if not os.fstat(descriptor).st_nlink:
         return None
     about = None

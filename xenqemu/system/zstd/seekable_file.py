@@ -23,6 +23,7 @@ from xenqemu.formats.zstd_seekable import (
     parse_table,
     table_size,
 )
+from xenqemu.system.regular_file import read_from
 from xenqemu.system.zstd.codec import WHERE, Codec
 
 AHEAD = 2
@@ -35,11 +36,11 @@ KEPT = AHEAD + 2
 def seek_table(descriptor: int) -> SeekTable | None:
     """Return the seek table of an open file, None if it has none; raise `FormatError`."""
     size = os.fstat(descriptor).st_size
-    footer = os.pread(descriptor, FOOTER.size, max(size - FOOTER.size, 0))
+    footer = read_from(descriptor, max(size - FOOTER.size, 0), FOOTER.size)
     length = table_size(footer, size)
     if length is None:
         return None
-    table = os.pread(descriptor, length, size - length)
+    table = read_from(descriptor, size - length, length)
     if len(table) < length:
         raise Truncated("zstd seek table", size - length, f"{length} bytes", str(len(table)))
     return parse_table(table, size)
@@ -126,7 +127,7 @@ class SeekableFile:
         return self._frames[index]
 
     def _read(self, frame: Frame) -> memoryview:
-        packed = os.pread(self._file.fileno(), frame.packed, frame.place)
+        packed = read_from(self._file.fileno(), frame.place, frame.packed)
         if len(packed) < frame.packed:
             raise Truncated(WHERE, frame.place, f"{frame.packed} bytes", str(len(packed)))
         try:
