@@ -17,9 +17,16 @@ NOBODY = 65534
 
 @contextmanager
 def running(*command: str, name: str | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    """A child of ours, ended for sure after the block."""
+    """A child of ours, ended for sure after the block.
+
+    `Popen` returns when execve(2) closes its descriptors; only later in that call has the process
+    its words, which whoever looks between them does not see.
+    """
     child = subprocess.Popen(command, executable=name, stdout=subprocess.PIPE)
+    words = Path(f"/proc/{child.pid}/cmdline")
     try:
+        while not (words.read_bytes() or has_ended(child.pid)):
+            time.sleep(0.001)
         yield child
     finally:
         child.kill()
