@@ -42,17 +42,3 @@ def read_regular(path: Path, most: int) -> bytes | None:
         return None
     with file:
         return file.read(most)
-
-
-def read_from(descriptor: int, offset: int, size: int) -> bytes:
-    """Return `size` bytes of an open file, or fewer at its end; raise `OSError`.
-
-    Some file systems give less at a time (9p: as much as one of its messages has).
-    """
-    found = os.pread(descriptor, size, offset)
-    while 0 < len(found) < size:
-        more = os.pread(descriptor, size - len(found), offset + len(found))
-        if not more:
-            break
-        found += more
-    return found

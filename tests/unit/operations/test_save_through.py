@@ -104,8 +104,7 @@ def test_the_command_has_the_guest(world, path, after, options):
 def test_a_file_system_that_gives_little_at_a_time(world, path, monkeypatch):
     """As 9p does: a read of a file may end early, and not at the end of the file."""
     save(world.host, world.domain(), path, SaveOptions(compress=9))
-    some, into = os.pread, os.preadv
-    monkeypatch.setattr(os, "pread", lambda fd, size, offset: some(fd, min(size, 99), offset))
+    into = os.preadv
     monkeypatch.setattr(os, "preadv", lambda fd, to, offset: into(fd, [to[0][:999]], offset))
     with path.open("rb") as file, unpacked(file) as inside:
         assert verify(inside, None).seal

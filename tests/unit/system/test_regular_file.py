@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from xenqemu.system.regular_file import open_regular, read_from, read_regular
+from xenqemu.system.regular_file import open_regular, read_regular
 
 
 def test_an_open_file_knows_its_name(tmp_path):
@@ -48,14 +48,3 @@ def test_what_becomes_a_pipe_meanwhile_is_not_waited_for(tmp_path, monkeypatch):
 def test_what_is_not_there(tmp_path):
     with pytest.raises(FileNotFoundError):
         read_regular(tmp_path / "none", 4)
-
-
-def test_a_file_system_that_gives_little_at_a_time(tmp_path, monkeypatch):
-    real = os.pread
-    monkeypatch.setattr(os, "pread", lambda fd, size, offset: real(fd, min(size, 3), offset))
-    (tmp_path / "file").write_bytes(b"0123456789")
-    with (tmp_path / "file").open("rb") as file:
-        for offset in range(12):
-            for size in range(12):
-                found = read_from(file.fileno(), offset, size)
-                assert found == b"0123456789"[offset : offset + size]

@@ -29,10 +29,10 @@ from pathlib import Path
 
 from xenqemu.errors import HostError
 from xenqemu.formats.stream.sink import Sink
+from xenqemu.formats.stream.source import read_at
 from xenqemu.formats.typed_json import typed
 from xenqemu.operations.journal.log_state import Line, LogState
 from xenqemu.shown_text import shown
-from xenqemu.system.regular_file import read_from
 
 LIMIT = 1 << 20
 """Bytes of one file at most; an operation writes a few hundred."""
@@ -200,7 +200,7 @@ def content(path: Path, descriptor: int, *, running: bool) -> Found | Damaged | 
 
     That of an unfinished operation must be locked, so that nobody writes to it meanwhile.
     """
-    text = read_from(descriptor, 0, LIMIT + 1)
+    text = read_at(io.FileIO(descriptor, closefd=False), 0, LIMIT + 1)
     if not os.fstat(descriptor).st_nlink:
         return None
     about = None

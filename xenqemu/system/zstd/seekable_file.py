@@ -14,6 +14,7 @@ from io import UnsupportedOperation
 from typing import BinaryIO
 
 from xenqemu.errors import BadRecord, FormatError, Truncated
+from xenqemu.formats.stream.source import file_size, read_at
 from xenqemu.formats.zstd_seekable import (
     FOOTER,
     WINDOW,
@@ -23,7 +24,6 @@ from xenqemu.formats.zstd_seekable import (
     parse_table,
     table_size,
 )
-from xenqemu.system.regular_file import read_from
 from xenqemu.system.zstd.codec import WHERE, Codec
 
 AHEAD = 2
@@ -33,14 +33,14 @@ KEPT = AHEAD + 2
 """Decompressed frames that are kept."""
 
 
-def seek_table(descriptor: int) -> SeekTable | None:
-    """Return the seek table of an open file, None if it has none; raise `FormatError`."""
-    size = os.fstat(descriptor).st_size
-    footer = read_from(descriptor, max(size - FOOTER.size, 0), FOOTER.size)
+def seek_table(file: BinaryIO) -> SeekTable | None:
+    """Return the seek table of a regular file, None if it has none; raise `FormatError`."""
+    size = file_size(file)
+    footer = read_at(file, max(size - FOOTER.size, 0), FOOTER.size)
     length = table_size(footer, size)
     if length is None:
         return None
-    table = read_from(descriptor, size - length, length)
+    table = read_at(file, size - length, length)
     if len(table) < length:
         raise Truncated("zstd seek table", size - length, f"{length} bytes", str(len(table)))
     return parse_table(table, size)
@@ -127,7 +127,7 @@ class SeekableFile:
         return self._frames[index]
 
     def _read(self, frame: Frame) -> memoryview:
-        packed = read_from(self._file.fileno(), frame.place, frame.packed)
+        packed = read_at(self._file, frame.place, frame.packed)
         if len(packed) < frame.packed:
             raise Truncated(WHERE, frame.place, f"{frame.packed} bytes", str(len(packed)))
         try:

@@ -68,7 +68,7 @@ def _of_file(file: BinaryIO) -> Any:
         regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode) and file.tell() == 0
     except OSError:  # in memory
         regular = False
-    table = seek_table(file.fileno()) if regular else None
+    table = seek_table(file) if regular else None
     return (
         SeekableFile(file, table, codec()) if table else _InOrder(file, getattr(file, "name", ""))
     )

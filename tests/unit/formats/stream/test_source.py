@@ -9,7 +9,7 @@ import pytest
 
 from tests.property.strategies import Dribble, dribbled
 from xenqemu.errors import TooBig, Truncated
-from xenqemu.formats.stream.source import CHUNK, Source, bounded
+from xenqemu.formats.stream.source import CHUNK, Source, bounded, read_at
 
 DATA = bytes(range(256)) * 20
 
@@ -169,3 +169,13 @@ def test_a_file_tells_where_what_comes_next_is(tmp_path):
     with open(reader, "rb", buffering=0) as pipe:
         os.close(writer)
         assert Source(pipe).place is None
+
+
+def test_a_file_system_that_gives_little_at_a_time(tmp_path, monkeypatch):
+    real = os.preadv
+    monkeypatch.setattr(os, "preadv", lambda fd, to, offset: real(fd, [to[0][:3]], offset))
+    (tmp_path / "file").write_bytes(b"0123456789")
+    with (tmp_path / "file").open("rb") as file:
+        for offset in range(12):
+            for size in range(12):
+                assert read_at(file, offset, size) == b"0123456789"[offset : offset + size]
