@@ -7,6 +7,7 @@ from functools import cache
 from random import Random
 from typing import BinaryIO
 
+from tests.doubles.qemu.ram_records import EOS, PART, START, page, sizes
 from tests.fuzz import noise, samples
 from tests.fuzz.pieces import Language, Piece, Pieces, pool
 from xenqemu.errors import BadRecord
@@ -14,35 +15,26 @@ from xenqemu.formats.device_state import device_stream
 from xenqemu.formats.device_state.ram_stream import (
     BATCH,
     CONTINUE,
-    EOS,
     FLAGS,
     MEM_SIZE,
     PAGE,
     PAGE_FLAG,
-    PART,
     ZERO,
     RamStream,
 )
+from xenqemu.formats.device_state.ram_stream import EOS as END
 from xenqemu.formats.stream.source import Source
 
 BLOCKS = {"pc.ram": 8 * PAGE, "vga.vram": 4 * PAGE}
-HEADER = b"QEVM" + struct.pack(">IBIB3sII", 3, 1, 2, 3, b"ram", 0, 4)
 ALL = sum(BLOCKS.values())
-SIZES = struct.pack(">Q", ALL | MEM_SIZE) + b"".join(
-    struct.pack(f">B{len(name)}sQ", len(name), name.encode(), size) for name, size in BLOCKS.items()
-)
-END = struct.pack(">Q", EOS)
-MORE = struct.pack(">BI", PART, 2)
-RECORD_FLAGS = (ZERO, PAGE_FLAG, ZERO | CONTINUE, PAGE_FLAG | CONTINUE, EOS, MEM_SIZE, 0x40, 0x80)
+RECORD_FLAGS = (ZERO, PAGE_FLAG, ZERO | CONTINUE, PAGE_FLAG | CONTINUE, END, MEM_SIZE, 0x40, 0x80)
 
 
 def _page(offset: int, block: str, *, named: bool) -> Piece:
     """Return the record of a page, of zeros where its number is even."""
-    odd = offset // PAGE % 2
-    flags = (PAGE_FLAG if odd else ZERO) | (0 if named else CONTINUE)
-    name = struct.pack(f">B{len(block)}s", len(block), block.encode()) if named else b""
-    fill = bytes([offset // PAGE]) * PAGE if odd else b"\0"
-    return Piece("page", struct.pack(">Q", offset | flags) + name + fill)
+    number = offset // PAGE
+    contents = bytes([number if number % 2 else 0]) * PAGE
+    return Piece("page", page(offset, contents, block if named else ""))
 
 
 @cache
@@ -50,15 +42,15 @@ def _samples() -> dict[bytes, Pieces]:
     """Return each sample with its pieces: of one part, and of several."""
     made = {}
     for each, (state, step) in enumerate(zip(samples.device_states(), (99, 3), strict=False)):
-        pieces = [Piece("head", HEADER), Piece("sizes", SIZES), Piece("end", END)]
+        pieces = [Piece("head", START), Piece("sizes", sizes(**BLOCKS)), Piece("end", EOS)]
         pages = [(at, name) for name, size in BLOCKS.items() for at in range(0, size, PAGE)]
         for number, (offset, block) in enumerate(pages):
             if not number % step:
-                pieces += [Piece("end", END)] * bool(number) + [Piece("part", MORE)]
+                pieces += [Piece("end", EOS)] * bool(number) + [Piece("part", PART)]
             named = offset == 0 or (each == 1 and not number % 3)
             pieces.append(_page(offset, block, named=named))
         rest = Piece("devices", state[device_stream.HEADER.size :])
-        pieces += [Piece("end", END), rest]
+        pieces += [Piece("end", EOS), rest]
         made[b"".join(piece.data for piece in pieces)] = tuple(pieces)
     return made
 
@@ -97,9 +89,9 @@ def read(file: BinaryIO) -> tuple[list[tuple[str, int, bytes]], bytes]:
     for group in stream.pages():
         assert 0 < sum(len(each.offsets) for each in group) <= BATCH
         for each in group:
-            contents = [bytes(page) for page in each.contents()] or [b""] * len(each.offsets)
-            for offset, page in zip(each.offsets, contents, strict=True):
+            contents = [bytes(data) for data in each.contents()] or [b""] * len(each.offsets)
+            for offset, data in zip(each.offsets, contents, strict=True):
                 assert 0 <= offset <= stream.blocks[each.block] - PAGE
-                assert len(page) in (0, PAGE)
-                found.append((each.block, offset, page))
+                assert len(data) in (0, PAGE)
+                found.append((each.block, offset, data))
     return found, stream.device_state()

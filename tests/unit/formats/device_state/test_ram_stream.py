@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.doubles.qemu.ram_records import EOS, HEADER, PART, START, page, sizes
 from tests.golden.save_files import unpacked
 from xenqemu.errors import BadRecord, FormatError, TooBig, Truncated, Unsupported
 from xenqemu.formats.device_state import device_stream
@@ -21,26 +22,7 @@ GOLDEN = "background-snapshot.migration"
 
 Found = dict[tuple[str, int], bytes]
 
-HEADER = b"QEVM" + struct.pack(">I", 3)
-START = HEADER + b"\1" + struct.pack(">IB3sII", 2, 3, b"ram", 0, 4)
-EOS = struct.pack(">Q", 0x10)
-PART = b"\2" + struct.pack(">I", 2)
 STATE = b"\4\0\0\0\3\5timer\0\0\0\0\0\0\0\2" + bytes(24) + b"\0"
-
-
-def sizes(**blocks: int) -> bytes:
-    """Return the record that says how long the blocks are."""
-    each = [struct.pack(f">B{len(name)}sQ", len(name), name.encode(), size)
-            for name, size in blocks.items()]  # fmt: skip
-    return struct.pack(">Q", sum(blocks.values()) | 4) + b"".join(each)
-
-
-def page(offset: int, contents: bytes, block: str = "") -> bytes:
-    """Return the record of a page; without a block, of that of the page before."""
-    zero = not any(contents)
-    flags = (2 if zero else 8) | (0 if block else 0x20)
-    name = bytes([len(block)]) + block.encode() if block else b""
-    return struct.pack(">Q", offset | flags) + name + (b"\0" if zero else contents)
 
 
 def block_of(total: int, size: int) -> bytes:
