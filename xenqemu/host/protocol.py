@@ -90,8 +90,12 @@ class Hypervisor(Protocol):
     def moment_memory(self, domid: int) -> MomentMemory | None:
         """Return the domain's memory as of one moment, None where no host of this kind has it."""
 
-    def read_rest(self, domid: int, pipe: int) -> None:
-        """Read what is left in the pipe of a `MomentMemory`; may be repeated."""
+    def read_rest(self, domid: int, uuid: str, pipe: int) -> None:
+        """Read what is left in the pipe of a `MomentMemory`; may be repeated.
+
+        The device model is not asked for anything: it may wait for this.  Nothing if the domain is
+        not the guest of this uuid any more.
+        """
 
     def stop_moment(self, domid: int, bandwidth: int) -> None:
         """Undo `MomentMemory.enable`, once nothing of it is running; may be repeated."""

@@ -203,10 +203,15 @@ class PlainQemu:
         """Return the memory of a domain as of one moment, of which QEMU makes a snapshot."""
         return MomentMemory(self.device_model(domid), self.memory(domid), self._deadlines)
 
-    def read_rest(self, domid: int, pipe: int) -> None:
-        """Read what QEMU still has to send of a snapshot."""
-        for process in self._processes(domid):
-            read_rest(process.pid, pipe, self._deadlines.qemu_save)
+    def read_rest(self, domid: int, uuid: str, pipe: int) -> None:
+        """Read what QEMU still has to send of a snapshot.
+
+        Its vcpus wait at a write to memory; one that holds QEMU's lock then keeps the monitor from
+        answering too.
+        """
+        machine = Machine.load(self.folder(domid))
+        if machine is not None and machine.uuid == uuid and machine.process.alive:
+            read_rest(machine.pid, pipe, self._deadlines.qemu_save)
 
     def stop_moment(self, domid: int, bandwidth: int) -> None:
         """Wait for the end of a snapshot, and have QEMU as it was before."""

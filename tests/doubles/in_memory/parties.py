@@ -33,6 +33,8 @@ class Hypervisor:
             guest = self._world.guests.get(domid)
             if guest is None:
                 return None
+            if guest.unread:
+                self._world.broken.append("a guest whose snapshot nobody reads may not answer")
             uuid, vcpus = guest.config.uuid, guest.config.max_vcpus
             guest.cpu_seconds += 0.25 if guest.runs else 0
             memory = len(guest.pages) * PAGE_SIZE
@@ -88,8 +90,13 @@ class Hypervisor:
 
         return self._world.call("hypervisor.moment_memory", answer)
 
-    def read_rest(self, domid: int, pipe: int) -> None:
-        self._set("read_rest", domid, unread=False)
+    def read_rest(self, domid: int, uuid: str, pipe: int) -> None:
+        def read() -> None:
+            guest = self._world.guests.get(domid)
+            if guest is not None and guest.config.uuid == uuid and pipe == MomentMemory.PIPE:
+                guest.unread = False
+
+        self._world.call("hypervisor.read_rest", read)
 
     def stop_moment(self, domid: int, bandwidth: int) -> None:
         if self._world.guests[domid].unread:

@@ -66,7 +66,7 @@ class Done(NamedTuple):
         return json.loads(self.out)
 
     def good(self) -> Done:
-        assert (self.code, self.err) == (0, "")
+        assert (self.code, self.err) == (0, ""), f"exit status {self.code}\n{self.out}{self.err}"
         return self
 
 

@@ -2,7 +2,9 @@
 
 import json
 import os
+import select
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -167,6 +169,34 @@ def test_a_guest_that_does_not_answer_is_an_error(guest):
     guest.monitor.__exit__()
     with pytest.raises(DeviceModelError, match="qmp-libxenstat-7"):
         guest.qemu.info(7)
+
+
+WRITES = """
+import os, sys
+reader, writer = os.pipe()
+print(os.stat(reader).st_ino, flush=True)
+os.write(writer, bytes(1 << 20))  # more than a pipe holds
+print("all was read", flush=True)
+os.close(writer)
+sys.stdin.read()
+"""
+
+
+def test_the_rest_of_a_snapshot_is_read_though_the_monitor_does_not_answer(guest):
+    """A vcpu that waits for it may hold QEMU's lock: then no command is served."""
+    guest.monitor.__exit__(None, None, None)
+    words = [sys.executable, "-c", WRITES]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        pipe = int(other.stdout.readline())
+        started = Process.of(other.pid).started
+        Machine(7, UUID, other.pid, started, MEMORY, MEMORY, 2).store(guest.folder)
+        guest.qemu.read_rest(7, "another guest's", pipe)
+        assert not select.select([other.stdout], [], [], 0.1)[0]
+        guest.qemu.read_rest(7, UUID, pipe)
+        assert other.stdout.readline() == "all was read\n"
+        other.stdin.close()
+    guest.qemu.read_rest(7, UUID, pipe)
+    guest.qemu.read_rest(8, UUID, pipe)
 
 
 def test_destroy_leaves_nothing_and_may_be_repeated(guest):

@@ -116,7 +116,7 @@ class XenHypervisor:
     def moment_memory(self, _domid: int) -> None:
         """Return None: Xen logs which pages change, and protects none of a guest that runs."""
 
-    def read_rest(self, _domid: int, _pipe: int) -> None:
+    def read_rest(self, _domid: int, _uuid: str, _pipe: int) -> None:
         """Do nothing: there is no pipe."""
 
     def stop_moment(self, _domid: int, _bandwidth: int) -> None:

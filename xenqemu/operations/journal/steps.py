@@ -122,13 +122,19 @@ class StopDirtyLog(OnGuest, words="stop the dirty log"):
         host.hypervisor.stop_dirty_log(self.domid)
 
 
-class ReadRest(OnGuest, words="read the rest of QEMU's snapshot, for which the guest waits"):
-    """Read what a device model still has to send of a moment's memory."""
+class ReadRest(Step, words="read the rest of QEMU's snapshot, for which the guest waits"):
+    """Read what a device model still has to send of a moment's memory.
 
+    Nobody is asked for the guest before: a device model that waits for this may answer nothing.
+    """
+
+    domid: int
+    uuid: str
     pipe: int
 
-    def _act(self, host: Host) -> None:
-        host.hypervisor.read_rest(self.domid, self.pipe)
+    def perform(self, host: Host) -> None:
+        """Do it, unless the guest is gone."""
+        host.hypervisor.read_rest(self.domid, self.uuid, self.pipe)
 
 
 class StopMoment(OnGuest, words="end QEMU's snapshot"):
