@@ -36,7 +36,7 @@ def run(chosen: argparse.Namespace) -> None:
 
     config = _saved(chosen.file) or _written(chosen)
     if chosen.json:
-        terminal.as_json(config.tree, indent=4)
+        terminal.bare_json(config.tree, indent=4)
         return
     fields = list(_fields(config.tree))
     width = max(len(name) for name, _ in fields)

@@ -32,6 +32,6 @@ def run(chosen: argparse.Namespace) -> None:
         fields = {"saved": str(chosen.file), "domid": domain.domid, "size": found.size}
         terminal.as_json(fields, indent=None)
     else:
-        terminal.line(
+        terminal.tell(
             f"saved the devices of {chosen.domain} to {chosen.file}: {report.summary(found)}"
         )

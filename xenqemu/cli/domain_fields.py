@@ -1,8 +1,17 @@
-"""What all parties say of a domain, for a program."""
+"""Domains and the operations on them, for a program."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from xenqemu.cli.terminal import rfc3339
 from xenqemu.host.domain_state import DomainState
+
+if TYPE_CHECKING:
+    from xenqemu.operations.journal.log import About
+    from xenqemu.operations.left_suspended import LeftSuspended
+    from xenqemu.operations.recover import Recovered
 
 
 def state_fields(now: DomainState) -> dict[str, object]:
@@ -19,3 +28,14 @@ def state_fields(now: DomainState) -> dict[str, object]:
         "running": now.running,
         "trouble": list(now.trouble),
     }
+
+
+def about_fields(about: About) -> dict[str, object]:
+    """Return what an operation is, and since when, for a program."""
+    return {**asdict(about), "since": rfc3339(about.since)}
+
+
+def recovered_fields(ended: Recovered | LeftSuspended) -> dict[str, object]:
+    """Return what was recovered, and how, for a program."""
+    about = getattr(ended, "about", None)
+    return {**asdict(ended), **({"about": about_fields(about)} if about else {})}

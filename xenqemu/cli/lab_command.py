@@ -64,7 +64,7 @@ def up(lab: Lab, chosen: argparse.Namespace) -> None:
             {"folder": str(lab.folder), "xenstored": str(lab.folder / "xenstored.socket")}
         )
     else:
-        terminal.line(f"the lab host is up: --host lab:{lab.folder}")
+        terminal.tell(f"the lab host is up: --host lab:{lab.folder}")
 
 
 def down(lab: Lab, chosen: argparse.Namespace) -> None:
@@ -74,7 +74,7 @@ def down(lab: Lab, chosen: argparse.Namespace) -> None:
         terminal.as_json({"folder": str(lab.folder), "ended": ended})
     else:
         guests = f"; ended: {', '.join(ended)}" if ended else ""
-        terminal.line(f"the lab host {lab.folder} is down{guests}")
+        terminal.tell(f"the lab host {lab.folder} is down{guests}")
 
 
 def create(lab: Lab, chosen: argparse.Namespace) -> None:
@@ -94,14 +94,14 @@ def create(lab: Lab, chosen: argparse.Namespace) -> None:
     else:
         unheeded = [name for name in guest.names if name not in HEEDED]
         ignored = f"; ignored: {', '.join(unheeded)}" if unheeded else ""
-        terminal.line(f"created {config.name}: domain {domid}{ignored}")
+        terminal.tell(f"created {config.name}: domain {domid}{ignored}")
 
 
 def list_domains(lab: Lab, chosen: argparse.Namespace) -> None:
     """`xenqemu lab list`."""
     found = lab.domains()
     if chosen.json:
-        terminal.as_json([state_fields(now) for now in found])
+        terminal.as_json({"domains": [state_fields(now) for now in found]})
         return
     terminal.line(f"{'NAME':<32} {'ID':>5} {'MEM':>7} {'VCPUS':>5}  STATE")
     for now in found:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from xenqemu.cli.arguments import add_domain, add_json_and_run, add_step_timeout
 from xenqemu.cli.option_arguments import add_options, options_of
 from xenqemu.operations.options import MigrateOptions
+from xenqemu.quantities import in_bytes, in_time
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +34,7 @@ def run(chosen: argparse.Namespace) -> None:
     settings = read_settings(chosen.conf)
     tell_passed_over(settings.hooks, "migrate")
     to = chosen.destination
-    observe = progress.observer(as_lines_of_json=chosen.json)
+    observe = progress.Stopwatch(progress.observer(chosen))
     with open_host(chosen.host, step_timeout=chosen.step_timeout, settings=settings) as host:
         domain = domain_state.find(host, chosen.domain)
         config = read_config(getattr(chosen, "config", None), host, terminal.complain)
@@ -42,6 +43,9 @@ def run(chosen: argparse.Namespace) -> None:
         with hooked(settings.hooks, "migrate", **about):
             migrate(host, domain, to, options, observe=observe, on_stderr=terminal.aside)
     if chosen.json:
-        terminal.as_json({"migrated": chosen.domain, "to": to}, indent=None)
+        fields = {"migrated": chosen.domain, "to": to, **observe.fields(observe.size)}
+        terminal.as_json({**fields, "downtime": round(observe.downtime, 3)}, indent=None)
     else:
-        terminal.line(f"migrated {chosen.domain} to {to}")
+        took = f"{in_bytes(observe.size)}; {observe.took(observe.size)}"
+        rest = f"; downtime {in_time(observe.downtime)}"
+        terminal.tell(f"migrated {chosen.domain} to {to}: {took}{rest}")

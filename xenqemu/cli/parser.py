@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 from functools import partial
 from importlib import import_module
-from pathlib import Path
 
-from xenqemu.cli.arguments import CommandParser, Parser
+from xenqemu.cli.arguments import CommandParser, Parser, add_common
 from xenqemu.version import VERSION
 
 COMMANDS = {
@@ -30,6 +28,7 @@ COMMANDS = {
     "restore-all": ("restore_all_command", "restore all domains, as after a boot"),
     "saved": ("saved_command", "say whether a domain is saved, by the exit code"),
     "lab": ("lab_command", "the embedded host"),
+    "help": ("help_command", "say what a command does"),
 }
 """Each command, its module, and its help text."""
 
@@ -41,18 +40,7 @@ def parser() -> argparse.ArgumentParser:
         description="Suspend, restore and look into domains of a Xen host or of the lab.",
     )
     top.add_argument("--version", action="version", version=f"xenqemu {VERSION}")
-    top.add_argument(
-        "--host",
-        metavar="xen|lab[:DIR]|auto",
-        default=os.environ.get("XENQEMU_HOST") or None,
-        help="the host to work on (default: $XENQEMU_HOST, the settings, or what this machine is)",
-    )
-    top.add_argument(
-        "--conf",
-        metavar="FILE",
-        type=Path,
-        help="the settings (default: $XENQEMU_CONF, or /etc/xenqemu/xenqemu.conf if it is there)",
-    )
+    add_common(top)
     commands = top.add_subparsers(
         prog=top.prog, metavar="COMMAND", required=True, parser_class=CommandParser
     )

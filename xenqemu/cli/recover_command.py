@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from xenqemu.cli.arguments import add_json_and_run
@@ -47,6 +46,7 @@ def run(chosen: argparse.Namespace) -> None:
     """Recover unfinished operations, and print how."""
     from xenqemu.choose_host import open_host
     from xenqemu.cli import terminal
+    from xenqemu.cli.domain_fields import recovered_fields
     from xenqemu.operations.recover import damaged, recover
     from xenqemu.settings.xenqemu_conf import read_settings
 
@@ -58,9 +58,9 @@ def run(chosen: argparse.Namespace) -> None:
     for file in unread:
         terminal.aside(str(file))
     if chosen.json:
-        terminal.as_json([asdict(each) for each in ended])
+        terminal.as_json({"recovered": [recovered_fields(each) for each in ended]})
     elif not (ended or unread):
-        terminal.line("nothing was left unfinished")
+        terminal.tell("nothing was left unfinished")
     else:
         for each in ended:
             _print(each)
@@ -74,15 +74,15 @@ def _print(ended: Recovered | LeftSuspended) -> None:
     from xenqemu.operations.recover import Recovered
 
     if not isinstance(ended, Recovered):
-        terminal.line(f"domain {ended.domain.domid} ({ended.domain.name}) {ended.text}")
+        terminal.tell(f"domain {ended.domain.domid} ({ended.domain.name}) {ended.text}")
         if ended.state:
-            terminal.line(f"  domain {ended.domain.domid}: {ended.state}")
+            terminal.tell(f"  domain {ended.domain.domid}: {ended.state}")
         return
     how = f"finished: {ended.meaning}" if ended.committed else "rolled back"
     if ended.in_doubt:
         how = "in doubt: left as it is"
-    terminal.line(f"the {ended.about}, interrupted in its {ended.phase or 'beginning'}, is {how}")
+    terminal.tell(f"the {ended.about}, interrupted in its {ended.phase or 'beginning'}, is {how}")
     for trouble in ended.trouble:
-        terminal.line(f"  {trouble}")
+        terminal.tell(f"  {trouble}")
     if ended.state:
-        terminal.line(f"  domain {ended.about.domid}: {ended.state}")
+        terminal.tell(f"  domain {ended.about.domid}: {ended.state}")

@@ -12,6 +12,7 @@ from xenqemu.cli.input_file import STANDARD, add_command, file_or_stream, passes
 from xenqemu.cli.option_arguments import add_options, options_of
 from xenqemu.errors import UsageError
 from xenqemu.operations.options import RestoreOptions, key_file_for
+from xenqemu.quantities import in_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +53,7 @@ def run(chosen: argparse.Namespace) -> None:
     *configs, file = _files(chosen)
     settings = read_settings(chosen.conf)
     tell_passed_over(settings.hooks, "restore")
-    observe = progress.observer(as_lines_of_json=chosen.json)
+    observe = progress.Stopwatch(progress.observer(chosen))
     shown = chosen.command or str(file)
     with open_host(chosen.host, settings=settings) as host:
         config = read_config(configs[0] if configs else None, host, terminal.complain)
@@ -67,11 +68,14 @@ def run(chosen: argparse.Namespace) -> None:
             done = _restored(host, file, chosen.command, options, observe)
     used = config or done.contents.config
     name = used.name if used else ""
+    size = done.contents.size
     if chosen.json:
-        terminal.as_json({"restored": shown, "domid": done.domid, "name": name}, indent=None)
+        fields = {"restored": shown, "domid": done.domid, "name": name, **observe.fields(size)}
+        terminal.as_json(fields, indent=None)
     else:
         state = "paused" if done.paused else "running"
-        terminal.line(f"restored {name} from {shown}: domain {done.domid}, {state}")
+        took = f"{in_bytes(size)}; {observe.took(size)}"
+        terminal.tell(f"restored {name} from {shown}: domain {done.domid}, {state}; {took}")
 
 
 def _files(chosen: argparse.Namespace) -> list[Path]:
@@ -124,7 +128,7 @@ def _tell(made: Clone) -> None:
     from xenqemu.cli import terminal
 
     if made.error is None:
-        terminal.line(f"cloned {made.name}: domain {made.domid}")
+        terminal.tell(f"cloned {made.name}: domain {made.domid}")
     else:
         terminal.complain(f"{made.name}: {made.error}")
 
