@@ -10,7 +10,7 @@ from pathlib import Path
 from xenqemu.choose_host import open_host
 from xenqemu.cli import terminal
 from xenqemu.cli.arguments import Parser, add_json_and_run
-from xenqemu.cli.domain_fields import state_fields
+from xenqemu.cli.domain_fields import print_domains, state_fields
 from xenqemu.cli.input_file import named_file
 from xenqemu.errors import HostError, UsageError
 from xenqemu.host import domain_state
@@ -103,12 +103,7 @@ def list_domains(lab: Lab, chosen: argparse.Namespace) -> None:
     if chosen.json:
         terminal.as_json({"domains": [state_fields(now) for now in found]})
         return
-    terminal.line(f"{'NAME':<32} {'ID':>5} {'MEM':>7} {'VCPUS':>5}  STATE")
-    for now in found:
-        memory = now.info.memory // terminal.MIB if now.info else 0
-        vcpus = now.info.vcpus if now.info else 0
-        state = now.info.run_state.value if now.info else str(now)
-        terminal.line(f"{now.name:<32} {now.domid:>5} {memory:>7} {vcpus:>5}  {state}")
+    print_domains(found)
 
 
 def pause(lab: Lab, chosen: argparse.Namespace) -> None:

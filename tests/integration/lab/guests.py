@@ -66,6 +66,12 @@ class Done(NamedTuple):
     def json(self) -> Any:
         return answer(self.out)
 
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """What a command told, a line each; not the error that ended it."""
+        told = [answer(line) for line in self.out.splitlines()]
+        return told[:-1] if told and "error" in told[-1] else told
+
     def good(self) -> Done:
         assert (self.code, self.err) == (0, ""), f"exit status {self.code}\n{self.out}{self.err}"
         return self

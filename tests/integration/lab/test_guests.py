@@ -374,11 +374,13 @@ def test_a_save_that_is_interrupted(big_seed, one, folder, number):
     assert process.returncode == 130
     assert err.startswith("xenqemu: interrupted; save of domain ")
     assert err.endswith("; the guest is as it was\n")
-    events = [json.loads(line) for line in out.splitlines()]
+    *events, last = [json.loads(line) for line in out.splitlines()]
     assert [(each["phase"], each["event"]) for each in events[-2:]] == [
         ("undo", "started"),
         ("undo", "done"),
     ]
+    assert last["error"]["exit_code"] == 130
+    assert (last["error"]["class"], last["error"]["phase"]) == ("KeyboardInterrupt", "save")
     assert list(folder.iterdir()) == []
     guest.wait_tick(3)
     assert ticks(guest.said) > ticks(big_seed.said)

@@ -46,6 +46,7 @@ OTHERS = {
     "compress": {"file": "file", "out": "to", "level": "level", "force": "force"},
     "decompress": {"file": "file", "out": "to", "force": "force"},
     "status": {"domain": "domain"},
+    "job": {"domain": "domain", "watch": ""},
     "recover": {"domain": "domain", "moved": "moved", "forget": "forget", "all": ""},
     "cancel": {"domain": "domain", "timeout": "timeout"},
     "save-all": {},

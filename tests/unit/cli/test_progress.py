@@ -157,7 +157,7 @@ def test_progress_on_a_terminal(monkeypatch):
     observe(Event(Phase.SAVE, Kind.PROGRESS, 8 << 20, 8 << 20))
     observe(EVENTS[2])
     quarter = "save  [==      ]  25 %  downtime 2.0 s  ETA 6.0 s  512 KiB/s  1.00 MiB/4.00 MiB"
-    full = f"save  [{'=' * 18}]  100 %  downtime 4.0 s  2.00 MiB/s  8.00 MiB/8.00 MiB"
+    full = f"save  [{'=' * 17}]  100 %  downtime 4.0 s  2.00 MiB/s  8.00 MiB/8.00 MiB"
     assert terminal.getvalue().split("\r\x1b[K") == [
         *("", "quiesce  downtime 0 ms", "save  downtime 0 ms", quarter, full, "")
     ]

@@ -187,6 +187,7 @@ class Log:
         """Close the file, and remove it unless something is left to do; repeatable."""
         try:
             cancel_file(self.path).unlink(missing_ok=True)
+            progress_path(self.path).unlink(missing_ok=True)
             if not self.unfinished:
                 self.path.unlink(missing_ok=True)
         finally:
@@ -227,3 +228,8 @@ def _about(lines: Sequence[bytes]) -> About:
 def cancel_file(path: Path) -> Path:
     """Return the file whose presence cancels the operation of the file `path`."""
     return path.with_suffix(".cancel")
+
+
+def progress_path(path: Path) -> Path:
+    """Return the file that says how far the operation of the file `path` is."""
+    return path.with_suffix(".progress")

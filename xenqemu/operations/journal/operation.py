@@ -35,6 +35,7 @@ from xenqemu.operations.journal.folder import Journals
 from xenqemu.operations.journal.harmless import is_harmless
 from xenqemu.operations.journal.log import About, Found, Log
 from xenqemu.operations.journal.outcome_error import outcome_of
+from xenqemu.operations.journal.progress_file import ProgressFile
 from xenqemu.operations.journal.steps import Commit, Overtaken, RemoveDraft, Step
 from xenqemu.system import retry
 from xenqemu.system.cancellation import Cancellation, cancellable
@@ -81,7 +82,8 @@ class Operation:
 
         allow_interrupts()
         retry.load()  # undos may repeat what they do
-        return cls(host, Journals(host.journals).begin(about, harmless), observe, timeout)
+        log = Journals(host.journals).begin(about, harmless)
+        return cls(host, log, ProgressFile(log, observe), timeout)
 
     def __enter__(self) -> Self:
         self._cancellation.enter_context(cancellable(Cancellation(self._check, self._deadline)))
