@@ -34,7 +34,7 @@ FLOORS: Mapping[str, Sequence[Collection[str]]] = {
         {"migration"},
     ],
     "host": [
-        {"party_deadlines", "precopy_options", "trust"},
+        {"ended_operation", "party_deadlines", "precopy_options", "trust"},
         {"precopy"},
         {"disk", "network", "peer", "qemu", "xenstore"},
         {"domain", "guest_memory"},

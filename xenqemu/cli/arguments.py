@@ -180,6 +180,13 @@ def add_common(parser: argparse.ArgumentParser, default: Any = None) -> None:
         default=default,
         help="the settings (default: $XENQEMU_CONF, or /etc/xenqemu/xenqemu.conf if it is there)",
     )
+    group.add_argument(
+        "--metrics",
+        metavar="FILE",
+        type=Path,
+        default=default,
+        help="count operations in FILE, for Prometheus (default: the settings)",
+    )
     for flags, name, text in (
         (["--json"], "json", "Answer in JSON, for programs."),
         (["-v", "--verbose"], "verbose", "Tell each phase, and how long it took."),

@@ -25,11 +25,11 @@ def run(chosen: argparse.Namespace) -> None:
     """Cancel the operations on the domain, and print them."""
     from xenqemu.choose_host import open_host
     from xenqemu.cli import terminal
+    from xenqemu.cli.chosen_settings import settings_of
     from xenqemu.cli.domain_fields import about_fields
     from xenqemu.operations.cancel import cancel
-    from xenqemu.settings.xenqemu_conf import read_settings
 
-    with open_host(chosen.host, settings=read_settings(chosen.conf)) as host:
+    with open_host(chosen.host, settings=settings_of(chosen)) as host:
         ended = cancel(host, chosen.domain, chosen.timeout)
     if chosen.json:
         terminal.as_json({"cancelled": [about_fields(each.about) for each in ended]})

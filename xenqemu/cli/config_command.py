@@ -67,11 +67,11 @@ def _written(chosen: argparse.Namespace) -> DomainConfig:
     """Return what an xl.cfg says, and print complaints about it."""
     from xenqemu.choose_host import open_host
     from xenqemu.cli import terminal
+    from xenqemu.cli.chosen_settings import settings_of
     from xenqemu.settings.guest_config import read_config
-    from xenqemu.settings.xenqemu_conf import read_settings
 
     file: Path = chosen.file
-    with open_host(chosen.host, settings=read_settings(chosen.conf)) as host:
+    with open_host(chosen.host, settings=settings_of(chosen)) as host:
         return read_config(file, host, terminal.complain, RELEASES.get(chosen.release))
 
 

@@ -31,11 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(chosen: argparse.Namespace) -> None:
     """Print each operation, or those on the domain, once or again and again."""
     from xenqemu.choose_host import open_host
+    from xenqemu.cli.chosen_settings import settings_of
     from xenqemu.operations.job import job
-    from xenqemu.settings.xenqemu_conf import read_settings
 
     names = [chosen.domain] if chosen.domain else []
-    with open_host(chosen.host, settings=read_settings(chosen.conf)) as host:
+    with open_host(chosen.host, settings=settings_of(chosen)) as host:
         if not chosen.watch:
             _show(job(host, *names), as_json=chosen.json)
             return

@@ -10,6 +10,7 @@ from pathlib import Path
 from xenqemu.choose_host import open_host
 from xenqemu.cli import terminal
 from xenqemu.cli.arguments import Parser, add_json_and_run
+from xenqemu.cli.chosen_settings import settings_of
 from xenqemu.cli.domain_fields import print_domains, state_fields
 from xenqemu.cli.input_file import named_file
 from xenqemu.errors import HostError, UsageError
@@ -21,7 +22,6 @@ from xenqemu.lab.console import attach
 from xenqemu.lab.lab_host import Lab
 from xenqemu.lab.ram_file import IMAGE_VERSION
 from xenqemu.settings.guest_config import read_guest
-from xenqemu.settings.xenqemu_conf import read_settings
 
 RAM_HELP = "Have the RAM files of new guests there, on a disk perhaps; it is kept."
 
@@ -133,7 +133,7 @@ def destroy(lab: Lab, chosen: argparse.Namespace) -> None:
 
 def _on_lab(act: Callable[[Lab, argparse.Namespace], None], chosen: argparse.Namespace) -> None:
     """Do what a command does on the lab of DIR, of `--host` or the settings, or else one's own."""
-    settings = read_settings(chosen.conf)
+    settings = settings_of(chosen)
     if getattr(chosen, "ram", None):
         settings = settings.but(lab_ram=chosen.ram)
     words = chosen.host or settings.host

@@ -16,7 +16,8 @@ from typing import Any, TextIO
 from xenqemu.cli.progress_line import ProgressLine
 from xenqemu.cli.terminal import as_json, aside, complain, rfc3339
 from xenqemu.host.precopy import Iteration
-from xenqemu.operations.events import Event, Kind, Observer, Phase, Way
+from xenqemu.operations.events import Event, Kind, Observer, Phase
+from xenqemu.operations.stopwatch import Stopwatch
 from xenqemu.quantities import in_bytes, in_time
 from xenqemu.system.descriptors import ready
 
@@ -127,53 +128,14 @@ def _of_iteration(done: Iteration) -> str:
     )
 
 
-_RUNS_AGAIN = ((Phase.RELEASE, Kind.DONE), (Phase.HANDOVER, Kind.DONE))
-"""What tells that a guest which was suspended runs again, here or on another host."""
+def took(watch: Stopwatch, size: int) -> str:
+    """Return how long an operation on `size` bytes took, in words."""
+    seconds = watch.seconds
+    return f"{in_time(seconds)}, {in_bytes(size / max(seconds, 1e-3))}/s"
 
 
-class Stopwatch:
-    """Passes events on, and keeps what an operation took.
-
-    `downtime` is for how many seconds the guest of a save stood still, `way` how it was live,
-    `size` how many bytes of its memory were written.
-    """
-
-    def __init__(self, observe: Observer) -> None:
-        self._observe = observe
-        self._started = time.monotonic()
-        self._began = 0.0
-        self._of_phase = 0
-        self.size = 0
-        self.downtime = 0.0
-        self.way: Way | None = None
-
-    def __call__(self, event: Event) -> None:
-        """Observe an event of an operation."""
-        self._observe(event)
-        now = time.monotonic()
-        if (event.phase, event.kind) == (Phase.QUIESCE, Kind.STARTED):
-            self._began = now
-        elif (event.phase, event.kind) in _RUNS_AGAIN and self._began:
-            self.downtime, self._began = now - self._began, 0.0
-        elif (event.phase, event.kind) == (Phase.SAVE, Kind.PROGRESS):
-            begun_again = event.done < self._of_phase
-            self.size += event.done - (0 if begun_again else self._of_phase)
-            self._of_phase = event.done
-        elif event.way:
-            self.way, self.downtime = event.way, event.downtime
-
-    @property
-    def seconds(self) -> float:
-        """How many seconds all of it has taken."""
-        return time.monotonic() - self._started
-
-    def took(self, size: int) -> str:
-        """Return how long an operation on `size` bytes took, in words."""
-        seconds = self.seconds
-        return f"{in_time(seconds)}, {in_bytes(size / max(seconds, 1e-3))}/s"
-
-    def fields(self, size: int) -> dict[str, float]:
-        """Return the same for a program: bytes, seconds, bytes per second."""
-        seconds = self.seconds
-        rate = round(size / max(seconds, 1e-3))
-        return {"size": size, "seconds": round(seconds, 3), "rate": rate}
+def took_fields(watch: Stopwatch, size: int) -> dict[str, float]:
+    """Return the same for a program: bytes, seconds, bytes per second."""
+    seconds = watch.seconds
+    rate = round(size / max(seconds, 1e-3))
+    return {"size": size, "seconds": round(seconds, 3), "rate": rate}

@@ -46,13 +46,13 @@ def run(chosen: argparse.Namespace) -> None:
     """Recover unfinished operations, and print how."""
     from xenqemu.choose_host import open_host
     from xenqemu.cli import terminal
+    from xenqemu.cli.chosen_settings import settings_of
     from xenqemu.cli.domain_fields import recovered_fields
     from xenqemu.operations.recover import damaged, recover
-    from xenqemu.settings.xenqemu_conf import read_settings
 
     if chosen.moved is not None and not chosen.domain:
         raise UsageError("--moved and --stayed are about one domain: name it")
-    with open_host(chosen.host, settings=read_settings(chosen.conf)) as host:
+    with open_host(chosen.host, settings=settings_of(chosen)) as host:
         ended = recover(host, chosen.domain or "", moved=chosen.moved, forget=chosen.forget)
         unread = damaged(host, *filter(None, [chosen.domain]))
     for file in unread:

@@ -46,14 +46,15 @@ def run(chosen: argparse.Namespace) -> None:
     """Restore the domain, and print its id; or make clones, and print what became of each."""
     from xenqemu.choose_host import open_host
     from xenqemu.cli import progress, terminal
+    from xenqemu.cli.chosen_settings import settings_of
     from xenqemu.cli.hooked import hooked, tell_passed_over
+    from xenqemu.operations.stopwatch import Stopwatch
     from xenqemu.settings.guest_config import read_config
-    from xenqemu.settings.xenqemu_conf import read_settings
 
     *configs, file = _files(chosen)
-    settings = read_settings(chosen.conf)
+    settings = settings_of(chosen)
     tell_passed_over(settings.hooks, "restore")
-    observe = progress.Stopwatch(progress.observer(chosen))
+    observe = Stopwatch(progress.observer(chosen))
     shown = chosen.command or str(file)
     with open_host(chosen.host, settings=settings) as host:
         config = read_config(configs[0] if configs else None, host, terminal.complain)
@@ -70,11 +71,16 @@ def run(chosen: argparse.Namespace) -> None:
     name = used.name if used else ""
     size = done.contents.size
     if chosen.json:
-        fields = {"restored": shown, "domid": done.domid, "name": name, **observe.fields(size)}
+        fields = {
+            "restored": shown,
+            "domid": done.domid,
+            "name": name,
+            **progress.took_fields(observe, size),
+        }
         terminal.as_json(fields, indent=None)
     else:
         state = "paused" if done.paused else "running"
-        took = f"{in_bytes(size)}; {observe.took(size)}"
+        took = f"{in_bytes(size)}; {progress.took(observe, size)}"
         terminal.tell(f"restored {name} from {shown}: domain {done.domid}, {state}; {took}")
 
 

@@ -51,10 +51,11 @@ def run(chosen: argparse.Namespace) -> None:
     """Save the domain, and print what its save file holds."""
     from xenqemu.choose_host import open_host
     from xenqemu.cli import progress, terminal
+    from xenqemu.cli.chosen_settings import settings_of
     from xenqemu.cli.hooked import hooked, tell_passed_over
     from xenqemu.host import domain_state
+    from xenqemu.operations.stopwatch import Stopwatch
     from xenqemu.settings.guest_config import read_config
-    from xenqemu.settings.xenqemu_conf import read_settings
 
     file, cfg = _file_and_config(chosen)
     if file == STANDARD:
@@ -64,11 +65,11 @@ def run(chosen: argparse.Namespace) -> None:
         raise UsageError("--compact goes with --live")
     if not (options.moment or options.precopy):
         raise UsageError("--precopy goes with --live")
-    settings = read_settings(chosen.conf)
+    settings = settings_of(chosen)
     verify = settings.save.verify and options.verify
     tell_passed_over(settings.hooks, "save")
     save = _saver(file, chosen.command)
-    watch = progress.Stopwatch(progress.observer(chosen))
+    watch = Stopwatch(progress.observer(chosen))
     with open_host(chosen.host, step_timeout=chosen.step_timeout, settings=settings) as host:
         domain = domain_state.find(host, chosen.domain)
         config = read_config(cfg, host, terminal.complain)
@@ -82,7 +83,7 @@ def run(chosen: argparse.Namespace) -> None:
     shown = chosen.command or str(file)
     lives_on = options.after is After.CONTINUE
     if chosen.json:
-        fields = {"saved": shown, "domid": domain.domid, **watch.fields(size)}
+        fields = {"saved": shown, "domid": domain.domid, **progress.took_fields(watch, size)}
         if lives_on:
             fields["downtime"] = round(watch.downtime, 3)
         if watch.way:
@@ -91,7 +92,9 @@ def run(chosen: argparse.Namespace) -> None:
     else:
         how = f" ({watch.way.value})" if watch.way else ""
         rest = f"; downtime {in_time(watch.downtime)}{how}" if lives_on else ""
-        terminal.tell(f"saved {chosen.domain} to {shown}: {summary}; {watch.took(size)}{rest}")
+        terminal.tell(
+            f"saved {chosen.domain} to {shown}: {summary}; {progress.took(watch, size)}{rest}"
+        )
 
 
 def _file_and_config(chosen: argparse.Namespace) -> tuple[Path, Path | None]:

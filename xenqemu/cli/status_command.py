@@ -31,14 +31,14 @@ def run(chosen: argparse.Namespace) -> None:
 def _of_one(chosen: argparse.Namespace) -> None:
     from xenqemu.choose_host import open_host
     from xenqemu.cli import terminal
+    from xenqemu.cli.chosen_settings import settings_of
     from xenqemu.cli.domain_fields import state_fields
     from xenqemu.host import domain_state
     from xenqemu.operations.job import job
     from xenqemu.operations.left_suspended import left_suspended
     from xenqemu.operations.recover import damaged
-    from xenqemu.settings.xenqemu_conf import read_settings
 
-    with open_host(chosen.host, settings=read_settings(chosen.conf)) as host:
+    with open_host(chosen.host, settings=settings_of(chosen)) as host:
         domain = domain_state.find(host, chosen.domain)
         now = domain_state.state(host, domain.domid)
         jobs = job(host, str(domain.domid), domain.name)
@@ -58,12 +58,12 @@ def _of_one(chosen: argparse.Namespace) -> None:
 
 
 def _of_all(chosen: argparse.Namespace) -> None:
-    from xenqemu.choose_host import for_all_guests, open_host
+    from xenqemu.choose_host import open_host
+    from xenqemu.cli.chosen_settings import settings_for_all, settings_of
     from xenqemu.operations.overview import overview
-    from xenqemu.settings.xenqemu_conf import read_settings
 
-    with open_host(chosen.host, settings=read_settings(chosen.conf)) as host:
-        found = overview(host, for_all_guests(host, chosen.conf).save_all.folder)
+    with open_host(chosen.host, settings=settings_of(chosen)) as host:
+        found = overview(host, settings_for_all(chosen, host).save_all.folder)
     if chosen.json:
         _print_fields(found)
     else:

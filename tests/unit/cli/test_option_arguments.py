@@ -36,7 +36,7 @@ COMMANDS = {
 host's (`open_host`), and what two commands say to each other.
 """
 
-ALL = {"help", "json", "host", "conf", "verbose", "quiet", "timestamps"}
+ALL = {"help", "json", "host", "conf", "metrics", "verbose", "quiet", "timestamps"}
 """What all commands take."""
 
 OTHERS = {

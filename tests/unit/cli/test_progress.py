@@ -122,26 +122,6 @@ def test_iterations_on_a_terminal_stay(monkeypatch):
     )
 
 
-def test_the_time_that_a_guest_stands_still(monkeypatch):
-    now = [0.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-    seen = []
-    watch = progress.Stopwatch(seen.append)
-    story = [
-        (10.0, Event(Phase.SAVE, Kind.STARTED)),
-        (12.0, Event(Phase.QUIESCE, Kind.STARTED)),
-        (12.5, Event(Phase.QUIESCE, Kind.DONE)),
-        (13.0, Event(Phase.RELEASE, Kind.STARTED)),
-        (13.5, Event(Phase.RELEASE, Kind.DONE)),
-        (20.0, Event(Phase.PUBLISH, Kind.DONE)),
-    ]
-    for now[0], event in story:
-        watch(event)
-    assert watch.downtime == 1.5
-    assert watch.seconds == 20.0
-    assert seen == [event for _, event in story]
-
-
 def test_progress_on_a_terminal(monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)

@@ -103,6 +103,11 @@ class About:
         return (named and self.name == other.name) or self.uuid.lower() == other.uuid.lower()
 
     @property
+    def id(self) -> str:
+        """What tells it from all others of this host: its process, and when it began."""
+        return f"{self.since:.3f}-{self.pid}"
+
+    @property
     def who(self) -> str:
         """Its process and since when it runs, for people."""
         return f"process {self.pid}, since {time.strftime('%F %T', time.localtime(self.since))}"
