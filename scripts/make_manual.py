@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Make the manual pages: make_manual.py FOLDER.
+"""Make the manual pages: make_manual.py FOLDER, as man/man1/xenqemu.1 where FOLDER is man.
 
 Prose is in docs/man, in man(7): `commands/save.1` for xenqemu-save(1), and the other pages under
 their own names.  What is said elsewhere already is put in at build time, where a line @NAME@
@@ -188,6 +188,7 @@ if __name__ == "__main__":
     choice = argparse.ArgumentParser()
     choice.add_argument("folder", metavar="FOLDER", type=Path)
     into = choice.parse_args().folder
-    into.mkdir(parents=True, exist_ok=True)
     for page, content in pages():
-        (into / page).write_text(content)
+        place = into / f"man{page[-1]}" / page
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(content)

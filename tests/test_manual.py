@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.documents import calls, refusal
 from xenqemu import errors
 from xenqemu.cli.main import INTERRUPTED
 from xenqemu.cli.parser import COMMANDS, parser
@@ -128,10 +129,11 @@ def test_pages_that_are_referred_to_are_there(pages):
 def test_the_same_tree_gives_the_same_bytes(pages, folder, tmp_path):
     environment = os.environ | {"COLUMNS": "40", "SOURCE_DATE_EPOCH": "86400"}
     subprocess.run([sys.executable, SCRIPT, tmp_path], check=True, env=environment, cwd="/")
-    assert {file.name for file in folder.iterdir()} == {*pages}
-    for file in folder.iterdir():
+    made = [*folder.rglob("*.*")]
+    assert {file.name for file in made} == {*pages}
+    for file in made:
         dated = file.read_text().replace('""', '"1970-01-02"', 1)
-        assert (tmp_path / file.name).read_text() == dated
+        assert (tmp_path / file.relative_to(folder)).read_text() == dated
 
 
 def test_text_is_printed_as_it_is():
@@ -143,7 +145,7 @@ def test_text_is_printed_as_it_is():
 
 def test_groff_and_lexgrog_have_no_complaint(folder):
     environment = os.environ | {"LC_ALL": "C.UTF-8", "MANWIDTH": "80"}
-    for file in sorted(folder.iterdir()):
+    for file in sorted(folder.rglob("*.*")):
         shown = subprocess.run(
             ["man", "--warnings", "-E", "UTF-8", "-l", file],
             capture_output=True,
@@ -155,3 +157,14 @@ def test_groff_and_lexgrog_have_no_complaint(folder):
         named = subprocess.run(["lexgrog", file], capture_output=True, text=True, check=True)
         name = file.stem if file.name != "xenqemu.conf.5" else "xenqemu.conf"
         assert named.stdout.startswith(f'{file}: "{name} - '), named.stdout
+
+
+def test_the_program_takes_every_example(pages):
+    checked = 0
+    for name, page in pages.items():
+        for example in re.findall(r"^\.EX\n(.*?)^\.EE", page, re.MULTILINE | re.DOTALL):
+            for line in plain(example).replace("\\e", "\\").splitlines():
+                if line.startswith("xenqemu ") or " xenqemu " in line:
+                    assert refusal(line) == "", name
+                    checked += len([*calls(line)])
+    assert checked > 35

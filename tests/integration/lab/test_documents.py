@@ -1,0 +1,81 @@
+"""The how-tos, run as they stand: each page as one session of a shell, on a host of its own."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.documents import ROOT, RUN, Block, blocks, documents, printed_as
+from tests.integration.lab.guests import CFG, LINUX, TIMEOUT, Host
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
+
+SETUP = ROOT / "docs" / "howto" / "README.md"
+"""What is run before each page: a lab host, and a guest."""
+
+PAGES = [
+    file
+    for file in documents()
+    if file != SETUP and any(block.kind == RUN for block in blocks(file))
+]
+
+AFTER = '\n__code=$?; printf \'\\036%s\\036\' "$__code"; (exit "$__code")\n'
+"""Behind each command: its exit code between two signs, and kept for `$?`."""
+
+
+def sessions(file: Path) -> Iterator[Block]:
+    """Yield the blocks of a document that are run."""
+    return (block for block in blocks(file) if block.kind == RUN)
+
+
+def programs(file: Path) -> list[str]:
+    """Return the Python programs in a document."""
+    return ["\n".join(block.lines) for block in blocks(file) if block.kind == "python"]
+
+
+@pytest.fixture
+def place(folder: Path) -> Iterator[Path]:
+    """A folder with what the pages take for granted; the hosts that are made there end."""
+    (folder / "bin").mkdir()
+    for name, options in (("python3", ""), ("xenqemu", "-P -m xenqemu")):
+        start = folder / "bin" / name
+        start.write_text(f'#!/bin/sh\nexec {sys.executable} {options} "$@"\n')
+        start.chmod(0o755)
+    (folder / "guest.cfg").write_text(CFG.format(name="web", memory=256) + LINUX % 0)
+    yield folder
+    for name in ("one", "two"):
+        if (folder / name).exists():
+            Host(folder / name).lab.down()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_runs_as_it_stands(page, place):
+    for program in programs(page):
+        (place / "program.py").write_text(program)
+    steps = [step for file in (SETUP, page) for block in sessions(file) for step in block.steps]
+    script = "exec 2>&1\n" + "".join(f"{typed}{AFTER}" for _, typed, _ in steps)
+    done = subprocess.run(
+        ["bash", "-c", script],
+        cwd=place,
+        env={"PATH": f"{place / 'bin'}:{os.environ['PATH']}", "LC_ALL": "C.UTF-8"},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+    heard = done.stdout.split("\x1e")
+    assert len(heard) == 2 * len(steps) + 1, done.stdout
+    asked = [re.search(r"\$\?", typed) for _, typed, _ in steps[1:]] + [None]
+    for (line, typed, shown), out, code, next_asks in zip(
+        steps, heard[::2], heard[1::2], asked, strict=False
+    ):
+        words = f"{page.name}:{line}: {typed}\n{out}"
+        may_fail = next_asks or any(said.startswith("xenqemu: ") for said in shown)
+        assert code == "0" or may_fail, f"exit code {code} of {words}"
+        if shown:
+            assert printed_as(shown).fullmatch(out), f"{shown} is not what is printed by {words}"

@@ -1,0 +1,83 @@
+"""Command lines in README and docs: the program takes each, and each is run or said not to be."""
+
+import re
+
+import pytest
+
+from tests.documents import (
+    ROOT,
+    RUN,
+    SHELL,
+    XEN,
+    blocks,
+    calls,
+    documents,
+    printed_as,
+    refusal,
+    spans,
+)
+
+NAMES = [str(file.relative_to(ROOT)) for file in documents()]
+
+ON_XEN = {
+    "docs/howto/replace-xl-save.md": "xl itself is called",
+    "docs/howto/save-all-at-shutdown.md": "systemd units of a dom0",
+}
+"""Documents with lines that take a Xen host, and why; the lab has no such thing."""
+
+ONLY_PARSED = {
+    "README.md": "an overview: the how-tos and the tests of each capability run the same commands",
+    "docs/targets.md": "ssh, S3, age and borg: test_targets.py runs those that need no account",
+}
+"""Documents with lines that are no session, and why."""
+
+
+def kinds(name: str) -> set[str]:
+    """Return the kinds of the blocks of a document in which xenqemu is called."""
+    return {
+        block.kind
+        for block in blocks(ROOT / name)
+        if block.kind in SHELL and any([*calls(line)] for _, line in block.typed)
+    }
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_program_takes_every_command_line(name):
+    lines = [line for block in blocks(ROOT / name) if block.kind in SHELL for line in block.typed]
+    assert [f"{name}:{n}: {why}" for n, line in lines if (why := refusal(line))] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_program_takes_what_sentences_say(name):
+    """These may leave out arguments."""
+    found = [(n, why) for n, line in spans(ROOT / name) if (why := refusal(line))]
+    assert [f"{name}:{n}: {why}" for n, why in found if "are required" not in why] == []
+
+
+def test_every_block_is_run_or_there_is_a_reason():
+    assert {name for name in NAMES if XEN in kinds(name)} == {*ON_XEN}
+    assert {name for name in NAMES if kinds(name) - {RUN, XEN}} == {*ONLY_PARSED}
+
+
+def test_many_are_found():
+    found = [line for name in NAMES for block in blocks(ROOT / name) for line in block.typed]
+    assert sum(len([*calls(line)]) for _, line in found) > 60
+
+
+def test_every_link_between_documents_leads_somewhere():
+    for name in NAMES:
+        text = (ROOT / name).read_text()
+        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
+            assert ((ROOT / name).parent / link).exists(), f"{name}: {link}"
+
+
+def test_an_option_that_there_is_not_is_found():
+    assert "--nonsense" in refusal("sudo xenqemu status --nonsense web")
+    assert "--nonsense" in refusal("true && A=b xenqemu save --to 'xenqemu verify --nonsense -' w")
+    assert refusal("if xenqemu saved web >/dev/null 2>&1; then echo xenqemu --nonsense; fi") == ""
+
+
+def test_what_is_printed_is_compared():
+    shown = printed_as(["saved web to …: 12 bytes; 0.5 s", "…", "end"])
+    assert shown.fullmatch("saved web to x: 7 bytes; 12 s\nmore\nlines\nend\n")
+    assert not shown.fullmatch("saved web to x: 7 bytes; 12 h\nend\n")
