@@ -36,6 +36,8 @@ MAN = ROOT / "docs" / "man"
 SETTING = re.compile(r"((?:^# .*\n)+)?((?:^#\w+ = .*\n)+|^\[\w+\]\n)?", re.MULTILINE)
 """Comments, and below them the settings or the section that they are about."""
 
+SHARED = ".PP\nAll commands have the options of\n.BR xenqemu (1),\n.B \\-\\-json\namong them.\n"
+
 WORD = re.compile(r"(?P<option>(?<![\w-])--?[A-Za-z][\w-]*)|(?P<value>\b[A-Z]+\b)")
 """An option in a usage, and what stands for a value."""
 
@@ -45,7 +47,7 @@ def pages() -> Iterator[tuple[str, str]]:
     top = parser()
     for source in sorted(MAN.glob("*.[1-8]")):
         parts = {
-            "OPTIONS": lambda: options(top),
+            "OPTIONS": lambda: options(arguments(top)),
             "COMMANDS": commands,
             "SETTINGS": lambda: settings((ROOT / "etc" / "xenqemu.conf").read_text()),
             "HOOKS": lambda: plain_text((ROOT / "etc" / "hooks.d" / "README").read_text()),
@@ -76,15 +78,15 @@ def command_page(name: str, made: argparse.ArgumentParser) -> str:
     prose = (MAN / "commands" / f"{name}.1").read_text()
     acts = acts_of(made)
     usages = "\n.br\n".join(usage(each) for each in acts.values() or [made])
-    if acts:
-        parts = [
-            f".SS {escaped(act.prog)}\n{options(act)}" for act in acts.values() if arguments(act)
-        ]
-    else:
-        parts = [options(made)]
+    parts = [
+        (f".SS {escaped(each.prog)}\n" if acts else "") + options(own)
+        for each in acts.values() or [made]
+        if (own := own_arguments(each))
+    ]
     return (
         f".SH NAME\nxenqemu\\-{escaped(name)} \\- {escaped(COMMANDS[name][1])}\n"
-        f".SH SYNOPSIS\n.ad l\n{usages}\n.ad b\n" + prose.replace("@OPTIONS@\n", "".join(parts))
+        f".SH SYNOPSIS\n.ad l\n{usages}\n.ad b\n"
+        + prose.replace("@OPTIONS@\n", "".join([*parts, SHARED]))
     )
 
 
@@ -98,14 +100,20 @@ def arguments(made: argparse.ArgumentParser) -> list[argparse.Action]:
     ]
 
 
-def options(made: argparse.ArgumentParser) -> str:
+def own_arguments(made: argparse.ArgumentParser) -> list[argparse.Action]:
+    """Return the arguments of a command but for those that all commands have."""
+    shared = [action.option_strings for action in arguments(parser())]
+    return [action for action in arguments(made) if action.option_strings not in shared]
+
+
+def options(actions: list[argparse.Action]) -> str:
     """Return an entry for each argument and option, as argparse-manpage makes them.
 
-    It takes no more than one command at a time, and wraps as argparse does: it is given a parser
-    of its own, whose lines are long.
+    It takes a whole parser, and wraps as argparse does: it is given one of its own, whose lines are
+    long.
     """
-    alone = argparse.ArgumentParser(made.prog, add_help=False, formatter_class=_Unwrapped)
-    for action in arguments(made):
+    alone = argparse.ArgumentParser(add_help=False, formatter_class=_Unwrapped)
+    for action in actions:
         alone._add_action(action)  # noqa: SLF001
     made_page = str(Manpage(alone)).replace(".SH OPTIONS\n", "")
     return re.sub(r"\n{2,}", "\n", made_page[made_page.index(".TP") :])
@@ -117,10 +125,16 @@ class _Unwrapped(argparse.HelpFormatter):
 
 
 def usage(made: argparse.ArgumentParser) -> str:
-    """Return the usage of a command, options in bold, what stands for values in italics."""
+    """Return the usage of a command, options in bold, what stands for values in italics.
+
+    Options of all commands are left out.
+    """
     words = " ".join(made.format_usage().split()).removeprefix(f"usage: {made.prog}")
+    for action in arguments(parser()):
+        value = "" if action.nargs == 0 else f" {action.metavar}"
+        words = words.replace(f" [{action.option_strings[0]}{value}]", "")
     kept = re.sub(r"\[[^][]*\]", lambda found: found[0].replace(" ", "\0"), words)
-    shown = WORD.sub(_shown, kept.replace("[-h] ", "").replace("[-h]", ""))
+    shown = WORD.sub(_shown, kept.replace(" [-h]", ""))
     return rf"\fB{escaped(made.prog)}\fR" + shown.replace("\0", r"\ ")
 
 

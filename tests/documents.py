@@ -23,6 +23,9 @@ XEN = "console xen"
 SHELL = (RUN, XEN, "sh", "indented")
 """Blocks of lines for a shell; fences of other names hold drawings, settings, programs."""
 
+_SPACES = " *"
+_UNIT = r"(?: (?:bytes|[KMG]iB|ms|s)\b)?"
+
 _BEFORE = re.compile(r"[A-Za-z_]\w*=.*|if|while|until|then|do|else|!|sudo|time|exec")
 """Words that stand before a command."""
 
@@ -148,13 +151,20 @@ def refusal(line: str) -> str:
 def printed_as(shown: list[str]) -> re.Pattern[str]:
     """Return what a command has to print where a document shows `shown`.
 
-    Numbers may be others; "…" stands for anything within a line, and alone for any lines.
+    Numbers may be others, and in another unit; "…" stands for anything within a line, and alone for
+    any lines.
     """
-    pattern = ""
-    for line in shown:
-        if line == "…":
-            pattern += r"(?:.*\n)*"
-            continue
-        number = re.sub(r"\d+(?:\\\.\d+)?", lambda _found: r"\d+(?:\.\d+)?", re.escape(line))
-        pattern += re.sub(r"(?:\\ )+(?=\\d)", r" +", number).replace("…", ".*") + r"\n"
-    return re.compile(pattern)
+    return re.compile("".join(r"(?:.*\n)*" if line == "…" else _line(line) for line in shown))
+
+
+def _line(shown: str) -> str:
+    parts = []
+    for text in re.split(rf"({_SPACES}\d[\d.]*{_UNIT}|…)", shown):
+        if text == "…":
+            parts.append(".*")
+        elif re.fullmatch(rf"{_SPACES}\d[\d.]*{_UNIT}", text):
+            before = " +" if text.startswith(" ") else ""
+            parts.append(rf"{before}\d[\d.]*(?:{_UNIT})")
+        else:
+            parts.append(re.escape(text))
+    return "".join(parts) + r"\n"

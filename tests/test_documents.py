@@ -78,6 +78,13 @@ def test_an_option_that_there_is_not_is_found():
 
 
 def test_what_is_printed_is_compared():
-    shown = printed_as(["saved web to …: 12 bytes; 0.5 s", "…", "end"])
-    assert shown.fullmatch("saved web to x: 7 bytes; 12 s\nmore\nlines\nend\n")
-    assert not shown.fullmatch("saved web to x: 7 bytes; 12 h\nend\n")
+    shown = printed_as(["saved web to …: 12 bytes; 0.5 s", "…", "WEB     1   end"])
+    assert shown.fullmatch("saved web to x: 7.1 MiB; 12 ms\nmore\nlines\nWEB  123   end\n")
+    assert shown.fullmatch("saved web to x y: 7 bytes; 12 s\nWEB     1   end\n")
+    for wrong in (
+        "saved web to x: 7 bytes; 12 h\nWEB 1   end\n",
+        "saved web to x: 7 bytes; s\nWEB 1   end\n",
+        "saved web to x: 7 bytes; 12 s\nWEB 1   end\nmore\n",
+        "saved webs to x: 7 bytes; 12 s\nWEB 1   end\n",
+    ):
+        assert not shown.fullmatch(wrong)
