@@ -46,6 +46,7 @@ def place(folder: Path) -> Iterator[Path]:
         start.write_text(f'#!/bin/sh\nexec {sys.executable} {options} "$@"\n')
         start.chmod(0o755)
     (folder / "guest.cfg").write_text(CFG.format(name="web", memory=256) + LINUX % 0)
+    (folder / "docs").symlink_to(ROOT / "docs")
     yield folder
     for name in ("one", "two"):
         if (folder / name).exists():
