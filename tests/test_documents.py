@@ -1,5 +1,6 @@
 """Command lines in README and docs: the program takes each, and each is run or said not to be."""
 
+import ast
 import re
 
 import pytest
@@ -88,3 +89,32 @@ def test_what_is_printed_is_compared():
         "saved webs to x: 7 bytes; 12 s\nWEB 1   end\n",
     ):
         assert not shown.fullmatch(wrong)
+
+
+def messages() -> set[str]:
+    """Return all texts in the program but docstrings, with "…" where a value stands."""
+    found = set()
+    for file in (ROOT / "xenqemu").rglob("*.py"):
+        nodes = [*ast.walk(ast.parse(file.read_text()))]
+        about = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+        for node in nodes:
+            if isinstance(node, ast.JoinedStr):
+                values = [getattr(each, "value", "") for each in node.values]
+                found.add("".join(each if isinstance(each, str) else "…" for each in values))
+            elif isinstance(node, ast.Constant) and id(node) not in about:
+                found.add(str(node.value))
+    return found
+
+
+def test_messages_in_troubleshooting_are_those_of_the_program():
+    text = (ROOT / "docs" / "howto" / "troubleshooting.md").read_text()
+    told = [
+        row
+        for cell in re.findall(r"^\| (.*?) \|", text, re.MULTILINE)
+        for row in re.findall(r"`([^`]*)`", cell)
+    ]
+    assert len(told) > 20
+    known = messages()
+    for words in told:
+        for part in filter(None, (each.strip() for each in words.split("…"))):
+            assert any(part in each for each in known), words

@@ -53,24 +53,30 @@ def place(folder: Path) -> Iterator[Path]:
             Host(folder / name).lab.down()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_a_page_runs_as_it_stands(page, place):
-    for program in programs(page):
-        (place / "program.py").write_text(program)
-    steps = [step for file in (SETUP, page) for block in sessions(file) for step in block.steps]
-    script = "exec 2>&1\n" + "".join(f"{typed}{AFTER}" for _, typed, _ in steps)
+def session(place: Path, script: str) -> str:
+    """Run a script in a shell, and return what is printed."""
     done = subprocess.run(
         ["bash", "-c", script],
         cwd=place,
         env={"PATH": f"{place / 'bin'}:{os.environ['PATH']}", "LC_ALL": "C.UTF-8"},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
         timeout=TIMEOUT,
         stdin=subprocess.DEVNULL,
         check=False,
     )
-    heard = done.stdout.split("\x1e")
-    assert len(heard) == 2 * len(steps) + 1, done.stdout
+    return done.stdout
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_runs_as_it_stands(page, place):
+    for program in programs(page):
+        (place / "program.py").write_text(program)
+    steps = [step for file in (SETUP, page) for block in sessions(file) for step in block.steps]
+    script = "".join(f"{typed}{AFTER}" for _, typed, _ in steps)
+    heard = session(place, script).split("\x1e")
+    assert len(heard) == 2 * len(steps) + 1, heard
     asked = [re.search(r"\$\?", typed) for _, typed, _ in steps[1:]] + [None]
     for (line, typed, shown), out, code, next_asks in zip(
         steps, heard[::2], heard[1::2], asked, strict=False
@@ -80,3 +86,14 @@ def test_a_page_runs_as_it_stands(page, place):
         assert code == "0" or may_fail, f"exit code {code} of {words}"
         if shown:
             assert printed_as(shown).fullmatch(out), f"{shown} is not what is printed by {words}"
+
+
+def test_the_lab_of_the_readme_runs_as_it_stands(place):
+    """It has two hosts in /dev/shm, as the machine that this runs on may have."""
+    found = [block for block in blocks(ROOT / "README.md") if "xenqemu lab up" in block.lines[0]]
+    assert len(found) == 1
+    config = place / "guest.cfg"
+    config.write_text(config.read_text().replace('"web"', '"guest"'))
+    said = session(place, "\n".join(["set -e", *found[0].lines]).replace("/dev/shm", str(place)))
+    assert re.search(r"^created guest: domain 1$", said, re.MULTILINE)
+    assert re.search(r"^restored guest from guest\.save: domain 1, running", said, re.MULTILINE)
