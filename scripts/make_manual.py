@@ -4,7 +4,7 @@
 Prose is in docs/man, in man(7): `commands/save.1` for xenqemu-save(1), and the other pages under
 their own names.  What is said elsewhere already is put in at build time, where a line @NAME@
 stands: arguments and options by argparse-manpage out of the parsers, settings out of
-etc/xenqemu.conf, hooks out of etc/hooks.d/README.
+etc/xenqemu.conf, hooks out of etc/hooks.d/README, the tree of errors out of xenqemu/errors.py.
 
 man(7) by hand needs no other program to be made of, and argparse-manpage writes it too.  The same
 tree gives the same bytes; the date in them is $SOURCE_DATE_EPOCH, and there is none without it.
@@ -27,6 +27,7 @@ except ModuleNotFoundError:  # Debian 12 has 1.2.2, in which the module has anot
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from xenqemu import errors
 from xenqemu.cli.parser import COMMANDS, parser
 from xenqemu.version import VERSION
 
@@ -36,7 +37,7 @@ MAN = ROOT / "docs" / "man"
 SETTING = re.compile(r"((?:^# .*\n)+)?((?:^#\w+ = .*\n)+|^\[\w+\]\n)?", re.MULTILINE)
 """Comments, and below them the settings or the section that they are about."""
 
-SHARED = ".PP\nAll commands have the options of\n.BR xenqemu (1),\n.B \\-\\-json\namong them.\n"
+SHARED = "All commands have the options of\n.BR xenqemu (1),\n.B \\-\\-json\namong them.\n"
 
 WORD = re.compile(r"(?P<option>(?<![\w-])--?[A-Za-z][\w-]*)|(?P<value>\b[A-Z]+\b)")
 """An option in a usage, and what stands for a value."""
@@ -50,6 +51,7 @@ def pages() -> Iterator[tuple[str, str]]:
             "OPTIONS": lambda: options(arguments(top)),
             "COMMANDS": commands,
             "SETTINGS": lambda: settings((ROOT / "etc" / "xenqemu.conf").read_text()),
+            "ERRORS": lambda: plain_text(str(errors.__doc__).split("\n\n")[2]),
             "HOOKS": lambda: plain_text((ROOT / "etc" / "hooks.d" / "README").read_text()),
         }
         text = source.read_text()
@@ -83,10 +85,10 @@ def command_page(name: str, made: argparse.ArgumentParser) -> str:
         for each in acts.values() or [made]
         if (own := own_arguments(each))
     ]
+    told = ".PP\n".join(["".join(parts), SHARED] if parts else [SHARED])
     return (
         f".SH NAME\nxenqemu\\-{escaped(name)} \\- {escaped(COMMANDS[name][1])}\n"
-        f".SH SYNOPSIS\n.ad l\n{usages}\n.ad b\n"
-        + prose.replace("@OPTIONS@\n", "".join([*parts, SHARED]))
+        f".SH SYNOPSIS\n.ad l\n{usages}\n.ad b\n" + prose.replace("@OPTIONS@\n", told)
     )
 
 

@@ -27,8 +27,8 @@ ON_XEN = {
 """Documents with lines that take a Xen host, and why; the lab has no such thing."""
 
 ONLY_PARSED = {
-    "README.md": "an overview: the how-tos and the tests of each capability run the same commands",
-    "docs/targets.md": "ssh, S3, age and borg: test_targets.py runs those that need no account",
+    "README.md": "an overview; its lines for the lab are run, the others take files of one's own",
+    "docs/targets.md": "its lines for ssh and age are run, the others take accounts",
 }
 """Documents with lines that are no session, and why."""
 

@@ -119,6 +119,11 @@ def test_errors_page_has_exactly_the_exit_codes_that_there_are(pages):
     assert {*listed} == {0, INTERRUPTED} | codes(errors.XenqemuError)
 
 
+def test_errors_page_has_each_class_of_errors(pages):
+    for name in errors.__all__:
+        assert re.search(rf"\b{name}\b", pages["xenqemu-errors.7"]), name
+
+
 def test_pages_that_are_referred_to_are_there(pages):
     for name, page in pages.items():
         for wanted, section in re.findall(

@@ -97,3 +97,24 @@ def test_the_lab_of_the_readme_runs_as_it_stands(place):
     said = session(place, "\n".join(["set -e", *found[0].lines]).replace("/dev/shm", str(place)))
     assert re.search(r"^created guest: domain 1$", said, re.MULTILINE)
     assert re.search(r"^restored guest from guest\.save: domain 1, running", said, re.MULTILINE)
+
+
+def test_lines_for_ssh_and_age_run_as_they_stand(place):
+    """A shell here stands for the other machine; its folders and root's are in `place`."""
+    file = ROOT / "docs" / "targets.md"
+    lines = [
+        line.replace("/root/", f"{place}/").replace("/backup/", f"{place}/")
+        for block in blocks(file)
+        if block.kind == "indented" and re.search(r"\b(ssh|age) ", block.lines[0])
+        for line in block.lines
+    ]
+    assert len(lines) == 4
+    ssh = place / "bin" / "ssh"
+    ssh.write_text(f'#!/bin/sh\nshift\nmkdir -p {place}/away\ncd {place}/away\nexec sh -c "$*"\n')
+    ssh.chmod(0o755)
+    keys = "age-keygen -o key && age-keygen -y -o recipients key"
+    begin = ["set -e", keys, *(line for block in sessions(SETUP) for _, line, _ in block.steps)]
+    said = session(place, "\n".join([*begin, *lines]))
+    assert len(re.findall(r"^saved web to ", said, re.MULTILINE)) == 2, said
+    assert len(re.findall(r"^restored web from .*: domain [23], running", said, re.MULTILINE)) == 2
+    assert (place / "away" / "web.save").stat().st_mode & 0o777 == 0o600
