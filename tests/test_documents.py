@@ -21,8 +21,8 @@ from tests.documents import (
 NAMES = [str(file.relative_to(ROOT)) for file in documents()]
 
 ON_XEN = {
-    "docs/howto/replace-xl-save.md": "xl itself is called",
-    "docs/howto/save-all-at-shutdown.md": "systemd units of a dom0",
+    "docs/howto/replace-xl-save.md": "xl itself is called: run in a dom0, by the tests on Xen",
+    "docs/howto/save-all-at-shutdown.md": "systemd: test_reboot.py calls what its units do",
 }
 """Documents with lines that take a Xen host, and why; the lab has no such thing."""
 
