@@ -1,11 +1,12 @@
 """What commands print with --json on a real host is as the schema in docs says."""
 
 import json
+import subprocess
 
 import pytest
 
 from tests.doubles.answers import is_a, lines_are
-from tests.integration.lab.guests import CFG, Done
+from tests.integration.lab.guests import CFG, TIMEOUT, Done, wait
 from tests.integration.lab.migrations import receiver
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
@@ -50,6 +51,8 @@ def test_files(tiny, one, folder):
 
 def test_hosts_and_domains(tiny, one, two, folder):
     has(one.run("status", "--json", "tiny"), "status")
+    has(one.run("status", "--json"), "status")
+    has(one.run("job", "--json"), "job")
     has(one.run("lab", "list", "--json"), "lab list")
     has(one.run("devices", "save", "--json", "tiny", folder / "state"), "devices save")
     has(one.run("cancel", "--json", "tiny"), "failure")
@@ -66,6 +69,7 @@ def test_all_domains(tiny, one, folder):
     for verb in ("save-all", "restore-all"):
         has(one.run("--conf", conf, verb, "--json"), "outcome")
         has(one.run("--conf", conf, "saved", "--json", "tiny"), "saved")
+        has(one.run("--conf", conf, "status", "--json"), "status")
 
 
 def test_what_was_killed_and_is_recovered(guest, one):
@@ -73,9 +77,22 @@ def test_what_was_killed_and_is_recovered(guest, one):
     status = one.run("status", "--json", "web")
     has(status, "status")
     assert len(json.loads(status.out)["operations"]) == 1
+    has(one.run("job", "--json"), "job")
     recovered = one.run("recover", "--json")
     has(recovered, "recover")
     assert len(json.loads(recovered.out)["recovered"]) == 1
+
+
+def test_a_job_that_is_watched(guest, one, folder):
+    save = subprocess.Popen(
+        one.command("save", "--live", "--precopy", "--bandwidth", "30M", "web", folder / "save")
+    )
+    wait(lambda: bool(json.loads(one.must("job", "--json"))["jobs"]), lambda: "no job")
+    lines = one.must("job", "--json", "--watch", "web").splitlines()
+    assert save.wait(TIMEOUT) == 0
+    for line in lines:
+        is_a(json.loads(line), "job")
+    assert any("rate" in job for line in lines for job in json.loads(line)["jobs"])
 
 
 def test_what_is_rolled_back(guest, one):
