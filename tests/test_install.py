@@ -13,7 +13,8 @@ import pytest
 
 from tests.as_root import as_root
 from tests.golden import save_files
-from xenqemu.errors import HostError
+from xenqemu.cli.parser import COMMANDS
+from xenqemu.errors import HostError, XenqemuError
 from xenqemu.operations.saved_guests import SavedGuest
 from xenqemu.settings.hooks import Hooks
 from xenqemu.settings.xenqemu_conf import Settings
@@ -40,6 +41,7 @@ FILES = """
 -rwxr-xr-x usr/share/doc/xenqemu/examples/save_all_guests.py
 -rwxr-xr-x usr/share/doc/xenqemu/examples/system-sleep
 -rw-r--r-- usr/share/doc/xenqemu/examples/xendomains.conf
+-rw-r--r-- usr/share/man/man1/xenqemu.1
 -rw-r--r-- usr/share/zsh/vendor-completions/_xenqemu
 """
 NAMES = (
@@ -157,6 +159,19 @@ def test_the_program_is_the_installed_one(tmp_path):
     install("--destdir", tmp_path)
     (tmp_path / MODULES / "xenqemu/version.py").write_text('VERSION = "of this test"\n')
     assert run(tmp_path, "usr/bin/xenqemu", "--version").stdout == b"xenqemu of this test\n"
+
+
+def test_the_manual_has_every_command_and_every_exit_code(installed):
+    text = (installed / "usr/share/man/man1/xenqemu.1").read_text().replace(r"\-", "-")
+    assert re.findall(r"^\.SS xenqemu (\S+)$", text, re.MULTILINE) == [*COMMANDS]
+    assert "\n.EX\nusage: xenqemu save [-h] [-c | -p]" in text
+    told = {int(code) for code in re.findall(r"^\.B (\d+)$", text, re.MULTILINE)}
+    assert told == {0, 130} | exit_codes(XenqemuError)
+
+
+def exit_codes(error):
+    """Return the exit codes of an error and of all that are below it."""
+    return {error.exit_code}.union(*map(exit_codes, error.__subclasses__()))
 
 
 def test_the_save_helper_runs(installed):
