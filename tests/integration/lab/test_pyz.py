@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.lab.packages import BARE, EPOCH, PYTHON, ROOT, make, run
+from tests.integration.packages import BARE, EPOCH, PYTHON, ROOT, make, run
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 

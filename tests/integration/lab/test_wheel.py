@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.golden import save_files
-from tests.integration.lab.packages import PYTHON, ROOT, make, need_packages, run, tracked
+from tests.integration.packages import PYTHON, ROOT, make, need_packages, run, tracked
 from xenqemu.version import VERSION
 
 ARCHIVE = f"xenqemu-{VERSION}.tar.gz"

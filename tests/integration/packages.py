@@ -7,11 +7,14 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-ROOT = Path(__file__).parents[3]
+from xenqemu.version import VERSION
+
+ROOT = Path(__file__).parents[2]
 PYTHON = "/usr/bin/python3"
 BARE = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/nonexistent"}
 EPOCH = "1700000000"
 """The time in all that is made."""
+NEXT = f"{VERSION}.1"
 
 
 def make(kind: str, dist: Path, checkout: Path = ROOT, umask: int = -1) -> None:
@@ -51,3 +54,23 @@ def run(
     said = done.stdout + done.stderr
     assert done.returncode == code, said
     return said
+
+
+def checkout(folder: Path, umask: int = 0o022) -> Path:
+    """Return a copy of this checkout, made with a umask, that git knows nothing of."""
+    for name in tracked():
+        mode = (ROOT / name).stat().st_mode & 0o777 & ~umask
+        subprocess.run(
+            ["install", "-D", "-m", f"{mode:o}", ROOT / name, folder / name],
+            check=True,
+            umask=umask,
+        )
+    return folder
+
+
+def newer(tree: Path, dist: Path, version: str = NEXT) -> Path:
+    """Return the package of a later version, made of another checkout."""
+    module = tree / "xenqemu/version.py"
+    module.write_text(f'"""The version."""\n\nVERSION = "{version}"\n')
+    make("deb", dist, tree)
+    return dist / f"xenqemu_{version}_all.deb"
