@@ -15,7 +15,9 @@ from xenqemu.version import VERSION
 pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(900)]
 
 CONF = "etc/xenqemu/xenqemu.conf"
-LOG = "var/log/xenqemu/domains.log"
+ENABLED = "etc/systemd/system/multi-user.target.wants/xenqemu-save.service"
+MADE = ("var/log/xenqemu/domains.log", "run/xenqemu/lock", ENABLED)
+"""By others, for this package."""
 SAVED = "var/lib/xen/save/web"
 """A guest: nobody else's to remove."""
 MINE = "# as its owner has it\n"
@@ -73,7 +75,7 @@ def test_from_its_installation_to_its_end(deb: Path, tmp_path: Path) -> None:
     works(system)
 
     (root / CONF).write_text(MINE)
-    for name in (LOG, "run/xenqemu/lock", SAVED):
+    for name in (*MADE, SAVED):
         (root / name).parent.mkdir(exist_ok=True, parents=True)
         (root / name).touch()
     later = checkout(tmp_path / "later")
@@ -89,18 +91,19 @@ def test_from_its_installation_to_its_end(deb: Path, tmp_path: Path) -> None:
 
     system.run("apt-get", "remove", "-qq", "xenqemu")
     left = system.files().keys() - before.keys()
-    assert {name for name in left if (root / name).is_file()} == {
-        *(*CONFFILES, LOG, SAVED),
-        "run/xenqemu/lock",
-    }
+    assert {name for name in left if (root / name).is_file()} == {*(*CONFFILES, *MADE, SAVED)}
     system.run("apt-get", "purge", "-qq", "xenqemu")
-    folders = {"var/lib/xen", "var/lib/xen/save"}
-    assert changed(before, system.files()) == dict.fromkeys({*folders, SAVED}, "left")
+    folders = {str(folder) for name in (ENABLED, SAVED) for folder in Path(name).parents}
+    left = changed(before, system.files())
+    assert {name: what for name, what in left.items() if name not in folders} == {SAVED: "left"}
 
 
 def works(system: BareDebian) -> None:
     """All that the package has made programs of runs, with Python's own bytecode beside it."""
+    start = system.folder / "usr/lib/xenqemu/start"
+    assert start.read_text().startswith("#!/usr/bin/python3 -I\n")
     for name, (code, said, *words) in NAMES.items():
+        assert (system.folder / name).is_symlink()
         assert said in system.run(f"/{name}", *words, code=code)
     assert "well-formed" in system.run("xenqemu", "verify", "/tmp/hvm.save")
     system.run("xenqemu", "lab", "up", "/tmp/lab")

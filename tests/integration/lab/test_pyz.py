@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import zipfile
 from pathlib import Path
 
 import pytest
 
-from tests.integration.packages import BARE, EPOCH, PYTHON, ROOT, make, run
+from tests.integration.packages import BARE, EPOCH, PYTHON, ROOT, make, run, tracked
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 
@@ -36,6 +37,14 @@ def test_the_same_bytes_wherever_it_is_made(pyz: Path, tmp_path: Path) -> None:
     )
     assert made.read_bytes() == pyz.read_bytes()
     assert made.stat().st_mode & 0o777 == pyz.stat().st_mode & 0o777 == 0o755
+
+
+def test_each_module_is_there_as_bytecode(pyz: Path) -> None:
+    with zipfile.ZipFile(pyz) as archive:
+        names = set(archive.namelist())
+    modules = {name for name in names if name.endswith(".py")}
+    assert {f"{name}c" for name in modules} == {name for name in names if name.endswith(".pyc")}
+    assert modules > {name for name in tracked("xenqemu") if name.endswith(".py")}
 
 
 def test_a_guest_by_one_file(pyz: Path, folder: Path, firmware_record: Path) -> None:
