@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.golden import save_files
-from tests.integration.packages import PYTHON, ROOT, make, need_packages, run, tracked
+from tests.integration.packages import PYTHON, ROOT, digest, make, need_packages, run, tracked
 from xenqemu.version import VERSION
 
 ARCHIVE = f"xenqemu-{VERSION}.tar.gz"
@@ -42,7 +42,7 @@ def test_the_source_archive_has_all_that_the_repository_has(unpacked: Path) -> N
     made = {name for name in files if name.startswith("xenqemu.egg-info/")} | {"PKG-INFO"}
     assert sorted(files - made) == sorted(tracked())
     for name in set(tracked()) - {"setup.cfg"}:  # to which setuptools adds lines of its own
-        assert (unpacked / name).read_bytes() == (ROOT / name).read_bytes(), name
+        assert digest(unpacked / name) == digest(ROOT / name), name
         assert os.access(unpacked / name, os.X_OK) == os.access(ROOT / name, os.X_OK), name
 
 
@@ -61,7 +61,7 @@ def test_the_same_wheel_out_of_the_archive(dist: Path, unpacked: Path, tmp_path:
     private = tmp_path / "private"
     subprocess.run(["cp", "-r", unpacked, private], check=True, umask=0o077)
     make("wheel", tmp_path / "dist", private, umask=0o077)
-    assert (tmp_path / "dist" / WHEEL).read_bytes() == (dist / WHEEL).read_bytes()
+    assert digest(tmp_path / "dist" / WHEEL) == digest(dist / WHEEL)
 
 
 def works(programs: Path, folder: Path) -> None:
