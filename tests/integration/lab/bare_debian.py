@@ -1,7 +1,8 @@
-"""A Debian of the same suite as this machine, in a folder: apt, dpkg, and what these need."""
+"""A Debian in a folder: apt, dpkg, and what these need."""
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -10,10 +11,9 @@ from tests.integration.packages import ROOT, run
 MAKE = """
 . scripts/setup.sh
 need_packages mmdebstrap
-suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
-apt_sources "$1.apt" "$suite"
+apt_sources "$1.apt" "$2"
 mmdebstrap --mode=root --variant=minbase --quiet --aptopt="$1.apt.conf" \
-    --dpkgopt=path-exclude='/usr/share/locale/*' "$suite" "$1" "$1".apt/*
+    --dpkgopt=path-exclude='/usr/share/locale/*' "$2" "$1" "$1".apt/*
 cp /etc/resolv.conf "$1/etc/"
 cp -r /etc/ssl/certs "$1/etc/ssl/"
 """
@@ -30,14 +30,23 @@ INSIDE = {
 class BareDebian:
     """It, in `folder`; only root can make and use it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, suite: str) -> None:
         self.folder = folder
-        subprocess.run(["sh", "-euc", MAKE, "scripts/test", folder], check=True, cwd=ROOT)
+        subprocess.run(["sh", "-euc", MAKE, "scripts/test", folder, suite], check=True, cwd=ROOT)
+        self.run("apt-get", "update", "-qq")
 
     def run(self, *words: str, code: int = 0) -> str:
         """Run a program in it, in processes of its own; return all that it says."""
         inside = ("unshare", "--pid", "--fork", "--kill-child", f"--root={self.folder}")
         return run(*inside, "--mount-proc", *words, code=code, environment=INSIDE)
+
+    def install(self, *packages: str | Path) -> None:
+        """Have apt install packages, by their names and as files, with what they depend on."""
+        for package in packages:
+            if isinstance(package, Path):
+                shutil.copy(package, self.folder / "tmp")
+        words = [f"/tmp/{each.name}" if isinstance(each, Path) else each for each in packages]
+        self.run("apt-get", "install", "-qq", "--no-install-recommends", *words)
 
     def files(self) -> dict[str, bytes]:
         """Return what each file that is neither a device nor the system's own has in it."""
