@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from xenqemu.operations.recover import Recovered
 
 
+_IN_DOUBT = "in doubt: look at both copies, then say which lives by --moved or --stayed"
 _AGAIN = (
     "not all could be recovered; run it again once the reason is gone, or with --forget to leave "
     "drafts of save files where they are"
@@ -65,7 +66,10 @@ def run(chosen: argparse.Namespace) -> None:
         for each in ended:
             _print(each)
     mine = [file for file in unread if file.about or not chosen.domain]
-    if mine or not all(each.complete for each in ended):
+    left = [each for each in ended if not each.complete]
+    if left and not mine and all(each.in_doubt for each in left):
+        raise Stranded(_IN_DOUBT, "undo")
+    if mine or left:
         raise Stranded(_AGAIN, "undo")
 
 

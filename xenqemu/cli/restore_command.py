@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from xenqemu.cli.arguments import OneOrTwo, add_json_and_run
 from xenqemu.cli.input_file import STANDARD, add_command, file_or_stream, passes_once
 from xenqemu.cli.option_arguments import add_options, options_of
-from xenqemu.errors import UsageError
+from xenqemu.errors import FormatError, UsageError
 from xenqemu.operations.options import RestoreOptions, key_file_for
 from xenqemu.quantities import in_bytes
 
@@ -48,6 +48,7 @@ def run(chosen: argparse.Namespace) -> None:
     from xenqemu.cli import progress, terminal
     from xenqemu.cli.chosen_settings import settings_of
     from xenqemu.cli.hooked import hooked, tell_passed_over
+    from xenqemu.cli.report import name_file
     from xenqemu.operations.stopwatch import Stopwatch
     from xenqemu.settings.guest_config import read_config
 
@@ -66,7 +67,11 @@ def run(chosen: argparse.Namespace) -> None:
             if options.clone:
                 _clone(host, file, chosen.command, options, observe, as_json=chosen.json)
                 return
-            done = _restored(host, file, chosen.command, options, observe)
+            try:
+                done = _restored(host, file, chosen.command, options, observe)
+            except FormatError as error:
+                name_file(error, shown)
+                raise
     used = config or done.contents.config
     name = used.name if used else ""
     size = done.contents.size

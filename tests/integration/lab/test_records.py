@@ -149,7 +149,7 @@ def test_layers_cut_out_of_a_record(one, tiny, folder):
         assert (shown["kind"], shown["size"]) == (kind, len(data))
         refused = one.run("restore", file)
         assert (refused.code, refused.out) == (2, "")
-        assert "expected an xl save file, got a bare" in refused.err or "at offset" in refused.err
+        assert "not a save file, but a bare" in refused.err or "at offset" in refused.err
     assert one.empty()
 
 

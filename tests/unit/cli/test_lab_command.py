@@ -275,7 +275,7 @@ def test_restore_of_what_is_no_record_of_the_lab(on, saved, place):
     file.write_bytes(b"QEVM\0\0\0\3\0")
     done = on("restore", file)
     assert (done.code, done.out) == (2, "")
-    assert "expected an xl save file" in done.err
+    assert done.err == f"xenqemu: {file}: not a save file, but a bare DEVICE_STATE stream\n"
 
 
 def test_restore_reports_as_json(on, saved):
