@@ -90,6 +90,7 @@ def fitted(parts: list[str], width: int) -> str:
             break
         taken += f"  {part}"
     room = min(width - len(taken) - 4, _LONGEST_BAR)
+    room -= room % _SHORTEST_BAR  # it would tremble with each digit beside it
     share = parts[1].removesuffix(" %") if len(parts) > 1 else ""
     if not share.isdigit() or room < _SHORTEST_BAR:
         return taken

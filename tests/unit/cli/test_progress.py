@@ -136,8 +136,8 @@ def test_progress_on_a_terminal(monkeypatch):
     now[0] = 104.0
     observe(Event(Phase.SAVE, Kind.PROGRESS, 8 << 20, 8 << 20))
     observe(EVENTS[2])
-    quarter = "save  [==      ]  25 %  downtime 2.0 s  ETA 6.0 s  512 KiB/s  1.00 MiB/4.00 MiB"
-    full = f"save  [{'=' * 17}]  100 %  downtime 4.0 s  2.00 MiB/s  8.00 MiB/8.00 MiB"
+    quarter = "save  [=    ]  25 %  downtime 2.0 s  ETA 6.0 s  512 KiB/s  1.00 MiB/4.00 MiB"
+    full = f"save  [{'=' * 15}]  100 %  downtime 4.0 s  2.00 MiB/s  8.00 MiB/8.00 MiB"
     assert terminal.getvalue().split("\r\x1b[K") == [
         *("", "quiesce  downtime 0 ms", "save  downtime 0 ms", quarter, full, "")
     ]
@@ -178,7 +178,7 @@ PARTS = ["save", "45 %", "downtime 1.2 s", "ETA 3.0 s", "310 MiB/s", "512 MiB/1.
         (18, "save  45 %"),
         (19, "save  [==   ]  45 %"),
         (40, "save  45 %  downtime 1.2 s  ETA 3.0 s"),
-        (60, "save  [===     ]  45 %  downtime 1.2 s  ETA 3.0 s  310 MiB/s"),
+        (60, "save  [==   ]  45 %  downtime 1.2 s  ETA 3.0 s  310 MiB/s"),
         (200, f"save  [{'=' * 13:<30}]  45 %  {'  '.join(PARTS[2:])}"),
     ],
 )
