@@ -12,6 +12,7 @@ from xenqemu.errors import HostError, HostTimeout, ProtocolError, UsageError
 from xenqemu.formats.migration import wrapping
 from xenqemu.formats.migration.preflight_messages import PreflightAnswer, PreflightQuestion
 from xenqemu.formats.migration.stream_chunks import MOST, STREAMS
+from xenqemu.host.findings import Finding
 from xenqemu.host.party_deadlines import Deadlines
 from xenqemu.host.peer.route import Route
 from xenqemu.host.protocol import Needs
@@ -189,7 +190,10 @@ def test_a_stock_xl_that_tells_nothing(host, ssh):
 
 
 def test_a_whole_command_that_leads_to_whatever_is_not_asked(host):
-    host.objections_elsewhere = lambda *_: iter([HostError("no other host takes our guests")])
+    def refuse(*_):
+        raise HostError("no other host takes our guests")
+
+    host.findings_elsewhere = refuse
     assert settled(host, Route("exec nc there 99", "")) == Agreement("exec nc there 99")
 
 
@@ -208,14 +212,14 @@ def test_a_whole_command_that_leads_to_us(host, tmp_path):
 def test_our_own_answer(host, monkeypatch):
     seen = []
 
-    def objections(needs):
+    def refuse(needs, *, quick):
         seen.append(needs)
-        return iter([HostError("no"), HostError("never")])
+        return iter([Finding.refusal("host", HostError(why)) for why in ("no", "never")])
 
     question = PreflightQuestion(config(), "fake:elsewhere", 3, {5: 24})
     known = (*wrapping.known(), STREAMS)
     assert answer(host, question) == PreflightAnswer(known)
-    monkeypatch.setattr(host, "objections", objections)
+    monkeypatch.setattr(host, "findings", refuse)
     assert answer(host, question) == PreflightAnswer(known, ("no", "never"))
     answer(host, PreflightQuestion(config(), host.identity, 3))
     assert seen == [Needs(config(), 3, {5: 24}), Needs(config(), 3, moving=True)]
