@@ -44,7 +44,7 @@ _KINDS = (
         r"host:.*",
     ),
     _Outside("vgpu", "a vGPU", r"(.*\.)?(vgpu|vgt|gvt|mdev)[^.]*"),
-    _Outside("vgpu", "a vGPU", _ARGUMENTS, r".*(mdev|vgpu).*"),
+    _Outside("vgpu", "a vGPU", _ARGUMENTS, r".*(\bmdev|vgpu).*"),
     _Outside(
         "passthrough", "a device of the host", _ARGUMENTS, r".*(vfio|xen-pci-pass|pci-assign).*"
     ),

@@ -301,7 +301,7 @@ def test_what_the_config_names_is_refused_unless_it_is_allowed(world, tmp_path):
         "(a program); [trust] in xenqemu.conf can allow it, and so can a CFG of your own: "
         "restore CFG FILE"
     )
-    assert world.calls == []
+    assert world.calls == ["host.findings"]
     world.host.trust = Trust(("b_info.bootloader=/tmp/*",))
     assert world.guests[restore(world.host, path).domid].config == config_with(b_info=LOADER)
 
