@@ -9,6 +9,7 @@ from typing import BinaryIO, Self, cast
 
 from xenqemu.errors import HostError, Unsupported, UsageError
 from xenqemu.formats.config.domain_config import DomainConfig
+from xenqemu.formats.device_state.device_stream import DeviceState
 from xenqemu.formats.stream import xl
 from xenqemu.formats.stream.detect import Layer, detect
 from xenqemu.formats.stream.libxc_records import PAGE_SIZE
@@ -157,10 +158,21 @@ def needs_of(contents: Contents, config: DomainConfig) -> Needs:
         raise Unsupported("libxl stream", 0, "an END", f"{contents.checkpoints} checkpoints")
     version = contents.image.version if contents.image else 0
     context = contents.context.longest if contents.context else {}
-    sections = contents.devices.sections if contents.devices else ()
-    states = ((each.idstr.rpartition("/")[2], each.version_id) for each in sections if each.certain)
-    devices: dict[str, int] = {}
-    for name, version_id in states:
-        devices[name] = max(version_id, devices.get(name, 0))
+    devices = _versions(contents.devices) if contents.devices else {}
     data = contents.pages.data * PAGE_SIZE
     return Needs(config, version, context, contents.cpuid, devices=devices, data=data)
+
+
+def _versions(state: DeviceState) -> dict[str, int]:
+    """Return the highest version of each device whose section certainly begins where it does.
+
+    That is one that is certain, or behind one that is: where the version is not known here, only
+    the end of the section is uncertain.
+    """
+    begin = {each.offset for each in state.ambiguities}
+    found: dict[str, int] = {}
+    for section in state.sections:
+        if section.certain or section.offset in begin:
+            name = section.idstr.rpartition("/")[2]
+            found[name] = max(section.version_id, found.get(name, 0))
+    return found

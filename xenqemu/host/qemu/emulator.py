@@ -6,8 +6,8 @@ What it answered is kept as long as the program is the same file.
 from __future__ import annotations
 
 import json
+import os
 import re
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import lru_cache
@@ -124,10 +124,11 @@ def _run(program: str, words: tuple[str, ...], said: str, what: str) -> Done:
 
 def _identity(program: str) -> tuple[int, ...]:
     """Return what is another one once the program is another file; empty if there is none."""
-    path = shutil.which(program)
+    places = (Path(folder, program) for folder in os.get_exec_path())
+    path = next((place for place in places if os.access(place, os.X_OK)), None)
     if path is None:
         return ()
-    found = Path(path).stat()
+    found = path.stat()
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
