@@ -111,7 +111,8 @@ xenqemu/system/descriptors.py | tests/unit/host/disk/test_lease_file.py
 
 a received config may name any program
 xenqemu/operations/receive.py | tests/unit/operations/test_moves.py
--                require_allowed(host.trust, config)
+-                found = takeable(host, Needs(config, 0, moving=True), config, quick=True)
++                found = host.findings(Needs(config, 0, moving=True), quick=True)
 
 a save file may change after it was checked
 xenqemu/operations/restore.py | tests/unit/operations/test_restore.py

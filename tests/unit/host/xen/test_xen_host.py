@@ -16,6 +16,8 @@ from tests.doubles.xen.fake_xen import UUID_OF_ALL, FakeLibraries, Guest
 from tests.doubles.xen.guest_parts import DOMID, HOME
 from tests.doubles.xen.xl_peer import CONFIG, DESTROY, SETUP, record, write_xl
 from xenqemu.errors import HostError
+from xenqemu.formats.config.domain_config import DomainConfig
+from xenqemu.formats.stream.libxc_records import CpuidLeaf
 from xenqemu.formats.stream.source import Source
 from xenqemu.host.domain import Domain
 from xenqemu.host.domain_state import find
@@ -23,6 +25,8 @@ from xenqemu.host.findings import require
 from xenqemu.host.guest_memory import GuestMemory
 from xenqemu.host.memory.pages import image_space
 from xenqemu.host.protocol import BuildOptions, Needs
+from xenqemu.host.qemu import emulator
+from xenqemu.host.xen import requirements
 from xenqemu.host.xen import xen_host as host_module
 from xenqemu.host.xen.library import Xen
 from xenqemu.host.xen.memory.helper_memory import HelperMemory
@@ -205,6 +209,32 @@ def test_a_guest_gets_the_id_it_asks_for_only_where_libxl_gives_it(
         admit(host, Needs(CONFIG.with_domid(9), 3))
     for anyone in (0, 0x7FF0, 0xFFFFFFFF):
         admit(host, Needs(CONFIG.with_domid(anyone), 3))
+
+
+@pytest.fixture
+def poor(
+    libraries: FakeLibraries, xl: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host without memory, whose QEMU has one device."""
+    libraries.guests[0] = Guest()
+    xl("print('free_memory            : 0')")
+    monkeypatch.setattr(requirements, "QEMUS", ("/bin/true",))
+    monkeypatch.setattr(emulator, "devices", lambda _program: {"e1000"})
+
+
+@pytest.mark.usefixtures("poor")
+def test_every_reason_against_a_guest_the_slow_ones_last(host: XenHost, store: Store) -> None:
+    named(store, 4, "other", f"/vm/{CONFIG.uuid}")
+    c_info = {**CONFIG.tree["c_info"], "type": "hvm"}
+    b_info = {**CONFIG.tree["b_info"], "max_memkb": 1 << 30, "type.hvm": {"vga": {"kind": "std"}}}
+    disks = [{"pdev_path": "/nowhere/a", "vdev": "xvda", "format": "raw", "readwrite": 1}]
+    guest = DomainConfig({"c_info": c_info, "b_info": b_info, "disks": disks})
+    needs = Needs(guest, 9, cpuid=(CpuidLeaf(7, 0, 0, 1 << 16, 0, 0),))
+    found = list(host.findings(needs))
+    assert [each.what for each in found] == ["xen", "disks", "name", "cpu", "memory", "devices"]
+    assert found[3].text.endswith("lacks: CPUID 7.0 ebx bit 16 (avx512f)")
+    quick = list(host.findings(needs, quick=True))
+    assert [each.text for each in quick] == [each.text for each in found[:3]]
 
 
 def test_the_configuration_is_what_xl_lists(
