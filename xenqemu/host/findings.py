@@ -77,6 +77,11 @@ def refusals(found: Iterable[Finding]) -> list[XenqemuError]:
     return [each.error for each in found if each.error is not None]
 
 
+def refusal_texts(found: Iterable[Finding]) -> Iterator[str]:
+    """Yield the texts of all findings that refuse, with their hints."""
+    return (str(each) for each in found if each.severity is Severity.REFUSAL)
+
+
 def require(found: Iterable[Finding], cannot: str) -> list[Finding]:
     """Return the warnings; raise what refuses.
 

@@ -109,8 +109,9 @@ class Needs:
     `context` is, of Xen's state of an HVM guest, the longest record of each typecode in bytes;
     `cpuid` is what the guest was told of its CPU, empty where that is not known, and `devices` has
     the highest version of the state of each device, by the name of the state.  `data` is how many
-    bytes of its memory are not zeros, None where nobody has counted them.  `moving` says that the
-    guest may still be here under the same name, migrating from this host to itself.
+    bytes of its memory are not zeros, None where nobody has counted them.  `xen` is the release
+    that it was saved under, as far as that is known.  `moving` says that the guest may still be here
+    under the same name, migrating from this host to itself.
     """
 
     config: DomainConfig
@@ -120,6 +121,7 @@ class Needs:
     moving: bool = False
     devices: Mapping[str, int] = field(default_factory=dict)
     data: int | None = None
+    xen: tuple[int, int] | None = None
 
     @property
     def lab(self) -> bool:

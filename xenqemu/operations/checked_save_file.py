@@ -160,7 +160,9 @@ def needs_of(contents: Contents, config: DomainConfig) -> Needs:
     context = contents.context.longest if contents.context else {}
     devices = _versions(contents.devices) if contents.devices else {}
     data = contents.pages.data * PAGE_SIZE
-    return Needs(config, version, context, contents.cpuid, devices=devices, data=data)
+    domain = contents.domain
+    xen = (domain.xen_major, domain.xen_minor) if domain and domain.xen_major else None
+    return Needs(config, version, context, contents.cpuid, devices=devices, data=data, xen=xen)
 
 
 def _versions(state: DeviceState) -> dict[str, int]:

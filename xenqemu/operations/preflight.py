@@ -18,7 +18,7 @@ from xenqemu.formats.migration.preflight_messages import (
 )
 from xenqemu.formats.migration.stream_chunks import MOST, STREAMS
 from xenqemu.formats.migration.wrapping import DIGEST, ZSTD
-from xenqemu.host.findings import Finding
+from xenqemu.host.findings import Finding, refusal_texts
 from xenqemu.host.peer.command import NOT_FOUND, OnStderrLine, ask
 from xenqemu.host.peer.rendezvous import new_token
 from xenqemu.host.peer.route import XENQEMU, XL, Route, Rune
@@ -95,8 +95,8 @@ def answer(host: Host, question: PreflightQuestion) -> PreflightAnswer:
         moving=question.host == host.identity,
         devices=question.devices,
     )
-    found = takeable(host, needs, question.config)
-    return PreflightAnswer((*wrapping.known(), STREAMS), tuple(map(str, found)))
+    objections = refusal_texts(takeable(host, needs, question.config))
+    return PreflightAnswer((*wrapping.known(), STREAMS), tuple(objections))
 
 
 def found_there(
@@ -181,7 +181,7 @@ def _parsed(data: bytes) -> PreflightAnswer:
 def _by_xl(host: Host, plan: MigrationPlan, on_stderr: OnStderrLine) -> Agreement:
     """Ask xl there; a command given as a whole is not asked: what it runs is unknown."""
     if plan.route.command:
-        _refuse(plan, map(str, _by_lists(host, plan.needs, plan.route, on_stderr)))
+        _refuse(plan, refusal_texts(_by_lists(host, plan.needs, plan.route, on_stderr)))
     return Agreement(plan.route.receiver(XL, *plan.options))
 
 

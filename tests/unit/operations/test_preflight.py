@@ -223,6 +223,10 @@ def test_our_own_answer(host, monkeypatch):
     assert answer(host, question) == PreflightAnswer(known)
     monkeypatch.setattr(host, "findings", refuse)
     assert answer(host, question) == PreflightAnswer(known, ("no", "never"))
+    warning = Finding.warning("xen", "an older one")
+    monkeypatch.setattr(host, "findings", lambda _needs, *, quick: iter([warning]))
+    assert answer(host, question) == PreflightAnswer(known)
+    monkeypatch.setattr(host, "findings", refuse)
     answer(host, PreflightQuestion(config(), host.identity, 3))
     assert seen == [Needs(config(), 3, {5: 24}), Needs(config(), 3, moving=True)]
 

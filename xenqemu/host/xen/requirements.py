@@ -51,8 +51,8 @@ LONGEST_NAME = 255 - len("qemu-dm-.log.10")
 NETWORK = Path("/sys/class/net")
 
 
-def check(needs: Needs, version: Version) -> Iterator[XenqemuError]:
-    """Yield the reasons why Xen `version` itself cannot take it."""
+def check(needs: Needs, version: Version) -> Iterator[XenqemuError | Finding]:
+    """Yield the reasons why Xen `version` itself cannot take it, or may not like it."""
     if needs.lab:
         yield HostError(
             f"{needs.config.name} is a guest of the lab: its CPU state is part of QEMU's "
@@ -64,6 +64,9 @@ def check(needs: Needs, version: Version) -> Iterator[XenqemuError]:
         expected = f"version {newest} at most, for Xen {dotted(version)}"
         yield Unsupported("libxc image header", 0, expected, str(needs.image_version))
     yield from _check_context(needs, version)
+    if needs.xen and needs.xen > version:
+        text = f"{needs.config.name} was saved under Xen {dotted(needs.xen)}, this is an older one"
+        yield Finding.warning("xen", f"{text}: Xen {dotted(version)}")
 
 
 def check_name(name: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 from tests.property.strategies import CPUID
 from xenqemu.errors import HostError, Unsupported
 from xenqemu.formats.config.xl_cfg import GuestConfig
-from xenqemu.host.findings import findings
+from xenqemu.host.findings import Severity, findings
 from xenqemu.host.protocol import Needs
 from xenqemu.host.qemu import emulator
 from xenqemu.host.xen import requirements
@@ -52,6 +52,14 @@ def test_a_context_of_a_newer_xen():
 def test_an_image_and_a_context_of_a_newer_xen():
     found = texts(requirements.check(Needs(config(), 4, {5: 32}), (4, 17)))
     assert ["version 3 at most" in found[0], "LAPIC" in found[1]] == [True, True]
+
+
+def test_a_guest_that_was_saved_under_a_newer_xen():
+    (warning,) = requirements.check(Needs(config(), 3, xen=(4, 20)), (4, 17))
+    assert warning.severity is Severity.WARNING
+    assert str(warning) == "g was saved under Xen 4.20, this is an older one: Xen 4.17"
+    for same in ((4, 17), (4, 9), None):
+        assert list(requirements.check(Needs(config(), 3, xen=same), (4, 17))) == []
 
 
 @pytest.mark.parametrize("name", ["web 1", "..", "n" * 240, "ж" * 120, "a\nb", "\udcff"])
