@@ -110,8 +110,8 @@ class Needs:
     `cpuid` is what the guest was told of its CPU, empty where that is not known, and `devices` has
     the highest version of the state of each device, by the name of the state.  `data` is how many
     bytes of its memory are not zeros, None where nobody has counted them.  `xen` is the release
-    that it was saved under, as far as that is known.  `moving` says that the guest may still be here
-    under the same name, migrating from this host to itself.
+    that it was saved under, as far as that is known.  `moving` says that the guest may still be
+    here under the same name, migrating from this host to itself.
     """
 
     config: DomainConfig
