@@ -32,6 +32,9 @@ class _Outside(NamedTuple):
 _ARGUMENTS = r"b_info\.extra.*"
 """Words of QEMU's command line."""
 
+_WRITABLE = r"(?!.*\breadonly(=on)?(,|$))"
+"""Is before a drive that is written: the firmware's own code is read alone."""
+
 _KINDS = (
     _Outside("passthrough", "a PCI device of the host", r"pcidevs"),
     _Outside("passthrough", "a device of the host", r"dtdevs\.path|b_info\.(ioports|irqs|iomem)"),
@@ -44,13 +47,13 @@ _KINDS = (
         r"host:.*",
     ),
     _Outside("vgpu", "a vGPU", r"(.*\.)?(vgpu|vgt|gvt|mdev)[^.]*"),
-    _Outside("vgpu", "a vGPU", _ARGUMENTS, r".*(\bmdev|vgpu).*"),
-    _Outside(
-        "passthrough", "a device of the host", _ARGUMENTS, r".*(vfio|xen-pci-pass|pci-assign).*"
-    ),
-    _Outside("vtpm", "a vTPM", _ARGUMENTS, r".*tpm.*"),
+    _Outside("vgpu", "a vGPU", _ARGUMENTS, r"vfio-.*\bmdev\b.*"),
+    _Outside("passthrough", "a device of the host", _ARGUMENTS, r"(vfio-|xen-pci-passthrough).*"),
+    _Outside("vtpm", "a vTPM", _ARGUMENTS, r"tpm-(tis|crb)\b.*"),
     _Outside("uefi", "UEFI variables in a file", r"(.*\.)?nvram[^.]*"),
-    _Outside("uefi", "UEFI variables in a file", _ARGUMENTS, r"(?!.*readonly(=on)?\b).*pflash.*"),
+    _Outside(
+        "uefi", "UEFI variables in a file", _ARGUMENTS, rf"-pflash|{_WRITABLE}(.*,)?if=pflash.*"
+    ),
 )
 
 

@@ -51,9 +51,11 @@ def test_several_reasons_have_a_line_each_and_the_code_of_the_first(run, monkeyp
     assert run("verify", "x") == (
         2,
         "",
-        ("xenqemu: it cannot be, for 2 reasons\n"
-        "1. record at offset 0x10: expected this, got that\n"
-        "2. in two\\nlines\n"),
+        (
+            "xenqemu: it cannot be, for 2 reasons\n"
+            "1. record at offset 0x10: expected this, got that\n"
+            "2. in two\\nlines\n"
+        ),
     )
 
 

@@ -34,7 +34,9 @@ CASES = [
     (extra("-device", "vfio-pci,host=03:00.0"), "passthrough", "a device of the host"),
     (extra("-device", "vfio-pci,sysfsdev=/sys/bus/mdev/devices/a"), "vgpu", "a vGPU"),
     (hvm(vgpu="nvidia-35"), "vgpu", "a vGPU (b_info.type.hvm.vgpu=nvidia-35)"),
-    (extra("-tpmdev", "emulator,id=tpm0"), "vtpm", "a vTPM"),
+    (extra("-tpmdev", "emulator,id=a", "-device", "tpm-tis,tpmdev=a"), "vtpm", "a vTPM"),
+    (extra("-pflash", "/var/vars.fd"), "uefi", "UEFI variables in a file"),
+    (extra("-drive", "file=/v.fd,if=pflash,readonly=off"), "uefi", "UEFI variables in a file"),
     (config_with(vtpms=[{"backend_domid": 0}]), "vtpm", "a vTPM, whose state another domain keeps"),
     (extra("-drive", "if=pflash,file=/var/vars.fd"), "uefi", "UEFI variables in a file"),
     (hvm(nvram="/var/vars.fd"), "uefi", "UEFI variables in a file (b_info.type.hvm.nvram=/var/va"),
@@ -57,10 +59,11 @@ def test_each_is_refused_by_its_name(guest, what, text):
         hvm(bios="ovmf"),  # its variables are in the guest's memory
         hvm(usbdevice="tablet", usbdevice_list=["mouse"], gfx_passthru="False"),
         extra("-drive", "if=pflash,readonly=on,file=/usr/share/OVMF/OVMF_CODE.fd"),
+        extra("-drive", "file=/srv/vfio-images/tpm-tis/mdev,if=none,readonly=on"),
         config_with(pcidevs=[], vtpms=[]),
         config_with(pcidevs=[{"bus": 3}], vtpms=[{}], xenqemu={"host": "lab"}),
     ],
-    ids=range(6),
+    ids=range(7),
 )
 def test_what_is_in_the_save_file_or_does_not_exist(guest):
     assert list(outside_state(DEFAULT_TRUST, guest)) == []

@@ -121,10 +121,14 @@ def check_cpu(needs: Needs, most: Iterable[CpuidLeaf]) -> Iterator[HostError]:
 
 
 def check_devices(needs: Needs, version: Version) -> Iterator[HostError]:
-    """Yield what libxl's QEMU, where we know it, lacks of the guest's devices and their state."""
-    programs = [program.format(dotted(version)) for program in QEMUS]
-    there = [program for program in programs if os.access(program, os.X_OK)]
+    """Yield what libxl's QEMU, where we know it, lacks of the guest's devices and their state.
+
+    A program that only the config names is not run.
+    """
     config = needs.config
+    programs = [program.format(dotted(version)) for program in QEMUS]
+    named = config.tree["b_info"].get("device_model") or ""
+    there = [each for each in programs if named in ("", each) and os.access(each, os.X_OK)]
     if config.type != "hvm" or not there:
         return
     known = emulator.devices(there[0])

@@ -204,6 +204,16 @@ def test_guests_without_qemu_and_hosts_whose_qemu_is_elsewhere(qemu, monkeypatch
     assert texts(check_devices(config('vga = "stdvga"'))) == []
 
 
+def test_a_qemu_that_only_the_config_names_is_not_asked(qemu, tmp_path):
+    other = tmp_path / "other"
+    other.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    other.chmod(0o755)
+    for program, lacks in ((other, 0), (qemu, 1)):
+        text = f'device_model_override = "{program}"\nvga = "stdvga"'
+        assert len(texts(check_devices(config(text)))) == lacks
+    assert not (tmp_path / "ran").exists()
+
+
 def test_a_qemu_that_tells_nothing(qemu):
     qemu.write_text("#!/bin/sh\necho 'no such library' >&2; exit 127\n")
     (found,) = findings([("devices", lambda: check_devices(config()))])
