@@ -30,13 +30,17 @@ KINDS = {
     "CFG|FILE": "files",
     "DIR": "folders",
     "OUT": "files",
-    **dict.fromkeys(("SECONDS", "TIME", "N", "PAGES", "SIZE", "LAYOUT", "LEVEL"), "nothing"),
+    **dict.fromkeys(("TIME", "N", "PAGES", "SIZE", "LAYOUT", "LEVEL"), "nothing"),
     **dict.fromkeys(("FEATURE,…", "TOKEN", "VERSION", "CLONE", "VDEV=FILE"), "nothing"),
     "CMD": "commands",
     "HOST": "machines",
+    "COMMAND": "verbs",
     "xen|lab[:DIR]|auto": "hosts",
 }
 """What is completed in the place of each metavar."""
+
+MANY = 20
+"""How many words are completed where there may be any number."""
 
 NAMES = r"""
 # HOST VERB: the names of that host's domains, one a line
@@ -97,6 +101,7 @@ _xenqemu_complete() {
         done
         ;;
     hosts) _xenqemu_offer xen lab auto ;;
+    verbs) _xenqemu_offer ${_xenqemu_verbs[xenqemu]} ;;
     files) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
     commands) mapfile -t COMPREPLY < <(compgen -c -- "$cur") ;;
     machines) mapfile -t COMPREPLY < <(compgen -A hostname -- "$cur") ;;
@@ -166,6 +171,10 @@ _xenqemu_hosts() {
         compadd xen lab auto
     fi
 }
+
+_xenqemu_commands() {
+    compadd @COMMANDS@
+}
 @FUNCTIONS@
 _xenqemu "$@"
 """
@@ -206,6 +215,7 @@ ZSH_KINDS = {
     "hosts": "_xenqemu_hosts",
     "commands": "_command_names -e",
     "machines": "_hosts",
+    "verbs": "_xenqemu_commands",
     "nothing": " ",
 }
 
@@ -252,7 +262,9 @@ def verb_of(made: argparse.ArgumentParser, words: tuple[str, ...], about: str = 
             text = (action.help or "") % vars(action)
             options.append(Option(tuple(action.option_strings), text, kind))
         else:
-            places += KINDS[str(action.metavar)].split()
+            kinds = KINDS[str(action.metavar)].split()
+            several = len(kinds) == 1 and action.nargs in ("+", "*")
+            places += kinds * (MANY if several else 1)
     return Verb(words, about, tuple(options), tuple(places), tuple(verbs))
 
 
@@ -276,7 +288,9 @@ def table(rows: dict[str, list[str]]) -> str:
 
 def zsh(top: Verb) -> str:
     """Return the completion for zsh: one function for each command."""
-    return filled(ZSH, NAMES=NAMES, FUNCTIONS="".join(zsh_function(verb) for verb in top.all))
+    functions = "".join(zsh_function(verb) for verb in top.all)
+    commands = " ".join(verb.words[-1] for verb in top.verbs)
+    return filled(ZSH, NAMES=NAMES, COMMANDS=commands, FUNCTIONS=functions)
 
 
 def zsh_function(verb: Verb) -> str:

@@ -28,10 +28,27 @@ need_packages() {
     done
     [ -n "$missing" ] || return 0
     say "installing Debian packages:$missing"
+    exec 8>"$cache/apt.lock" && flock 8 # apt-get does not wait for another one
     as_root apt-get update -qq
     # shellcheck disable=SC2086
     DEBIAN_FRONTEND=noninteractive as_root apt-get install -y -qq --no-install-recommends \
         $missing >"$cache/apt.log" 2>&1 || { cat "$cache/apt.log" >&2; return 1; }
+    exec 8>&-
+}
+
+# apt_sources FOLDER SUITE: this machine's apt sources of Debian, as they would be for that suite; in
+# FOLDER.conf how apt is to reach them
+apt_sources() {
+    codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
+    mkdir -p "$1"
+    for list in /etc/apt/sources.list /etc/apt/sources.list.d/*; do
+        case $list in # the entries that are Debian's: a suite that begins with the codename
+        *.list) awk -v name="$codename" '/^deb / && $0 ~ " " name' "$list" ;;
+        *.sources) awk -v name="$codename" -v RS= -v ORS='\n\n' '$0 ~ "\nSuites:[^\n]* " name' "$list" ;;
+        esac 2>/dev/null | sed "s/\b$codename\b/$2/g" >"$1/${list##*/}"
+    done
+    find "$1" -empty -delete
+    apt-config dump | grep -E '^Acquire::(http|https|Check|Retries)' >"$1.conf" || :
 }
 
 # need_python: the virtual environment with xenqemu and what it needs, `dev` for its tests too

@@ -184,6 +184,11 @@ def test_every_option_is_offered(shell):
         ("xenqemu save web /nowhere /etc/passw", "/etc/passwd"),
         ("xenqemu restore -p /nowhere /etc/passw", "/etc/passwd"),
         ("xenqemu save --step-timeout /etc/passw", "/etc/passw"),
+        ("xenqemu verify /nowhere /nowhere /etc/passw", "/etc/passwd"),
+        ("xenqemu help stat", "status"),
+        ("xenqemu help lab", "lab"),
+        ("xenqemu status --host la", "lab"),
+        ("xenqemu verify --metrics /etc/passw", "/etc/passwd"),
     ],
 )
 def test_the_last_word_is_completed(shell, line, last):

@@ -13,6 +13,7 @@ import pytest
 
 from tests.as_root import as_root
 from tests.golden import save_files
+from xenqemu.cli.parser import COMMANDS
 from xenqemu.errors import HostError
 from xenqemu.operations.saved_guests import SavedGuest
 from xenqemu.settings.hooks import Hooks
@@ -21,6 +22,7 @@ from xenqemu.settings.xenqemu_conf import Settings
 ROOT = Path(__file__).parents[1]
 INSTALL = ROOT / "scripts" / "install"
 MODULES = "usr/lib/xenqemu"
+MANUAL = "usr/share/man"
 
 FILES = """
 -rw-r--r-- etc/logrotate.d/xenqemu
@@ -84,7 +86,9 @@ def test_all_is_where_debian_expects_it(installed):
     found = {
         f"{stat.filemode(path.stat().st_mode)} {path.relative_to(installed)}"
         for path in installed.rglob("*")
-        if path.is_file() and not path.is_symlink() and MODULES not in str(path)
+        if path.is_file()
+        and not path.is_symlink()
+        and not any(folder in str(path) for folder in (MODULES, MANUAL))
     }
     assert found == {*FILES.split("\n")} - {""}
     for path in (installed, *installed.rglob("*")):
@@ -157,6 +161,15 @@ def test_the_program_is_the_installed_one(tmp_path):
     install("--destdir", tmp_path)
     (tmp_path / MODULES / "xenqemu/version.py").write_text('VERSION = "of this test"\n')
     assert run(tmp_path, "usr/bin/xenqemu", "--version").stdout == b"xenqemu of this test\n"
+
+
+def test_there_is_a_manual_page_of_each_command(installed):
+    found = {path.name for path in (installed / MANUAL).rglob("*.[1-8]")}
+    others = {"xenqemu.1", "xenqemu.conf.5", "libxl-save-helper.8"}
+    others |= {"xenqemu-hooks.7", "xenqemu-errors.7"}
+    assert found == {f"xenqemu-{command}.1" for command in COMMANDS} | others
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in (installed / MANUAL).rglob("*.[1-8]")}
+    assert modes == {0o644}
 
 
 def test_the_save_helper_runs(installed):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from xenqemu.api import Event as Event
     from xenqemu.api import Host as Host
     from xenqemu.api import Iteration as Iteration
+    from xenqemu.api import Job as Job
     from xenqemu.api import Kind as Kind
     from xenqemu.api import MigrateOptions as MigrateOptions
     from xenqemu.api import Observer as Observer
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from xenqemu.api import decompress as decompress
     from xenqemu.api import domains as domains
     from xenqemu.api import inspect as inspect
+    from xenqemu.api import job as job
     from xenqemu.api import migrate as migrate
     from xenqemu.api import open_host as open_host
     from xenqemu.api import read_config as read_config
@@ -72,6 +74,7 @@ __all__ = [
     "Event",
     "Host",
     "Iteration",
+    "Job",
     "Kind",
     "MigrateOptions",
     "Observer",
@@ -93,6 +96,7 @@ __all__ = [
     "domains",
     "errors",
     "inspect",
+    "job",
     "migrate",
     "open_host",
     "read_config",

@@ -42,6 +42,7 @@ from xenqemu.host.precopy_options import PrecopyOptions
 from xenqemu.host.protocol import Host
 from xenqemu.operations import cancel as canceling
 from xenqemu.operations import clone as cloning
+from xenqemu.operations import job as looking
 from xenqemu.operations import migrate as migrating
 from xenqemu.operations import receive as receiving
 from xenqemu.operations import recover as recovering
@@ -53,6 +54,7 @@ from xenqemu.operations import save_through as saving_through
 from xenqemu.operations.clone import Clone
 from xenqemu.operations.events import Event, Kind, Observer, Phase, Way, unobserved
 from xenqemu.operations.inspect import Contents
+from xenqemu.operations.job import Job
 from xenqemu.operations.journal.log import About
 from xenqemu.operations.left_suspended import LeftSuspended
 from xenqemu.operations.options import (
@@ -83,6 +85,7 @@ __all__ = [
     "Event",
     "Host",
     "Iteration",
+    "Job",
     "Kind",
     "MigrateOptions",
     "Observer",
@@ -102,6 +105,7 @@ __all__ = [
     "decompress",
     "domains",
     "inspect",
+    "job",
     "migrate",
     "open_host",
     "read_config",
@@ -292,6 +296,15 @@ def status(domain: str | int, *, host: Host | None = None) -> DomainState:
     """Return what all parties say of a domain, named or by id; raise `HostError` for none."""
     with _host(host) as here:
         return domain_state.state(here, domain_state.find(here, str(domain)).domid)
+
+
+def job(domain: str | int = "", *, host: Host | None = None) -> list[Job]:
+    """Return the operations of a host, or on one domain, and how far each is, oldest first.
+
+    Raises `HostError` for a journal that no operation writes.
+    """
+    with _host(host) as here:
+        return looking.job(here, *([str(domain)] if domain != "" else []))
 
 
 def domains(*, host: Host | None = None) -> list[DomainState]:

@@ -24,3 +24,8 @@ def main() -> None:
         del sys.argv[1]
         module = sys.argv.pop(1)
     runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120
+    main()

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from xenqemu.errors import UsageError
+from xenqemu.host.ended_operation import EndedOperation
 from xenqemu.host.party_deadlines import Deadlines
 from xenqemu.host.protocol import Host
 from xenqemu.settings.after_xendomains import after_xendomains
 from xenqemu.settings.xendomains import MAX_TEXT
-from xenqemu.settings.xenqemu_conf import DEFAULTS, Settings, read_settings
+from xenqemu.settings.xenqemu_conf import DEFAULTS, Log, Metrics, Settings, read_settings
 from xenqemu.system.regular_file import read_regular
 
 CAPABILITIES = Path("/proc/xen/capabilities")
@@ -88,12 +90,30 @@ def open_host(
         from xenqemu.lab.lab_host import Lab  # noqa: PLC0415
 
         place = Path(folder) if folder else default_lab(settings)
-        return Lab(place, deadlines=deadlines, trust=settings.trust, ram=settings.lab_ram)
+        log = settings.log.but(syslog=False)  # the machine's own is of the machine's guests
+        records = partial(_keep, log, settings.metrics)
+        return Lab(
+            place,
+            deadlines=deadlines,
+            trust=settings.trust,
+            ram=settings.lab_ram,
+            records=records,
+        )
     if kind == "xen" and not folder:
         from xenqemu.host.xen.xen_host import XenHost  # noqa: PLC0415
 
-        return XenHost(deadlines=deadlines, paths=settings.xen, trust=settings.trust)
+        records = partial(_keep, settings.log, settings.metrics)
+        return XenHost(
+            deadlines=deadlines, paths=settings.xen, trust=settings.trust, records=records
+        )
     raise UsageError(f"host {words!r} is none of xen, lab, lab:DIR, auto")
+
+
+def _keep(log: Log, metrics: Metrics, ended: EndedOperation) -> None:
+    """Keep an operation where the settings say; raise `OSError`."""
+    from xenqemu.settings.records import keep  # noqa: PLC0415  it is needed at the end
+
+    keep(log, metrics, ended)
 
 
 def is_dom0() -> bool:

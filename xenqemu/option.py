@@ -25,8 +25,9 @@ class Option:
     """How one field is spelled; `text` says what it does where it is given.
 
     A `flag` without a `metavar` inverts its default; without a `flag` the value is positional.  A
-    count is `least` at least and `most` at most.  `choices` are values with a flag each, and what
-    they do.  With the flag of `nested`, options of that class may be given.
+    count is `least` at least and `most` at most; a time is above 0 if `least` is.  `choices` are
+    values with a flag each, and what they do.  With the flag of `nested`, options of that class may
+    be given.
     """
 
     def __init__(

@@ -9,7 +9,7 @@ import os, signal, subprocess, sys, time
 from xenqemu.cli.main import main
 from xenqemu.cli import progress
 moment, act, *words = sys.argv[1:]
-def observer(**_options):
+def observer(_chosen):
     def observe(event):
         global act
         if act and f"{event.phase.value} {event.kind.value}" == moment:

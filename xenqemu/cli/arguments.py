@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, NoReturn
 
 from xenqemu.errors import UsageError
+from xenqemu.quantities import bytes_of, seconds_of
 from xenqemu.system.deadline import MAX_SECONDS
 
 
@@ -29,6 +31,20 @@ class Parser(argparse.ArgumentParser):
         """Raise it, with the usage of the command."""
         raise UsageError(f"{message}\n{self.format_usage().rstrip()}")
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse all: a word too much is an error of the command that it was given to."""
+        found, rest = super().parse_known_args(args, namespace)
+        if rest:
+            options = [flag for flag in self._option_string_actions if flag.startswith("--")]
+            self.error(f"unrecognized arguments: {' '.join(rest)}{_nearest(rest[0], options)}")
+        return found, rest
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Raise `ArgumentError` for a word that is no choice, with the nearest that is."""
+        if action.choices is not None and value not in action.choices:
+            near = _nearest(value, list(map(str, action.choices)))
+            raise argparse.ArgumentError(action, f"there is no {value!r}{near}")
+
 
 class CommandParser(Parser):
     """The parser of a command, to which `fill` adds the arguments when it is first used.
@@ -48,6 +64,14 @@ class CommandParser(Parser):
         return getattr(self, name)
 
 
+def _nearest(word: str, known: Sequence[str]) -> str:
+    """Return a question whether the nearest of `known` was meant, "" if none is near."""
+    import difflib  # noqa: PLC0415  few command lines have such a mistake
+
+    near = difflib.get_close_matches(word, known, 1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
 def _columns() -> int:
     """Return the width of the terminal, as `shutil.get_terminal_size` does."""
     with suppress(ValueError):
@@ -58,13 +82,29 @@ def _columns() -> int:
     return 80
 
 
-def seconds(text: str) -> float:
-    """Return a number of seconds, for argparse."""
-    with suppress(ValueError):
-        taken = float(text)
-        if 0 < taken <= MAX_SECONDS:
-            return taken
-    raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to {MAX_SECONDS:g}")
+def duration_or_zero(text: str) -> float:
+    """Return a number of seconds, which may be 0, for argparse."""
+    taken = seconds_of(text)
+    if taken is not None and taken <= MAX_SECONDS:
+        return taken
+    most = f"of {MAX_SECONDS:g} s at most"
+    raise argparse.ArgumentTypeError(f"{text!r} is no time {most}, as 90, 5m or 300ms")
+
+
+def duration(text: str) -> float:
+    """Return a number of seconds above 0, for argparse."""
+    taken = duration_or_zero(text)
+    if not taken:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time above 0")
+    return taken
+
+
+def size(text: str) -> int:
+    """Return a number of bytes, for argparse."""
+    taken = bytes_of(text)
+    if taken:
+        return taken
+    raise argparse.ArgumentTypeError(f"{text!r} is no number of bytes, as 100M or 100MiB")
 
 
 class OneOrTwo(argparse.Action):
@@ -103,8 +143,8 @@ def add_step_timeout(parser: argparse.ArgumentParser) -> None:
     """Add the deadline of the guest's own steps."""
     parser.add_argument(
         "--step-timeout",
-        type=seconds,
-        metavar="SECONDS",
+        type=duration,
+        metavar="TIME",
         help="Deadline for the guest to acknowledge the suspend request, and again to suspend "
         "(default: the settings).",
     )
@@ -113,9 +153,46 @@ def add_step_timeout(parser: argparse.ArgumentParser) -> None:
 def add_json_and_run(
     parser: argparse.ArgumentParser, run: Callable[[Any], Any], *, only_prints: bool = False
 ) -> None:
-    """Add what all commands have: `--json`, and the function that runs them.
+    """Add what all commands have: the common options, and the function that runs them.
 
     `only_prints` is for those that have done nothing if their output cannot be written.
     """
-    parser.add_argument("--json", action="store_true", help="Answer in JSON, for programs.")
+    add_common(parser, default=argparse.SUPPRESS)
     parser.set_defaults(run=run, only_prints=only_prints)
+
+
+def add_common(parser: argparse.ArgumentParser, default: Any = None) -> None:
+    """Add the options that are taken before a command and after it.
+
+    What is not given is `default`; after a command, that is what was given before it.
+    """
+    group = parser.add_argument_group("options of all commands")
+    group.add_argument(
+        "--host",
+        metavar="xen|lab[:DIR]|auto",
+        default=default or os.environ.get("XENQEMU_HOST") or None,
+        help="the host to work on (default: $XENQEMU_HOST, the settings, or what this machine is)",
+    )
+    group.add_argument(
+        "--conf",
+        metavar="FILE",
+        type=Path,
+        default=default,
+        help="the settings (default: $XENQEMU_CONF, or /etc/xenqemu/xenqemu.conf if it is there)",
+    )
+    group.add_argument(
+        "--metrics",
+        metavar="FILE",
+        type=Path,
+        default=default,
+        help="count operations in FILE, for Prometheus (default: the settings)",
+    )
+    for flags, name, text in (
+        (["--json"], "json", "Answer in JSON, for programs."),
+        (["-v", "--verbose"], "verbose", "Tell each phase, and how long it took."),
+        (["-q", "--quiet"], "quiet", "Tell nothing but errors, and what was asked for."),
+        (["-T", "--timestamps"], "timestamps", "Begin lines on standard error with the time."),
+    ):
+        group.add_argument(
+            *flags, dest=name, action="store_true", default=default or False, help=text
+        )

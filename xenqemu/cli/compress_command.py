@@ -20,10 +20,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(chosen: argparse.Namespace) -> None:
     """Compress a save file into a new one, and print which."""
+    from xenqemu.cli.chosen_settings import settings_of
     from xenqemu.cli.repacked import tell
     from xenqemu.operations.repack import compress
-    from xenqemu.settings.xenqemu_conf import read_settings
 
-    owners = read_settings(chosen.conf).trust.owners
+    owners = settings_of(chosen).trust.owners
     to = compress(chosen.file, chosen.out, level=chosen.level, force=chosen.force, owners=owners)
     tell("compressed", chosen.file, to, as_json=chosen.json)

@@ -36,7 +36,7 @@ def run(chosen: argparse.Namespace) -> None:
 
     config = _saved(chosen.file) or _written(chosen)
     if chosen.json:
-        terminal.as_json(config.tree, indent=4)
+        terminal.bare_json(config.tree, indent=4)
         return
     fields = list(_fields(config.tree))
     width = max(len(name) for name, _ in fields)
@@ -67,11 +67,11 @@ def _written(chosen: argparse.Namespace) -> DomainConfig:
     """Return what an xl.cfg says, and print complaints about it."""
     from xenqemu.choose_host import open_host
     from xenqemu.cli import terminal
+    from xenqemu.cli.chosen_settings import settings_of
     from xenqemu.settings.guest_config import read_config
-    from xenqemu.settings.xenqemu_conf import read_settings
 
     file: Path = chosen.file
-    with open_host(chosen.host, settings=read_settings(chosen.conf)) as host:
+    with open_host(chosen.host, settings=settings_of(chosen)) as host:
         return read_config(file, host, terminal.complain, RELEASES.get(chosen.release))
 
 

@@ -19,10 +19,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(chosen: argparse.Namespace) -> None:
     """Decompress a save file into a new one, and print which."""
+    from xenqemu.cli.chosen_settings import settings_of
     from xenqemu.cli.repacked import tell
     from xenqemu.operations.repack import decompress
-    from xenqemu.settings.xenqemu_conf import read_settings
 
-    owners = read_settings(chosen.conf).trust.owners
+    owners = settings_of(chosen).trust.owners
     to = decompress(chosen.file, chosen.out, force=chosen.force, owners=owners)
     tell("decompressed", chosen.file, to, as_json=chosen.json)

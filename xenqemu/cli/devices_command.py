@@ -21,17 +21,17 @@ def run(chosen: argparse.Namespace) -> None:
     """Save the state of the domain's devices, and print a summary."""
     from xenqemu.choose_host import open_host
     from xenqemu.cli import report, terminal
+    from xenqemu.cli.chosen_settings import settings_of
     from xenqemu.host import domain_state
     from xenqemu.operations.save_devices import save_devices
-    from xenqemu.settings.xenqemu_conf import read_settings
 
-    with open_host(chosen.host, settings=read_settings(chosen.conf)) as host:
+    with open_host(chosen.host, settings=settings_of(chosen)) as host:
         domain = domain_state.find(host, chosen.domain)
         found = save_devices(host, domain, chosen.file)
     if chosen.json:
         fields = {"saved": str(chosen.file), "domid": domain.domid, "size": found.size}
         terminal.as_json(fields, indent=None)
     else:
-        terminal.line(
+        terminal.tell(
             f"saved the devices of {chosen.domain} to {chosen.file}: {report.summary(found)}"
         )

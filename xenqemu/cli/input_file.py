@@ -61,10 +61,10 @@ def add_command(
     parser.add_argument(flag, dest="command", metavar="CMD", action=InsteadOfFile, help=text)
 
 
-def add_input_file(parser: argparse.ArgumentParser) -> None:
-    """Add the argument for a file to read."""
+def add_input_files(parser: argparse.ArgumentParser) -> None:
+    """Add the argument for files to read."""
     parser.add_argument(
-        "file", metavar="FILE", type=file_or_stream, help='"-" is the standard input'
+        "files", metavar="FILE", type=file_or_stream, nargs="+", help='"-" is the standard input'
     )
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from xenqemu.choose_host import open_host
 from xenqemu.cli import terminal
 from xenqemu.cli.arguments import Parser, add_json_and_run
-from xenqemu.cli.domain_fields import state_fields
+from xenqemu.cli.chosen_settings import settings_of
+from xenqemu.cli.domain_fields import print_domains, state_fields
 from xenqemu.cli.input_file import named_file
 from xenqemu.errors import HostError, UsageError
 from xenqemu.host import domain_state
@@ -22,7 +23,6 @@ from xenqemu.lab.console import attach
 from xenqemu.lab.lab_host import Lab
 from xenqemu.lab.ram_file import IMAGE_VERSION
 from xenqemu.settings.guest_config import read_guest
-from xenqemu.settings.xenqemu_conf import read_settings
 
 RAM_HELP = "Have the RAM files of new guests there, on a disk perhaps; it is kept."
 
@@ -65,7 +65,7 @@ def up(lab: Lab, chosen: argparse.Namespace) -> None:
             {"folder": str(lab.folder), "xenstored": str(lab.folder / "xenstored.socket")}
         )
     else:
-        terminal.line(f"the lab host is up: --host lab:{lab.folder}")
+        terminal.tell(f"the lab host is up: --host lab:{lab.folder}")
 
 
 def down(lab: Lab, chosen: argparse.Namespace) -> None:
@@ -75,7 +75,7 @@ def down(lab: Lab, chosen: argparse.Namespace) -> None:
         terminal.as_json({"folder": str(lab.folder), "ended": ended})
     else:
         guests = f"; ended: {', '.join(ended)}" if ended else ""
-        terminal.line(f"the lab host {lab.folder} is down{guests}")
+        terminal.tell(f"the lab host {lab.folder} is down{guests}")
 
 
 def create(lab: Lab, chosen: argparse.Namespace) -> None:
@@ -96,21 +96,16 @@ def create(lab: Lab, chosen: argparse.Namespace) -> None:
     else:
         unheeded = [name for name in guest.names if name not in HEEDED]
         ignored = f"; ignored: {', '.join(unheeded)}" if unheeded else ""
-        terminal.line(f"created {config.name}: domain {domid}{ignored}")
+        terminal.tell(f"created {config.name}: domain {domid}{ignored}")
 
 
 def list_domains(lab: Lab, chosen: argparse.Namespace) -> None:
     """`xenqemu lab list`."""
     found = lab.domains()
     if chosen.json:
-        terminal.as_json([state_fields(now) for now in found])
+        terminal.as_json({"domains": [state_fields(now) for now in found]})
         return
-    terminal.line(f"{'NAME':<32} {'ID':>5} {'MEM':>7} {'VCPUS':>5}  STATE")
-    for now in found:
-        memory = now.info.memory // terminal.MIB if now.info else 0
-        vcpus = now.info.vcpus if now.info else 0
-        state = now.info.run_state.value if now.info else str(now)
-        terminal.line(f"{now.name:<32} {now.domid:>5} {memory:>7} {vcpus:>5}  {state}")
+    print_domains(found)
 
 
 def pause(lab: Lab, chosen: argparse.Namespace) -> None:
@@ -140,7 +135,7 @@ def destroy(lab: Lab, chosen: argparse.Namespace) -> None:
 
 def _on_lab(act: Callable[[Lab, argparse.Namespace], None], chosen: argparse.Namespace) -> None:
     """Do what a command does on the lab of DIR, of `--host` or the settings, or else one's own."""
-    settings = read_settings(chosen.conf)
+    settings = settings_of(chosen)
     if getattr(chosen, "ram", None):
         settings = settings.but(lab_ram=chosen.ram)
     words = chosen.host or settings.host

@@ -12,13 +12,12 @@ from collections.abc import Sequence
 from errno import EPIPE
 from pathlib import Path
 
+from xenqemu.cli.failure import tell_failure
 from xenqemu.cli.parser import parser
-from xenqemu.cli.terminal import Screen, complain, screens
-from xenqemu.errors import PastReturn, Stranded, UsageError, XenqemuError, in_words
+from xenqemu.cli.terminal import Screen, choose, complain, screens
+from xenqemu.errors import XenqemuError
 from xenqemu.system.signals import hold_interrupts, interrupted_once
 from xenqemu.system.standard_streams import open_standard_streams
-
-INTERRUPTED = 130
 
 NEEDED = {
     "pyxs": "Debian: python3-pyxs",
@@ -42,7 +41,8 @@ def _run(chosen: argparse.Namespace, arguments: Sequence[str] | None) -> int:
     try:
         try:
             parser().parse_args(arguments, chosen)
-            chosen.run(chosen)
+            choose(quiet=chosen.quiet, stamped=chosen.timestamps)
+            code: int = chosen.run(chosen) or 0
             sys.stdout.flush()
         except ModuleNotFoundError as error:
             name = (error.name or "").partition(".")[0]
@@ -51,24 +51,15 @@ def _run(chosen: argparse.Namespace, arguments: Sequence[str] | None) -> int:
             raise XenqemuError(f"the Python module {name} is missing ({NEEDED[name]})") from error
         finally:
             hold_interrupts()
-    except UsageError as error:  # its lines are ours, and the user's words
-        complain(*str(error).split("\n"), *getattr(error, "__notes__", []))
-        return error.exit_code
-    except XenqemuError as error:
-        complain(str(error), *getattr(error, "__notes__", []))
-        return error.exit_code
-    except OSError as error:
-        if isinstance(error, FileNotFoundError) and not (error.filename or _has_folder()):
-            error.filename = "the current folder"
-        complain(in_words(error))
-        return XenqemuError.exit_code
-    except KeyboardInterrupt as interrupt:
-        complain("; ".join(["interrupted", *getattr(interrupt, "__notes__", [])]))
-        outcome = interrupt.__cause__
-        return outcome.exit_code if isinstance(outcome, (PastReturn, Stranded)) else INTERRUPTED
     except SystemExit as done:  # --help and --version
         return int(done.code or 0)
-    return 0
+    except (XenqemuError, OSError, KeyboardInterrupt) as error:
+        if isinstance(error, FileNotFoundError) and not (error.filename or _has_folder()):
+            error.filename = "the current folder"
+        given = sys.argv[1:] if arguments is None else arguments
+        as_json = getattr(chosen, "json", False) or "--json" in given  # the words may make no sense
+        return tell_failure(error, as_json=as_json)
+    return code
 
 
 def _has_folder() -> bool:

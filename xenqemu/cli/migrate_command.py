@@ -8,6 +8,7 @@ from dataclasses import replace
 from xenqemu.cli.arguments import add_domain, add_json_and_run, add_step_timeout
 from xenqemu.cli.option_arguments import add_options, options_of
 from xenqemu.operations.options import MigrateOptions
+from xenqemu.quantities import in_bytes, in_time
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,17 +24,18 @@ def run(chosen: argparse.Namespace) -> None:
     """Migrate the domain, and print that."""
     from xenqemu.choose_host import open_host
     from xenqemu.cli import progress, terminal
+    from xenqemu.cli.chosen_settings import settings_of
     from xenqemu.cli.hooked import hooked, tell_passed_over
     from xenqemu.host import domain_state
     from xenqemu.operations.migrate import migrate
+    from xenqemu.operations.stopwatch import Stopwatch
     from xenqemu.settings.guest_config import read_config
-    from xenqemu.settings.xenqemu_conf import read_settings
 
     options = options_of(chosen, MigrateOptions)
-    settings = read_settings(chosen.conf)
+    settings = settings_of(chosen)
     tell_passed_over(settings.hooks, "migrate")
     to = chosen.destination
-    observe = progress.observer(as_lines_of_json=chosen.json)
+    observe = Stopwatch(progress.observer(chosen))
     with open_host(chosen.host, step_timeout=chosen.step_timeout, settings=settings) as host:
         domain = domain_state.find(host, chosen.domain)
         config = read_config(getattr(chosen, "config", None), host, terminal.complain)
@@ -42,6 +44,9 @@ def run(chosen: argparse.Namespace) -> None:
         with hooked(settings.hooks, "migrate", **about):
             migrate(host, domain, to, options, observe=observe, on_stderr=terminal.aside)
     if chosen.json:
-        terminal.as_json({"migrated": chosen.domain, "to": to}, indent=None)
+        fields = {"migrated": chosen.domain, "to": to, "downtime": round(observe.downtime, 3)}
+        terminal.as_json({**fields, **progress.took_fields(observe, observe.size)}, indent=None)
     else:
-        terminal.line(f"migrated {chosen.domain} to {to}")
+        took = f"{in_bytes(observe.size)}; {progress.took(observe, observe.size)}"
+        rest = f"; downtime {in_time(observe.downtime)}"
+        terminal.tell(f"migrated {chosen.domain} to {to}: {took}{rest}")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Callable
 from dataclasses import Field, fields
 from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from xenqemu.cli.arguments import number, seconds
+from xenqemu.cli.arguments import duration, duration_or_zero, number, size
 from xenqemu.cli.input_file import named_file
 from xenqemu.errors import UsageError
 from xenqemu.formats.stream.layout import Layout
@@ -19,10 +18,6 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 T = TypeVar("T", bound="DataclassInstance")
-
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-_SIZE = re.compile(r"([0-9]{1,15})([KMG]?)", re.ASCII)
-_TIME = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|)", re.ASCII)
 
 
 def add_options(parser: argparse.ArgumentParser, kind: type[DataclassInstance]) -> None:
@@ -111,20 +106,6 @@ def _add(to: Any, each: Field[Any], flag: str, **about: Any) -> None:
     to.add_argument(flag, dest=each.name, default=argparse.SUPPRESS, **about)
 
 
-def _size(text: str) -> int:
-    found = _SIZE.fullmatch(text.upper())
-    if found and int(found[1]):
-        return int(found[1]) * _UNITS[found[2]]
-    raise argparse.ArgumentTypeError(f"{text!r} is no number of bytes, as 100M")
-
-
-def _time(text: str) -> float:
-    found = _TIME.fullmatch(text)
-    if found:
-        return float(found[1]) / (1000 if found[2] == "ms" else 1)
-    raise argparse.ArgumentTypeError(f"{text!r} is no time, as 300ms or 2s")
-
-
 def _count(spelling: Option) -> Callable[[str], int]:
     return number(spelling.least, spelling.most)
 
@@ -138,9 +119,8 @@ def _layout(text: str) -> Layout:
 
 
 _KINDS: dict[str, Callable[[Option], Callable[[str], object]]] = {
-    "TIME": lambda _spelling: _time,
-    "SIZE": lambda _spelling: _size,
-    "SECONDS": lambda _spelling: seconds,
+    "TIME": lambda spelling: duration if spelling.least else duration_or_zero,
+    "SIZE": lambda _spelling: size,
     "LAYOUT": lambda _spelling: _layout,
     "CMD": lambda _spelling: str,
     "CLONE": lambda _spelling: str,

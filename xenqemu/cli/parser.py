@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 from functools import partial
 from importlib import import_module
-from pathlib import Path
 
-from xenqemu.cli.arguments import CommandParser, Parser
+from xenqemu.cli.arguments import CommandParser, Parser, add_common
 from xenqemu.version import VERSION
 
 COMMANDS = {
@@ -24,13 +22,15 @@ COMMANDS = {
     "decompress": ("decompress_command", "decompress a save file into a new one"),
     "config": ("config_command", "show what libxl is told of a guest"),
     "devices": ("devices_command", "the state of a domain's devices alone"),
-    "status": ("status_command", "show what all parties say of a domain"),
+    "status": ("status_command", "show what all parties say of domains"),
+    "job": ("job_command", "show how far operations are"),
     "recover": ("recover_command", "roll back or finish what a killed operation left"),
     "cancel": ("cancel_command", "end an operation that is running"),
     "save-all": ("save_all_command", "save all domains, as before a shutdown"),
     "restore-all": ("restore_all_command", "restore all domains, as after a boot"),
     "saved": ("saved_command", "say whether a domain is saved, by the exit code"),
     "lab": ("lab_command", "the embedded host"),
+    "help": ("help_command", "say what a command does"),
 }
 """Each command, its module, and its help text."""
 
@@ -42,18 +42,7 @@ def parser() -> argparse.ArgumentParser:
         description="Suspend, restore and look into domains of a Xen host or of the lab.",
     )
     top.add_argument("--version", action="version", version=f"xenqemu {VERSION}")
-    top.add_argument(
-        "--host",
-        metavar="xen|lab[:DIR]|auto",
-        default=os.environ.get("XENQEMU_HOST") or None,
-        help="the host to work on (default: $XENQEMU_HOST, the settings, or what this machine is)",
-    )
-    top.add_argument(
-        "--conf",
-        metavar="FILE",
-        type=Path,
-        help="the settings (default: $XENQEMU_CONF, or /etc/xenqemu/xenqemu.conf if it is there)",
-    )
+    add_common(top)
     commands = top.add_subparsers(
         prog=top.prog, metavar="COMMAND", required=True, parser_class=CommandParser
     )

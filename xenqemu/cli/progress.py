@@ -5,29 +5,38 @@ A reader that does not read holds up no operation: what it has no space for is n
 
 from __future__ import annotations
 
+import argparse
+import os
 import select
 import sys
 import time
 from dataclasses import asdict
 from typing import Any, TextIO
 
-from xenqemu.cli.terminal import MIB, as_json, complain
+from xenqemu.cli.progress_line import ProgressLine
+from xenqemu.cli.terminal import as_json, aside, complain, rfc3339
 from xenqemu.host.precopy import Iteration
-from xenqemu.operations.events import Event, Kind, Observer, Phase, Way
-from xenqemu.shown_text import printable
+from xenqemu.operations.events import Event, Kind, Observer, Phase
+from xenqemu.operations.stopwatch import Stopwatch
+from xenqemu.quantities import in_bytes, in_time
 from xenqemu.system.descriptors import ready
-
-_REDRAW = 0.1
 
 PATIENCE = 1.0
 """Seconds that the reader of our output may hold up an operation; a guest may be suspended."""
 
 
-def observer(*, as_lines_of_json: bool) -> Observer:
-    """Return what shows progress: JSON lines, or a line redrawn on a terminal, or only notes."""
-    if as_lines_of_json:
+def observer(chosen: argparse.Namespace) -> Observer:
+    """Return what shows progress as the user wants it.
+
+    That is lines of JSON; or a line that is redrawn on a terminal, lines with -v, or only notes.
+    """
+    if chosen.json:
         return _Reader(sys.stdout, _json_line)
-    return _Reader(sys.stderr, _Drawing() if sys.stderr.isatty() else _notes)
+    if chosen.quiet:
+        return _Reader(sys.stderr, _notes)
+    drawn = sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not chosen.timestamps
+    line = ProgressLine(sys.stderr) if drawn else None
+    return _Reader(sys.stderr, _Lines(line, verbose=chosen.verbose))
 
 
 class _Reader:
@@ -59,7 +68,8 @@ def _notes(event: Event) -> None:
 
 
 def _json_line(event: Event) -> None:
-    fields: dict[str, Any] = {"phase": event.phase.value, "event": event.kind.value}
+    now = rfc3339(time.time())
+    fields: dict[str, Any] = {"time": now, "phase": event.phase.value, "event": event.kind.value}
     if event.kind is Kind.PROGRESS:
         fields |= {"done": event.done, "total": event.total}
     if event.iteration:
@@ -76,61 +86,56 @@ def _json_line(event: Event) -> None:
     sys.stdout.flush()
 
 
+class _Lines:
+    """Lines for people, above the one that is redrawn if there is one."""
+
+    def __init__(self, line: ProgressLine | None, *, verbose: bool) -> None:
+        self._line = line
+        self._verbose = verbose
+        self._began: dict[Phase, float] = {}
+
+    def __call__(self, event: Event) -> None:
+        text = self._text(event)
+        if text and self._line:
+            self._line.clear()
+        if text:
+            complain(text) if event.kind is Kind.NOTE else aside(text)
+        if self._line:
+            self._line(event)
+
+    def _text(self, event: Event) -> str:
+        """Return what is to stay of an event, "" if it is nothing."""
+        now = time.monotonic()
+        if event.kind is Kind.NOTE:
+            return event.text
+        if event.iteration and (self._line or self._verbose):
+            return _of_iteration(event.iteration)
+        if not self._verbose:
+            return ""
+        if event.kind is Kind.STARTED:
+            self._began[event.phase] = now
+        elif event.kind in (Kind.DONE, Kind.FAILED):
+            took = f"{event.kind.value} in {in_time(now - self._began.get(event.phase, now))}"
+            return f"{event.phase.value}: {took}{f': {event.text}' if event.text else ''}"
+        return ""
+
+
 def _of_iteration(done: Iteration) -> str:
     """Return a summary of an iteration of a live save, for people."""
     return (
-        f"iteration {done.number}: {done.size / MIB:.1f} MiB at {done.rate / MIB:.0f} MiB/s, "
-        f"{done.changed} pages changed, downtime of {done.expected_downtime:.2g} s expected"
+        f"iteration {done.number}: {in_bytes(done.size)} at {in_bytes(done.rate)}/s, "
+        f"{done.changed} pages changed, downtime of {in_time(done.expected_downtime)} expected"
     )
 
 
-class Stopwatch:
-    """Passes events on; `seconds` is the downtime of the guest of a save, `way` how it was live."""
-
-    def __init__(self, observe: Observer) -> None:
-        self._observe = observe
-        self._began = 0.0
-        self.seconds = 0.0
-        self.way: Way | None = None
-
-    def __call__(self, event: Event) -> None:
-        """Observe an event of a save."""
-        self._observe(event)
-        now = time.monotonic()
-        if (event.phase, event.kind) == (Phase.QUIESCE, Kind.STARTED):
-            self._began = now
-        elif (event.phase, event.kind) == (Phase.RELEASE, Kind.DONE):
-            self.seconds = now - self._began
-        elif event.way:
-            self.way, self.seconds = event.way, event.downtime
+def took(watch: Stopwatch, size: int) -> str:
+    """Return how long an operation on `size` bytes took, in words."""
+    seconds = watch.seconds
+    return f"{in_time(seconds)}, {in_bytes(size / max(seconds, 1e-3))}/s"
 
 
-class _Drawing:
-    """One line on a terminal: the phase, and how much of it is done at what rate."""
-
-    def __init__(self) -> None:
-        self._began = time.monotonic()
-        self._drawn = 0.0
-
-    def __call__(self, event: Event) -> None:
-        now = time.monotonic()
-        if event.kind is Kind.STARTED:
-            self._began = now
-            self._draw(f"{event.phase.value} …")
-        elif event.kind is Kind.PROGRESS and now - self._drawn > _REDRAW:
-            self._drawn = now
-            rate = event.done / MIB / max(now - self._began, 1e-3)
-            share = 100 * event.done // max(event.total, 1)
-            self._draw(f"{event.phase.value} {share} %, {rate:.0f} MiB/s")
-        elif event.iteration:
-            self._began = now
-            self._draw(f"{_of_iteration(event.iteration)}\n")
-        elif event.kind is Kind.NOTE:
-            self._draw(f"xenqemu: {printable(event.text)}\n")
-        elif event.kind in (Kind.DONE, Kind.FAILED):
-            self._draw("")
-
-    @staticmethod
-    def _draw(text: str) -> None:
-        sys.stderr.write(f"\r\x1b[K{text}")
-        sys.stderr.flush()
+def took_fields(watch: Stopwatch, size: int) -> dict[str, float]:
+    """Return the same for a program: bytes, seconds, bytes per second."""
+    seconds = watch.seconds
+    rate = round(size / max(seconds, 1e-3))
+    return {"size": size, "seconds": round(seconds, 3), "rate": rate}

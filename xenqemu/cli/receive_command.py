@@ -63,15 +63,15 @@ def run(chosen: argparse.Namespace) -> None:
     """Receive the domain, or answer its preflight, or be an extra stream."""
     from xenqemu.choose_host import open_host
     from xenqemu.cli import terminal
+    from xenqemu.cli.chosen_settings import settings_of
     from xenqemu.formats.migration.preflight_messages import MAX_JSON, PreflightQuestion
     from xenqemu.formats.migration.stream_chunks import READY
     from xenqemu.host.peer.rendezvous import joined
     from xenqemu.host.peer.wire import standard_wire
     from xenqemu.operations.preflight import answer
-    from xenqemu.settings.xenqemu_conf import read_settings
     from xenqemu.system.deadline import Deadline
 
-    settings = read_settings(chosen.conf)
+    settings = settings_of(chosen)
     if bool(chosen.token) != bool(chosen.streams or chosen.stream):
         raise UsageError("--token goes with --streams or --stream, and only with them")
     with open_host(chosen.host, settings=settings) as host:

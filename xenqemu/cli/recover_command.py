@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from xenqemu.cli.arguments import add_json_and_run
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
     from xenqemu.operations.recover import Recovered
 
 
+_IN_DOUBT = "in doubt: look at both copies, then say which lives by --moved or --stayed"
 _AGAIN = (
     "not all could be recovered; run it again once the reason is gone, or with --forget to leave "
     "drafts of save files where they are"
@@ -47,25 +47,29 @@ def run(chosen: argparse.Namespace) -> None:
     """Recover unfinished operations, and print how."""
     from xenqemu.choose_host import open_host
     from xenqemu.cli import terminal
+    from xenqemu.cli.chosen_settings import settings_of
+    from xenqemu.cli.domain_fields import recovered_fields
     from xenqemu.operations.recover import damaged, recover
-    from xenqemu.settings.xenqemu_conf import read_settings
 
     if chosen.moved is not None and not chosen.domain:
         raise UsageError("--moved and --stayed are about one domain: name it")
-    with open_host(chosen.host, settings=read_settings(chosen.conf)) as host:
+    with open_host(chosen.host, settings=settings_of(chosen)) as host:
         ended = recover(host, chosen.domain or "", moved=chosen.moved, forget=chosen.forget)
         unread = damaged(host, *filter(None, [chosen.domain]))
     for file in unread:
         terminal.aside(str(file))
     if chosen.json:
-        terminal.as_json([asdict(each) for each in ended])
+        terminal.as_json({"recovered": [recovered_fields(each) for each in ended]})
     elif not (ended or unread):
-        terminal.line("nothing was left unfinished")
+        terminal.tell("nothing was left unfinished")
     else:
         for each in ended:
             _print(each)
     mine = [file for file in unread if file.about or not chosen.domain]
-    if mine or not all(each.complete for each in ended):
+    left = [each for each in ended if not each.complete]
+    if left and not mine and all(each.in_doubt for each in left):
+        raise Stranded(_IN_DOUBT, "undo")
+    if mine or left:
         raise Stranded(_AGAIN, "undo")
 
 
@@ -74,15 +78,15 @@ def _print(ended: Recovered | LeftSuspended) -> None:
     from xenqemu.operations.recover import Recovered
 
     if not isinstance(ended, Recovered):
-        terminal.line(f"domain {ended.domain.domid} ({ended.domain.name}) {ended.text}")
+        terminal.tell(f"domain {ended.domain.domid} ({ended.domain.name}) {ended.text}")
         if ended.state:
-            terminal.line(f"  domain {ended.domain.domid}: {ended.state}")
+            terminal.tell(f"  domain {ended.domain.domid}: {ended.state}")
         return
     how = f"finished: {ended.meaning}" if ended.committed else "rolled back"
     if ended.in_doubt:
         how = "in doubt: left as it is"
-    terminal.line(f"the {ended.about}, interrupted in its {ended.phase or 'beginning'}, is {how}")
+    terminal.tell(f"the {ended.about}, interrupted in its {ended.phase or 'beginning'}, is {how}")
     for trouble in ended.trouble:
-        terminal.line(f"  {trouble}")
+        terminal.tell(f"  {trouble}")
     if ended.state:
-        terminal.line(f"  domain {ended.about.domid}: {ended.state}")
+        terminal.tell(f"  domain {ended.about.domid}: {ended.state}")

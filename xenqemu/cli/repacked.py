@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from xenqemu.cli import terminal
+from xenqemu.quantities import in_bytes
 
 
 def tell(what: str, file: Path, to: Path, *, as_json: bool) -> None:
@@ -13,4 +14,5 @@ def tell(what: str, file: Path, to: Path, *, as_json: bool) -> None:
     if as_json:
         terminal.as_json({what: str(file), "to": str(to), "size": after}, indent=None)
     else:
-        terminal.line(f"{what} {file} to {to}: {after} bytes, {after / before:.1%} of {before}")
+        sizes = f"{in_bytes(after)}, {after / before:.1%} of {in_bytes(before)}"
+        terminal.tell(f"{what} {file} to {to}: {sizes}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xenqemu.cli.terminal import MIB, line
@@ -13,6 +14,7 @@ from xenqemu.formats.stream.libxc_records import PAGE_SIZE
 from xenqemu.formats.stream.seal import Seal
 from xenqemu.formats.stream.seal_check import Place, place_fields
 from xenqemu.operations.inspect import Contents, RecordRun
+from xenqemu.quantities import in_bytes
 
 if TYPE_CHECKING:
     from xenqemu.formats.config.host_resources import Resource
@@ -23,7 +25,7 @@ DEPTH = {"xl": 0, "libxl": 1, "libxc": 2}
 
 def summary(found: Contents) -> str:
     """Return a summary of a sound save file, in one line."""
-    parts = [f"{found.kind.name.lower().replace('_', ' ')}, {found.size} bytes"]
+    parts = [f"{found.kind.name.lower().replace('_', ' ')}, {in_bytes(found.size)}"]
     if found.config:
         parts.append(f"{found.config.type} guest {found.config.name}")
     if found.image:
@@ -39,28 +41,42 @@ def summary(found: Contents) -> str:
     return "; ".join(parts)
 
 
-def name_file(error: FormatError, file: object) -> dict[str, Any]:
-    """Have an error say in which `file` it was found, and what that is; return its fields."""
-    verdict, fields = bad(error)
-    error.args = (f"{file}: {verdict}",)
-    return fields
+def ratio(path: Path, found: Contents) -> str:
+    """Return how small the file is that holds what was found, "" where it is not compressed."""
+    size = path.stat().st_size
+    return f"; compressed to {in_bytes(size)}, {size / found.size:.0%}" if size < found.size else ""
 
 
-def bad(error: FormatError) -> tuple[str, dict[str, Any]]:
-    """Return what to say of a file that is none of ours, or damaged, in words and as fields."""
-    other = error.record == "stream" and not isinstance(error, Truncated)
-    if other and error.expected != "a save file":  # which is one that was copied as text
-        words = f"not a save file, but {error.got}"
-        return words, {"state": "not a save file", "error": str(error)}
+def name_file(error: FormatError, file: object) -> None:
+    """Have an error say in which `file` it was found, and what that is."""
+    error.args = (f"{file}: {verdict(error)}",)
+
+
+def verdict(error: FormatError) -> str:
+    """Return what to say of a file that is none of ours, or damaged."""
+    if _is_other(error):
+        return f"not a save file, but {error.got}"
+    return f"damaged: {error}"
+
+
+def bad_fields(error: Exception) -> dict[str, object]:
+    """Return what is known of a file by the error it gave, for a program."""
+    if not isinstance(error, FormatError):
+        return {}
+    if _is_other(error):
+        return {"state": "not a save file"}
     found = error.places if isinstance(error, Damaged) else ()
     places = [place_fields(each) for each in found if isinstance(each, Place)]
-    return f"damaged: {error}", {
-        "state": "damaged",
-        "error": str(error),
-        "record": error.record,
-        "offset": error.offset,
-        "places": places,
-    }
+    return {"state": "damaged", "places": places}
+
+
+def _is_other(error: FormatError) -> bool:
+    """Return whether the error says that a file is none of ours.
+
+    One that was copied as text was one of ours.
+    """
+    other = error.record == "stream" and not isinstance(error, Truncated)
+    return other and error.expected != "a save file"
 
 
 def tree(found: Contents, trust: Trust | None = None) -> None:

@@ -25,12 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(chosen: argparse.Namespace) -> None:
     """Restore each domain, if the settings say so, and print its outcome."""
-    from xenqemu.choose_host import for_all_guests, open_host
+    from xenqemu.choose_host import open_host
+    from xenqemu.cli.chosen_settings import settings_for_all, settings_of
     from xenqemu.cli.outcomes import Outcomes
-    from xenqemu.settings.xenqemu_conf import read_settings
 
-    with open_host(chosen.host, settings=read_settings(chosen.conf)) as host:
-        settings = for_all_guests(host, chosen.conf)
+    with open_host(chosen.host, settings=settings_of(chosen)) as host:
+        settings = settings_for_all(chosen, host)
     outcomes = Outcomes(as_json=chosen.json)
     if settings.restore_all.restore:
         _restore_all(chosen.host, settings, outcomes, strict_disks=chosen.strict_disks)

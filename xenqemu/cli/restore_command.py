@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from xenqemu.cli.arguments import OneOrTwo, add_json_and_run
 from xenqemu.cli.input_file import STANDARD, add_command, file_or_stream, passes_once
 from xenqemu.cli.option_arguments import add_options, options_of
-from xenqemu.errors import UsageError
+from xenqemu.errors import FormatError, UsageError
 from xenqemu.operations.options import RestoreOptions, key_file_for
+from xenqemu.quantities import in_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,14 +46,16 @@ def run(chosen: argparse.Namespace) -> None:
     """Restore the domain, and print its id; or make clones, and print what became of each."""
     from xenqemu.choose_host import open_host
     from xenqemu.cli import progress, terminal
+    from xenqemu.cli.chosen_settings import settings_of
     from xenqemu.cli.hooked import hooked, tell_passed_over
+    from xenqemu.cli.report import name_file
+    from xenqemu.operations.stopwatch import Stopwatch
     from xenqemu.settings.guest_config import read_config
-    from xenqemu.settings.xenqemu_conf import read_settings
 
     *configs, file = _files(chosen)
-    settings = read_settings(chosen.conf)
+    settings = settings_of(chosen)
     tell_passed_over(settings.hooks, "restore")
-    observe = progress.observer(as_lines_of_json=chosen.json)
+    observe = Stopwatch(progress.observer(chosen))
     shown = chosen.command or str(file)
     with open_host(chosen.host, settings=settings) as host:
         config = read_config(configs[0] if configs else None, host, terminal.complain)
@@ -64,14 +67,26 @@ def run(chosen: argparse.Namespace) -> None:
             if options.clone:
                 _clone(host, file, chosen.command, options, observe, as_json=chosen.json)
                 return
-            done = _restored(host, file, chosen.command, options, observe)
+            try:
+                done = _restored(host, file, chosen.command, options, observe)
+            except FormatError as error:
+                name_file(error, shown)
+                raise
     used = config or done.contents.config
     name = used.name if used else ""
+    size = done.contents.size
     if chosen.json:
-        terminal.as_json({"restored": shown, "domid": done.domid, "name": name}, indent=None)
+        fields = {
+            "restored": shown,
+            "domid": done.domid,
+            "name": name,
+            **progress.took_fields(observe, size),
+        }
+        terminal.as_json(fields, indent=None)
     else:
         state = "paused" if done.paused else "running"
-        terminal.line(f"restored {name} from {shown}: domain {done.domid}, {state}")
+        took = f"{in_bytes(size)}; {progress.took(observe, size)}"
+        terminal.tell(f"restored {name} from {shown}: domain {done.domid}, {state}; {took}")
 
 
 def _files(chosen: argparse.Namespace) -> list[Path]:
@@ -124,7 +139,7 @@ def _tell(made: Clone) -> None:
     from xenqemu.cli import terminal
 
     if made.error is None:
-        terminal.line(f"cloned {made.name}: domain {made.domid}")
+        terminal.tell(f"cloned {made.name}: domain {made.domid}")
     else:
         terminal.complain(f"{made.name}: {made.error}")
 

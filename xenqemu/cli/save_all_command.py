@@ -15,17 +15,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(chosen: argparse.Namespace) -> None:
     """Do with each domain as the settings say, and print its outcome."""
-    from xenqemu.choose_host import for_all_guests, open_host
+    from xenqemu.choose_host import open_host
     from xenqemu.cli import terminal
+    from xenqemu.cli.chosen_settings import settings_for_all, settings_of
     from xenqemu.cli.hooked import hooked, tell_passed_over
     from xenqemu.cli.outcomes import Outcomes
     from xenqemu.operations.options import save_options
     from xenqemu.operations.save_all import save_all
     from xenqemu.settings.guest_choices import own_choices
-    from xenqemu.settings.xenqemu_conf import read_settings
 
-    with open_host(chosen.host, settings=read_settings(chosen.conf)) as host:
-        settings = for_all_guests(host, chosen.conf, terminal.complain)
+    with open_host(chosen.host, settings=settings_of(chosen)) as host:
+        settings = settings_for_all(chosen, host, terminal.complain)
     own, complaints = own_choices(settings.save_all.configs)
     for complaint in complaints:
         terminal.complain(complaint)

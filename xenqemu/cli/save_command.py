@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from xenqemu.cli.input_file import STANDARD, add_command, file_or_stream, named_
 from xenqemu.cli.option_arguments import add_options, options_of
 from xenqemu.errors import UsageError
 from xenqemu.operations.options import After, SaveOptions, key_file_for
+from xenqemu.quantities import in_bytes, in_time
 
 if TYPE_CHECKING:
     from xenqemu.host.domain import Domain
@@ -51,48 +51,50 @@ def run(chosen: argparse.Namespace) -> None:
     """Save the domain, and print what its save file holds."""
     from xenqemu.choose_host import open_host
     from xenqemu.cli import progress, terminal
+    from xenqemu.cli.chosen_settings import settings_of
     from xenqemu.cli.hooked import hooked, tell_passed_over
     from xenqemu.host import domain_state
+    from xenqemu.operations.stopwatch import Stopwatch
     from xenqemu.settings.guest_config import read_config
-    from xenqemu.settings.xenqemu_conf import read_settings
 
     file, cfg = _file_and_config(chosen)
+    if file == STANDARD:
+        terminal.answer_aside()
     options = options_of(chosen, SaveOptions)
     if options.compact and not options.precopy:
         raise UsageError("--compact goes with --live")
     if not (options.moment or options.precopy):
         raise UsageError("--precopy goes with --live")
-    settings = read_settings(chosen.conf)
+    settings = settings_of(chosen)
     verify = settings.save.verify and options.verify
     tell_passed_over(settings.hooks, "save")
     save = _saver(file, chosen.command)
-    with _answering(file):
-        watch = progress.Stopwatch(progress.observer(as_lines_of_json=chosen.json))
-        with open_host(chosen.host, step_timeout=chosen.step_timeout, settings=settings) as host:
-            domain = domain_state.find(host, chosen.domain)
-            config = read_config(cfg, host, terminal.complain)
-            layout = options.layout if "layout" in chosen else settings.save.layout
-            key_file = key_file_for(options, settings.save)
-            options = replace(
-                options, config=config, verify=verify, layout=layout, key_file=key_file
-            )
-            to = chosen.command or str(file.absolute() if file != STANDARD else file)
-            about = {"domid": domain.domid, "name": domain.name, "file": to}
-            with hooked(settings.hooks, "save", **about):  # they have another folder
-                size, summary = save(host, domain, options, observe=watch)
-        downtime = round(watch.seconds, 3) if options.after is After.CONTINUE else None
-        shown = chosen.command or str(file)
-        if chosen.json:
-            fields = {"saved": shown, "domid": domain.domid, "size": size}
-            if downtime is not None:
-                fields["downtime"] = downtime
-            if watch.way:
-                fields["way"] = watch.way.value
-            terminal.as_json(fields, indent=None)
-        else:
-            how = f" ({watch.way.value})" if watch.way else ""
-            rest = "" if downtime is None else f"; downtime {downtime:.3g} s{how}"
-            terminal.line(f"saved {chosen.domain} to {shown}: {summary}{rest}")
+    watch = Stopwatch(progress.observer(chosen))
+    with open_host(chosen.host, step_timeout=chosen.step_timeout, settings=settings) as host:
+        domain = domain_state.find(host, chosen.domain)
+        config = read_config(cfg, host, terminal.complain)
+        layout = options.layout if "layout" in chosen else settings.save.layout
+        key_file = key_file_for(options, settings.save)
+        options = replace(options, config=config, verify=verify, layout=layout, key_file=key_file)
+        to = chosen.command or str(file.absolute() if file != STANDARD else file)
+        about = {"domid": domain.domid, "name": domain.name, "file": to}
+        with hooked(settings.hooks, "save", **about):  # they have another folder
+            size, summary = save(host, domain, options, observe=watch)
+    shown = chosen.command or str(file)
+    lives_on = options.after is After.CONTINUE
+    if chosen.json:
+        fields = {"saved": shown, "domid": domain.domid, **progress.took_fields(watch, size)}
+        if lives_on:
+            fields["downtime"] = round(watch.downtime, 3)
+        if watch.way:
+            fields["way"] = watch.way.value
+        terminal.as_json(fields, indent=None)
+    else:
+        how = f" ({watch.way.value})" if watch.way else ""
+        rest = f"; downtime {in_time(watch.downtime)}{how}" if lives_on else ""
+        terminal.tell(
+            f"saved {chosen.domain} to {shown}: {summary}; {progress.took(watch, size)}{rest}"
+        )
 
 
 def _file_and_config(chosen: argparse.Namespace) -> tuple[Path, Path | None]:
@@ -102,13 +104,6 @@ def _file_and_config(chosen: argparse.Namespace) -> tuple[Path, Path | None]:
     if chosen.config:
         raise UsageError("--to CMD takes the place of FILE")
     return STANDARD, chosen.file
-
-
-def _answering(file: Path) -> AbstractContextManager[None]:
-    """Have answers go to the standard error where the standard output is the save file's."""
-    from xenqemu.cli.terminal import answers_aside
-
-    return answers_aside() if file == STANDARD else nullcontext()
 
 
 def _saver(file: Path, command: str | None) -> Callable[..., tuple[int, str]]:
@@ -126,13 +121,13 @@ def _saver(file: Path, command: str | None) -> Callable[..., tuple[int, str]]:
 
         def pass_on(host: Host, domain: Domain, *options: SaveOptions, observe: Observer) -> Any:
             size = save_through(host, domain, way, *options, observe=observe)
-            return size, f"{size} bytes"
+            return size, in_bytes(size)
 
         return pass_on
     from xenqemu.operations.save import save
 
     def write(host: Host, domain: Domain, *options: SaveOptions, observe: Observer) -> Any:
         found = save(host, domain, file, *options, observe=observe)
-        return found.size, report.summary(found)
+        return found.size, f"{report.summary(found)}{report.ratio(file, found)}"
 
     return write

@@ -46,8 +46,8 @@ def run(chosen: argparse.Namespace) -> None:
 
 def _folder(chosen: argparse.Namespace) -> Path:
     """Return where save-all saves the domains of the host."""
-    from xenqemu.choose_host import for_all_guests, open_host
-    from xenqemu.settings.xenqemu_conf import read_settings
+    from xenqemu.choose_host import open_host
+    from xenqemu.cli.chosen_settings import settings_for_all, settings_of
 
-    with open_host(chosen.host, settings=read_settings(chosen.conf)) as host:
-        return for_all_guests(host, chosen.conf).save_all.folder
+    with open_host(chosen.host, settings=settings_of(chosen)) as host:
+        return settings_for_all(chosen, host).save_all.folder

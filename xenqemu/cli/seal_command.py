@@ -26,4 +26,4 @@ def run(chosen: argparse.Namespace) -> None:
     if chosen.json:
         terminal.as_json({"sealed": str(chosen.file), **report.fields(found, trust)})
     else:
-        terminal.line(f"{chosen.file}: sound and sealed; {report.summary(found)}")
+        terminal.tell(f"{chosen.file}: sound and sealed; {report.summary(found)}")

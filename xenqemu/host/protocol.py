@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from xenqemu.formats.stream.source import Source
     from xenqemu.host.disk.lease import Owner
     from xenqemu.host.domain import Domain, DomainInfo
+    from xenqemu.host.ended_operation import Records
     from xenqemu.host.findings import Finding
     from xenqemu.host.guest_memory import GuestMemory, MomentMemory, Progress
     from xenqemu.host.party_deadlines import Deadlines
@@ -167,6 +168,10 @@ class Host(Protocol):
     @property
     def trust(self) -> Trust:
         """What the configs of save files may have this host use."""
+
+    @property
+    def records(self) -> Records:
+        """What keeps each operation that has ended."""
 
     @property
     def identity(self) -> str:

@@ -31,6 +31,7 @@ from xenqemu.formats.stream.source import Source
 from xenqemu.host.disk.lease import Owner
 from xenqemu.host.domain import Domain
 from xenqemu.host.domain_state import DomainState, state
+from xenqemu.host.ended_operation import Records, unrecorded
 from xenqemu.host.findings import Finding, findings
 from xenqemu.host.guest_memory import Progress
 from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
@@ -76,10 +77,12 @@ class Lab:
         deadlines: Deadlines = DEFAULT_DEADLINES,
         trust: Trust = DEFAULT_TRUST,
         ram: Path | None = None,
+        records: Records = unrecorded,
     ) -> None:
         self.folder = folder.absolute()
         self.deadlines = deadlines
         self.trust = trust
+        self.records = records
         self._ram = ram
         self.run = self.folder / "run"
         self.guests = self.folder / "guests"

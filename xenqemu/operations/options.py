@@ -86,7 +86,7 @@ class SaveOptions:
     verify: bool = option(True, "Do not read the save file back.", flag="--no-verify")
     seal: bool = option(True, "Do not seal the save file.", flag="--no-seal")
     key_file: Path | None = option(None, KEY_TEXT, flag="--key-file", metavar="FILE")
-    timeout: float | None = option(None, _TIMEOUT, flag="--timeout", metavar="SECONDS")
+    timeout: float | None = option(None, _TIMEOUT, flag="--timeout", metavar="TIME", least=1)
 
 
 @documented
@@ -135,7 +135,7 @@ class RestoreOptions:
     strict_disks: bool = option(
         False, "Refuse if a disk image was changed after the save.", flag="--strict-disks"
     )
-    timeout: float | None = option(None, _TIMEOUT, flag="--timeout", metavar="SECONDS")
+    timeout: float | None = option(None, _TIMEOUT, flag="--timeout", metavar="TIME", least=1)
 
 
 @documented
@@ -173,7 +173,7 @@ class MigrateOptions:
         least=1,
         most=MOST,
     )
-    timeout: float | None = option(None, _TIMEOUT, flag="--timeout", metavar="SECONDS")
+    timeout: float | None = option(None, _TIMEOUT, flag="--timeout", metavar="TIME", least=1)
 
 
 @documented
@@ -185,7 +185,7 @@ class ReceiveOptions:
         True, "Do not wait in the background for the death of the domain.", flag="-e"
     )
     paused: bool = option(False, "Do not unpause domain after receiving it.", flag="-p")
-    timeout: float | None = option(None, _TIMEOUT, flag="--timeout", metavar="SECONDS")
+    timeout: float | None = option(None, _TIMEOUT, flag="--timeout", metavar="TIME", least=1)
 
 
 class Timed(Protocol):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import BinaryIO
 
-from xenqemu.errors import BadRecord
+from xenqemu.errors import BadRecord, in_words
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream.detect import Layer
 from xenqemu.formats.stream.framing import Record
@@ -19,6 +19,7 @@ from xenqemu.formats.stream.seal import Seal
 from xenqemu.formats.stream.seal_check import check_file
 from xenqemu.formats.stream.seal_passing import SealedInlet
 from xenqemu.formats.stream.source import Source
+from xenqemu.operations.events import Event, Kind, Observer, Phase, unobserved
 from xenqemu.operations.inspect import Contents, read_contents
 from xenqemu.operations.reading_seals import seal_behind, seal_of, take_seal
 from xenqemu.system.cancellation import check_often
@@ -41,21 +42,35 @@ def _unlisted(_record: Record) -> None:
     """Take no note of a record."""
 
 
-def verify(file: BinaryIO, key: bytes | None = None) -> Contents:
+def verify(file: BinaryIO, key: bytes | None = None, observe: Observer = unobserved) -> Contents:
     """Read `file` to its end and return what it holds; raise `FormatError` if it is not sound.
 
     Takes an xl save file, a bare libxl or libxc stream, or device state alone, from a file or a
     pipe.  All of a sealed one is compared with its seal: `Damaged` names each place that differs.
     In a file without a seal the guest's pages are skipped.  With a `key` there has to be a seal
     made with it; a file sealed with a key raises `UsageError` for want of it.  Within an operation
-    it hears that this is to end.
+    it hears that this is to end.  `observe` hears how far it is.
     """
     if not is_regular(file):
         return _verify_pipe(file, key)
     seal = seal_of(file, key)
     if seal is not None:
-        check_file(file, seal, key, check_often)
+        _check_file(file, seal, key, observe)
     return verify_structure(file, key, seal)
+
+
+def _check_file(file: BinaryIO, seal: Seal, key: bytes | None, observe: Observer) -> None:
+    def progress(done: int, total: int) -> None:
+        check_often()
+        observe(Event(Phase.VERIFY, Kind.PROGRESS, done, total))
+
+    observe(Event(Phase.VERIFY, Kind.STARTED))
+    try:
+        check_file(file, seal, key, progress)
+    except BaseException as error:
+        observe(Event(Phase.VERIFY, Kind.FAILED, text=in_words(error)))
+        raise
+    observe(Event(Phase.VERIFY, Kind.DONE))
 
 
 def verify_structure(

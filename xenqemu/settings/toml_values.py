@@ -7,7 +7,7 @@
     a frozen value       [name]                  a table of its own
     bool                 true
     int                  4                       a count
-    float                60, 0.5                 seconds
+    float                60, 0.5, "5m"           seconds
     str                  "auto"
     Path                 "/var/lib/xen/save"     absolute
     Path | None          "", "/some/folder"      absolute, or none
@@ -26,6 +26,7 @@ from typing import Any, NamedTuple, TypeVar, get_type_hints
 
 from xenqemu.errors import UsageError
 from xenqemu.frozen import Frozen
+from xenqemu.quantities import seconds_of
 from xenqemu.system.deadline import MAX_SECONDS
 
 MAX_TEXT = 1 << 16
@@ -126,6 +127,8 @@ def _count(value: object) -> int:
 
 
 def _seconds(value: object) -> float:
+    if isinstance(value, str):
+        value = seconds_of(value)
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         raise ValueError
     if not 0 < value <= MAX_SECONDS:  # which no nan is
@@ -166,7 +169,7 @@ class _Kind(NamedTuple):
 _KINDS: Mapping[Any, _Kind] = {
     bool: _Kind("true or false", _truth),
     int: _Kind(f"a whole number from 1 to {MAX_COUNT}", _count),
-    float: _Kind(f"seconds, above 0 and up to {MAX_SECONDS:g}", _seconds),
+    float: _Kind(f'seconds or a time as "5m", above 0 and up to {MAX_SECONDS:g} s', _seconds),
     str: _Kind("printable text", _text),
     Path: _Kind("an absolute path", _path),
     Path | None: _Kind('an absolute path, or ""', _path_or_none),

@@ -62,6 +62,19 @@ class RestoreAll(Frozen):
     proof: float = 10.0
 
 
+class Log(Frozen):
+    """Where operations are logged: a line each in `syslog` or not, details in a `file` or not."""
+
+    syslog: bool = True
+    file: Path | None = None
+
+
+class Metrics(Frozen):
+    """A `file` for the textfile collector of Prometheus' node exporter; None for none."""
+
+    file: Path | None = None
+
+
 class Settings(Frozen):
     """All of it; `host` is in the words of `--host`, no `lab` is a folder of one's own.
 
@@ -80,6 +93,8 @@ class Settings(Frozen):
     hooks: Hooks = Hooks()
     save_all: SaveAll = SaveAll()
     restore_all: RestoreAll = RestoreAll()
+    log: Log = Log()
+    metrics: Metrics = Metrics()
 
 
 DEFAULTS = Settings()

@@ -16,6 +16,7 @@ from xenqemu.formats.stream.source import Source
 from xenqemu.host.disk import lease
 from xenqemu.host.disk.lease import Owner
 from xenqemu.host.domain import Domain
+from xenqemu.host.ended_operation import unrecorded
 from xenqemu.host.findings import Finding
 from xenqemu.host.party_deadlines import Deadlines
 from xenqemu.host.protocol import BuildOptions, Needs
@@ -33,6 +34,7 @@ class Host:
     kind = "fake"
     own_folder = None
     deadlines = Deadlines(peer_end=0.5)
+    records = staticmethod(unrecorded)
 
     def __init__(self, world: World) -> None:
         self._world = world

@@ -21,7 +21,14 @@ class Done(NamedTuple):
 
     @property
     def json(self) -> Any:
-        return json.loads(self.out)
+        return answer(self.out)
+
+
+def answer(text: str) -> Any:
+    """Return what a command answered as JSON, without the version that all of it has."""
+    found = json.loads(text)
+    assert found.pop("version") == 1
+    return found
 
 
 def spawn(

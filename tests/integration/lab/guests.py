@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tests.doubles.system.commands import answer
 from tests.integration import moments
 from xenqemu.formats.stream.detect import Walk
 from xenqemu.formats.stream.page_data import XALLOC, PageData
@@ -63,7 +64,13 @@ class Done(NamedTuple):
 
     @property
     def json(self) -> Any:
-        return json.loads(self.out)
+        return answer(self.out)
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """What a command told, a line each; not the error that ended it."""
+        told = [answer(line) for line in self.out.splitlines()]
+        return told[:-1] if told and "error" in told[-1] else told
 
     def good(self) -> Done:
         assert (self.code, self.err) == (0, ""), f"exit status {self.code}\n{self.out}{self.err}"
@@ -98,11 +105,11 @@ class Host:
         return self.run(*words).good().out
 
     def list(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = json.loads(self.must("lab", "list", "--json"))
+        found: list[dict[str, Any]] = answer(self.must("lab", "list", "--json"))["domains"]
         return found
 
     def status(self, name: str) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.must("status", "--json", name))
+        found: dict[str, Any] = answer(self.must("status", "--json", name))
         return found
 
     def guest(self, name: str) -> Guest:

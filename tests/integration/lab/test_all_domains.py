@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -47,8 +46,7 @@ class Site:
     def run(self, verb: str) -> tuple[int, dict[str, str], str]:
         """Run save-all or restore-all; return its status, what became of whom, and its errors."""
         done = self.host.run("--conf", self.conf, verb, "--json")
-        told = [json.loads(line) for line in done.out.splitlines()]
-        return done.code, {each["name"]: each["outcome"] for each in told}, done.err
+        return done.code, {each["name"]: each["outcome"] for each in done.lines}, done.err
 
     def start(self, verb: str) -> subprocess.Popen[bytes]:
         """Start save-all or restore-all."""

@@ -19,8 +19,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(400)]
 def clones(host: Host, save_file: Path, *options: object) -> list[Guest]:
     """Make clones and return them."""
     done = host.run("restore", "--clone", "--json", *options, save_file).good()
-    told = [json.loads(line) for line in done.out.splitlines()]
-    made = [Guest(host, each["clone"], each["domid"]) for each in told if "clone" in each]
+    made = [Guest(host, each["clone"], each["domid"]) for each in done.lines if "clone" in each]
     return sorted(made, key=lambda each: each.name)  # they are told of as they are made
 
 

@@ -77,8 +77,7 @@ ONLY = 'grep -q \'"name": "mail"\' || exit 0'
 
 def each(done: Done) -> dict[str, tuple[str, str]]:
     """Return what became of each guest, and why."""
-    told = [json.loads(line) for line in done.out.splitlines()]
-    return {about["name"]: (about["outcome"], about["text"]) for about in told}
+    return {about["name"]: (about["outcome"], about["text"]) for about in done.lines}
 
 
 @pytest.fixture

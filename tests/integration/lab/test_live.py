@@ -75,7 +75,7 @@ def test_a_live_save_that_is_killed(busy, one, folder):
     done = at(one, "save iteration", DIE, "save", "--live", busy.name, folder / "record")
     assert done.code == -signal.SIGKILL
     busy.wait_rewritten()
-    assert json.loads(one.must("recover", "--json"))
+    assert json.loads(one.must("recover", "--json"))["recovered"]
     assert list(folder.iterdir()) == []
     busy.wait_rewritten()
 

@@ -26,8 +26,8 @@ phase, late = "", []
 sys.addaudithook(lambda event, found: event == "import" and phase and late.append(found[0]))
 from xenqemu.cli import progress
 observer = progress.observer
-def noting(**how):
-    show = observer(**how)
+def noting(chosen):
+    show = observer(chosen)
     def observe(event):
         global phase
         if event.kind.value == "started":

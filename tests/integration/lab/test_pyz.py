@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
+import zipfile
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
-PYTHON = "/usr/bin/python3"
-BARE = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/nonexistent"}
+from tests.integration.packages import BARE, EPOCH, PYTHON, ROOT, digest, make, run, tracked
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 
@@ -19,19 +17,8 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 @pytest.fixture(scope="module")
 def pyz(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("dist")
-    environment = {**os.environ, "DIST": str(folder), "SOURCE_DATE_EPOCH": "1700000000"}
-    subprocess.run([ROOT / "scripts" / "package", "pyz"], check=True, env=environment)
+    make("pyz", folder)
     return folder / "xenqemu.pyz"
-
-
-def run(*words: str | Path, code: int = 0, folder: Path = Path("/")) -> str:
-    """Run a program in an environment without anything; return all that it says."""
-    done = subprocess.run(
-        list(words), env=BARE, cwd=folder, capture_output=True, text=True, check=False
-    )
-    said = done.stdout + done.stderr
-    assert done.returncode == code, said
-    return said
 
 
 def test_the_same_bytes_wherever_it_is_made(pyz: Path, tmp_path: Path) -> None:
@@ -41,15 +28,23 @@ def test_the_same_bytes_wherever_it_is_made(pyz: Path, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "scripts" / "package.d", other / "package.d", ignore=left)
     shutil.copy(ROOT / "LICENSE", other)
     made = other / "made.pyz"
-    make = (other / "package.d" / "pyz.py", other, ROOT / ".cache/bundled", made, "1700000000")
+    words = (other / "package.d" / "pyz.py", other, ROOT / ".cache/bundled", made, EPOCH)
     subprocess.run(
-        [PYTHON, "-I", *make],
+        [PYTHON, "-I", *words],
         check=True,
         umask=0o077,
         cwd=other,
     )
-    assert made.read_bytes() == pyz.read_bytes()
+    assert digest(made) == digest(pyz)
     assert made.stat().st_mode & 0o777 == pyz.stat().st_mode & 0o777 == 0o755
+
+
+def test_each_module_is_there_as_bytecode(pyz: Path) -> None:
+    with zipfile.ZipFile(pyz) as archive:
+        names = set(archive.namelist())
+    modules = {name for name in names if name.endswith(".py")}
+    assert {f"{name}c" for name in modules} == {name for name in names if name.endswith(".pyc")}
+    assert modules > {name for name in tracked("xenqemu") if name.endswith(".py")}
 
 
 def test_a_guest_by_one_file(pyz: Path, folder: Path, firmware_record: Path) -> None:

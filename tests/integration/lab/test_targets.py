@@ -140,7 +140,8 @@ def test_killed_while_the_command_ends(guest, one, folder):
     copy = folder / "copy"
     done = at(one, "publish started", DIE, "save", guest.name, "--to", f"cat > {copy}")
     assert done.code == -signal.SIGKILL
-    (left,) = json.loads(one.run("recover", "--json").out)
+    told, _end = json.JSONDecoder().raw_decode(one.run("recover", "--json").out)
+    (left,) = told["recovered"]
     assert left["in_doubt"]
     assert one.run("verify", copy).code in (0, 2)
     assert one.run("recover", "--stayed", guest.name).code == 0

@@ -6,12 +6,12 @@ import json
 import time
 
 from tests.integration.xen.bed import Bed, assert_goes_on
-from tests.integration.xen.hosts import XENQEMU
+from tests.integration.xen.hosts import CHECKOUT, Ours
 
 DOM0 = "10.9.0.1"
 WORDS = "this is the disk"
-BLOCK = "/src/hotplug/xenqemu-block"
-VIF = "/src/hotplug/xenqemu-vif"
+BLOCK = CHECKOUT.block
+VIF = CHECKOUT.vif
 LINUX = """
 name = "{name}"
 type = "{type}"
@@ -24,9 +24,9 @@ vif = [ "mac=00:16:3e:00:00:0{number},bridge=xenbr0,ip=10.9.0.{number},script={v
 """
 
 
-CONF = f"""
+CONF = """
 [trust]
-allow = ["disks.script={BLOCK}", "nics.script={VIF}"]
+allow = ["disks.script={block}", "nics.script={vif}"]
 """
 """Our scripts are where stock Xen has none."""
 
@@ -39,10 +39,12 @@ def left(bed: Bed) -> str:
     )
 
 
-def linux(bed: Bed, name: str, kind: str, number: int) -> str:
+def linux(bed: Bed, name: str, kind: str, number: int, ours: Ours = CHECKOUT) -> str:
     """Write the file of a Linux guest that asks its disk and dom0 after each tick."""
     words = f"ip=10.9.0.{number}/24 reach={DOM0} disk=/dev/xvda"
-    text = LINUX.format(name=name, type=kind, words=words, number=number, block=BLOCK, vif=VIF)
+    text = LINUX.format(
+        name=name, type=kind, words=words, number=number, block=ours.block, vif=ours.vif
+    )
     return bed.put(f"{name}.cfg", text)
 
 
@@ -57,25 +59,28 @@ def wait_works(bed: Bed, name: str, heard: int = 0) -> int:
     return heard + len(said)
 
 
-def keeps_its_disk_and_its_network(bed: Bed, disk: str, kind: str) -> None:
+def keeps_its_disk_and_its_network(bed: Bed, disk: str, kind: str, ours: Ours = CHECKOUT) -> None:
     """Move a guest by xl and by us; after each move it reads its disk and reaches dom0."""
-    bed.must(f"mkdir -p /etc/xenqemu && cp {bed.put('conf', CONF)} /etc/xenqemu/xenqemu.conf")
-    bed.must(f"xl create -q {linux(bed, 'web', kind, 5)}", timeout=180)
+    conf = bed.put("conf", CONF.format(block=ours.block, vif=ours.vif))
+    bed.must(f"mkdir -p /etc/xenqemu && cp {conf} /etc/xenqemu/xenqemu.conf")
+    bed.must(f"xl create -q {linux(bed, 'web', kind, 5, ours)}", timeout=180)
     heard = wait_works(bed, "web")
     owner = json.loads(bed.must(f"cat {disk}.xenqemu-lease"))["owner"]
     assert owner["vm"] == bed.must("xl vm-list | awk '$3 == \"web\" { print $1 }'").strip()
 
-    second = bed.run(f"xl create -q {linux(bed, 'mail', kind, 6)}", timeout=180)
+    second = bed.run(f"xl create -q {linux(bed, 'mail', kind, 6, ours)}", timeout=180)
     assert second.rc != 0
     assert f"{disk} is in use by domain {bed.domid('web')} (web) as xvda, to be written" in (
         second.err
     )
     assert bed.run("xl domid mail").rc != 0
 
-    mover = XENQEMU if kind == "pv" else "xl"  # Debian's Xen has no shadow paging: xl moves no PV
+    mover = (
+        ours.xenqemu if kind == "pv" else "xl"
+    )  # Debian's Xen has no shadow paging: xl moves no PV
     for acts in (
         ["xl save web /tmp/web.save", "xl restore /tmp/web.save"],
-        [f"{XENQEMU} save web /tmp/web.save", f"{XENQEMU} restore /tmp/web.save"],
+        [f"{ours.xenqemu} save web /tmp/web.save", f"{ours.xenqemu} restore /tmp/web.save"],
         [f"{mover} migrate -s '' web 'xl migrate-receive'"],
     ):
         before = bed.ticks("web")

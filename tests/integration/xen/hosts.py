@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from _pytest.mark.structures import ParameterSet
@@ -14,8 +15,29 @@ from tests.integration.xen.bed import Bed, Result, Tick, assert_goes_on, saved_t
 XENSTOREDS = {"4.17": "oxenstored", "4.20": "xenstored"}
 """The hosts, and which of Xen's two stores each runs: Debian's default, and the one in C."""
 
-XENQEMU = "python3 -m xenqemu"
-HELPER = "LIBXL_SAVE_HELPER=/src/hotplug/libxl-save-helper"
+
+class Ours(NamedTuple):
+    """How our programs are called where they lie."""
+
+    xenqemu: str
+    save_helper: str
+    block: str
+    vif: str
+
+    @property
+    def in_xl(self) -> str:
+        """What has xl use our save helper, before its command."""
+        return f"LIBXL_SAVE_HELPER={self.save_helper}"
+
+
+CHECKOUT = Ours(
+    "python3 -m xenqemu",
+    "/src/hotplug/libxl-save-helper",
+    "/src/hotplug/xenqemu-block",
+    "/src/hotplug/xenqemu-vif",
+)
+XENQEMU = CHECKOUT.xenqemu
+HELPER = CHECKOUT.in_xl
 FILE = "/tmp/guest.save"
 GUESTS = ("hvm", "firmware", "pvh", "pv")
 

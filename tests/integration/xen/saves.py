@@ -7,21 +7,25 @@ import sys
 
 from tests.integration.moments import DIE
 from tests.integration.xen.bed import Bed
-from tests.integration.xen.hosts import FILE, HELPER, XENQEMU, at, begin, goes_on
-
-WAYS = {
-    "ours to xl": (f"{XENQEMU} save {{}} {FILE}", f"xl restore {FILE}"),
-    "xl to ours": (f"xl save {{}} {FILE}", f"{XENQEMU} restore {FILE}"),
-    "ours to ours": (f"{XENQEMU} save {{}} {FILE}", f"{XENQEMU} restore {FILE}"),
-    "our helper in xl to xl": (f"{HELPER} xl save {{}} {FILE}", f"xl restore {FILE}"),
-}
+from tests.integration.xen.hosts import CHECKOUT, FILE, XENQEMU, Ours, at, begin, goes_on
 
 
-def goes_every_way(bed: Bed, name: str) -> None:
-    """Save and restore a guest in each of the `WAYS`; it runs after each."""
+def ways(ours: Ours) -> dict[str, tuple[str, str]]:
+    """Return the ways that a guest is saved and restored."""
+    xenqemu = ours.xenqemu
+    return {
+        "ours to xl": (f"{xenqemu} save {{}} {FILE}", f"xl restore {FILE}"),
+        "xl to ours": (f"xl save {{}} {FILE}", f"{xenqemu} restore {FILE}"),
+        "ours to ours": (f"{xenqemu} save {{}} {FILE}", f"{xenqemu} restore {FILE}"),
+        "our helper in xl to xl": (f"{ours.in_xl} xl save {{}} {FILE}", f"xl restore {FILE}"),
+    }
+
+
+def goes_every_way(bed: Bed, name: str, ours: Ours = CHECKOUT) -> None:
+    """Save and restore a guest in each of the `ways`; it runs after each."""
     begin(bed, name)
     sizes = {}
-    for way, (save, restore) in WAYS.items():
+    for way, (save, restore) in ways(ours).items():
         bed.must(save.format(name), timeout=180)
         assert bed.run(f"xl domid {name}").rc == 1
         before = bed.ticks(name)

@@ -30,7 +30,8 @@ def all_of(bed: Bed, verb: str) -> dict[str, str]:
     """Run save-all or restore-all; return what became of whom."""
     conf = bed.put("conf", CONF)
     said = bed.run(f"{XENQEMU} --conf {conf} {verb} --json", timeout=300).out
-    return {each["name"]: each["outcome"] for each in map(json.loads, said.splitlines())}
+    told = map(json.loads, said.splitlines())
+    return {each["name"]: each["outcome"] for each in told if "name" in each}
 
 
 def test_a_paused_guest_without_pv_drivers_is_saved_and_comes_back_paused(bed: Bed) -> None:
@@ -49,7 +50,7 @@ def test_a_paused_guest_without_pv_drivers_is_saved_and_comes_back_paused(bed: B
     bed.must(f"{XENQEMU} save firmware {FILE}", timeout=180)
     assert bed.run("xl domid firmware").rc == 1
     said = bed.must(f"{XENQEMU} restore {FILE}", timeout=180)
-    assert said.endswith(", paused\n")
+    assert ", paused; " in said
     assert_paused(bed, "firmware")
     bed.must(f"{XENQEMU} save firmware {FILE}", timeout=180)  # QEMU was not continued since
     bed.must(f"{XENQEMU} restore {FILE}", timeout=180)

@@ -1,10 +1,10 @@
 """The commands on all domains, where no guest has to run for them."""
 
-import json
 import sys
 
 import pytest
 
+from tests.doubles.system.commands import answer
 from xenqemu.operations.outcome import How, Outcome
 
 OUTCOMES = [
@@ -46,7 +46,9 @@ def test_what_cannot_be_brought_back(all_on, place):
     assert done.out.startswith("web: failed (")
     assert done.out.endswith(f"; its save file is {place}/records/web)\n")
     assert done.err == "xenqemu: failed or forbidden, see above: web\n"
-    assert json.loads(all_on("restore-all", "--json").out)["outcome"] == "failed"
+    told, failed = map(answer, all_on("restore-all", "--json").out.splitlines())
+    assert (told["name"], told["outcome"]) == ("web", "failed")
+    assert failed["error"]["exit_code"] == 3
     assert (place / "records" / "web").read_text() == "no record"
 
 
@@ -78,11 +80,12 @@ def test_each_outcome_is_a_line(all_on, outcomes):
 
 
 def test_each_outcome_is_a_line_of_json(all_on, outcomes):
-    lines = all_on("save-all", "--json").out.splitlines()
-    assert [json.loads(line) for line in lines] == [
+    *lines, last = map(answer, all_on("save-all", "--json").out.splitlines())
+    assert lines == [
         {"name": outcome.name, "outcome": outcome.how.value, "text": outcome.text}
         for outcome in OUTCOMES
     ]
+    assert last["error"]["message"] == "failed or forbidden, see above: old\x1b"
 
 
 def test_nobody_has_to_hear_it(all_on, outcomes, monkeypatch):

@@ -1,5 +1,6 @@
 """verify and inspect: of real save files, of layers cut out of them, of damage, from a pipe."""
 
+import json
 import os
 import re
 import subprocess
@@ -47,7 +48,7 @@ vcpu 0   rip 0x978 cr3 0x0 efer 0x0
          0x8           24        2  timer
 """
 UNSEALED = "well-formed, unsealed"
-VGA = "xl, 42455925 bytes; hvm guest vga; 8268 pages (32 MiB), 1036212 holes; 29 devices"
+VGA = "xl, 40.5 MiB; hvm guest vga; 8268 pages (32 MiB), 1036212 holes; 29 devices"
 
 
 def parts(name: str) -> dict[str, bytes]:
@@ -84,7 +85,7 @@ def test_inspect_shows_all_layers(run, saved):
 def test_inspect_as_json(run, saved):
     found = run("inspect", "--json", saved).json
     assert list(found) == [
-        *("kind", "size", "trailing", "checkpoints", "records", "config"),
+        *("file", "kind", "size", "trailing", "checkpoints", "records", "config"),
         *("host_resources", "image", "vcpus", "devices", "ambiguities"),
     ]
     assert (found["kind"], found["size"], found["trailing"], found["checkpoints"]) == (
@@ -130,7 +131,7 @@ def test_every_real_record_is_sound(run, tmp_path, name):
     file.write_bytes(save_files.unpacked(name))
     done = run("verify", file)
     assert done.code == 0
-    said = rf"{file}: {UNSEALED}; xl, \d+ bytes; hvm guest \w+; .*\n"
+    said = rf"{file}: {UNSEALED}; xl, [\d.]+ MiB; hvm guest \w+; .*\n"
     assert re.fullmatch(said, done.out)
     assert ("44 bytes after END" in done.out) == (name == save_files.MIGRATION)
 
@@ -138,9 +139,9 @@ def test_every_real_record_is_sound(run, tmp_path, name):
 @pytest.mark.parametrize(
     ("layer", "summary"),
     [
-        ("libxl", "libxl, 42454192 bytes; 8268 pages (32 MiB), 1036212 holes; 29 devices"),
-        ("libxc", "libxc, 42244944 bytes; 8268 pages (32 MiB), 1036212 holes"),
-        ("device state", "device state, 209197 bytes; 29 devices"),
+        ("libxl", "libxl, 40.5 MiB; 8268 pages (32 MiB), 1036212 holes; 29 devices"),
+        ("libxc", "libxc, 40.3 MiB; 8268 pages (32 MiB), 1036212 holes"),
+        ("device state", "device state, 204 KiB; 29 devices"),
     ],
 )
 def test_layers_cut_out_of_a_record(run, tmp_path, layer, summary):
@@ -274,8 +275,7 @@ def test_seal_and_what_verify_says_then(run, tmp_path, saved, key):
     file = tmp_path / "guest"
     file.write_bytes(saved.read_bytes())
     assert run("seal", file).code == 0
-    size = file.stat().st_size
-    said = f"{file}: sound and sealed; xl, {size} bytes; hvm guest vga; "
+    said = f"{file}: sound and sealed; xl, 40.5 MiB; hvm guest vga; "
     assert run("verify", file).out.startswith(said)
     found = run("verify", "--json", file).json
     assert (found["sound"], found["sealed"], found["trailing"]) == (True, True, 0)
@@ -316,3 +316,36 @@ def test_verify_says_what_else_a_file_is(run, tmp_path, data, said):
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith(f"xenqemu: {file}: not a save file, but {said}")
     assert run("verify", "--json", file).json["state"] == "not a save file"
+
+
+def test_several_files_and_the_exit_code_of_the_first_that_fails(run, tmp_path, saved):
+    other = tmp_path / "other"
+    other.write_bytes(b"something else altogether")
+    done = run("verify", saved, tmp_path / "none", other, saved)
+    assert done.code == 1
+    assert done.out == f"{saved}: {UNSEALED}; {VGA}\n" * 2
+    none, rest = done.err.splitlines()
+    assert none == f"xenqemu: {tmp_path}/none: No such file or directory"
+    assert rest.startswith(f"xenqemu: {other}: not a save file, but b'something el")
+    assert run("verify", other, tmp_path / "none").code == 2
+
+
+def test_several_files_for_a_program(run, tmp_path, saved):
+    other = tmp_path / "other"
+    other.write_bytes(b"something else altogether")
+    out = run("inspect", "--json", other, saved, tmp_path / "none").out
+    bad, rest = out.split("\n", 1)
+    bad = json.loads(bad)
+    assert (bad["version"], bad["file"], bad["state"]) == (1, str(other), "not a save file")
+    assert (bad["error"]["class"], bad["error"]["exit_code"]) == ("BadRecord", 2)
+    assert bad["error"]["offset"] == 0
+    good, end = json.JSONDecoder().raw_decode(rest)
+    assert (good["file"], good["kind"]) == (str(saved), "xl")
+    none = json.loads(rest[end:])
+    assert none["error"]["class"] == "FileNotFoundError"
+
+
+def test_several_trees_have_headings(run, saved):
+    one = run("inspect", saved).out
+    assert one.startswith(VGA_HEAD)
+    assert run("inspect", saved, saved).out == f"==> {saved} <==\n{one}" * 2

@@ -1,15 +1,16 @@
 """The lab's commands, and those on domains, where no guest has to run for them."""
 
-import json
+import re
 
 import pytest
 
 from tests.doubles.qemu.lab_guest import UUID, config
-from tests.doubles.system.commands import Done
+from tests.doubles.system.commands import Done, answer
 from xenqemu.errors import HostError
 from xenqemu.host import domain_state
 from xenqemu.host.party_deadlines import Deadlines
 from xenqemu.lab.lab_host import Lab
+from xenqemu.quantities import in_bytes
 
 CFG = 'name = "web"\ntype = "hvm"\nmemory = 8\nvga = "none"\n'
 
@@ -102,7 +103,7 @@ def test_down_as_json(run, folder, ended):
 
 def test_an_empty_host(on):
     assert on("lab", "list").out.split() == ["NAME", "ID", "MEM", "VCPUS", "STATE"]
-    assert on("lab", "list", "--json").json == []
+    assert on("lab", "list", "--json").json["domains"] == []
 
 
 @pytest.mark.parametrize("who", ["web", "3", "99999999999999999999"])
@@ -150,7 +151,7 @@ def test_status_of_what_is_left_of_a_domain(on, ended):
         "left": [],
         "damaged": [],
     }
-    assert on("lab", "list", "--json").json == []
+    assert on("lab", "list", "--json").json["domains"] == []
     assert not ended.exists()
     assert on("status", "small").code == 3
 
@@ -180,7 +181,7 @@ def test_trouble_is_listed(on, ended):
         f"{'small':<32}     3       0     0  hypervisor: {ended}/machine.json is "
     )
     assert "machine.json is damaged" in line
-    (found,) = on("lab", "list", "--json").json
+    (found,) = on("lab", "list", "--json").json["domains"]
     assert (found["domid"], found["state"], found["running"]) == (3, None, False)
     assert "machine.json is damaged" in found["trouble"][0]
     (ended / "machine.json").unlink()
@@ -232,7 +233,7 @@ def test_create_that_is_refused_leaves_nothing(on, folder, place, fake_qemu, cas
     assert (done.code, done.out) == (code, "")
     assert why in done.err
     assert list((folder / "guests").iterdir()) == []
-    assert on("lab", "list", "--json").json == []
+    assert on("lab", "list", "--json").json["domains"] == []
 
 
 def test_create_on_kvm_says_so_to_qemu(on, place, fake_qemu):
@@ -274,16 +275,18 @@ def test_restore_of_what_is_no_record_of_the_lab(on, saved, place):
     file.write_bytes(b"QEVM\0\0\0\3\0")
     done = on("restore", file)
     assert (done.code, done.out) == (2, "")
-    assert "expected an xl save file" in done.err
+    assert done.err == f"xenqemu: {file}: not a save file, but a bare DEVICE_STATE stream\n"
 
 
 def test_restore_reports_as_json(on, saved):
     done = on("restore", "--json", saved)
-    lines = [json.loads(line) for line in done.out.splitlines()]
+    *lines, last = [answer(line) for line in done.out.splitlines()]
     assert [(line["phase"], line["event"]) for line in lines] == [
         *(("check", "started"), ("check", "failed"))
     ]
     assert "guest of Xen" in lines[-1]["text"]
+    assert last["error"]["message"] == lines[-1]["text"]
+    assert (last["error"]["class"], last["error"]["exit_code"]) == ("HostError", 3)
 
 
 @pytest.mark.lab
@@ -309,29 +312,36 @@ def test_a_guest_with_firmware_alone_there_and_back(on, place):
     assert on("lab", "unpause", "web").code == 0
     for options in ([], ["--live", "--compact"]):
         told = on("save", "--json", "-c", *options, "web", record).out.splitlines()
-        last = json.loads(told[-1])
-        assert last.pop("downtime") > 0
+        last = answer(told[-1])
+        for name in ("downtime", "seconds", "rate"):
+            assert last.pop(name) > 0
         assert last.pop("way", None) == ("precopy" if options else None)
         assert last == {"saved": str(record), "domid": 1, "size": record.stat().st_size}
         assert any('"event": "iteration"' in line for line in told) == bool(options)
-    assert "; downtime 0." in on("save", "-c", "web", record).out
+    took = r"; [^;]+/s; downtime [0-9.]+ m?s\n"
+    assert re.search(took, on("save", "-c", "web", record).out)
     assert on("lab", "pause", "web").code == 0
     assert on("save", "web", record).code == 0
-    assert on("restore", record).out == f"restored web from {record}: domain 2, paused\n"
+    assert on("restore", record).out.startswith(f"restored web from {record}: domain 2, paused; ")
     assert on("status", "--json", "web").json["state"] == "paused"
     assert on("lab", "unpause", "web").code == 0
     done = on("save", "web", record)
-    assert done.out.startswith(f"saved web to {record}: xl, {record.stat().st_size} bytes; hvm ")
-    assert on("lab", "list", "--json").json == []
+    assert done.out.startswith(
+        f"saved web to {record}: xl, {in_bytes(record.stat().st_size)}; hvm "
+    )
+    assert on("lab", "list", "--json").json["domains"] == []
     done = on("restore", record)
-    assert done.out == f"restored web from {record}: domain 3, running\n"
+    assert done.out.startswith(f"restored web from {record}: domain 3, running; ")
     assert on("lab", "destroy", "web") == Done(0, "", "")
     done = on("restore", "-p", record)
-    assert done.out == f"restored web from {record}: domain 4, paused\n"
+    assert done.out.startswith(f"restored web from {record}: domain 4, paused; ")
     assert f"{record} was restored before (" in done.err
     assert on("lab", "destroy", "4").code == 0
-    last = on("restore", "--json", record).out.splitlines()[-1]
-    assert json.loads(last) == {"restored": str(record), "domid": 5, "name": "web"}
+    last = answer(on("restore", "--json", record).out.splitlines()[-1])
+    assert (last.pop("seconds") > 0, last.pop("rate") > 0) == (True, True)
+    size = last.pop("size")
+    assert last == {"restored": str(record), "domid": 5, "name": "web"}
+    assert size == record.stat().st_size
     assert on("lab", "destroy", "web").code == 0
     made = on("lab", "create", "--json", cfg).json
     assert (made["domid"], made["name"], made["state"]) == (6, "web", "running")
@@ -346,7 +356,7 @@ def test_a_config_in_place_of_the_records_own(on, place):
     assert on("lab", "create", cfg).code == 0
     assert on("save", "--step-timeout", "5", "web", record).code == 0
     done = on("restore", other, record)
-    assert done.out == f"restored other from {record}: domain 2, running\n"
+    assert done.out.startswith(f"restored other from {record}: domain 2, running; ")
     assert on("status", "other").code == 0
     assert on("status", "web").code == 3
-    assert on("lab", "list", "--json").json[0]["name"] == "other"
+    assert on("lab", "list", "--json").json["domains"][0]["name"] == "other"

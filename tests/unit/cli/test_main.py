@@ -115,15 +115,18 @@ def test_a_name_that_the_terminal_cannot_show(tmp_path):
     ("words", "why"),
     [
         ((), "the following arguments are required: COMMAND"),
-        (("fly",), "invalid choice: 'fly'"),
+        (("fly",), "there is no 'fly'"),
+        (("sav", "one", "file"), "there is no 'sav'; did you mean save?"),
+        (("lab", "lst"), "there is no 'lst'; did you mean list?"),
         (("save", "one"), "the following arguments are required: FILE"),
         (("save", "-c", "-p", "one", "file"), "not allowed with argument -c"),
         (
             ("save", "--step-timeout", "0", "one", "file"),
-            "--step-timeout: '0' is no number from 0 to 86400",
+            "--step-timeout: '0' is no time above 0",
         ),
-        (("save", "--step-timeout", "nan", "one", "file"), "'nan' is no number from 0 to 86400"),
-        (("save", "--step-timeout", "1s", "one", "file"), "'1s' is no number from 0 to 86400"),
+        (("save", "--step-timeout", "nan", "one", "file"), "'nan' is no time of 86400 s at most"),
+        (("save", "--step-timeout", "25h", "one", "file"), "'25h' is no time of 86400 s at most"),
+        (("save", "--complaint", "one", "file"), "--complaint; did you mean --compact?"),
         (("restore", "cfg", "file", "more"), "unrecognized arguments: more"),
         (("verify",), "the following arguments are required: FILE"),
         (("verify", "--fast", "x"), "unrecognized arguments: --fast"),
@@ -139,7 +142,8 @@ def test_usage(run, words, why):
     assert (done.code, done.out) == (64, "")
     assert done.err.startswith("xenqemu: ")
     assert why in done.err
-    assert ("\nusage: xenqemu" in done.err) == ("--host" not in words)
+    usage = "\nusage: xenqemu save" if words[:1] == ("save",) else "\nusage: xenqemu"
+    assert (usage in done.err) == ("--host" not in words)
 
 
 def test_the_module_is_the_program():

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -13,7 +13,7 @@ from subprocess import PIPE
 import pytest
 
 from tests.doubles.qemu.lab_guest import config
-from tests.doubles.system.commands import PROGRAM, spawn
+from tests.doubles.system.commands import PROGRAM, answer, spawn
 from tests.golden import save_files
 from xenqemu.formats.migration.handshake import WORDS, Message
 from xenqemu.formats.migration.preflight_messages import PreflightAnswer, PreflightQuestion
@@ -21,6 +21,7 @@ from xenqemu.formats.migration.stream_chunks import READY
 from xenqemu.host import domain_state
 from xenqemu.host.domain import Domain
 from xenqemu.lab.lab_host import Lab
+from xenqemu.operations.events import Event, Kind, Phase
 from xenqemu.operations.journal.folder import Journals
 from xenqemu.operations.options import MigrateOptions
 from xenqemu.version import VERSION
@@ -30,6 +31,15 @@ TOKEN = "0123abcd"
 WEB = Domain(5, "c52dca42-e6df-11f1-a061-0df29b9903a9", "web", "hvm")
 
 
+MOVED = (
+    Event(Phase.SAVE, Kind.STARTED),
+    *(Event(Phase.SAVE, Kind.PROGRESS, done << 20, 32 << 20) for done in (16, 32)),
+    Event(Phase.SAVE, Kind.PROGRESS, 8 << 20, 8 << 20),  # another iteration
+    Event(Phase.QUIESCE, Kind.STARTED),
+    Event(Phase.HANDOVER, Kind.DONE),
+)
+
+
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch):
     """What `migrate` asks of the operation, where there is a domain 5."""
@@ -37,6 +47,8 @@ def asked(monkeypatch: pytest.MonkeyPatch):
 
     def migrate(_host, domain, to, options, *, observe, on_stderr):
         seen.append((domain, to, options))
+        for event in MOVED:
+            observe(event)
         on_stderr("said \x1b there")
 
     monkeypatch.setattr("xenqemu.operations.migrate.migrate", migrate)
@@ -57,7 +69,8 @@ def asked(monkeypatch: pytest.MonkeyPatch):
 def test_what_is_asked_for(run, asked, words, to, options):
     done = run("--host", "lab:/nowhere", "migrate", *words)
     assert (done.code, done.err) == (0, "said \\x1b there\n")
-    assert done.out == f"migrated web to {to}\n"
+    said = f"migrated web to {to}: 40.0 MiB; [0-9.]+ m?s, [0-9.]+ [MGT]iB/s; downtime 0 ms\n"
+    assert re.fullmatch(said, done.out)
     assert asked == [(WEB, to, options)]
 
 
@@ -65,7 +78,8 @@ def test_a_config_of_its_own_and_an_answer_for_programs(run, asked, tmp_path):
     cfg = tmp_path / "cfg"
     cfg.write_text('name = "other"\ntype = "hvm"\n')
     done = run("--host", "lab:/nowhere", "migrate", "--json", "-C", cfg, "web", "there")
-    assert json.loads(done.out.splitlines()[-1]) == {"migrated": "web", "to": "there"}
+    last = answer(done.out.splitlines()[-1])
+    assert (last["migrated"], last["to"], last["size"]) == ("web", "there", 40 << 20)
     assert asked[0][2].config.name == "other"
 
 

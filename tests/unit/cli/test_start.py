@@ -122,4 +122,4 @@ def test_only_the_chosen_command_is_made() -> None:
     actions = top._actions  # noqa: SLF001  argparse tells it in no other way
     verbs = next(action.choices for action in actions if action.dest == argparse.SUPPRESS)
     made = [name for name, verb in verbs.items() if "prog" in vars(verb)]
-    assert (made, len(verbs)) == (["status"], 19)
+    assert (made, len(verbs)) == (["status"], 21)

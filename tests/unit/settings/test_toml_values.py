@@ -52,6 +52,7 @@ def test_what_is_left_out_keeps_its_default():
         ("parallel = 1", Chosen(parallel=1)),
         ('first = ["b", "a"]', Chosen(first=("b", "a"))),
         ("waits.reply = 3", Chosen(waits=Waits(reply=3.0))),
+        ('waits.reply = "1m30s"', Chosen(waits=Waits(reply=90.0))),
         ("[waits]\nfinish = 86400\nreply = 0.25", Chosen(waits=Waits(0.25, 86400.0))),
     ],
 )
@@ -62,7 +63,7 @@ def test_values_have_the_types_of_their_fields(text, expected):
     assert isinstance(found.waits.reply, float)
 
 
-SECONDS = "seconds, above 0 and up to 86400"
+SECONDS = 'seconds or a time as "5m", above 0 and up to 86400 s'
 COUNT = "a whole number from 1 to 1000"
 TEXT = "printable text"
 PATH = "an absolute path"
@@ -97,7 +98,7 @@ PATH = "an absolute path"
         ("waits.reply = nan", "waits.reply", SECONDS, "nan"),
         ("waits.reply = inf", "waits.reply", SECONDS, "inf"),
         ("waits.reply = true", "waits.reply", SECONDS, "True"),
-        ('waits.reply = "60"', "waits.reply", SECONDS, "'60'"),
+        ('waits.reply = "soon"', "waits.reply", SECONDS, "'soon'"),
         ("waits.reply.x = 3", "waits.reply", SECONDS, "{'x': 3}"),
         (f'first = "{"a" * 200}"', "first", "a list of printable texts", "'" + "a" * 79),
     ],

@@ -78,17 +78,20 @@ class Comparison:
 
 
 def check_file(
-    file: BinaryIO, seal: Seal, key: bytes | None, check: Callable[[], None] = lambda: None
+    file: BinaryIO,
+    seal: Seal,
+    key: bytes | None,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> None:
     """Compare a regular file with its seal; raise `Damaged` with all places, or `OSError`.
 
-    `check` is called before each piece: it raises where somebody wants an end.  The file's own
-    place does not change.
+    `progress` is called before each piece with the bytes that are done, and all: it raises where
+    somebody wants an end.  The file's own place does not change.
     """
     buffer = memoryview(bytearray(CHUNK))
     broken = []
     for piece in seal.pieces:
-        check()
+        progress(piece.start, seal.end)
         made = hash_maker(key)()
         for part in parts_at(file, piece.start, piece.end, buffer):
             made.update(part)

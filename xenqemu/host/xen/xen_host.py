@@ -22,6 +22,7 @@ from xenqemu.formats.stream.libxc_records import PAGE_SIZE
 from xenqemu.formats.stream.source import Source
 from xenqemu.host.disk.lease import Owner
 from xenqemu.host.domain import Domain, DomainInfo, RunState
+from xenqemu.host.ended_operation import Records, unrecorded
 from xenqemu.host.findings import Check, Finding, findings
 from xenqemu.host.guest_memory import GuestMemory, Progress
 from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
@@ -68,9 +69,11 @@ class XenHost:
         paths: XenPaths = XEN_PATHS,
         trust: Trust = DEFAULT_TRUST,
         elide_zeros: bool = True,
+        records: Records = unrecorded,
     ) -> None:
         self.deadlines = deadlines
         self.trust = trust
+        self.records = records
         self._paths = paths
         self._elide_zeros = elide_zeros
         self._sessions = Sessions(lambda: Store(paths.xenstored, deadlines))

@@ -5,6 +5,7 @@
     FOLDER/lock           locked while an operation claims its guest
     FOLDER/NUMBER.op      the log of one operation; NUMBER has up to nine digits
     FOLDER/NUMBER.cancel  a request to cancel the operation of this `since`
+    FOLDER/NUMBER.progress    how far the operation of this `since` is
     FOLDER/TOKEN.meet     the rendezvous of the streams of one migration
 
 A log is locked as long as its operation is running, and a lock ends with its process: an unlocked

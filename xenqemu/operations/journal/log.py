@@ -103,6 +103,11 @@ class About:
         return (named and self.name == other.name) or self.uuid.lower() == other.uuid.lower()
 
     @property
+    def id(self) -> str:
+        """What tells it from all others of this host: its process, and when it began."""
+        return f"{self.since:.3f}-{self.pid}"
+
+    @property
     def who(self) -> str:
         """Its process and since when it runs, for people."""
         return f"process {self.pid}, since {time.strftime('%F %T', time.localtime(self.since))}"
@@ -187,6 +192,7 @@ class Log:
         """Close the file, and remove it unless something is left to do; repeatable."""
         try:
             cancel_file(self.path).unlink(missing_ok=True)
+            progress_path(self.path).unlink(missing_ok=True)
             if not self.unfinished:
                 self.path.unlink(missing_ok=True)
         finally:
@@ -227,3 +233,8 @@ def _about(lines: Sequence[bytes]) -> About:
 def cancel_file(path: Path) -> Path:
     """Return the file whose presence cancels the operation of the file `path`."""
     return path.with_suffix(".cancel")
+
+
+def progress_path(path: Path) -> Path:
+    """Return the file that says how far the operation of the file `path` is."""
+    return path.with_suffix(".progress")

@@ -28,14 +28,17 @@ from xenqemu.errors import (
     in_words,
 )
 from xenqemu.formats.typed_json import plain
+from xenqemu.host.ended_operation import EndedOperation
 from xenqemu.host.precopy import Iteration
 from xenqemu.host.protocol import Host, SuspendPending
 from xenqemu.operations.events import Event, Kind, Observer, Phase, Way, unobserved
 from xenqemu.operations.journal.folder import Journals
 from xenqemu.operations.journal.harmless import is_harmless
 from xenqemu.operations.journal.log import About, Found, Log
-from xenqemu.operations.journal.outcome_error import outcome_of
+from xenqemu.operations.journal.outcome_error import outcome_of, result_of
+from xenqemu.operations.journal.progress_file import ProgressFile
 from xenqemu.operations.journal.steps import Commit, Overtaken, RemoveDraft, Step
+from xenqemu.operations.stopwatch import Stopwatch
 from xenqemu.system import retry
 from xenqemu.system.cancellation import Cancellation, cancellable
 from xenqemu.system.deadline import Deadline
@@ -52,10 +55,11 @@ class Operation:
     def __init__(
         self, host: Host, log: Log, observe: Observer = unobserved, timeout: float = math.inf
     ) -> None:
+        self._watch = Stopwatch(observe)
         self.log = log
         self._host = host
         self.state = log.state
-        self._observe = observe
+        self._observe: Observer = self._watch
         self._timeout = timeout
         self._deadline = Deadline.after(timeout)
         self._phase = Phase.CHECK
@@ -81,7 +85,8 @@ class Operation:
 
         allow_interrupts()
         retry.load()  # undos may repeat what they do
-        return cls(host, Journals(host.journals).begin(about, harmless), observe, timeout)
+        log = Journals(host.journals).begin(about, harmless)
+        return cls(host, log, ProgressFile(log, observe), timeout)
 
     def __enter__(self) -> Self:
         self._cancellation.enter_context(cancellable(Cancellation(self._check, self._deadline)))
@@ -90,7 +95,25 @@ class Operation:
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         with self._signals:
             self._defer_signals()
-            self._close(error)
+            try:
+                self._close(error)
+            except BaseException as failure:
+                self._record(failure)
+                raise
+            self._record(None)
+
+    def _record(self, failure: BaseException | None) -> None:
+        """Have the host keep what this operation was; where it cannot, a note says so."""
+        about, watch = self.log.about, self._watch
+        ended = EndedOperation(
+            *(about.id, about.verb, about.domid, about.name, about.uuid, about.file),
+            *(about.since, watch.seconds, result_of(failure), in_words(failure) if failure else ""),
+            *(watch.size, watch.downtime, tuple(self.phases)),
+        )
+        error = _raised(lambda: self._host.records(ended))
+        if error is not None:
+            text = f"the operation is not in all logs and metrics: {in_words(error)}"
+            self._notify(Event(Phase.RELEASE, Kind.NOTE, text=text), failure or error)
 
     def _close(self, error: BaseException | None) -> None:
         """Roll back or finish after an error, close the journal, and raise what the error means."""

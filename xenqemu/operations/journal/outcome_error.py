@@ -1,10 +1,11 @@
-"""What the error of a failed operation means for its guest: the error that says where it is."""
+"""What the error of a failed operation means for its guest, and how it is logged."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from xenqemu.errors import (
+    Cancelled,
     OperationError,
     OutcomeUnknown,
     PastReturn,
@@ -12,6 +13,7 @@ from xenqemu.errors import (
     Stranded,
     in_words,
 )
+from xenqemu.host.ended_operation import Result
 from xenqemu.operations.events import Phase
 from xenqemu.operations.journal.log import About
 from xenqemu.operations.journal.log_state import LogState
@@ -36,3 +38,23 @@ def outcome_of(
     if left:
         return Stranded(f"{why}; {before.format(' not')}, left to do: {to_do}", where)
     return RolledBack(f"{why}; {before.format('')}", where)
+
+
+def result_of(failure: BaseException | None) -> Result:
+    """Return how an operation ended that raised `failure`, or nothing."""
+    interrupted = failure is not None and not isinstance(failure, Exception)
+    outcome = failure.__cause__ if failure is not None and interrupted else failure
+    for kind, result in (
+        (OutcomeUnknown, Result.IN_DOUBT),
+        (PastReturn, Result.PAST_RETURN),
+        (Stranded, Result.STRANDED),
+    ):
+        if isinstance(outcome, kind):
+            return result
+    if failure is None:
+        return Result.DONE
+    if interrupted:
+        return Result.INTERRUPTED
+    if isinstance(failure, Cancelled) or isinstance(failure.__cause__, Cancelled):
+        return Result.CANCELLED
+    return Result.ROLLED_BACK if isinstance(failure, RolledBack) else Result.REFUSED
