@@ -49,31 +49,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_json_and_run(parser, run)
 
 
-def run(chosen: argparse.Namespace) -> None:
-    """Print all findings, the refusals first; raise what their exit code is."""
+def run(chosen: argparse.Namespace) -> int:
+    """Print all findings, the refusals first, and a summary; return the exit code."""
     from xenqemu.choose_host import open_host
     from xenqemu.cli import terminal
+    from xenqemu.cli.chosen_settings import settings_of
     from xenqemu.host.findings import Severity
-    from xenqemu.settings.xenqemu_conf import read_settings
 
-    settings = read_settings(chosen.conf)
+    settings = settings_of(chosen)
     with open_host(chosen.host, settings=settings) as host:
         what, found = _checked(host, chosen, settings.trust)
     order = [*Severity]
     found.sort(key=lambda each: order.index(each.severity))
+    refused = sum(each.severity is Severity.REFUSAL for each in found)
     if chosen.json:
         terminal.as_json({"findings": [_fields(each) for each in found]})
     else:
         for each in found:
             terminal.line(f"{each.severity.value}: {each}")
-    refused = sum(each.severity is Severity.REFUSAL for each in found)
-    summary = f"{_counted(refused, 'refusal')}, {_counted(len(found) - refused, 'warning')}"
+        counts = f"{_counted(refused, 'refusal')}, {_counted(len(found) - refused, 'warning')}"
+        outcome = "fail" if refused else "work"
+        terminal.tell(f"{what} would {outcome}{f': {counts}' if found else ''}")
     if refused:
-        raise HostError(f"{what} would fail: {summary}")
-    if found:
-        raise Warned(f"{what} would work: {summary}")
-    if not chosen.json:
-        terminal.line(f"{what} would work")
+        return HostError.exit_code
+    return Warned.exit_code if found else 0
 
 
 def _checked(host: Host, chosen: argparse.Namespace, trust: Trust) -> tuple[str, list[Finding]]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.doubles.answers import is_a
 from tests.doubles.qemu.lab_guest import config
 from xenqemu.errors import HostError
 from xenqemu.host import domain_state
@@ -67,8 +68,9 @@ def test_nothing_is_found(check, asked):
 
 def test_warnings_alone(check, asked):
     asked.found = (AGE,)
-    said = "xenqemu: a save of web would work: 0 refusals, 1 warning\n"
-    assert check("web") == (6, "warning: the disk was changed\n", said)
+    said = "warning: the disk was changed\na save of web would work: 0 refusals, 1 warning\n"
+    assert check("web") == (6, said, "")
+    assert check("--quiet", "web") == (6, "warning: the disk was changed\n", "")
 
 
 def test_refusals_come_first(check, asked):
@@ -79,19 +81,22 @@ def test_refusals_come_first(check, asked):
         "refused: domain 3 is named web already",
         "refused: web has a vTPM; detach it",
         "warning: the disk was changed",
+        "a restore of /saved/web would fail: 2 refusals, 1 warning",
     ]
-    assert done.err == "xenqemu: a restore of /saved/web would fail: 2 refusals, 1 warning\n"
+    assert done.err == ""
 
 
 def test_json(check, asked):
     asked.found = (AGE, VTPM)
     done = check("--json", "web")
-    assert done.code == 3
+    assert (done.code, done.err) == (3, "")
+    is_a(json.loads(done.out), "check")
     assert json.loads(done.out) == {
+        "version": 1,
         "findings": [
             {"severity": "refusal", "what": "vtpm", "text": "web has a vTPM", "hint": "detach it"},
             {"severity": "warning", "what": "age", "text": "the disk was changed"},
-        ]
+        ],
     }
 
 
