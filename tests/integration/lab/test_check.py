@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 from pathlib import Path
 
@@ -20,7 +21,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
 def found(host: Host, *words: object) -> list[tuple[str, str]]:
     """Return the key and the text of all that refuses."""
-    answer = host.run("check", "--json", *words).json
+    answer = json.loads(host.run("check", "--json", *words).out)
     is_a(answer, "check")
     every = answer["findings"]
     return [(each["what"], each["text"]) for each in every if each["severity"] == "refusal"]
