@@ -23,6 +23,8 @@ KINDS = {
     "DOM": "domains",
     "NAME": "domains",
     "FILE": "files",
+    "DOM|FILE": "subjects",
+    "FOLDER": "folders",
     "CFG": "files",
     "[CFG] FILE": "files files",
     "CFG|FILE": "files",
@@ -85,10 +87,18 @@ _xenqemu_offer() {
 # KIND: offer what is of that kind
 _xenqemu_complete() {
     local -a names
+    local word
     case $1 in
     domains)
         mapfile -t names < <(_xenqemu_names "$host" "$verb")
         _xenqemu_offer "${names[@]}"
+        ;;
+    subjects)
+        mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+        mapfile -t names < <(_xenqemu_names "$host" "$verb")
+        for word in "${names[@]}"; do # bash quotes it, as a file's name
+            [[ $word == "$cur"* ]] && COMPREPLY+=("$word")
+        done
         ;;
     hosts) _xenqemu_offer xen lab auto ;;
     verbs) _xenqemu_offer ${_xenqemu_verbs[xenqemu]} ;;
@@ -97,7 +107,7 @@ _xenqemu_complete() {
     machines) mapfile -t COMPREPLY < <(compgen -A hostname -- "$cur") ;;
     folders) mapfile -t COMPREPLY < <(compgen -d -- "$cur") ;;
     esac
-    case $1 in files | folders) compopt -o filenames ;; esac
+    case $1 in files | folders | subjects) compopt -o filenames ;; esac
 }
 
 _xenqemu() {
@@ -149,6 +159,11 @@ _xenqemu_domains() {
     compadd -a names
 }
 
+_xenqemu_subjects() {
+    _xenqemu_domains
+    _files
+}
+
 _xenqemu_hosts() {
     if compset -P lab:; then
         _path_files -/
@@ -194,6 +209,7 @@ ZSH_LEAF = r"""
 
 ZSH_KINDS = {
     "domains": "_xenqemu_domains",
+    "subjects": "_xenqemu_subjects",
     "files": "_files",
     "folders": "_path_files -/",
     "hosts": "_xenqemu_hosts",

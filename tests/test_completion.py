@@ -212,6 +212,8 @@ def test_domains_of_a_host(shell, lab, host):
     words = host.format(lab)
     assert shell.complete(f"xenqemu {words} status w")[-1] == "web"
     assert shell.complete(f"xenqemu {words} save ma")[-1] == "mail box"
+    assert shell.complete(f"xenqemu {words} check ma")[-1] == "mail box"
+    assert shell.complete(f"xenqemu {words} check /etc/passw")[-1] == "/etc/passwd"
     found = shell.complete(f"xenqemu {words} lab pause ", ALL)
     assert sorted(found[-3:]) == [f"$(touch {lab}/oops)", "mail box", "web"]
     assert not (lab / "oops").exists()

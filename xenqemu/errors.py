@@ -6,6 +6,7 @@
     ├── UsageError                     64   the request itself makes no sense
     ├── Cancelled                      14   the operation was cancelled
     ├── NotSaved                        5   no: the guest that was asked for is not saved
+    ├── Warned                          6   yes: it would work, and there is what to be warned of
     ├── FormatError                     2   the bytes are not what the format allows
     │   ├── Truncated                       they end too early
     │   ├── TooBig                          a length or count above its bound
@@ -20,6 +21,7 @@
     │   ├── HypervisorError                 Xen, or the lab in its place
     │   ├── InUse                           somebody else has what was asked for
     │   ├── Forbidden                       hooks or settings of the administrator forbid it
+    │   ├── Refused                         several checks refuse it; it has the code of the first
     │   ├── HostTimeout                     a party did not answer in time
     │   ├── ReplyLost                       the request went out, its answer never came
     │   └── NotConverged                    a guest changes faster than its memory is written
@@ -56,6 +58,7 @@ __all__ = [
     "OutcomeUnknown",
     "PastReturn",
     "ProtocolError",
+    "Refused",
     "ReplyLost",
     "RolledBack",
     "StoreError",
@@ -64,6 +67,7 @@ __all__ = [
     "Truncated",
     "Unsupported",
     "UsageError",
+    "Warned",
     "WriteFailed",
     "XenqemuError",
 ]
@@ -75,7 +79,15 @@ def in_words(error: BaseException) -> str:
         return "interrupted"
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror}"
+    if isinstance(error, Refused):
+        return f"{error}: {'; '.join(error.numbered)}"
     return str(error) or type(error).__name__
+
+
+def notes_of(error: BaseException) -> Sequence[str]:
+    """Return the notes of any error."""
+    notes: Sequence[str] = getattr(error, "__notes__", ())
+    return notes
 
 
 class XenqemuError(Exception):
@@ -100,6 +112,12 @@ class NotSaved(XenqemuError):
     """The answer to whether a guest is saved is no; no error has this exit code."""
 
     exit_code = 5
+
+
+class Warned(XenqemuError):
+    """The answer to whether it would work is yes, with warnings; no error has this exit code."""
+
+    exit_code = 6
 
 
 class FormatError(XenqemuError):
@@ -185,6 +203,23 @@ class InUse(HostError):
 
 class Forbidden(HostError):
     """A hook forbade an act, or no setting allows it; nothing was touched."""
+
+
+class Refused(HostError):
+    """Several checks refuse what was asked for; nothing was touched.
+
+    The message is a summary, and `reasons` are the errors of all checks, in their order; each is a
+    note too.  The exit code is that of the first.
+    """
+
+    def __init__(self, cannot: str, reasons: Sequence[XenqemuError]) -> None:
+        super().__init__(f"{cannot}, for {len(reasons)} reasons")
+        self.reasons = tuple(reasons)
+        texts = ("; ".join([str(each), *notes_of(each)]) for each in reasons)
+        self.numbered = tuple(f"{number}. {text}" for number, text in enumerate(texts, 1))
+        self.exit_code = self.reasons[0].exit_code
+        for each in self.numbered:
+            self.add_note(each)
 
 
 class HostTimeout(HostError):

@@ -14,7 +14,7 @@ import os
 import socket
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,9 +34,11 @@ from xenqemu.formats.helper.messages import Suspend, SwitchQemuLogdirty
 from xenqemu.formats.stream.source import Source
 from xenqemu.formats.xenstore import HEADER
 from xenqemu.host import domain_state
+from xenqemu.host.findings import Check, Finding, findings
+from xenqemu.host.outside_state import outside_state
 from xenqemu.host.party_deadlines import Deadlines
 from xenqemu.host.peer.command import LINE_MAX, StderrLines
-from xenqemu.host.protocol import Needs, collected
+from xenqemu.host.protocol import Needs
 from xenqemu.host.qemu import emulator
 from xenqemu.host.trust import DEFAULT_TRUST
 from xenqemu.host.xen import requirements as xen_admission
@@ -114,9 +116,11 @@ class CheckingHost:
     def __init__(self, folder: str) -> None:
         self.journals = Path(folder) / "operations"
 
-    def admit(self, needs: Needs) -> None:
-        with mock.patch.multiple(emulator, machines=_machines, devices=_devices):
-            raise Admitted(", ".join(type(each).__name__ for each in collected(_checks(needs))))
+    def findings(self, needs: Needs, *, quick: bool) -> Iterator[Finding]:
+        questions = {"machines": _machines, "devices": _devices, "device_states": _states}
+        with mock.patch.multiple(emulator, **questions):
+            found = [type(each.error).__name__ for each in findings(_checks(needs, quick=quick))]
+        raise Admitted(", ".join(found))
 
 
 def _machines(_program: str) -> dict[str, str]:
@@ -127,16 +131,20 @@ def _devices(_program: str) -> set[str]:
     return DEVICES
 
 
-def _checks(needs: Needs) -> Iterator[Callable[[], None]]:
+def _states(_program: str) -> dict[str, emulator.Versions]:
+    return {name: emulator.Versions(1, 3) for name in ("vga", "timer", "e1000", "cpu")}
+
+
+def _checks(needs: Needs, *, quick: bool) -> Iterator[Check]:
     """Yield the checks of each host; the free space is made up."""
     config, xen, lab = needs.config, xen_admission, lab_admission
-    yield from (partial(xen.check, needs, version) for version in XENS)
-    yield from (partial(check, config) for check in (xen.check_disks, xen.check_bridges))
-    yield partial(xen.check_memory, config, 1 << 30, 1 << 30)
-    yield partial(xen.check_cpu, needs, ())
-    yield partial(xen.check_devices, config, XENS[-1])
-    yield from (partial(check, config) for check in (lab.check, lab.check_devices))
-    yield partial(lab.check_free_space, config, Path(IN_MEMORY))
+    yield from (("xen", partial(xen.check, needs, version)) for version in XENS)
+    yield from (("xen", partial(check, config)) for check in (xen.check_disks, xen.check_bridges))
+    yield "xen", partial(xen.check_memory, config, 1 << 30, 1 << 30)
+    yield "xen", partial(xen.check_cpu, needs, ())
+    yield "xen", partial(xen.check_devices, needs, XENS[-1])
+    yield "outside", partial(outside_state, DEFAULT_TRUST, config)
+    yield from lab.checks(needs, Path(IN_MEMORY), Path(IN_MEMORY), quick=quick)
 
 
 def restored(data: bytes) -> None:

@@ -15,6 +15,7 @@ from xenqemu.cli.domain_fields import print_domains, state_fields
 from xenqemu.cli.input_file import named_file
 from xenqemu.errors import HostError, UsageError
 from xenqemu.host import domain_state
+from xenqemu.host.findings import require
 from xenqemu.host.protocol import Needs
 from xenqemu.lab import admission
 from xenqemu.lab.command_line import HEEDED, Hardware
@@ -85,7 +86,8 @@ def create(lab: Lab, chosen: argparse.Namespace) -> None:
     for warning in guest.warnings:
         terminal.complain(f"{chosen.config}: {warning}")
     config = hardware.kept_in(guest.config)
-    lab.admit(Needs(config, IMAGE_VERSION))
+    found = lab.findings(Needs(config, IMAGE_VERSION), quick=True)
+    require(found, f"{config.name} cannot run here")
     domid = lab.create(config)
     if not chosen.paused:
         lab.hypervisor.unpause(domid)

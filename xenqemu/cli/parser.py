@@ -14,6 +14,7 @@ COMMANDS = {
     "restore": ("restore_command", "restore a domain from a saved state"),
     "migrate": ("migrate_command", "migrate a domain to another host"),
     "migrate-receive": ("receive_command", "receive a domain from another host"),
+    "check": ("check_command", "say whether a domain could be saved, or a file restored"),
     "verify": ("verify_command", "check that a file is complete and sound"),
     "seal": ("seal_command", "seal a save file that is there already"),
     "inspect": ("inspect_command", "show what a file holds"),

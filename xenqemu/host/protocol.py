@@ -5,13 +5,13 @@ Two implementations are real: Xen, and plain QEMU with its RAM in a file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
-from xenqemu.errors import HostTimeout, XenqemuError
+from xenqemu.errors import HostTimeout
 
 if TYPE_CHECKING:
     from xenqemu.formats.config.domain_config import DomainConfig
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from xenqemu.host.disk.lease import Owner
     from xenqemu.host.domain import Domain, DomainInfo
     from xenqemu.host.ended_operation import Records
+    from xenqemu.host.findings import Finding
     from xenqemu.host.guest_memory import GuestMemory, MomentMemory, Progress
     from xenqemu.host.party_deadlines import Deadlines
     from xenqemu.host.qemu.device_model import DeviceModel
@@ -107,8 +108,11 @@ class Needs:
     """What a save file requires of the host that restores it.
 
     `context` is, of Xen's state of an HVM guest, the longest record of each typecode in bytes;
-    `cpuid` is what the guest was told of its CPU, empty where that is not known.  `moving` says
-    that the guest may still be here under the same name, migrating from this host to itself.
+    `cpuid` is what the guest was told of its CPU, empty where that is not known, and `devices` has
+    the highest version of the state of each device, by the name of the state.  `data` is how many
+    bytes of its memory are not zeros, None where nobody has counted them.  `xen` is the release
+    that it was saved under, as far as that is known.  `moving` says that the guest may still be
+    here under the same name, migrating from this host to itself.
     """
 
     config: DomainConfig
@@ -116,6 +120,9 @@ class Needs:
     context: Mapping[int, int] = field(default_factory=dict)
     cpuid: tuple[CpuidLeaf, ...] = ()
     moving: bool = False
+    devices: Mapping[str, int] = field(default_factory=dict)
+    data: int | None = None
+    xen: tuple[int, int] | None = None
 
     @property
     def lab(self) -> bool:
@@ -209,13 +216,13 @@ class Host(Protocol):
     def needs(self, domid: int, config: DomainConfig) -> Needs:
         """Return what a save file of a running domain will require of its host, by `config`."""
 
-    def admit(self, needs: Needs) -> None:
-        """Raise the reason why this host cannot take such a guest, before anything is built."""
+    def findings(self, needs: Needs, *, quick: bool = False) -> Iterator[Finding]:
+        """Yield every reason why this host cannot take such a guest, the cheapest checks first.
 
-    def objections(self, needs: Needs) -> Iterator[XenqemuError]:
-        """Return every reason why it cannot, and those that take longer to find, as errors."""
+        Nothing is built or touched.  `quick` leaves out what takes longer to find.
+        """
 
-    def objections_elsewhere(self, needs: Needs, info: str, domains: str) -> Iterator[XenqemuError]:
+    def findings_elsewhere(self, needs: Needs, info: str, domains: str) -> Iterator[Finding]:
         """Return the reasons why another host cannot, as far as xl's words there tell.
 
         They are what `xl info` and `xl list -v` print, "" where that failed.
@@ -256,12 +263,3 @@ class Host(Protocol):
 
     def __exit__(self, *error: object) -> None:
         """Close it."""
-
-
-def collected(checks: Iterable[Callable[[], None]]) -> Iterator[XenqemuError]:
-    """Yield what each of `checks` raises."""
-    for check in checks:
-        try:
-            check()
-        except XenqemuError as error:
-            yield error

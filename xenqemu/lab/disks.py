@@ -21,18 +21,18 @@ Domain = tuple[str, DomainConfig]
 """The id of a domain, and what it was made from."""
 
 
-def require_free(config: DomainConfig, others: Iterable[Domain]) -> None:
-    """Raise `InUse`, naming who has it, if a disk is another guest's."""
-    taken = [
+def taken(config: DomainConfig, others: Iterable[Domain]) -> Iterator[InUse]:
+    """Yield each disk that is another guest's, and who has it."""
+    theirs = [
         (backing, disk, f"domain {domid} ({other.name})")
         for domid, other in others
         for backing, disk in _backings(other)
     ]
     for backing, disk in _backings(config):
-        for theirs, their_disk, who in taken:
-            if backing == theirs and (disk.readwrite or their_disk.readwrite):
+        for their_backing, their_disk, who in theirs:
+            if backing == their_backing and (disk.readwrite or their_disk.readwrite):
                 how = "written" if their_disk.readwrite else "read"
-                raise InUse(f"{disk.target} is in use by {who} as {their_disk.vdev}, to be {how}")
+                yield InUse(f"{disk.target} is in use by {who} as {their_disk.vdev}, to be {how}")
 
 
 def take(config: DomainConfig, who: Owner, deadlines: Deadlines = DEFAULT_DEADLINES) -> None:

@@ -113,7 +113,7 @@ class DomainBuilder:
 
     def _claim(self, config: DomainConfig) -> None:
         with lock_file.locked(self._host.folder / LOCK, self._host.deadlines.lab_lock):
-            admission.check_free(config, self._host.guests)
+            admission.require_free(config, self._host.guests)
             domid = _next_domid(self._host.folder / "domid")
             folder = self._host.guests / str(domid)
             folder.mkdir(mode=0o700)

@@ -32,9 +32,10 @@ from xenqemu.host.disk.lease import Owner
 from xenqemu.host.domain import Domain
 from xenqemu.host.domain_state import DomainState, state
 from xenqemu.host.ended_operation import Records, unrecorded
+from xenqemu.host.findings import Finding, findings
 from xenqemu.host.guest_memory import Progress
 from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
-from xenqemu.host.protocol import BuildOptions, Needs, Template, collected
+from xenqemu.host.protocol import BuildOptions, Needs, Template
 from xenqemu.host.qemu.device_model import DeviceModel
 from xenqemu.host.trust import DEFAULT_TRUST, Trust
 from xenqemu.host.xenstore import names as naming
@@ -194,29 +195,16 @@ class Lab:
         """Return what a save file of a domain needs of the host that restores it."""
         return Needs(config, IMAGE_VERSION)
 
-    def admit(self, needs: Needs) -> None:
-        """Raise the reason why this host cannot take such a guest."""
+    def findings(self, needs: Needs, *, quick: bool = False) -> Iterator[Finding]:
+        """Yield every reason why this host cannot take such a guest."""
         self.domains()  # removes what is left of ended guests
-        admission.check(needs.config)
-        admission.check_free(needs.config, self.guests)
+        ram = ram_folder.chosen(self.folder) or self.guests
+        yield from findings(admission.checks(needs, self.guests, ram, quick=quick))
 
-    def objections(self, needs: Needs) -> Iterator[XenqemuError]:
-        """Return every reason why this host cannot take such a guest."""
-        config = needs.config
-        checks = (
-            lambda: self.admit(needs),
-            lambda: admission.check_devices(config),
-            lambda: admission.check_free_space(
-                config, ram_folder.chosen(self.folder) or self.guests
-            ),
-        )
-        return collected(checks)
-
-    def objections_elsewhere(
-        self, needs: Needs, _info: str, _domains: str
-    ) -> Iterator[XenqemuError]:
+    def findings_elsewhere(self, needs: Needs, _info: str, _domains: str) -> Iterator[Finding]:
         """Yield the reason against a host that has only xl: none can run guests of the lab."""
-        yield HostError(f"{needs.config.name} is a guest of the lab: its CPU state is QEMU's")
+        why = HostError(f"{needs.config.name} is a guest of the lab: its CPU state is QEMU's")
+        yield Finding.refusal("xen", why)
 
     def create(self, config: DomainConfig) -> int:
         """Make a paused domain that has not booted and return its id, or leave nothing."""
@@ -248,7 +236,7 @@ class Lab:
         """Rename a domain from `old` to `new`; nothing if it has the new name already."""
         with lock_file.locked(self.folder / LOCK, self.deadlines.lab_lock):
             config = self.config(domid).with_name(new)
-            admission.check_free(config, self.guests, domid)
+            admission.require_free(config, self.guests, domid)
             with self.store() as store:
                 naming.rename(store, domid, old, new)
             keep(config, self.hypervisor.folder(domid))

@@ -13,7 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from xenqemu.errors import HostError
-from xenqemu.formats.config.domain_config import DomainConfig
+from xenqemu.formats.config.domain_config import DomainConfig, Nic
 from xenqemu.host.network import ports
 from xenqemu.lab import tap_interface
 from xenqemu.lab.command_line import mac_of
@@ -21,13 +21,12 @@ from xenqemu.system import links
 from xenqemu.system.undo import undo_on_failure
 
 
-def check(config: DomainConfig) -> None:
-    """Raise the reason why the guest's cards cannot be connected here."""
-    for nic in config.nics:
-        if nic.bridge:
-            if not tap_interface.is_allowed():
-                raise HostError(f"cannot connect {config.name} to {nic.bridge}: that needs root")
-            ports.bridge(nic.bridge, {})
+def check(config: DomainConfig, nic: Nic) -> None:
+    """Raise the reason why a card of the guest cannot be connected here."""
+    if nic.bridge:
+        if not tap_interface.is_allowed():
+            raise HostError(f"cannot connect {config.name} to {nic.bridge}: that needs root")
+        ports.bridge(nic.bridge, {})
 
 
 @contextmanager

@@ -9,11 +9,14 @@ from typing import BinaryIO, Self, cast
 
 from xenqemu.errors import HostError, Unsupported, UsageError
 from xenqemu.formats.config.domain_config import DomainConfig
+from xenqemu.formats.device_state.device_stream import DeviceState
 from xenqemu.formats.stream import xl
 from xenqemu.formats.stream.detect import Layer, detect
+from xenqemu.formats.stream.libxc_records import PAGE_SIZE
 from xenqemu.formats.stream.seal import Seal
 from xenqemu.formats.stream.seal_check import Comparison
 from xenqemu.formats.stream.source import Source
+from xenqemu.host.findings import Check, findings, require
 from xenqemu.host.protocol import Needs
 from xenqemu.host.trust import Trust
 from xenqemu.operations.inspect import Contents
@@ -100,21 +103,37 @@ class Again:
 
 
 def opened_save_file(path: Path, trust: Trust) -> BinaryIO:
-    """Open a save file that only root and the users whom we trust could have written.
-
-    It is read twice, so it cannot be a pipe; to open one would wait for its writer.
-    """
-    users = trusted_ids(trust.owners)
-    file = open_regular(path)
-    if file is None:
-        raise UsageError(f"{path} cannot be read twice: copy it to a file first")
+    """Open a save file that only root and the users whom we trust could have written."""
+    file = opened_twice(path)
     try:
-        require_owned(path, os.fstat(file.fileno()), users)
-        require_sole_writers(path, users)
+        checks = writer_checks(path, os.fstat(file.fileno()), trust)
+        require(findings(checks), f"{path} cannot be trusted")
     except BaseException:
         file.close()
         raise
     return file
+
+
+def opened_twice(path: Path) -> BinaryIO:
+    """Open a save file that is to be read twice.
+
+    It cannot be a pipe: to open one would wait for its writer.
+    """
+    file = open_regular(path)
+    if file is None:
+        raise UsageError(f"{path} cannot be read twice: copy it to a file first")
+    return file
+
+
+def writer_checks(path: Path, status: os.stat_result, trust: Trust) -> tuple[Check, ...]:
+    """Return the checks of who could have written the save file of this status at `path`."""
+    users = trusted_ids(trust.owners)
+
+    def writers() -> None:
+        require_owned(path, status, users)
+        require_sole_writers(path, users)
+
+    return (("writers", writers),)
 
 
 def config_of(file: BinaryIO) -> DomainConfig:
@@ -138,4 +157,24 @@ def needs_of(contents: Contents, config: DomainConfig) -> Needs:
     if contents.checkpoints:
         raise Unsupported("libxl stream", 0, "an END", f"{contents.checkpoints} checkpoints")
     version = contents.image.version if contents.image else 0
-    return Needs(config, version, contents.context.longest if contents.context else {})
+    context = contents.context.longest if contents.context else {}
+    devices = _versions(contents.devices) if contents.devices else {}
+    data = contents.pages.data * PAGE_SIZE
+    domain = contents.domain
+    xen = (domain.xen_major, domain.xen_minor) if domain and domain.xen_major else None
+    return Needs(config, version, context, contents.cpuid, devices=devices, data=data, xen=xen)
+
+
+def _versions(state: DeviceState) -> dict[str, int]:
+    """Return the highest version of each device whose section certainly begins where it does.
+
+    That is one that is certain, or behind one that is: where the version is not known here, only
+    the end of the section is uncertain.
+    """
+    begin = {each.offset for each in state.ambiguities}
+    found: dict[str, int] = {}
+    for section in state.sections:
+        if section.certain or section.offset in begin:
+            name = section.idstr.rpartition("/")[2]
+            found[name] = max(section.version_id, found.get(name, 0))
+    return found

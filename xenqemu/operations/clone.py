@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from threading import Lock
 
@@ -18,11 +19,12 @@ from xenqemu.errors import HostError, UsageError, XenqemuError
 from xenqemu.formats.config.clone_config import cloned
 from xenqemu.formats.config.domain_config import Disk, DomainConfig
 from xenqemu.formats.stream.source import Source
-from xenqemu.host.allowed_resources import require_allowed
 from xenqemu.host.disk.backing import Backing
 from xenqemu.host.domain import Domain
+from xenqemu.host.findings import findings, require
 from xenqemu.host.protocol import BuildOptions, Host, Template
 from xenqemu.operations.at_once import at_once
+from xenqemu.operations.check_restore import CFG_INSTEAD, takeable
 from xenqemu.operations.checked_save_file import (
     Again,
     CheckedSaveFile,
@@ -30,12 +32,11 @@ from xenqemu.operations.checked_save_file import (
     opened_save_file,
 )
 from xenqemu.operations.events import Event, Kind, Observer, Phase, unobserved
-from xenqemu.operations.given_config import require_fit
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.log import About
 from xenqemu.operations.journal.operation import Operation
 from xenqemu.operations.options import CloneOptions, RestoreOptions, key_for, seconds_for
-from xenqemu.operations.restore import CFG_INSTEAD, unpause
+from xenqemu.operations.restore import unpause
 from xenqemu.operations.save_file import was_paused
 from xenqemu.system.zstd.unpacked import unpacked
 
@@ -77,13 +78,16 @@ def clone(
         own = config_of(save_file)
         checked = CheckedSaveFile.of(path, file, save_file, own, sealed=options.seal, key=key)
         used = own if options.config is None else options.config.with_extra(own.extra)
-        if options.config is None:
-            require_allowed(host.trust, own, CFG_INSTEAD)
-        else:
-            require_fit(options.config, own)
         configs = clone_configs(used, options.clone or CloneOptions())
-        require_own_devices(used, configs)
-        host.admit(checked.needs(configs[0]))  # the others differ in what is their own alone
+        found = takeable(
+            host,
+            checked.needs(configs[0]),  # the others differ in what is their own alone
+            own,
+            options.config,
+            instead=CFG_INSTEAD,
+        )
+        shared = findings([("disks", lambda: require_own_devices(used, configs))])
+        require(chain(shared, found), f"{used.name} cannot be cloned here")
         observe(Event(Phase.CHECK, Kind.DONE))
         paused = options.paused or was_paused(own)
         making = _Making(host, checked, options, _one_by_one(observe), paused=paused)

@@ -14,6 +14,7 @@ from xenqemu.errors import FormatError
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.device_state import device_stream
 from xenqemu.formats.device_state.device_stream import DeviceState
+from xenqemu.formats.migration.cpu_features import with_features
 from xenqemu.formats.stream import hvm_context
 from xenqemu.formats.stream.detect import Layer, Trailing, Walk, detect
 from xenqemu.formats.stream.framing import HEADER as RECORD_HEADER
@@ -22,6 +23,7 @@ from xenqemu.formats.stream.hvm_context import SavedContext
 from xenqemu.formats.stream.libxc import DomainHeader, ImageHeader
 from xenqemu.formats.stream.libxc_order import X86_HVM, X86_PV
 from xenqemu.formats.stream.libxc_records import (
+    CpuidLeaf,
     HvmContext,
     HvmParams,
     OptionalRecord,
@@ -110,7 +112,7 @@ class Contents(_Found):
     """All that was found; what a save file does not have is None or empty.
 
     `size` is in bytes, up to the end of the last record, or of the seal; `trailing` are the bytes
-    after it.
+    after it.  `cpuid` has the leaves with features of what the guest was told of its CPU.
     """
 
     kind: Layer
@@ -124,6 +126,7 @@ class Contents(_Found):
     pages: Pages
     context: SavedContext | None = None
     params: Mapping[int, int] = MappingProxyType({})
+    cpuid: tuple[CpuidLeaf, ...] = ()
     devices: DeviceState | None = None
     has_device_state: bool = False
     seal: Seal | None = None
@@ -186,6 +189,8 @@ class Contents(_Found):
                 self.context = hvm_context.parse(blob, record.offset + RECORD_HEADER.size)
             case HvmParams(params=params):
                 self.params = params
+            case X86CpuidPolicy(leaves=leaves):
+                self.cpuid = with_features(leaves)
             case EmulatorContext() as emulator:
                 self._take_emulator(emulator, record.offset)
             case Trailing(size=size):
@@ -216,7 +221,10 @@ class Contents(_Found):
 
 
 _KEPT = frozenset(
-    (XlHeader, ImageHeader, DomainHeader, HvmContext, HvmParams, EmulatorContext, Trailing)
+    (
+        *(XlHeader, ImageHeader, DomainHeader, HvmContext, HvmParams, X86CpuidPolicy),
+        *(EmulatorContext, Trailing),
+    )
 )
 """Whose contents are kept."""
 

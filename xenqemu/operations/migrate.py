@@ -21,6 +21,7 @@ from xenqemu.host.peer.route import Route, Rune
 from xenqemu.host.protocol import Host
 from xenqemu.host.xenstore.names import AWAY
 from xenqemu.operations import guest_leases
+from xenqemu.operations.check_guest import Outgoing
 from xenqemu.operations.events import Observer, Phase, unobserved
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.log import About
@@ -58,8 +59,7 @@ def migrate(
         guest = OutgoingGuest(host, domain, job)
         precopy = options.precopy
         with job.phase(Phase.CHECK):
-            guest.require_savable()
-            guest.require_fit(own, options.config)
+            guest.require_savable(Outgoing(own, config, options.config, to_file=False))
             may_run = guest.may_run()  # loads what writes its memory: not while it is suspended
             if precopy and not may_run:
                 precopy = None

@@ -16,19 +16,17 @@ from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream.layout import Layout
 from xenqemu.formats.stream.pieces import Pieces
 from xenqemu.formats.stream.sink import Outlet, Sink
-from xenqemu.host.allowed_resources import why_refused
 from xenqemu.host.domain import Domain
-from xenqemu.host.domain_state import state_and_device_model
+from xenqemu.host.findings import require
 from xenqemu.host.guest_memory import GuestMemory, Live
 from xenqemu.host.precopy import Iteration
 from xenqemu.host.precopy_options import PrecopyOptions
 from xenqemu.host.protocol import Host, SuspendPending
+from xenqemu.operations.check_guest import Outgoing, look
 from xenqemu.operations.events import Phase
-from xenqemu.operations.given_config import require_fit
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.operation import Operation
 from xenqemu.operations.options import SaveOptions
-from xenqemu.operations.save_devices import refuse_unsavable
 from xenqemu.operations.save_file import Image, suspended_image, with_paused, write_save_file
 from xenqemu.system.staged_file import Draft
 
@@ -91,32 +89,19 @@ class OutgoingGuest:
         may_share = self.layout is Layout.ALIGNED and not live
         return self.memory.space(draft.file.fileno() if may_share else None)
 
-    def require_fit(self, own: DomainConfig, given: DomainConfig | None) -> None:
-        """Raise `HostError` if a `given` config does not fit the guest, which is made by `own`."""
-        info = self.host.hypervisor.info(self.domid) if given else None
-        if given and info:
-            require_fit(given, own, info.memory)
+    def require_savable(self, outgoing: Outgoing) -> None:
+        """Raise `HostError` with all reasons why the guest cannot be saved as it is; note warnings.
 
-    def require_savable(self, *, paused_too: bool = False) -> None:
-        """Raise `HostError` if the guest cannot be saved as it is, before it is touched.
-
-        It has to run, or, if `paused_too`, to be paused and not needed for its own suspend.
+        Nothing is touched.  It has to run or, where it is to go to a file, to be paused and not
+        needed for its own suspend.
         """
-        with state_and_device_model(self.host, self.domid) as (now, device_model):
-            if paused_too and now.paused:
-                self.paused = True
-                self._device_model_ran = now.device_model == "running"
-                now.require_guest(self.domain)
-            else:
-                now.require_running(self.domain)
-            others = self.host.concurrent_toolstacks(self.domain)
-            if others:
-                raise HostError(f"domain {self.domid} is in use by {others[0]}")
-            self.host.hypervisor.require_suspendable(self.domid)
-            if device_model is not None:
-                refuse_unsavable(device_model, self.domid)
-                device_model.prepare_save()
-                self._device_model = device_model
+        seen = look(self.host, self.domain, outgoing)
+        act = "saved" if outgoing.to_file else "migrated"
+        for warning in require(seen.found, f"domain {self.domid} cannot be {act}"):
+            self.job.note(str(warning))
+        self.paused = seen.paused
+        self._device_model_ran = seen.device_model_ran
+        self._device_model = seen.device_model
 
     @cached_property
     def memory(self) -> GuestMemory:
@@ -152,14 +137,8 @@ class OutgoingGuest:
         """
         own = self.host.config(self.domid)
         config = written_config(self.domain, own, options.config, keep_domid=options.keep_domid)
-        self.host.check_name(config.name)
-        self.require_savable(paused_too=True)
-        self.require_fit(own, options.config)
-        config = with_paused(config, self.paused)
-        refused = why_refused(self.host.trust, config)
-        if refused:
-            self.job.note(f"a restore here would refuse the save file: {refused}")
-        return config
+        self.require_savable(Outgoing(own, config, options.config))
+        return with_paused(config, self.paused)
 
     def require_may_run(self) -> None:
         """Raise `HostError` if it cannot be written while it runs."""

@@ -6,9 +6,8 @@ is checked, if it can be read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 
 from xenqemu.errors import FormatError, HostError, ProtocolError, UsageError
 from xenqemu.formats.migration import wrapping
@@ -19,15 +18,21 @@ from xenqemu.formats.migration.preflight_messages import (
 )
 from xenqemu.formats.migration.stream_chunks import MOST, STREAMS
 from xenqemu.formats.migration.wrapping import DIGEST, ZSTD
-from xenqemu.host.allowed_resources import require_allowed
+from xenqemu.host.findings import Finding, refusal_texts
 from xenqemu.host.peer.command import NOT_FOUND, OnStderrLine, ask
 from xenqemu.host.peer.rendezvous import new_token
 from xenqemu.host.peer.route import XENQEMU, XL, Route, Rune
-from xenqemu.host.protocol import Host, Needs, collected
+from xenqemu.host.protocol import Host, Needs
+from xenqemu.operations.check_restore import takeable
 from xenqemu.shown_text import shown
 
 MOST_REASONS = 20
 """Objections of another host that an error repeats."""
+
+NOBODY = "there is no xenqemu at the end of {!r}"
+
+ELSEWHERE = "elsewhere"
+"""The key of what another host says."""
 
 SHOWN = 80
 """Bytes that an error repeats of what came in place of an answer."""
@@ -70,7 +75,7 @@ def agree(host: Host, plan: MigrationPlan, on_stderr: OnStderrLine) -> Agreement
     asked = (_ASK[program](host, plan, on_stderr) for program in plan.route.programs)
     agreed = next(filter(None, asked), None)
     if agreed is None:
-        raise HostError(f"there is no xenqemu at the end of {plan.route.name!r}")
+        raise HostError(NOBODY.format(plan.route.name))
     if plan.compress and ZSTD not in agreed.features:
         if ZSTD not in wrapping.known():
             raise HostError("this host cannot compress: its Python has no zstandard")
@@ -82,26 +87,52 @@ def agree(host: Host, plan: MigrationPlan, on_stderr: OnStderrLine) -> Agreement
 
 def answer(host: Host, question: PreflightQuestion) -> PreflightAnswer:
     """Return this host's answer to one that wants to send a guest here."""
-    moving = question.host == host.identity
-    needs = Needs(question.config, question.image, question.context, question.cpuid, moving)
-    allowed = partial(require_allowed, host.trust, question.config)
-    objections = [*collected([allowed]), *host.objections(needs)]
-    return PreflightAnswer((*wrapping.known(), STREAMS), tuple(map(str, objections)))
+    needs = Needs(
+        question.config,
+        question.image,
+        question.context,
+        question.cpuid,
+        moving=question.host == host.identity,
+        devices=question.devices,
+    )
+    objections = refusal_texts(takeable(host, needs, question.config))
+    return PreflightAnswer((*wrapping.known(), STREAMS), tuple(objections))
+
+
+def found_there(
+    host: Host, needs: Needs, route: Route, on_stderr: OnStderrLine
+) -> Iterator[Finding]:
+    """Yield what the other host has against a guest, as a migration would ask it.
+
+    Where it cannot be asked, or only by its lists, that is found.
+    """
+    try:
+        asked = XENQEMU in route.programs
+        told = _answer(host, needs, route, on_stderr) if asked else None
+    except (HostError, ProtocolError) as error:
+        yield Finding.refusal(ELSEWHERE, error)
+        return
+    if told is not None:
+        for each in told.objections:
+            yield Finding.refusal(ELSEWHERE, HostError(f"{route.name}: {shown(each)}"))
+    elif route.command:
+        yield Finding.warning(
+            ELSEWHERE, f"there is no xenqemu on {route.name}: only what xl lists there is checked"
+        )
+        for found in _by_lists(host, needs, route, on_stderr):
+            yield found._replace(text=f"{route.name}: {found.text}")
+    elif asked:
+        yield Finding.refusal(ELSEWHERE, HostError(NOBODY.format(route.name)))
+    else:
+        yield Finding.warning(ELSEWHERE, f"nobody can tell what {route.name!r} leads to")
 
 
 def _by_xenqemu(host: Host, plan: MigrationPlan, on_stderr: OnStderrLine) -> Agreement | None:
     """Ask a xenqemu there; return None if there is none."""
     needs, route = plan.needs, plan.route
-    question = PreflightQuestion(
-        needs.config, host.identity, needs.image_version, needs.context, needs.cpuid
-    )
-    rune = route.receiver(XENQEMU, "--preflight")
-    said = ask(rune, question.dump(), MAX_JSON, on_stderr, host.deadlines)
-    if said.status == NOT_FOUND:
+    found = _answer(host, needs, route, on_stderr)
+    if found is None:
         return None
-    if said.status:
-        raise HostError(f"{route.name} cannot be asked: {said.ending}")
-    found = _parsed(said.data)
     _refuse(plan, found.objections)
     features = frozenset(wrapping.known()) & frozenset(found.features)
     features &= {DIGEST, ZSTD} if plan.compress else {DIGEST}
@@ -118,6 +149,27 @@ def _by_xenqemu(host: Host, plan: MigrationPlan, on_stderr: OnStderrLine) -> Agr
     return Agreement(route.receiver(XENQEMU, *options), features, extra)
 
 
+def _answer(
+    host: Host, needs: Needs, route: Route, on_stderr: OnStderrLine
+) -> PreflightAnswer | None:
+    """Return what a xenqemu there answers, None if there is none."""
+    question = PreflightQuestion(
+        needs.config,
+        host.identity,
+        needs.image_version,
+        needs.context,
+        needs.cpuid,
+        needs.devices,
+    )
+    rune = route.receiver(XENQEMU, "--preflight")
+    said = ask(rune, question.dump(), MAX_JSON, on_stderr, host.deadlines)
+    if said.status == NOT_FOUND:
+        return None
+    if said.status:
+        raise HostError(f"{route.name} cannot be asked: {said.ending}")
+    return _parsed(said.data)
+
+
 def _parsed(data: bytes) -> PreflightAnswer:
     try:
         return PreflightAnswer.parse(data)
@@ -128,15 +180,19 @@ def _parsed(data: bytes) -> PreflightAnswer:
 
 def _by_xl(host: Host, plan: MigrationPlan, on_stderr: OnStderrLine) -> Agreement:
     """Ask xl there; a command given as a whole is not asked: what it runs is unknown."""
+    if plan.route.command:
+        _refuse(plan, refusal_texts(_by_lists(host, plan.needs, plan.route, on_stderr)))
+    return Agreement(plan.route.receiver(XL, *plan.options))
+
+
+def _by_lists(host: Host, needs: Needs, route: Route, on_stderr: OnStderrLine) -> Iterator[Finding]:
+    """Return what is found by the lists that xl prints there."""
 
     def output(*words: str) -> str:
-        said = ask(plan.route.run(XL, *words), b"", MAX_JSON, on_stderr, host.deadlines)
+        said = ask(route.run(XL, *words), b"", MAX_JSON, on_stderr, host.deadlines)
         return said.data.decode(errors="replace") if said.status == 0 else ""
 
-    if plan.route.command:
-        objections = host.objections_elsewhere(plan.needs, output("info"), output("list", "-v"))
-        _refuse(plan, map(str, objections))
-    return Agreement(plan.route.receiver(XL, *plan.options))
+    return host.findings_elsewhere(needs, output("info"), output("list", "-v"))
 
 
 _ASK = {XENQEMU: _by_xenqemu, XL: _by_xl}

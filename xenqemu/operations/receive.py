@@ -14,14 +14,15 @@ from xenqemu.errors import HostError
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.migration.handshake import HandshakeState, Message
 from xenqemu.formats.migration.wrapping import Unwrapper
-from xenqemu.host.allowed_resources import require_allowed
 from xenqemu.host.domain import Domain
 from xenqemu.host.domain_state import require_running
+from xenqemu.host.findings import require
 from xenqemu.host.peer.peer_messages import Peer
 from xenqemu.host.peer.rendezvous import Rendezvous
 from xenqemu.host.protocol import BuildOptions, Host, Needs
 from xenqemu.host.xenstore.names import INCOMING
 from xenqemu.operations import guest_leases
+from xenqemu.operations.check_restore import takeable
 from xenqemu.operations.events import Observer, Phase, unobserved
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.log import About
@@ -82,8 +83,9 @@ def _received(
     try:
         with job:
             with job.phase(Phase.CHECK):
-                require_allowed(host.trust, config)
-                host.admit(Needs(config, 0, moving=True))
+                found = takeable(host, Needs(config, 0, moving=True), config, quick=True)
+                for warning in require(found, f"{config.name} cannot be received here"):
+                    job.note(str(warning))
             with job.phase(Phase.BUILD):
                 job.undo(steps.DestroyIncomplete(incoming.name, incoming.uuid))
                 how = BuildOptions(0, incoming, options.monitor)

@@ -11,19 +11,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
-from xenqemu.errors import HostError
-from xenqemu.formats.config.domain_config import DomainConfig
-from xenqemu.host.allowed_resources import require_allowed
 from xenqemu.host.domain import Domain
 from xenqemu.host.domain_state import require_running
+from xenqemu.host.findings import require
 from xenqemu.host.protocol import BuildOptions, Host
 from xenqemu.operations import after_save
+from xenqemu.operations.check_restore import CFG_INSTEAD, aged, takeable
 from xenqemu.operations.checked_save_file import CheckedSaveFile, config_of, opened_save_file
 from xenqemu.operations.events import Observer, Phase, unobserved
-from xenqemu.operations.given_config import require_fit
 from xenqemu.operations.inspect import Contents
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.log import About
@@ -31,8 +30,6 @@ from xenqemu.operations.journal.operation import Operation
 from xenqemu.operations.options import RestoreOptions, key_for, seconds_for
 from xenqemu.operations.save_file import was_paused
 from xenqemu.system.zstd.unpacked import unpacked
-
-CFG_INSTEAD = ", and so can a CFG of your own: restore CFG FILE"
 
 
 @dataclass(frozen=True)
@@ -71,12 +68,16 @@ def restore(
                 checked = CheckedSaveFile.of(
                     path, file, save_file, own, sealed=options.seal, key=key
                 )
-                if options.config is None:
-                    require_allowed(host.trust, own, CFG_INSTEAD)
-                else:
-                    require_fit(options.config, own)
-                host.admit(checked.needs(used))
-                _check_age(file, used, job, strict=options.strict_disks)
+                found = takeable(
+                    host,
+                    checked.needs(used),
+                    own,
+                    options.config,
+                    instead=CFG_INSTEAD,
+                )
+                age = aged(file, used, strict=options.strict_disks)
+                for warning in require(chain(found, age), f"{used.name} cannot be restored here"):
+                    job.note(str(warning))
             with job.phase(Phase.BUILD):
                 destroy = steps.DestroyIncomplete(used.name, used.uuid)
                 building = job.cleanup(destroy)  # what fails to be built leaves nothing by itself
@@ -99,17 +100,6 @@ def _leave(file: BinaryIO, before_run: Callable[[], None]) -> None:
     """Do what comes before the guest may run."""
     before_run()
     after_save.note_restored(file)
-
-
-def _check_age(file: BinaryIO, config: DomainConfig, job: Operation, *, strict: bool) -> None:
-    """Note what happened after the save; if `strict`, raise `HostError` for disks that changed."""
-    for image, when in after_save.changed_images(config, file):
-        words = f"{image} was changed ({when}) after {config.name} was saved"
-        if strict:
-            raise HostError(f"{words}, and --strict-disks forbids that")
-        job.note(f"{words}: its file systems may break")
-    if when := after_save.restored_before(file):
-        job.note(f"{file.name} was restored before ({when})")
 
 
 def unpause(host: Host, domain: Domain, job: Operation) -> None:

@@ -11,18 +11,18 @@ from collections.abc import Callable
 
 from xenqemu.errors import HostError, UsageError
 from xenqemu.formats.stream.source import Source
-from xenqemu.host.allowed_resources import require_allowed
 from xenqemu.host.domain import Domain
+from xenqemu.host.findings import require
 from xenqemu.host.protocol import BuildOptions, Host, Needs
+from xenqemu.operations.check_restore import CFG_INSTEAD, takeable
 from xenqemu.operations.checked_save_file import needs_of
 from xenqemu.operations.checked_stream import CheckedStream
 from xenqemu.operations.events import Observer, Phase, unobserved
-from xenqemu.operations.given_config import require_fit
 from xenqemu.operations.journal import steps
 from xenqemu.operations.journal.log import About
 from xenqemu.operations.journal.operation import Operation
 from xenqemu.operations.options import RestoreOptions, key_for, seconds_for
-from xenqemu.operations.restore import CFG_INSTEAD, Restored, unpause
+from xenqemu.operations.restore import Restored, unpause
 from xenqemu.operations.save_file import config_within, was_paused
 from xenqemu.operations.sources import From
 from xenqemu.system.cancellation import check_often
@@ -56,11 +56,10 @@ def restore_through(
         about = About("restore", 0, used.name, used.uuid, way.name)
         with Operation.begin(host, about, observe, seconds_for(host, options)) as job:
             with job.phase(Phase.CHECK):
-                if options.config is None:
-                    require_allowed(host.trust, own, CFG_INSTEAD)
-                else:
-                    require_fit(options.config, own)
-                host.admit(Needs(used, 0))
+                needs = Needs(used, 0)
+                found = takeable(host, needs, own, options.config, instead=CFG_INSTEAD)
+                for warning in require(found, f"{used.name} cannot be restored here"):
+                    job.note(str(warning))
             with job.phase(Phase.BUILD):
                 destroy = steps.DestroyIncomplete(used.name, used.uuid)
                 building = job.cleanup(destroy)

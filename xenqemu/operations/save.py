@@ -36,7 +36,7 @@ from xenqemu.operations.journal.operation import Operation
 from xenqemu.operations.moment import moment_save
 from xenqemu.operations.options import After, SaveOptions, key_for, seconds_for
 from xenqemu.operations.outgoing_guest import OutgoingGuest
-from xenqemu.operations.save_file import space_for, space_for_rest
+from xenqemu.operations.save_file import fit_space, space_for, space_for_rest
 from xenqemu.operations.sealing import TOO_BIG, Sealing
 from xenqemu.operations.verify import checked_contents, verify
 from xenqemu.system.cancellation import check_often
@@ -155,14 +155,20 @@ class _Space:
         """
         guest, packed = self.guest, self.level is not None
         space = guest.space_in(self.draft, live=live or packed)
+        if not packed:
+            fit_space(
+                guest.memory,
+                self.config,
+                space,
+                self._reserve,
+                progress=guest.job.progress,
+                device_state=device_state,
+            )
+            return
         try:
             self._reserve(space_for(self.config, space, device_state))
         except HostError as error:
-            if packed:
-                guest.job.note(f"if it were not compressed: {error}")
-                return
-            counted = guest.memory.counted_space(guest.job.progress)
-            self._reserve(space_for(self.config, counted, device_state))
+            guest.job.note(f"if it were not compressed: {error}")
 
     def reserve_rest(self, pages: int) -> None:
         """Reserve it for so many pages that are left of a live save; raise as `reserve`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from xenqemu.errors import HostError
 from xenqemu.formats.stream.sink import Sink
 from xenqemu.host.domain import Domain
 from xenqemu.host.domain_state import require_running
+from xenqemu.host.findings import findings, require
 from xenqemu.host.protocol import Host
 from xenqemu.operations.inspect import Contents
 from xenqemu.operations.journal import steps
@@ -37,7 +39,8 @@ def save_devices(host: Host, domain: Domain, path: Path) -> Contents:
         job.cleanup(steps.RemoveDraft(draft.traces))
         draft.create()
         with device_model:
-            refuse_unsavable(device_model, domid)
+            check = ("device-model", lambda: unsavable(device_model, domid))
+            require(findings([check]), f"domain {domid} cannot be saved")
             Sink(draft.file).write(device_model.save_state_bytes(live=False))
         draft.sync()
         with draft.reopen() as state:
@@ -46,8 +49,7 @@ def save_devices(host: Host, domain: Domain, path: Path) -> Contents:
     return found
 
 
-def refuse_unsavable(device_model: DeviceModel, domid: int) -> None:
-    """Raise `HostError` if a device cannot be saved: to try would crash QEMU 7.2."""
-    blockers = device_model.blockers()
-    if blockers:
-        raise HostError(f"the device model of domain {domid} cannot be saved: {blockers[0]}")
+def unsavable(device_model: DeviceModel, domid: int) -> Iterator[HostError]:
+    """Yield each reason why a device cannot be saved: to try would crash QEMU 7.2."""
+    for blocker in device_model.blockers():
+        yield HostError(f"the device model of domain {domid} cannot be saved: {blocker}")

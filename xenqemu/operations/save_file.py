@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from xenqemu.errors import BadRecord, HostTimeout
+from xenqemu.errors import BadRecord, HostError, HostTimeout
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.device_state import device_stream
 from xenqemu.formats.stream import libxl, xl
@@ -44,6 +44,25 @@ def space_for(config: DomainConfig, image: int, device_state: bytes | None = Non
     """Return how many bytes a save file has at most, with an image of so many."""
     state = DEVICE_STATE if device_state is None else len(device_state)
     return FRAME + len(config.dump()) + image + image // SEAL_SHARE + state
+
+
+def fit_space(
+    memory: GuestMemory,
+    config: DomainConfig,
+    space: int,
+    fit: Callable[[int], None],
+    *,
+    progress: Progress,
+    device_state: bytes | None = None,
+) -> None:
+    """Have `fit` take the size of a save file, with an image of `space` bytes.
+
+    Where that raises `HostError`, pages of zeros are counted, and what is left is tried.
+    """
+    try:
+        fit(space_for(config, space, device_state))
+    except HostError:
+        fit(space_for(config, memory.counted_space(progress), device_state))
 
 
 def space_for_rest(pages: int) -> int:

@@ -36,14 +36,29 @@ def reserve(file: int, size: int, shown: Path, before: int = 0) -> None:
     both numbers if there is too little; `shown` names the place in it.  Python's posix_fallocate
     would write the whole file where the file system cannot reserve.
     """
-    free = free_for(file)
-    error = _obstacle(size, free) or fallocate(file, before, size)
+    require_free(file, size, shown)
+    error = fallocate(file, before, size)
     if error and error != EOPNOTSUPP:
-        why = _TOO_LITTLE.get(error, os.strerror(error))
-        raise HostError(
-            f"{shown}: {size} bytes of free space are needed for the save file, "
-            f"{free} are available ({why})"
-        )
+        raise _too_little(size, free_for(file), shown, error)
+
+
+def require_free(file: int, size: int, shown: Path) -> None:
+    """Raise `HostError` as `reserve` does if too little is free for `file`; reserve nothing.
+
+    `file` may be the folder that a file of this size is to be in.
+    """
+    free = free_for(file)
+    error = _obstacle(size, free)
+    if error:
+        raise _too_little(size, free, shown, error)
+
+
+def _too_little(size: int, free: int, shown: Path, error: int) -> HostError:
+    why = _TOO_LITTLE.get(error, os.strerror(error))
+    return HostError(
+        f"{shown}: {size} bytes of free space are needed for the save file, "
+        f"{free} are available ({why})"
+    )
 
 
 def free_for(file: int) -> int:

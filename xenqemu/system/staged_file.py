@@ -26,7 +26,7 @@ from typing import BinaryIO
 
 from xenqemu.errors import HostError, UsageError
 from xenqemu.system.descriptors import kind_of
-from xenqemu.system.free_space import reserve
+from xenqemu.system.free_space import require_free, reserve
 from xenqemu.system.writers import require_sole_writers, trusted_ids
 
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -104,6 +104,13 @@ class Draft:
         self.file = io.FileIO(str(self.path), "r+", opener=lambda *_: fd)  # errors name the file
         self.identity = Identity.of(os.fstat(fd))
         self._require_replaceable()
+
+    def require_creatable(self, size: int) -> None:
+        """Raise `HostError` if no file of `size` bytes can be made there; nothing is made."""
+        folder = self.path.parent
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise HostError(f"cannot create a file in {folder}: it may not be written")
+        require_free(self._folder, size, folder)
 
     def reserve(self, size: int) -> None:
         """Reserve space for `size` bytes; raise `HostError` if there is too little."""

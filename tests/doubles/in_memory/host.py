@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from tests.doubles.in_memory.guest import Guest
 from tests.doubles.in_memory.parties import DeviceModel, Hypervisor, Memory, Store
-from xenqemu.errors import HostError, XenqemuError
+from xenqemu.errors import HostError
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.device_state import device_stream
 from xenqemu.formats.stream.source import Source
@@ -17,6 +17,7 @@ from xenqemu.host.disk import lease
 from xenqemu.host.disk.lease import Owner
 from xenqemu.host.domain import Domain
 from xenqemu.host.ended_operation import unrecorded
+from xenqemu.host.findings import Finding
 from xenqemu.host.party_deadlines import Deadlines
 from xenqemu.host.protocol import BuildOptions, Needs
 from xenqemu.host.xen import requirements
@@ -87,15 +88,12 @@ class Host:
     def needs(self, domid: int, what: DomainConfig) -> Needs:
         return self._world.call("host.needs", lambda: Needs(what, 3))
 
-    def admit(self, needs: object) -> None:
-        self._world.call("host.admit", lambda: None)
+    def findings(self, needs: Needs, *, quick: bool = False) -> Iterator[Finding]:
+        found = [Finding.refusal("host", HostError(why)) for why in self._world.objections]
+        return self._world.call("host.findings", lambda: iter(found))
 
-    def objections(self, needs: Needs) -> Iterator[HostError]:
-        found = [HostError(why) for why in self._world.objections]
-        return self._world.call("host.objections", lambda: iter(found))
-
-    def objections_elsewhere(self, needs: Needs, info: str, domains: str) -> Iterator[XenqemuError]:
-        return requirements.objections_elsewhere(needs, info, domains)
+    def findings_elsewhere(self, needs: Needs, info: str, domains: str) -> Iterator[Finding]:
+        return requirements.findings_elsewhere(needs, info, domains)
 
     def check_name(self, name: str) -> None:
         self._world.call("host.check_name", lambda: None)

@@ -27,12 +27,14 @@ PAIRS = {
             2,
             {2: 1032, 5: 24},
             CPUID.leaves,
+            {"vga": 2, "é": 0},
             "9.9",
         ),
         b'{"xenqemu": "9.9", "host": "xen:1", "config": '
         + json.dumps(CONFIG.tree).encode()
         + b', "image": 2, "context": {"2": 1032, "5": 24}, "cpuid": '
-        b'"00000000ffffffff0d000000020000000300000004000000"}\n',
+        b'"00000000ffffffff0d000000020000000300000004000000", '
+        b'"devices": {"vga": 2, "\\u00e9": 0}}\n',
     ),
     "yes": (PreflightAnswer(xenqemu="0.1.0"), b'{"xenqemu": "0.1.0"}\n'),
     "no": (

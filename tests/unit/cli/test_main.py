@@ -24,6 +24,8 @@ def make(kind: type[XenqemuError]) -> XenqemuError:
         return kind("record", 16, "this", "that")
     if issubclass(kind, errors.OperationError):
         return kind("went wrong", "save")
+    if kind is errors.Refused:
+        return kind("it went wrong", [errors.HostError("this")])
     return kind("went wrong")
 
 
@@ -35,7 +37,26 @@ def test_each_error_has_its_exit_code(run, monkeypatch, kind):
         raise error
 
     monkeypatch.setattr(verify_command, "run", fails)
-    assert run("verify", "x") == (kind.exit_code, "", f"xenqemu: {error}\n")
+    lines = "\n".join([str(error), *errors.notes_of(error)])
+    assert run("verify", "x") == (kind.exit_code, "", f"xenqemu: {lines}\n")
+
+
+def test_several_reasons_have_a_line_each_and_the_code_of_the_first(run, monkeypatch):
+    reasons = [errors.BadRecord("record", 16, "this", "that"), errors.HostError("in two\nlines")]
+
+    def fails(_chosen):
+        raise errors.Refused("it cannot be", reasons)
+
+    monkeypatch.setattr(verify_command, "run", fails)
+    assert run("verify", "x") == (
+        2,
+        "",
+        (
+            "xenqemu: it cannot be, for 2 reasons\n"
+            "1. record at offset 0x10: expected this, got that\n"
+            "2. in two\\nlines\n"
+        ),
+    )
 
 
 def test_errors_of_the_system(run, monkeypatch):

@@ -53,6 +53,7 @@ def test_to_say_what_there_is_takes_no_command(words: str) -> None:
         ("devices save a b", "devices_command"),
         ("status a", "status_command"),
         ("saved a", "saved_command"),
+        ("check a", "check_command"),
     ],
 )
 def test_to_be_understood_a_command_loads_its_own_module_and_no_operation(
@@ -121,4 +122,4 @@ def test_only_the_chosen_command_is_made() -> None:
     actions = top._actions  # noqa: SLF001  argparse tells it in no other way
     verbs = next(action.choices for action in actions if action.dest == argparse.SUPPRESS)
     made = [name for name, verb in verbs.items() if "prog" in vars(verb)]
-    assert (made, len(verbs)) == (["status"], 20)
+    assert (made, len(verbs)) == (["status"], 21)

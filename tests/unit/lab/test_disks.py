@@ -71,12 +71,12 @@ def test_two_guests_of_one_host(lab, image, first, second, both):
         builder.prepare(with_disk(image, first))
         wanted = with_disk(link, second, OTHER)
         if both:
-            admission.check_free(wanted, lab.guests)
+            admission.require_free(wanted, lab.guests)
             return
         how = "written" if first == "w" else "read"
         why = rf"^{link} is in use by domain 1 \(small\) as hda, to be {how}$"
         with pytest.raises(InUse, match=why):
-            admission.check_free(wanted, lab.guests)
+            admission.require_free(wanted, lab.guests)
         before = lease.held(image)
         with pytest.raises(InUse, match=why), DomainBuilder(lab) as beside:
             beside.prepare(wanted)
@@ -154,12 +154,12 @@ def test_an_image_that_is_gone(lab, image):
     with DomainBuilder(lab) as builder:
         builder.prepare(with_disk(image))
         image.unlink()
-        disks.require_free(config(OTHER), [("1", with_disk(image))])
+        assert list(disks.taken(config(OTHER), [("1", with_disk(image))])) == []
     lab.destroy(1)
     assert lease.held(image) is None
 
 
 def test_drives_without_a_medium():
     empty = config('disk = [",,hdc,cdrom"]')
-    disks.require_free(empty, [("1", empty)])
+    assert list(disks.taken(empty, [("1", empty)])) == []
     disks.take(empty, lease.Owner.here(""))

@@ -101,7 +101,7 @@ def test_a_guest_whose_config_names_what_the_receiver_does_not_allow_stays():
 
 def test_the_order_of_acts():
     sent, taken = Move.prepared().run()
-    acts = {*ACTS, "host.admit"}
+    acts = {*ACTS, "host.findings"}
     order = [[call for call in end.calls if call in acts] for end in (sent, taken)]
     assert order == [
         [
@@ -109,7 +109,7 @@ def test_the_order_of_acts():
             *("host.rename", "host.destroy"),
         ],
         [
-            *("host.admit", "host.build", "memory.load", "host.rename", "device_model.cont"),
+            *("host.findings", "host.build", "memory.load", "host.rename", "device_model.cont"),
             "hypervisor.unpause",
         ],
     ]

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from dataclasses import replace
 
 import pytest
 
@@ -12,12 +13,14 @@ from xenqemu.errors import HostError, HostTimeout, ProtocolError, UsageError
 from xenqemu.formats.migration import wrapping
 from xenqemu.formats.migration.preflight_messages import PreflightAnswer, PreflightQuestion
 from xenqemu.formats.migration.stream_chunks import MOST, STREAMS
+from xenqemu.host.findings import Finding, Severity
 from xenqemu.host.party_deadlines import Deadlines
 from xenqemu.host.peer.route import Route
 from xenqemu.host.protocol import Needs
 from xenqemu.host.trust import Trust
-from xenqemu.operations.preflight import Agreement, MigrationPlan, agree, answer
+from xenqemu.operations.preflight import Agreement, MigrationPlan, agree, answer, found_there
 
+REFUSAL, WARNING = Severity.REFUSAL, Severity.WARNING
 UUID = config().uuid
 NEEDS = Needs(config(), 3, {2: 1032, 5: 24})
 YES = PreflightAnswer(("digest", "zstd")).dump().decode()
@@ -189,7 +192,10 @@ def test_a_stock_xl_that_tells_nothing(host, ssh):
 
 
 def test_a_whole_command_that_leads_to_whatever_is_not_asked(host):
-    host.objections_elsewhere = lambda *_: iter([HostError("no other host takes our guests")])
+    def refuse(*_):
+        raise HostError("no other host takes our guests")
+
+    host.findings_elsewhere = refuse
     assert settled(host, Route("exec nc there 99", "")) == Agreement("exec nc there 99")
 
 
@@ -208,15 +214,19 @@ def test_a_whole_command_that_leads_to_us(host, tmp_path):
 def test_our_own_answer(host, monkeypatch):
     seen = []
 
-    def objections(needs):
+    def refuse(needs, *, quick):
         seen.append(needs)
-        return iter([HostError("no"), HostError("never")])
+        return iter([Finding.refusal("host", HostError(why)) for why in ("no", "never")])
 
     question = PreflightQuestion(config(), "fake:elsewhere", 3, {5: 24})
     known = (*wrapping.known(), STREAMS)
     assert answer(host, question) == PreflightAnswer(known)
-    monkeypatch.setattr(host, "objections", objections)
+    monkeypatch.setattr(host, "findings", refuse)
     assert answer(host, question) == PreflightAnswer(known, ("no", "never"))
+    warning = Finding.warning("xen", "an older one")
+    monkeypatch.setattr(host, "findings", lambda _needs, *, quick: iter([warning]))
+    assert answer(host, question) == PreflightAnswer(known)
+    monkeypatch.setattr(host, "findings", refuse)
     answer(host, PreflightQuestion(config(), host.identity, 3))
     assert seen == [Needs(config(), 3, {5: 24}), Needs(config(), 3, moving=True)]
 
@@ -227,6 +237,69 @@ def test_our_own_answer_says_what_of_the_host_the_guest_may_not_have(host):
     assert "pcidevs=0000:03:00.0 (a device of the host)" in objection
     host.trust = Trust(("pcidevs=0000:03:*",))
     assert answer(host, asked).objections == ()
+
+
+def there(host, route):
+    found = found_there(host, NEEDS, route, lambda _line: None)
+    return [(each.severity, each.what, str(each)) for each in found]
+
+
+def test_what_another_host_has_against_a_guest(host, ssh):
+    assert there(host, ssh(xenqemu=says(YES))) == []
+    answer = PreflightAnswer((), ("no memory", "no \x1b bridge")).dump().decode()
+    assert there(host, ssh(xenqemu=says(answer))) == [
+        (REFUSAL, "elsewhere", "there: no memory"),
+        (REFUSAL, "elsewhere", "there: no \\x1b bridge"),
+    ]
+    assert ssh.asked() == ["there xenqemu migrate-receive --preflight"] * 2
+
+
+def test_what_stock_xl_tells_against_a_guest(host, ssh):
+    warning = (
+        WARNING,
+        "elsewhere",
+        "there is no xenqemu on there: only what xl lists there is checked",
+    )
+    assert there(host, ssh(xl=stock())) == [warning]
+    small = INFO.replace(": 1234", ": 0"), LIST.replace("   700 ", "   128 ")
+    told, memory = there(host, ssh(xl=stock(*small)))
+    assert told == warning
+    assert memory[:2] == (REFUSAL, "memory")
+    assert memory[2].startswith("there: sample needs 0 MiB: 0 MiB are free")
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ("echo no such host >&2; exit 255", "there cannot be asked: .*no such host"),
+        (says(""), "expected an answer of xenqemu, got ''"),
+    ],
+)
+def test_another_host_that_cannot_be_asked(host, ssh, body, why):
+    ((severity, what, text),) = there(host, ssh(xenqemu=body))
+    assert (severity, what) == (REFUSAL, "elsewhere")
+    assert re.search(why, text)
+
+
+def test_a_whole_command_is_asked_only_if_it_leads_to_us(host, tmp_path):
+    gone = f"{tmp_path}/xenqemu migrate-receive"
+    assert there(host, Route(gone, "")) == [
+        (REFUSAL, "elsewhere", f"there is no xenqemu at the end of {gone!r}")
+    ]
+    assert there(host, Route("exec nc there 99", "")) == [
+        (WARNING, "elsewhere", "nobody can tell what 'exec nc there 99' leads to")
+    ]
+
+
+def test_the_states_of_devices_are_told(host, ssh, tmp_path):
+    route = ssh(xenqemu=f"cat > {tmp_path}/question; printf %s {shlex.quote(YES)}")
+    list(found_there(host, replace(NEEDS, devices={"vga": 2}), route, lambda _line: None))
+    question = PreflightQuestion.parse((tmp_path / "question").read_bytes())
+    assert question.devices == {"vga": 2}
+    seen = []
+    host.findings = lambda needs, *, quick: seen.append(needs) or iter(())
+    answer(host, question)
+    assert seen == [replace(NEEDS, devices={"vga": 2}, moving=True)]
 
 
 def test_lines_of_the_other_host_are_passed_on(host, ssh):

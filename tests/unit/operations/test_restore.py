@@ -24,6 +24,7 @@ from xenqemu.errors import (
     Forbidden,
     HostError,
     PastReturn,
+    Refused,
     RolledBack,
     Truncated,
     Unsupported,
@@ -167,7 +168,7 @@ def test_guest_without_a_device_model(world, tmp_path):
 def test_host_is_asked_before_anything_is_built(world, saved):
     path, _ = saved
     restore(world.host, path)
-    assert world.calls.index("host.admit") < world.calls.index("host.build")
+    assert world.calls.index("host.findings") < world.calls.index("host.build")
 
 
 @pytest.mark.parametrize("paused", [True, False])
@@ -201,17 +202,25 @@ def test_records_that_are_refused_before_anything_is_built(world, tmp_path, data
     (tmp_path / "record").write_bytes(data)
     with pytest.raises(error, match=match):
         restore(world.host, tmp_path / "record")
-    assert not {"host.admit", "host.build"} & set(world.calls)
+    assert not {"host.findings", "host.build"} & set(world.calls)
 
 
 def test_domain_that_the_host_does_not_admit(world, saved):
-    def admit(needs):
-        raise HostError("the name is taken")
-
-    world.host.admit = admit
-    with pytest.raises(HostError, match="the name is taken"):
+    world.objections = ["the name is taken"]
+    with pytest.raises(HostError, match="^the name is taken$"):
         restore(world.host, saved[0])
-    assert world.calls == []
+    assert world.calls == ["host.findings"]
+
+
+def test_everything_that_refuses_it_is_in_one_error(world, tmp_path):
+    path = tmp_path / "record"
+    path.write_bytes(save_file(config_with(b_info=LOADER)))
+    world.objections = ["the name is taken", "no bridge"]
+    with pytest.raises(Refused, match="^sample cannot be restored here, for 3 reasons") as caught:
+        restore(world.host, path)
+    assert [type(each) for each in caught.value.reasons] == [Forbidden, HostError, HostError]
+    assert caught.value.__notes__[1:] == ["2. the name is taken", "3. no bridge"]
+    assert "host.build" not in world.calls
 
 
 def test_pipe_is_refused_without_waiting_for_its_writer(world, tmp_path):
@@ -273,7 +282,7 @@ def test_a_given_config_that_does_not_fit_is_refused_before_anything_is_built(wo
 
 def test_given_config_takes_the_place_of_the_records_but_for_what_is_ours(world, saved):
     seen = []
-    world.host.admit = seen.append
+    world.host.findings = lambda needs, *, quick: seen.append(needs) or iter(())
     given = config(vcpus=2).with_name("other")
     own = restore(world.host, saved[0], RestoreOptions(config=given)).contents.config
     assert [needs.config for needs in seen] == [given.with_extra(own.extra)]
@@ -292,7 +301,7 @@ def test_what_the_config_names_is_refused_unless_it_is_allowed(world, tmp_path):
         "(a program); [trust] in xenqemu.conf can allow it, and so can a CFG of your own: "
         "restore CFG FILE"
     )
-    assert world.calls == []
+    assert world.calls == ["host.findings"]
     world.host.trust = Trust(("b_info.bootloader=/tmp/*",))
     assert world.guests[restore(world.host, path).domid].config == config_with(b_info=LOADER)
 
@@ -352,15 +361,16 @@ def test_what_changes_after_it_was_checked_never_runs(world, saved, sealed, said
         os.truncate(path, seal_end(path))
     built = []
 
-    def swap(_needs):
+    def swap(_needs, *, quick):
         path.write_bytes(save_file(config_with(b_info=LOADER)) + bytes(1 << 20))
+        return iter(())
 
     def build(save_file, progress, options):
         built.append(options.config)
         return made_by_host(save_file, progress, options)
 
     made_by_host, world.host.build = world.host.build, build
-    world.host.admit = swap
+    world.host.findings = swap
     with pytest.raises((RolledBack, Damaged), match=said):
         restore(world.host, path)
     assert built == [guest.config]

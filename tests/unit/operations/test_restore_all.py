@@ -13,6 +13,7 @@ from tests.doubles.in_memory.guest import Guest
 from tests.doubles.in_memory.save_files import config
 from tests.doubles.in_memory.world import World
 from xenqemu.errors import HostError
+from xenqemu.host.findings import Finding
 from xenqemu.operations.options import RestoreOptions
 from xenqemu.operations.outcome import Outcome, no_hooks
 from xenqemu.operations.restore_all import restore_all
@@ -298,11 +299,11 @@ def test_what_happened_to_the_disks_is_told_or_forbidden(tmp_path):
 def test_a_guest_that_is_there_already_keeps_its_record(folder):
     boot = Boot(folder)
 
-    def refuse(needs):
+    def refuse(needs, *, quick):
         if needs.config.name == "web":
-            raise HostError("domain 1 is named web already")
+            yield Finding.refusal("name", HostError("domain 1 is named web already"))
 
-    boot.world.host.admit = refuse
+    boot.world.host.findings = refuse
     assert boot.restore() == {"mail": "restored", "web": "failed"}
     assert boot.text("web") == f"domain 1 is named web already; its save file is {folder}/web"
     assert [kept.name for kept in saved(folder)] == ["web"]

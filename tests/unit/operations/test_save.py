@@ -14,6 +14,7 @@ from xenqemu.errors import (
     Forbidden,
     HostError,
     HostTimeout,
+    Refused,
     RolledBack,
     UsageError,
 )
@@ -119,10 +120,11 @@ def test_phases_and_progress(world, tmp_path):
 
 def refused(world, path, error, match, after=After.DESTROY):
     """Assert that a save is refused before anything is touched."""
-    with pytest.raises(error, match=match):
+    with pytest.raises(error, match=match) as caught:
         save(world, path, after)
     assert world.acts() == []
     assert world.broken == []
+    return caught.value
 
 
 def test_no_such_domain(tmp_path):
@@ -205,8 +207,14 @@ def test_guest_that_does_not_run(world, tmp_path, state, match):
 
 def test_device_that_cannot_be_saved(world, tmp_path):
     world.blockers = ["nvme is not migratable", "another"]
-    match = "the device model of domain 1 cannot be saved: nvme is not migratable"
-    refused(world, tmp_path / "record", HostError, match)
+    match = "^domain 1 cannot be saved, for 2 reasons"
+    error = refused(world, tmp_path / "record", Refused, match)
+    words = "the device model of domain 1 cannot be saved"
+    assert error.__notes__ == [
+        f"1. {words}: nvme is not migratable",
+        f"2. {words}: another",
+    ]
+    assert error.exit_code == HostError.exit_code
     assert world.guests[1].runs
 
 

@@ -247,6 +247,25 @@ def test_too_little_space(tmp_path):
 # Which file a file is.
 
 
+def test_whether_a_file_could_be_made_is_told_without_making_it():
+    with tmpfs(1 << 20) as folder:
+        with draft_for(folder / "guest") as draft:
+            draft.require_creatable(1 << 20)
+            too_big = f"{folder}: {1 + (1 << 20)} bytes of free space are needed for the save file"
+            with pytest.raises(HostError, match=f"^{too_big}, {1 << 20} are available"):
+                draft.require_creatable(1 + (1 << 20))
+        assert names(folder) == []
+
+
+def test_a_folder_that_may_not_be_written_takes_no_file(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(os, "access", lambda *words: asked.append(words))
+    words = f"^cannot create a file in {tmp_path}: it may not be written$"
+    with draft_for(tmp_path / "guest") as draft, pytest.raises(HostError, match=words):
+        draft.require_creatable(0)
+    assert asked == [(tmp_path, os.W_OK | os.X_OK)]
+
+
 def test_identity_goes_with_the_file_not_with_its_name(tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     one.write_bytes(b"")

@@ -17,6 +17,7 @@ Source: xen/include/public/arch-x86/cpufeatureset.h.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from xenqemu.formats.stream.libxc_records import CpuidLeaf
 
@@ -44,14 +45,47 @@ SHARED = {(0x80000001, NO_SUBLEAF, "edx"): 0x0183F3FF}
 (CPUID_COMMON_1D_FEATURES)."""
 
 
-def lacking(guest: Iterable[CpuidLeaf], host: Iterable[CpuidLeaf]) -> Iterator[str]:
-    """Yield each feature of the guest's that the host's policy lacks, as "7.0 ebx bit 16"."""
+def with_features(leaves: Iterable[CpuidLeaf]) -> tuple[CpuidLeaf, ...]:
+    """Return those leaves of a policy that have words of features, each once, the last one."""
+    places = {(leaf, subleaf) for leaf, subleaf, _register in WORDS}
+    found = {(each.leaf, each.subleaf): each for each in leaves}
+    return tuple(leaf for place, leaf in found.items() if place in places)
+
+
+class Lacking(NamedTuple):
+    """The features of one word that are lacking: its place, as "7.0 ebx", and their bits."""
+
+    place: str
+    bits: tuple[tuple[int, str], ...]
+
+    def __str__(self) -> str:
+        """The word and its bits, each with the name that xl has for it, if any."""
+        named = (f"{bit} ({name})" if name else f"{bit}" for bit, name in self.bits)
+        return f"{self.place} bit {', '.join(named)}"
+
+
+def lacking(guest: Iterable[CpuidLeaf], host: Iterable[CpuidLeaf]) -> Iterator[Lacking]:
+    """Yield, word by word, the features of the guest's that the host's policy lacks."""
     seen, there = _words(guest), _words(host)
     for word in WORDS:
         gone = seen.get(word, 0) & ~there.get(word, 0) & ~SHARED.get(word, 0)
-        leaf, subleaf, register = word
-        place = f"{leaf:x}" if subleaf == NO_SUBLEAF else f"{leaf:x}.{subleaf:x}"
-        yield from (f"{place} {register} bit {bit}" for bit in range(32) if gone >> bit & 1)
+        if gone:
+            leaf, subleaf, register = word
+            place = f"{leaf:x}" if subleaf == NO_SUBLEAF else f"{leaf:x}.{subleaf:x}"
+            bits = [bit for bit in range(32) if gone >> bit & 1]
+            names = _names(word)
+            yield Lacking(f"{place} {register}", tuple((bit, names.get(bit, "")) for bit in bits))
+
+
+def _names(word: tuple[int, int, str]) -> dict[int, str]:
+    """Return the names that xl has for the bits of a word."""
+    from xenqemu.formats.config.cpuid_names import FEATURES  # noqa: PLC0415  seldom needed
+
+    return {
+        bits.low: name
+        for name, bits in FEATURES.items()
+        if (bits.leaf, NO_SUBLEAF if bits.subleaf is None else bits.subleaf, bits.register) == word
+    }
 
 
 def _words(leaves: Iterable[CpuidLeaf]) -> dict[tuple[int, int, str], int]:

@@ -7,7 +7,8 @@
                 "config": { … },                the guest's libxl_domain_config
                 "image": 3,                     version of the libxc image that will be sent
                 "context": { "2": 1032, … },    longest record of each typecode in HVM_CONTEXT
-                "cpuid": "…" }                  body of X86_CPUID_POLICY in hexadecimal digits
+                "cpuid": "…",                   body of X86_CPUID_POLICY in hexadecimal digits
+                "devices": { "vga": 2, … } }    version of the state of each device of QEMU's
 
     answer    { "xenqemu": "0.1.0",             who answers
                 "features": [ "zstd", … ],      what it can do beyond xl's protocol
@@ -25,7 +26,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from xenqemu.formats.config.domain_config import DomainConfig
-from xenqemu.formats.config.libxl_json import MAX_JSON, U31, JsonObject, loaded
+from xenqemu.formats.config.libxl_json import MAX_JSON, U31, U32, JsonObject, loaded
 from xenqemu.formats.stream.libxc_records import CpuidLeaf, X86CpuidPolicy
 from xenqemu.formats.stream.value import Body
 from xenqemu.version import VERSION
@@ -38,13 +39,17 @@ ANSWER = "preflight answer"
 
 @dataclass(frozen=True)
 class PreflightQuestion:
-    """What a guest is and needs; sizes are in bytes, `context` is by typecode."""
+    """What a guest is and needs; sizes are in bytes, `context` is by typecode.
+
+    `devices` is by the name of a device's state, and of a guest that is saved already.
+    """
 
     config: DomainConfig
     host: str
     image: int
     context: Mapping[int, int] = field(default_factory=dict)
     cpuid: tuple[CpuidLeaf, ...] = ()
+    devices: Mapping[str, int] = field(default_factory=dict)
     xenqemu: str = VERSION
 
     @classmethod
@@ -59,6 +64,7 @@ class PreflightQuestion:
             image=section.number("image", U31) or 0,
             context=_sizes(section.optional("context")),
             cpuid=X86CpuidPolicy.parse(leaves).leaves if leaves.data else (),
+            devices=_versions(section.optional("devices")),
         )
 
     def dump(self) -> bytes:
@@ -70,6 +76,7 @@ class PreflightQuestion:
             "image": self.image,
             "context": {str(code): size for code, size in self.context.items()},
             "cpuid": X86CpuidPolicy(self.cpuid).pack().hex(),
+            "devices": dict(self.devices),
         }
         return _dumped(fields)
 
@@ -121,3 +128,7 @@ def _sizes(section: JsonObject) -> dict[int, int]:
         if not (key.isascii() and key.isdecimal() and len(key) < 6):
             raise section.wrong(key, "a typecode", key)
     return {int(key): section.number(key, U31) or 0 for key in section.fields}
+
+
+def _versions(section: JsonObject) -> dict[str, int]:
+    return {name: section.number(name, U32) or 0 for name in section.fields}

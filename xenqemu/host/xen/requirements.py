@@ -7,7 +7,7 @@ the name of what is missing.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from xenqemu.errors import HostError, Unsupported, XenqemuError
@@ -16,7 +16,8 @@ from xenqemu.formats.config.xl_tables import Listed, domains, numbers
 from xenqemu.formats.migration.cpu_features import lacking
 from xenqemu.formats.stream.hvm_context import NAMES
 from xenqemu.formats.stream.libxc_records import CpuidLeaf
-from xenqemu.host.protocol import Needs, collected
+from xenqemu.host.findings import Check, Finding, findings
+from xenqemu.host.protocol import Needs
 from xenqemu.host.qemu import emulator
 from xenqemu.host.xen.releases import Version, dotted, release
 
@@ -48,22 +49,24 @@ LONGEST_NAME = 255 - len("qemu-dm-.log.10")
 """Bytes of a guest's name at most: libxl names QEMU's log by it, and numbers the older ones."""
 
 NETWORK = Path("/sys/class/net")
-SHOWN = 4
-"""CPU features that an error names."""
 
 
-def check(needs: Needs, version: Version) -> None:
-    """Raise `HostError` or `Unsupported` with the reason why Xen `version` cannot take it."""
+def check(needs: Needs, version: Version) -> Iterator[XenqemuError | Finding]:
+    """Yield the reasons why Xen `version` itself cannot take it, or may not like it."""
     if needs.lab:
-        raise HostError(
+        yield HostError(
             f"{needs.config.name} is a guest of the lab: its CPU state is part of QEMU's "
             "device state, which Xen cannot load"
         )
+        return
     newest = release(version).image
     if needs.image_version > newest:
         expected = f"version {newest} at most, for Xen {dotted(version)}"
-        raise Unsupported("libxc image header", 0, expected, str(needs.image_version))
-    _check_context(needs, version)
+        yield Unsupported("libxc image header", 0, expected, str(needs.image_version))
+    yield from _check_context(needs, version)
+    if needs.xen and needs.xen > version:
+        text = f"{needs.config.name} was saved under Xen {dotted(needs.xen)}, this is an older one"
+        yield Finding.warning("xen", f"{text}: Xen {dotted(version)}")
 
 
 def check_name(name: str) -> None:
@@ -81,25 +84,28 @@ def check_name(name: str) -> None:
     raise HostError(f"libxl cannot restore a guest named {name!r}: {why}; rename it (xl rename)")
 
 
-def check_disks(config: DomainConfig) -> None:
-    """Raise `HostError` if a disk of the guest is not there."""
+def check_disks(config: DomainConfig) -> Iterator[HostError]:
+    """Yield each disk of the guest that is not there."""
     for disk in config.disks:
         ours = disk.backend in OWN_BACKENDS and disk.script is None
         if ours and disk.target and not os.access(Path("/dev") / disk.target, os.R_OK):
-            raise HostError(f"{config.name} needs {disk.target} as {disk.vdev}: it cannot be read")
+            yield HostError(f"{config.name} needs {disk.target} as {disk.vdev}: it cannot be read")
 
 
-def check_bridges(config: DomainConfig) -> None:
-    """Raise `HostError` if a bridge that a card of the guest is to be on is not there."""
+def check_bridges(config: DomainConfig) -> Iterator[HostError]:
+    """Yield each bridge that a card of the guest is to be on and that is not there."""
     for nic in config.nics:
         ours = nic.backend in OWN_BACKENDS and nic.script in OWN_BRIDGE_SCRIPTS
         if ours and nic.bridge and not (NETWORK / nic.bridge / "bridge").is_dir():
-            raise HostError(f"{config.name} needs the bridge {nic.bridge}: there is none")
+            yield HostError(f"{config.name} needs the bridge {nic.bridge}: there is none")
 
 
 def check_memory(config: DomainConfig, free: int, dom0: int) -> None:
-    """Raise `HostError` if `free` bytes and what dom0, of `dom0` bytes, can give do not suffice."""
-    needed = config.max_memkb << 10
+    """Raise `HostError` if `free` bytes and what dom0, of `dom0` bytes, can give do not suffice.
+
+    A guest that has ballooned down takes no more than its target (libxl_domain_need_memory).
+    """
+    needed = min(config.target_memkb, config.max_memkb) << 10
     available = free + max(0, dom0 - LEAST_DOM0)
     if needed > available:
         raise HostError(
@@ -108,59 +114,60 @@ def check_memory(config: DomainConfig, free: int, dom0: int) -> None:
         )
 
 
-def check_cpu(needs: Needs, most: Iterable[CpuidLeaf]) -> None:
-    """Raise `HostError` if the guest uses CPU features that are not in `most`, this host's."""
-    gone = list(lacking(needs.cpuid, most))
-    if gone:
-        more = f" and {len(gone) - SHOWN} more" if len(gone) > SHOWN else ""
-        raise HostError(
-            f"{needs.config.name} uses CPU features that this host lacks: "
-            f"CPUID {', '.join(gone[:SHOWN])}{more}"
-        )
+def check_cpu(needs: Needs, most: Iterable[CpuidLeaf]) -> Iterator[HostError]:
+    """Yield the CPU features that the guest uses and that are not in `most`, this host's."""
+    for gone in lacking(needs.cpuid, most):
+        yield HostError(f"{needs.config.name} uses CPU features that this host lacks: CPUID {gone}")
 
 
-def check_devices(config: DomainConfig, version: Version) -> None:
-    """Raise `HostError` if QEMU, where we know it, lacks a device that the guest has."""
+def check_devices(needs: Needs, version: Version) -> Iterator[HostError]:
+    """Yield what libxl's QEMU, where we know it, lacks of the guest's devices and their state.
+
+    A program that only the config names is not run.
+    """
+    config = needs.config
     programs = [program.format(dotted(version)) for program in QEMUS]
-    there = [program for program in programs if os.access(program, os.X_OK)]
+    named = config.tree["b_info"].get("device_model") or ""
+    there = [each for each in programs if named in ("", each) and os.access(each, os.X_OK)]
     if config.type != "hvm" or not there:
         return
     known = emulator.devices(there[0])
     for name in _devices(config):
         if name not in known:
-            raise HostError(f"{there[0]} has no device {name}, which {config.name} needs")
+            yield HostError(f"{there[0]} has no device {name}, which {config.name} needs")
+    yield from emulator.unknown_states(there[0], config.name, needs.devices)
 
 
-def objections_elsewhere(needs: Needs, info: str, listing: str) -> Iterator[XenqemuError]:
+def findings_elsewhere(needs: Needs, info: str, listing: str) -> Iterator[Finding]:
     """Yield the reasons why another host cannot take a guest, as far as xl's lists show them."""
     facts, listed = numbers(info), list(domains(listing))
-    checks: list[Callable[[], None]] = []
+    checks: list[Check] = []
     if {"xen_major", "xen_minor"} <= facts.keys():
         version = facts["xen_major"], facts["xen_minor"]
-        checks.append(lambda: check(needs, version))
+        checks.append(("xen", lambda: check(needs, version)))
     dom0 = [each.memory for each in listed if each.domid == 0]
     if dom0 and "free_memory" in facts:
         memory = facts["free_memory"] << 20, dom0[0] << 20
-        checks.append(lambda: check_memory(needs.config, *memory))
-    checks.append(lambda: _check_names(needs.config, listed))
-    return collected(checks)
+        checks.append(("memory", lambda: check_memory(needs.config, *memory)))
+    checks.append(("name", lambda: _check_names(needs.config, listed)))
+    return findings(checks)
 
 
-def _check_names(config: DomainConfig, listed: Iterable[Listed]) -> None:
-    """Raise `HostError` if there is a domain of this name or uuid.
+def _check_names(config: DomainConfig, listed: Iterable[Listed]) -> Iterator[HostError]:
+    """Yield each domain that has this name or uuid.
 
     A domain with both may be the guest itself, migrating within its host.
     """
     for name, domid, uuid, _memory in listed:
         if (name == config.name) != (uuid == config.uuid.lower()):
-            raise HostError(f"domain {domid} ({name}) has the name or the uuid of {config.name}")
+            yield HostError(f"domain {domid} ({name}) has the name or the uuid of {config.name}")
 
 
-def _check_context(needs: Needs, version: Version) -> None:
+def _check_context(needs: Needs, version: Version) -> Iterator[Unsupported]:
     for typecode, size in needs.context.items():
         since, most = LONGER.get(NAMES.get(typecode, ""), ((0, 0), size))
         if version < since and size > most:
-            raise Unsupported(
+            yield Unsupported(
                 f"HVM_CONTEXT {NAMES[typecode]}",
                 0,
                 f"at most {most} bytes, for Xen {dotted(version)}",

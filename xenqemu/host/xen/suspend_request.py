@@ -28,6 +28,7 @@ from functools import partial
 
 from xenqemu.errors import HostError, HostTimeout, HypervisorError
 from xenqemu.host.domain import RunState
+from xenqemu.host.findings import Check, findings, require
 from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
 from xenqemu.host.protocol import SuspendPending
 from xenqemu.host.xen.control import Control
@@ -40,6 +41,9 @@ CALLBACK_IRQ = 0
 """HVM_PARAM_CALLBACK_IRQ: not zero once the guest has PV drivers."""
 
 REQUEST = "suspend"
+
+CHECKED = "suspend"
+"""The key of what is found against a suspend."""
 
 LOOK_AGAIN = 1.0
 """Seconds between two checks of the guest's run state, where xenstored reports nothing.
@@ -119,31 +123,48 @@ class _Suspend:
         self._node = _node(domid)
 
     def request(self) -> Callable[[], None]:
-        """Return the act that has the guest suspend; raise `HypervisorError` if there is none."""
-        domain, port = self._suspendable(), self._port()
-        if port is None and self._type(domain) == "hvm" and not self._has_pv_drivers():
-            return self._force
-        if domain.paused:
-            raise self._refused("it is paused, so it cannot acknowledge the request")
-        if port is not None:
-            return partial(self._ask_by_channel, port)
-        if self._store.read(f"{self._home}/control/feature-suspend") == "0":
-            raise self._refused("control/feature-suspend is 0: the guest does not support it")
-        return self._ask_by_control_node
+        """Return the act that has the guest suspend; raise `HypervisorError` if there is none.
 
-    def _suspendable(self) -> XenDomain:
+        Of several reasons against it, all are raised as one `Refused`.
+        """
+        domain, port = self._living(), self._port()
+        forced = port is None and self._type(domain) == "hvm" and not self._has_pv_drivers()
+        checks: list[Check] = [
+            (CHECKED, lambda: self._unsavable(domain)),
+            (CHECKED, lambda: self._require_awake(domain)),
+            (CHECKED, lambda: () if forced else self._unanswering(domain, port)),
+        ]
+        require(findings(checks), f"domain {self._domid} cannot be suspended")
+        if forced:
+            return self._force
+        return self._ask_by_control_node if port is None else partial(self._ask_by_channel, port)
+
+    def _living(self) -> XenDomain:
         domain = self._control.domain(self._domid)
         if domain is None:
             raise HypervisorError(f"there is no domain {self._domid} to suspend")
         if domain.run_state not in {RunState.RUNNING, RunState.PAUSED}:
             raise self._refused(f"it is {domain} already")
+        return domain
+
+    def _unsavable(self, domain: XenDomain) -> Iterator[HypervisorError]:
+        """Yield what of the guest no save file can hold."""
         if domain.paged:
-            raise self._refused(f"{domain.paged} of its pages are paged out")
+            yield self._refused(f"{domain.paged} of its pages are paged out")
         if self._control.has_vnuma(self._domid):
-            raise self._refused("it has vNUMA, which a save file cannot hold")
+            yield self._refused("it has vNUMA, which a save file cannot hold")
+
+    def _require_awake(self, domain: XenDomain) -> None:
         if domain.hvm:
             self._control.require_awake(self._domid)
-        return domain
+
+    def _unanswering(self, domain: XenDomain, port: int | None) -> Iterator[HypervisorError]:
+        """Yield why the guest would not answer a suspend request."""
+        if domain.paused:
+            yield self._refused("it is paused, so it cannot acknowledge the request")
+        node = f"{self._home}/control/feature-suspend"
+        if port is None and self._store.read(node) == "0":
+            yield self._refused("control/feature-suspend is 0: the guest does not support it")
 
     def _has_pv_drivers(self) -> bool:
         return self._control.hvm_param(self._domid, CALLBACK_IRQ) != 0

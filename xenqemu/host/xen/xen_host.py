@@ -15,7 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from xenqemu.errors import HostError, XenqemuError
+from xenqemu.errors import HostError
 from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream import hvm_context as hvm
 from xenqemu.formats.stream.libxc_records import PAGE_SIZE
@@ -23,9 +23,10 @@ from xenqemu.formats.stream.source import Source
 from xenqemu.host.disk.lease import Owner
 from xenqemu.host.domain import Domain, DomainInfo, RunState
 from xenqemu.host.ended_operation import Records, unrecorded
+from xenqemu.host.findings import Check, Finding, findings
 from xenqemu.host.guest_memory import GuestMemory, Progress
 from xenqemu.host.party_deadlines import DEFAULT_DEADLINES, Deadlines
-from xenqemu.host.protocol import BuildOptions, Needs, Template, collected
+from xenqemu.host.protocol import BuildOptions, Needs, Template
 from xenqemu.host.trust import DEFAULT_TRUST, Trust
 from xenqemu.host.xen import requirements
 from xenqemu.host.xen.concurrent_toolstacks import concurrent_toolstacks
@@ -155,30 +156,32 @@ class XenHost:
         told = cpuid(policies(self._xen, domid))
         return Needs(config, self._xen.release.image, sizes, told)
 
-    def admit(self, needs: Needs) -> None:
-        """Raise the reason why this host cannot take such a guest."""
-        for objection in collected(self._checks(needs)):
-            raise objection
-        if needs.config.type == "hvm":
-            _load_qmp_socket()
-
-    def objections(self, needs: Needs) -> Iterator[XenqemuError]:
+    def findings(self, needs: Needs, *, quick: bool = False) -> Iterator[Finding]:
         """Return every reason why this host cannot take such a guest."""
         config, version = needs.config, self._xen.version
-        hvm_kind = config.type != "pv"
-        slow = (
-            lambda: requirements.check_devices(config, version),
-            lambda: requirements.check_cpu(needs, cpuid(largest_policies(self._xen, hvm=hvm_kind))),
-            lambda: requirements.check_memory(config, *self._memory()),
+        checks: tuple[Check, ...] = (
+            ("name", lambda: requirements.check_name(config.name)),
+            ("xen", lambda: requirements.check(needs, version)),
+            ("disks", lambda: requirements.check_disks(config)),
+            ("bridges", lambda: requirements.check_bridges(config)),
+            ("name", lambda: self._others(needs)),
+            ("domid", lambda: self._require_domid(config)),
         )
-        return collected((*self._checks(needs), *slow))
+        slow: tuple[Check, ...] = (
+            ("cpu", lambda: self._lacking(needs)),
+            ("memory", lambda: requirements.check_memory(config, *self._memory())),
+            ("devices", lambda: requirements.check_devices(needs, version)),
+        )
+        return findings(checks if quick else (*checks, *slow))
 
-    def objections_elsewhere(self, needs: Needs, info: str, domains: str) -> Iterator[XenqemuError]:
+    def findings_elsewhere(self, needs: Needs, info: str, domains: str) -> Iterator[Finding]:
         """Return the reasons why another host cannot, as far as xl's words there tell."""
-        return requirements.objections_elsewhere(needs, info, domains)
+        return requirements.findings_elsewhere(needs, info, domains)
 
     def build(self, save_file: Source, progress: Progress, options: BuildOptions) -> int:
         """Build a paused domain from a checked save file and return its id, or leave nothing."""
+        if options.config is None or options.config.type == "hvm":
+            _load_qmp_socket()
         from xenqemu.host.xen.xl.xl_restore import XlRestore  # noqa: PLC0415  see above
 
         builder = XlRestore(self.store, monitor=options.monitor, deadlines=self.deadlines)
@@ -258,28 +261,22 @@ class XenHost:
             deadlines=self.deadlines,
         )
 
-    def _checks(self, needs: Needs) -> tuple[Callable[[], None], ...]:
-        """Return the checks of every guest before it is built here."""
-        config = needs.config
-        return (
-            lambda: requirements.check_name(config.name),
-            lambda: requirements.check(needs, self._xen.version),
-            lambda: requirements.check_disks(config),
-            lambda: requirements.check_bridges(config),
-            lambda: self._require_free(needs),
-            lambda: self._require_domid(config),
-        )
-
-    def _require_free(self, needs: Needs) -> None:
+    def _others(self, needs: Needs) -> Iterator[HostError]:
+        """Yield each domain that has the guest's name or uuid, but for itself."""
         config = needs.config
         for domid, name, vm in self._names():
             same = (name == config.name, vm == f"/vm/{config.uuid}")
             if all(same) and needs.moving:
                 continue
             if same[0]:
-                raise HostError(f"domain {domid} is named {name} already")
-            if same[1]:
-                raise HostError(f"domain {domid} ({name}) has the uuid {config.uuid}")
+                yield HostError(f"domain {domid} is named {name} already")
+            elif same[1]:
+                yield HostError(f"domain {domid} ({name}) has the uuid {config.uuid}")
+
+    def _lacking(self, needs: Needs) -> Iterator[HostError]:
+        """Yield the CPU features that the guest uses and Xen does not have here, if it tells."""
+        most = cpuid(largest_policies(self._xen, hvm=needs.config.type != "pv"))
+        return requirements.check_cpu(needs, most) if most else iter(())
 
     def _require_domid(self, config: DomainConfig) -> None:
         """Raise `HostError` if the id that a config asks for cannot be had."""

@@ -22,7 +22,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -80,6 +80,10 @@ class Journals:
         """Return the files that cannot be replayed."""
         return [each for each in self._all() if isinstance(each, Damaged)]
 
+    def conflicts(self, about: About, harmless: Callable[[Found], bool]) -> Iterator[HostError]:
+        """Return why the operation `about` may not begin: others on its guest, damaged files."""
+        return _conflicts(self._on_guest_of(about), harmless)
+
     def adopt(self, found: Found) -> Log:
         """Take over an unfinished operation; raise `HostError` if another process has."""
         state = found.state()
@@ -105,17 +109,15 @@ class Journals:
 
     def _take_over(self, mine: About, harmless: Callable[[Found], bool]) -> None:
         """Remove the logs of harmless operations on the same guest; raise for any other."""
-        every = [each for each in self._all() if each.about and each.about.concerns(mine)]
-        others = [each for each in every if isinstance(each, Found)]
-        for damaged in every:
-            if isinstance(damaged, Damaged):
-                raise HostError(str(damaged))
-        for other in others:
-            if not harmless(other):
-                raise _conflict(other)
-        for other in others:
-            if not (other.running or other.state().only_removes):
+        every = self._on_guest_of(mine)
+        for conflict in _conflicts(every, harmless):
+            raise conflict
+        for other in every:
+            if isinstance(other, Found) and not (other.running or other.state().only_removes):
                 self.adopt(other).close()
+
+    def _on_guest_of(self, about: About) -> list[Found | Damaged]:
+        return [each for each in self._all() if each.about and each.about.concerns(about)]
 
     def _all(self) -> list[Found | Damaged]:
         """Return what all files say, but for those of operations that have ended meanwhile."""
@@ -143,6 +145,16 @@ class Journals:
             draft.unlink(missing_ok=True)
             raise
         return log
+
+
+def _conflicts(
+    every: Iterable[Found | Damaged], harmless: Callable[[Found], bool]
+) -> Iterator[HostError]:
+    """Yield what of the operations on a guest keeps a new one from beginning."""
+    yield from (HostError(str(each)) for each in every if isinstance(each, Damaged))
+    for each in every:
+        if isinstance(each, Found) and not harmless(each):
+            yield _conflict(each)
 
 
 def _conflict(other: Found) -> HostError:

@@ -88,13 +88,17 @@ def test_what_is_no_object_is_refused(kind):
             kind.parse(data)
 
 
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1)
+
+
 @given(
     policy=cpuid_policy,
     context=st.dictionaries(st.integers(0, 65535), st.integers(1, 2**31 - 1), max_size=20),
-    host=st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1),
+    devices=st.dictionaries(TEXT, st.integers(0, 2**32 - 1), max_size=20),
+    host=TEXT,
 )
-def test_any_question_comes_back(policy, context, host):
-    value = PreflightQuestion(CONFIG, host, 3, context, policy.leaves, "8.0")
+def test_any_question_comes_back(policy, context, devices, host):
+    value = PreflightQuestion(CONFIG, host, 3, context, policy.leaves, devices, "8.0")
     assert PreflightQuestion.parse(value.dump()) == value
 
 

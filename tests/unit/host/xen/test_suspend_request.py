@@ -14,7 +14,7 @@ import pytest
 
 from tests.doubles.xen.fake_xen import FakeLibraries, Guest
 from tests.doubles.xen.guest_parts import DOMID, HOME, LONG, NODE, Host, ends, playing, requested
-from xenqemu.errors import Cancelled, HostTimeout, HypervisorError, StoreError
+from xenqemu.errors import Cancelled, HostTimeout, HypervisorError, Refused, StoreError
 from xenqemu.host.party_deadlines import Deadlines
 from xenqemu.host.protocol import SuspendPending
 from xenqemu.host.xen import suspend_request
@@ -361,6 +361,25 @@ def test_whether_a_guest_can_be_suspended_is_told_without_asking_it(
     store.write(f"{HOME}/control/feature-suspend", "0")
     with pytest.raises(HypervisorError, match="control/feature-suspend is 0"):
         host.hypervisor(SOON).require_suspendable(DOMID)
+
+
+def test_every_reason_against_a_suspend_is_told_at_once(
+    host: Host, guest: Guest, store: Store
+) -> None:
+    store.write(f"{HOME}/control/feature-suspend", "0")
+    guest.params = {0: 0x200000000000F3, ACPI_S_STATE: 3}
+    guest.holds = 1
+    for act in (host.hypervisor().require_suspendable, host.hypervisor().suspend):
+        with pytest.raises(Refused) as caught:
+            act(DOMID)
+        assert str(caught.value) == "domain 7 cannot be suspended, for 3 reasons"
+        words = [str(each).partition(": ")[2] for each in caught.value.reasons[1:]]
+        assert words == [
+            "it is paused, so it cannot acknowledge the request",
+            "control/feature-suspend is 0: the guest does not support it",
+        ]
+        assert "sleeps in ACPI S3" in str(caught.value.reasons[0])
+    assert store.read(NODE) is None
 
 
 # Operations that are to end while they wait, and parties that fail meanwhile.

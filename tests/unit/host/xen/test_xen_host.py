@@ -16,12 +16,17 @@ from tests.doubles.xen.fake_xen import UUID_OF_ALL, FakeLibraries, Guest
 from tests.doubles.xen.guest_parts import DOMID, HOME
 from tests.doubles.xen.xl_peer import CONFIG, DESTROY, SETUP, record, write_xl
 from xenqemu.errors import HostError
+from xenqemu.formats.config.domain_config import DomainConfig
+from xenqemu.formats.stream.libxc_records import CpuidLeaf
 from xenqemu.formats.stream.source import Source
 from xenqemu.host.domain import Domain
 from xenqemu.host.domain_state import find
+from xenqemu.host.findings import require
 from xenqemu.host.guest_memory import GuestMemory
 from xenqemu.host.memory.pages import image_space
 from xenqemu.host.protocol import BuildOptions, Needs
+from xenqemu.host.qemu import emulator
+from xenqemu.host.xen import requirements
 from xenqemu.host.xen import xen_host as host_module
 from xenqemu.host.xen.library import Xen
 from xenqemu.host.xen.memory.helper_memory import HelperMemory
@@ -163,6 +168,10 @@ def test_it_may_be_used_again_once_closed(
 NEEDS = Needs(CONFIG, 3)
 
 
+def admit(host: XenHost, needs: Needs) -> None:
+    require(host.findings(needs, quick=True), "no")
+
+
 @pytest.fixture
 def xl(tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """A function that puts an xl where it is looked for."""
@@ -174,32 +183,58 @@ def xl(tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[
 
 def test_a_guest_whose_name_and_uuid_are_free_is_admitted(host: XenHost, store: Store) -> None:
     named(store, 3, "other", "/vm/other")
-    host.admit(NEEDS)
+    admit(host, NEEDS)
     named(store, 4, CONFIG.name)
     with pytest.raises(HostError, match="^domain 4 is named g1 already$"):
-        host.admit(NEEDS)
+        admit(host, NEEDS)
     named(store, 4, "g2", f"/vm/{CONFIG.uuid}")
     with pytest.raises(HostError, match=rf"^domain 4 \(g2\) has the uuid {CONFIG.uuid}$"):
-        host.admit(NEEDS)
+        admit(host, NEEDS)
     named(store, 4, CONFIG.name, f"/vm/{CONFIG.uuid}")
     with pytest.raises(HostError, match="^domain 4 is named g1 already$"):
-        host.admit(NEEDS)
-    host.admit(replace(NEEDS, moving=True))  # it is itself, on its way
+        admit(host, NEEDS)
+    admit(host, replace(NEEDS, moving=True))  # it is itself, on its way
 
 
 def test_a_guest_gets_the_id_it_asks_for_only_where_libxl_gives_it(
     host: XenHost, guest: Guest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    host.admit(Needs(CONFIG.with_domid(9), 3))
+    admit(host, Needs(CONFIG.with_domid(9), 3))
     with pytest.raises(HostError, match=f"the id {DOMID}, which another domain has$"):
-        host.admit(Needs(CONFIG.with_domid(DOMID), 3))
+        admit(host, Needs(CONFIG.with_domid(DOMID), 3))
     monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
     (tmp_path / "domid-history").write_text("990 9\n")
-    host.admit(Needs(CONFIG.with_domid(10), 3))
+    admit(host, Needs(CONFIG.with_domid(10), 3))
     with pytest.raises(HostError, match="the id 9, whose domain ended .* another one in 51 s$"):
-        host.admit(Needs(CONFIG.with_domid(9), 3))
+        admit(host, Needs(CONFIG.with_domid(9), 3))
     for anyone in (0, 0x7FF0, 0xFFFFFFFF):
-        host.admit(Needs(CONFIG.with_domid(anyone), 3))
+        admit(host, Needs(CONFIG.with_domid(anyone), 3))
+
+
+@pytest.fixture
+def poor(
+    libraries: FakeLibraries, xl: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host without memory, whose QEMU has one device."""
+    libraries.guests[0] = Guest()
+    xl("print('free_memory            : 0')")
+    monkeypatch.setattr(requirements, "QEMUS", ("/bin/true",))
+    monkeypatch.setattr(emulator, "devices", lambda _program: {"e1000"})
+
+
+@pytest.mark.usefixtures("poor")
+def test_every_reason_against_a_guest_the_slow_ones_last(host: XenHost, store: Store) -> None:
+    named(store, 4, "other", f"/vm/{CONFIG.uuid}")
+    c_info = {**CONFIG.tree["c_info"], "type": "hvm"}
+    b_info = {**CONFIG.tree["b_info"], "max_memkb": 1 << 30, "type.hvm": {"vga": {"kind": "std"}}}
+    disks = [{"pdev_path": "/nowhere/a", "vdev": "xvda", "format": "raw", "readwrite": 1}]
+    guest = DomainConfig({"c_info": c_info, "b_info": b_info, "disks": disks})
+    needs = Needs(guest, 9, cpuid=(CpuidLeaf(7, 0, 0, 1 << 16, 0, 0),))
+    found = list(host.findings(needs))
+    assert [each.what for each in found] == ["xen", "disks", "name", "cpu", "memory", "devices"]
+    assert found[3].text.endswith("lacks: CPUID 7.0 ebx bit 16 (avx512f)")
+    quick = list(host.findings(needs, quick=True))
+    assert [each.text for each in quick] == [each.text for each in found[:3]]
 
 
 def test_the_configuration_is_what_xl_lists(
