@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from xenqemu.cli.arguments import add_json_and_run
 from xenqemu.cli.input_file import add_key_file, key_from
-from xenqemu.errors import HostError, UsageError, Warned
+from xenqemu.errors import HostError, UsageError
 
 if TYPE_CHECKING:
     from xenqemu.host.domain import Domain
@@ -52,27 +52,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(chosen: argparse.Namespace) -> int:
     """Print all findings, the refusals first, and a summary; return the exit code."""
     from xenqemu.choose_host import open_host
-    from xenqemu.cli import terminal
     from xenqemu.cli.chosen_settings import settings_of
-    from xenqemu.host.findings import Severity
+    from xenqemu.cli.findings_report import report
 
     settings = settings_of(chosen)
     with open_host(chosen.host, settings=settings) as host:
         what, found = _checked(host, chosen, settings.trust)
-    order = [*Severity]
-    found.sort(key=lambda each: order.index(each.severity))
-    refused = sum(each.severity is Severity.REFUSAL for each in found)
-    if chosen.json:
-        terminal.as_json({"findings": [_fields(each) for each in found]})
-    else:
-        for each in found:
-            terminal.line(f"{each.severity.value}: {each}")
-        counts = f"{_counted(refused, 'refusal')}, {_counted(len(found) - refused, 'warning')}"
-        outcome = "fail" if refused else "work"
-        terminal.tell(f"{what} would {outcome}{f': {counts}' if found else ''}")
-    if refused:
-        return HostError.exit_code
-    return Warned.exit_code if found else 0
+    return report(what, found, as_json=chosen.json)
 
 
 def _checked(host: Host, chosen: argparse.Namespace, trust: Trust) -> tuple[str, list[Finding]]:
@@ -116,18 +102,3 @@ def _subject(host: Host, named: str) -> Domain | Path:
         if path.exists():
             return path
         raise
-
-
-def _fields(finding: Finding) -> dict[str, str]:
-    """Return a finding as it is in JSON, without what is empty."""
-    fields = {
-        "severity": finding.severity.name.lower(),
-        "what": finding.what,
-        "text": finding.text,
-        "hint": finding.hint,
-    }
-    return {key: value for key, value in fields.items() if value}
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

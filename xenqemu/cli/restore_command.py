@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xenqemu.cli.arguments import OneOrTwo, add_json_and_run
+from xenqemu.cli.findings_report import add_dry_run, report
 from xenqemu.cli.input_file import STANDARD, add_command, file_or_stream, passes_once
 from xenqemu.cli.option_arguments import add_options, options_of
 from xenqemu.errors import FormatError, UsageError
@@ -15,8 +16,9 @@ from xenqemu.operations.options import RestoreOptions, key_file_for
 from xenqemu.quantities import in_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
+    from xenqemu.host.findings import Finding
     from xenqemu.host.protocol import Host
     from xenqemu.operations.clone import Clone
     from xenqemu.operations.events import Observer
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
+    add_dry_run(parser)
     add_options(parser, RestoreOptions)
     files = parser.add_argument(
         "files",
@@ -42,8 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_json_and_run(parser, run)
 
 
-def run(chosen: argparse.Namespace) -> None:
-    """Restore the domain, and print its id; or make clones, and print what became of each."""
+def run(chosen: argparse.Namespace) -> int:
+    """Restore the domain, and print its id; or make clones, and print what became of each.
+
+    Or print what would be in the way of a restore.
+    """
     from xenqemu.choose_host import open_host
     from xenqemu.cli import progress, terminal
     from xenqemu.cli.chosen_settings import settings_of
@@ -62,11 +68,14 @@ def run(chosen: argparse.Namespace) -> None:
         options = options_of(chosen, RestoreOptions)
         key_file = key_file_for(options, settings.save)
         options = replace(options, config=config, key_file=key_file)
+        if chosen.dry_run:
+            found = _findings(host, file, chosen.command, options)
+            return report(f"a restore of {shown}", found, as_json=chosen.json)
         where = chosen.command or str(file.absolute() if file != STANDARD else file)
         with hooked(settings.hooks, "restore", file=where):
             if options.clone:
                 _clone(host, file, chosen.command, options, observe, as_json=chosen.json)
-                return
+                return 0
             try:
                 done = _restored(host, file, chosen.command, options, observe)
             except FormatError as error:
@@ -87,6 +96,7 @@ def run(chosen: argparse.Namespace) -> None:
         state = "paused" if done.paused else "running"
         took = f"{in_bytes(size)}; {progress.took(observe, size)}"
         terminal.tell(f"restored {name} from {shown}: domain {done.domid}, {state}; {took}")
+    return 0
 
 
 def _files(chosen: argparse.Namespace) -> list[Path]:
@@ -99,6 +109,19 @@ def _files(chosen: argparse.Namespace) -> list[Path]:
     if STANDARD in files[:-1]:
         raise UsageError('"-" cannot be CFG')
     return files
+
+
+def _findings(
+    host: Host, file: Path, command: str | None, options: RestoreOptions
+) -> Iterator[Finding]:
+    """Return what is in the way of a restore; raise `UsageError` for what can be read but once."""
+    if options.clone or passes_once(file, command):
+        raise UsageError("--dry-run is of a restore from a file")
+    from xenqemu.operations.check_restore import restorable
+    from xenqemu.operations.options import key_for
+
+    strict = options.strict_disks
+    return restorable(host, file, key_for(host, options), options.config, strict_disks=strict)
 
 
 def _restored(

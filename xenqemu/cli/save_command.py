@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xenqemu.cli.arguments import add_domain, add_json_and_run, add_step_timeout
+from xenqemu.cli.findings_report import add_dry_run
+from xenqemu.cli.findings_report import report as report_findings
 from xenqemu.cli.input_file import STANDARD, add_command, file_or_stream, named_file, passes_once
 from xenqemu.cli.option_arguments import add_options, options_of
 from xenqemu.errors import UsageError
@@ -19,10 +21,12 @@ if TYPE_CHECKING:
     from xenqemu.host.domain import Domain
     from xenqemu.host.protocol import Host
     from xenqemu.operations.events import Observer
+    from xenqemu.operations.stopwatch import Stopwatch
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
+    add_dry_run(parser)
     add_options(parser, SaveOptions)
     add_step_timeout(parser)
     add_domain(parser)
@@ -47,13 +51,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_json_and_run(parser, run)
 
 
-def run(chosen: argparse.Namespace) -> None:
-    """Save the domain, and print what its save file holds."""
+def run(chosen: argparse.Namespace) -> int:
+    """Save the domain, and print what its save file holds; or what would be in the way."""
     from xenqemu.choose_host import open_host
     from xenqemu.cli import progress, terminal
     from xenqemu.cli.chosen_settings import settings_of
     from xenqemu.cli.hooked import hooked, tell_passed_over
     from xenqemu.host import domain_state
+    from xenqemu.operations.check_guest import savable
     from xenqemu.operations.stopwatch import Stopwatch
     from xenqemu.settings.guest_config import read_config
 
@@ -73,6 +78,10 @@ def run(chosen: argparse.Namespace) -> None:
     with open_host(chosen.host, step_timeout=chosen.step_timeout, settings=settings) as host:
         domain = domain_state.find(host, chosen.domain)
         config = read_config(cfg, host, terminal.complain)
+        if chosen.dry_run:
+            folder = None if passes_once(file, chosen.command) else file.absolute().parent
+            found = savable(host, domain, folder, config)
+            return report_findings(f"a save of {domain.name}", found, as_json=chosen.json)
         layout = options.layout if "layout" in chosen else settings.save.layout
         key_file = key_file_for(options, settings.save)
         options = replace(options, config=config, verify=verify, layout=layout, key_file=key_file)
@@ -82,6 +91,23 @@ def run(chosen: argparse.Namespace) -> None:
             size, summary = save(host, domain, options, observe=watch)
     shown = chosen.command or str(file)
     lives_on = options.after is After.CONTINUE
+    _tell_saved(chosen, shown, domain, watch, size=size, summary=summary, lives_on=lives_on)
+    return 0
+
+
+def _tell_saved(
+    chosen: argparse.Namespace,
+    shown: str,
+    domain: Domain,
+    watch: Stopwatch,
+    *,
+    size: int,
+    summary: str,
+    lives_on: bool,
+) -> None:
+    """Print what was saved to `shown`, of `size` bytes; the downtime of a guest that lives on."""
+    from xenqemu.cli import progress, terminal
+
     if chosen.json:
         fields = {"saved": shown, "domid": domain.domid, **progress.took_fields(watch, size)}
         if lives_on:
@@ -89,12 +115,11 @@ def run(chosen: argparse.Namespace) -> None:
         if watch.way:
             fields["way"] = watch.way.value
         terminal.as_json(fields, indent=None)
-    else:
-        how = f" ({watch.way.value})" if watch.way else ""
-        rest = f"; downtime {in_time(watch.downtime)}{how}" if lives_on else ""
-        terminal.tell(
-            f"saved {chosen.domain} to {shown}: {summary}; {progress.took(watch, size)}{rest}"
-        )
+        return
+    how = f" ({watch.way.value})" if watch.way else ""
+    rest = f"; downtime {in_time(watch.downtime)}{how}" if lives_on else ""
+    took = progress.took(watch, size)
+    terminal.tell(f"saved {chosen.domain} to {shown}: {summary}; {took}{rest}")
 
 
 def _file_and_config(chosen: argparse.Namespace) -> tuple[Path, Path | None]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.host.domain import Domain
 from xenqemu.host.findings import Finding, findings
 from xenqemu.host.peer.command import OnStderrLine
@@ -21,13 +22,22 @@ from xenqemu.operations.outgoing_guest import written_config
 from xenqemu.operations.preflight import ELSEWHERE, found_there
 
 
-def movable(host: Host, domain: Domain, route: Route, on_stderr: OnStderrLine) -> Iterator[Finding]:
-    """Yield what a migration of a guest by `route` would refuse now, or warn of."""
+def movable(
+    host: Host,
+    domain: Domain,
+    route: Route,
+    on_stderr: OnStderrLine,
+    given: DomainConfig | None = None,
+) -> Iterator[Finding]:
+    """Yield what a migration of a guest by `route` would refuse now, or warn of.
+
+    A config may be `given` in place of its own.
+    """
     own = host.config(domain.domid)
-    config = written_config(domain, own, None, keep_domid=False)
+    config = written_config(domain, own, given, keep_domid=False)
     about = About("migration", domain.domid, domain.name, domain.uuid, route.name)
     yield from unclaimed(host, about)
-    yield from look(host, domain, Outgoing(own, config, to_file=False)).found
+    yield from look(host, domain, Outgoing(own, config, given, to_file=False)).found
 
     def asked() -> Iterator[Finding]:
         return found_there(host, host.needs(domain.domid, config), route, on_stderr)

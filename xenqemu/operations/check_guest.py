@@ -82,15 +82,19 @@ def look(host: Host, domain: Domain, outgoing: Outgoing) -> Seen:
     return Seen(tuple(found), paused, ran, device_model)
 
 
-def savable(host: Host, domain: Domain, folder: Path | None = None) -> Iterator[Finding]:
+def savable(
+    host: Host, domain: Domain, folder: Path | None = None, given: DomainConfig | None = None
+) -> Iterator[Finding]:
     """Yield all that a save of a guest would refuse now, or warn of.
 
-    With a `folder`, also whether its save file could be written there: where it has little space,
-    all of the guest's memory is looked at, for pages of zeros.
+    A config may be `given` in place of its own.  With a `folder`, also whether its save file could
+    be written there: where it has little space, all of the guest's memory is looked at, for pages
+    of zeros.
     """
     yield from unclaimed(host, About("save", domain.domid, domain.name, domain.uuid, ""))
     own = host.config(domain.domid)
-    yield from look(host, domain, Outgoing(own, own)).found
+    config = own if given is None else given.with_extra(own.extra)
+    yield from look(host, domain, Outgoing(own, config, given)).found
     if folder is not None:
         yield from findings([("space", lambda: _require_space(host, domain, own, folder))])
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -70,21 +71,31 @@ def aged(save_file: BinaryIO, config: DomainConfig, *, strict: bool) -> Iterator
         yield Finding.warning("age", f"{save_file.name} was restored before ({when})")
 
 
-def restorable(host: Host, path: Path, key: bytes | None = None) -> Iterator[Finding]:
+def restorable(
+    host: Host,
+    path: Path,
+    key: bytes | None = None,
+    given: DomainConfig | None = None,
+    *,
+    strict_disks: bool = False,
+) -> Iterator[Finding]:
     """Yield all that a restore of the save file `path` would refuse here, or warn of.
 
     All of it is read, and compared with its seal, which has to be made with the `key` if there is
-    one.  Raises `FormatError` for what nobody could restore, `UsageError` as `restore` does.
+    one.  A config may be `given` in place of its own.  Raises `FormatError` for what nobody could
+    restore, `UsageError` as `restore` does.
     """
     with opened_twice(path) as file:
         yield from findings(writer_checks(path, os.fstat(file.fileno()), host.trust))
         needs, found = _needs_in(path, file, key)
         own = needs.config
-        about = About("restore", 0, own.name, own.uuid, str(path.absolute()))
+        used = own if given is None else given.with_extra(own.extra)
+        about = About("restore", 0, used.name, used.uuid, str(path.absolute()))
         yield from unclaimed(host, about)
         yield from found
-        yield from takeable(host, needs, own, instead=CFG_INSTEAD)
-        yield from aged(file, own, strict=False)
+        needs = replace(needs, config=used)
+        yield from takeable(host, needs, own, given, instead=CFG_INSTEAD)
+        yield from aged(file, used, strict=strict_disks)
 
 
 def saved_needs(path: Path, key: bytes | None = None) -> tuple[Needs, list[Finding]]:

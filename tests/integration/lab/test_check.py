@@ -150,3 +150,31 @@ def test_what_is_no_save_file(one: Host, folder: Path) -> None:
     (folder / "record").write_bytes(b"Xen saved domain, xl format\n \0 \r" + bytes(64))
     done = one.run("check", folder / "record")
     assert (done.code, done.out) == (2, "")
+
+
+def test_a_dry_run_is_the_check_of_what_would_be_done(
+    one: Host, two: Host, tiny: Guest, folder: Path
+) -> None:
+    record = folder / "record"
+    assert one.must("save", "-n", "tiny", record) == "a save of tiny would work\n"
+    assert one.must("save", "--dry-run", "tiny", "--to", "false") == "a save of tiny would work\n"
+    assert list(folder.iterdir()) == []
+    said = one.must("migrate", "-n", "-s", "", "tiny", way(two))
+    assert said.startswith("a migration of tiny to ")
+    assert said.endswith(" would work\n")
+    one.must("save", "-c", "tiny", record)
+    done = one.run("restore", "-n", record)
+    assert done.code == 3
+    refused, summary = done.out.splitlines()
+    assert refused.startswith("refused: ")
+    assert "tiny" in refused
+    assert summary == f"a restore of {record} would fail: 1 refusal, 0 warnings"
+    assert two.must("restore", "-n", record) == f"a restore of {record} would work\n"
+    assert two.run("restore", "-n", "--from", f"cat {record}").code == 64
+    cfg = folder / "cfg"
+    cfg.write_text(CFG.format(name="other", memory=9999))
+    done = two.run("restore", "-n", "--json", cfg, record)
+    assert done.code == 3
+    (config, *_) = done.json["findings"]
+    assert config["what"] == "config"
+    assert two.empty()

@@ -24,9 +24,9 @@ from xenqemu.operations.options import (
 from xenqemu.option import option_of
 
 COMMANDS = {
-    "save": (SaveOptions, {"domain", "file", "command", "step_timeout"}),
-    "restore": (RestoreOptions, {"files", "command"}),
-    "migrate": (MigrateOptions, {"domain", "destination", "step_timeout"}),
+    "save": (SaveOptions, {"domain", "file", "command", "step_timeout", "dry_run"}),
+    "restore": (RestoreOptions, {"files", "command", "dry_run"}),
+    "migrate": (MigrateOptions, {"domain", "destination", "step_timeout", "dry_run"}),
     "migrate-receive": (
         ReceiveOptions,
         {"d", "F", "preflight", "features", "streams", "stream", "token"},
