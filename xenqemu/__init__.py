@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from xenqemu.api import DomainConfig as DomainConfig
     from xenqemu.api import DomainState as DomainState
     from xenqemu.api import Event as Event
+    from xenqemu.api import Finding as Finding
     from xenqemu.api import Host as Host
     from xenqemu.api import Iteration as Iteration
     from xenqemu.api import Job as Job
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from xenqemu.api import Settings as Settings
     from xenqemu.api import Way as Way
     from xenqemu.api import cancel as cancel
+    from xenqemu.api import check as check
     from xenqemu.api import clone as clone
     from xenqemu.api import compress as compress
     from xenqemu.api import decompress as decompress
@@ -72,6 +74,7 @@ __all__ = [
     "DomainConfig",
     "DomainState",
     "Event",
+    "Finding",
     "Host",
     "Iteration",
     "Job",
@@ -90,6 +93,7 @@ __all__ = [
     "Way",
     "__version__",
     "cancel",
+    "check",
     "clone",
     "compress",
     "decompress",

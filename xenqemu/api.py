@@ -36,11 +36,15 @@ from xenqemu.formats.config.domain_config import DomainConfig
 from xenqemu.formats.stream.detect import Layer
 from xenqemu.host import domain_state
 from xenqemu.host.domain_state import DomainState
+from xenqemu.host.findings import Finding
+from xenqemu.host.peer.command import ignore_line
 from xenqemu.host.peer.peer_messages import sender_at_standard_streams
+from xenqemu.host.peer.route import Route
 from xenqemu.host.precopy import Iteration
 from xenqemu.host.precopy_options import PrecopyOptions
 from xenqemu.host.protocol import Host
 from xenqemu.operations import cancel as canceling
+from xenqemu.operations import check as checking
 from xenqemu.operations import clone as cloning
 from xenqemu.operations import job as looking
 from xenqemu.operations import migrate as migrating
@@ -73,6 +77,8 @@ from xenqemu.operations.targets import ToCommand, ToFifo
 from xenqemu.save_files import compress, decompress, inspect, seal, verify
 from xenqemu.settings.guest_config import read_config
 from xenqemu.settings.xenqemu_conf import Settings, read_settings
+from xenqemu.system.key_file import read_key
+from xenqemu.system.writers import trusted_ids
 
 __all__ = [
     "After",
@@ -83,6 +89,7 @@ __all__ = [
     "DomainConfig",
     "DomainState",
     "Event",
+    "Finding",
     "Host",
     "Iteration",
     "Job",
@@ -100,6 +107,7 @@ __all__ = [
     "Settings",
     "Way",
     "cancel",
+    "check",
     "clone",
     "compress",
     "decompress",
@@ -290,6 +298,32 @@ def cancel(
     """
     with _host(host) as here:
         return [each.about for each in canceling.cancel(here, str(domain), timeout)]
+
+
+def check(
+    subject: str | int | Path,
+    *,
+    to: str | Path | None = None,
+    on: str = "",
+    command: str | Sequence[str] = ("ssh",),
+    key_file: str | Path | None = None,
+    host: Host | None = None,
+) -> list[Finding]:
+    """Return all that is against a save of a domain, or a restore of a file; nothing is touched.
+
+    A `subject` with a slash in it, or that names no domain, is a save file; `key_file` has the key
+    of its seal.  `to` is the folder for a domain's save file, `on` another host, by `command`,
+    that is to take the guest.  Raises `HostError` if there is no such domain, `FormatError` for
+    what is no save file, `UsageError` for what does not go together.
+    """
+    route = Route(on, _words(command)) if on else None
+    folder = None if to is None else Path(to)
+    named = f"{subject.absolute()}" if isinstance(subject, Path) else str(subject)
+    with _host(host) as here:
+        key = read_key(Path(key_file), trusted_ids(here.trust.owners)) if key_file else None
+        return checking.check(
+            here, named, to=folder, route=route, key=key, on_stderr=ignore_line
+        ).found
 
 
 def status(domain: str | int, *, host: Host | None = None) -> DomainState:

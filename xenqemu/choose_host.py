@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from xenqemu.errors import UsageError
-from xenqemu.host.ended_operation import EndedOperation
+from xenqemu.host.ended_operation import Records, unrecorded
 from xenqemu.host.party_deadlines import Deadlines
 from xenqemu.host.protocol import Host
 from xenqemu.settings.after_xendomains import after_xendomains
@@ -91,7 +91,7 @@ def open_host(
 
         place = Path(folder) if folder else default_lab(settings)
         log = settings.log.but(syslog=False)  # the machine's own is of the machine's guests
-        records = partial(_keep, log, settings.metrics)
+        records = _records(log, settings.metrics)
         return Lab(
             place,
             deadlines=deadlines,
@@ -102,18 +102,20 @@ def open_host(
     if kind == "xen" and not folder:
         from xenqemu.host.xen.xen_host import XenHost  # noqa: PLC0415
 
-        records = partial(_keep, settings.log, settings.metrics)
+        records = _records(settings.log, settings.metrics)
         return XenHost(
             deadlines=deadlines, paths=settings.xen, trust=settings.trust, records=records
         )
     raise UsageError(f"host {words!r} is none of xen, lab, lab:DIR, auto")
 
 
-def _keep(log: Log, metrics: Metrics, ended: EndedOperation) -> None:
-    """Keep an operation where the settings say; raise `OSError`."""
-    from xenqemu.settings.records import keep  # noqa: PLC0415  it is needed at the end
+def _records(log: Log, metrics: Metrics) -> Records:
+    """Return what keeps operations as the settings say; it is loaded before a guest is touched."""
+    if not (log.syslog or log.file or metrics.file):
+        return unrecorded
+    from xenqemu.settings.records import keep  # noqa: PLC0415  labs seldom keep any
 
-    keep(log, metrics, ended)
+    return partial(keep, log, metrics)
 
 
 def is_dom0() -> bool:

@@ -63,7 +63,7 @@ def run(chosen: argparse.Namespace) -> int:
     from xenqemu.settings.guest_config import read_config
 
     file, cfg = _file_and_config(chosen)
-    if file == STANDARD:
+    if file == STANDARD and not chosen.command:
         terminal.answer_aside()
     options = options_of(chosen, SaveOptions)
     if options.compact and not options.precopy:

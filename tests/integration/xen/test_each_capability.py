@@ -52,6 +52,22 @@ def test_older_host_refuses_records_of_a_newer_one(bed: Bed) -> None:
     assert bed.run(f"xl restore {record}", timeout=120).rc != 0  # Xen does refuse it
 
 
+def test_what_would_refuse_a_guest_is_told_beforehand(bed: Bed) -> None:
+    begin(bed, "hvm")
+    assert bed.must(f"{XENQEMU} check --to /tmp hvm", timeout=120) == "a save of hvm would work\n"
+    bed.must(f"{XENQEMU} save -c hvm /tmp/hvm.save", timeout=180)
+    taken = bed.run(f"{XENQEMU} check /tmp/hvm.save", timeout=120)
+    assert (taken.rc, taken.err) == (3, "")
+    named, summary = taken.out.splitlines()
+    assert re.fullmatch(r"refused: domain \d+ is named hvm already", named)
+    assert summary == "a restore of /tmp/hvm.save would fail: 1 refusal, 0 warnings"
+    newer = bed.put("newer.save", save_files.unpacked("hvm-xen4.20.save"))
+    found = bed.run(f"{XENQEMU} check {newer}", timeout=120)
+    assert found.rc == 3
+    assert "HVM_CONTEXT LAPIC" in found.out
+    assert "was saved under Xen 4.20, this is an older one: Xen 4.17" in found.out
+
+
 @pytest.mark.parametrize("command", ["status 0", "save 1 /tmp/x", "restore /guests/pvh.save"])
 def test_without_privilege(bed: Bed, command: str) -> None:
     user = "setpriv --reuid=65534 --regid=65534 --clear-groups --"

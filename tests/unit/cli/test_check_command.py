@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import xenqemu
 from tests.doubles.answers import is_a
 from tests.doubles.qemu.lab_guest import config
 from xenqemu.errors import HostError
@@ -12,7 +13,8 @@ from xenqemu.host import domain_state
 from xenqemu.host.domain import Domain
 from xenqemu.host.findings import Finding
 from xenqemu.host.peer.route import Route
-from xenqemu.operations import check_elsewhere, check_guest, check_restore
+from xenqemu.lab.lab_host import Lab
+from xenqemu.operations import check as checks
 
 WEB = Domain(5, config().uuid, "web", "hvm")
 
@@ -46,12 +48,10 @@ def asked(monkeypatch):
 
     asked = Asked()
     monkeypatch.setattr(domain_state, "find", find)
-    monkeypatch.setattr(check_guest, "savable", asked.by("savable"))
-    monkeypatch.setattr(check_restore, "restorable", asked.by("restorable"))
-    monkeypatch.setattr(check_elsewhere, "movable", lambda *words: asked.by("movable")(*words[:-1]))
-    monkeypatch.setattr(
-        check_elsewhere, "restorable_there", lambda *words: asked.by("there")(*words[:-1])
-    )
+    for name in ("savable", "restorable"):
+        monkeypatch.setattr(checks, name, asked.by(name))
+    for name in ("movable", "restorable_there"):
+        monkeypatch.setattr(checks, name, lambda *words, name=name: asked.by(name)(*words[:-1]))
     return asked
 
 
@@ -116,7 +116,7 @@ def test_elsewhere(check, asked, tmp_path):
     assert check("--on", "there", "web").out == "a migration of web to there would work\n"
     assert check("--on", "there", "-s", "way", "/a").out == "a restore of /a on there would work\n"
     assert asked[0] == ("movable", WEB, Route("there", "ssh"))
-    assert asked[1] == ("there", Path("/a"), None, Route("there", "way"))
+    assert asked[1] == ("restorable_there", Path("/a"), None, Route("there", "way"))
 
 
 def test_a_folder_and_a_key(check, asked, tmp_path):
@@ -134,7 +134,6 @@ def test_a_folder_and_a_key(check, asked, tmp_path):
     [
         (("--to", "/a", "/saved"), "--to goes with a domain"),
         (("--to", "/a", "--on", "there", "web"), "--to goes without --on"),
-        (("--key-file", "/a", "web"), "--key-file goes with a save file"),
         ((), "the following arguments are required: DOM|FILE"),
     ],
 )
@@ -143,6 +142,30 @@ def test_what_makes_no_sense(check, asked, words, why):
     assert done.code == 64
     assert why in done.err
     assert asked == []
+
+
+def test_a_key_and_a_domain(check, asked, tmp_path):
+    key = tmp_path / "key"
+    key.write_bytes(b"secret")
+    key.chmod(0o600)
+    done = check("--key-file", key, "web")
+    assert (done.code, done.err) == (64, "xenqemu: --key-file goes with a save file\n")
+
+
+def test_as_a_function(asked, tmp_path):
+    asked.found = (AGE,)
+    host = Lab(tmp_path)
+    key = tmp_path / "key"
+    key.write_bytes(b"secret")
+    key.chmod(0o600)
+    assert xenqemu.check("web", to=tmp_path, host=host) == [AGE]
+    assert xenqemu.check(Path("web"), key_file=key, host=host) == [AGE]
+    assert xenqemu.check("web", on="there", host=host) == [AGE]
+    assert asked == [
+        ("savable", WEB, tmp_path),
+        ("restorable", Path("web").absolute(), b"secret"),
+        ("movable", WEB, Route("there", ("ssh",))),
+    ]
 
 
 def test_a_real_save_file_on_a_host_of_another_kind(run, saved, folder):

@@ -40,6 +40,7 @@ ALL = {"help", "json", "host", "conf", "metrics", "verbose", "quiet", "timestamp
 """What all commands take."""
 
 OTHERS = {
+    "check": {"subject", "to", "on", "command", "key_file"},
     "verify": {"files": "file", "key_file": "key_file"},
     "seal": {"file", "key_file"},
     "inspect": {"files": "file"},
