@@ -84,8 +84,10 @@ xenqemu/settings/toml_values.py | tests/unit/settings/test_toml_values.py
 a second signal interrupts the rollback
 xenqemu/operations/journal/operation.py | tests/unit/operations/test_signals_come.py
 -            self._defer_signals()
--            self._close(error)
-+            self._close(error)
+-            try:
+-                self._close(error)
++            try:
++                self._close(error)
 
 output that cannot be written fails the operation
 xenqemu/cli/terminal.py | tests/unit/cli/test_main.py

@@ -6,7 +6,6 @@ something (`HostError`), or that a request makes no sense there (`UsageError`).
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import json
@@ -98,7 +97,8 @@ def inspected(data: bytes) -> None:
 def _shown(path: Path, *, as_json: bool) -> str:
     out = io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True)
     with contextlib.redirect_stdout(out):
-        inspect_command.run(argparse.Namespace(file=path, json=as_json, conf=None))
+        show = inspect_command.print_json if as_json else inspect_command.print_tree
+        show(path, DEFAULT_TRUST)
     return out.buffer.getvalue().decode()
 
 

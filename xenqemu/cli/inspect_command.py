@@ -29,7 +29,7 @@ def run(chosen: argparse.Namespace) -> int:
     from xenqemu.settings.xenqemu_conf import read_settings
 
     trust = read_settings(chosen.conf).trust
-    show = _as_json if chosen.json else _as_tree
+    show = print_json if chosen.json else print_tree
     several = len(chosen.files) > 1
 
     def act(file: Path) -> None:
@@ -40,13 +40,15 @@ def run(chosen: argparse.Namespace) -> int:
     return for_each_file(chosen.files, act, as_json=chosen.json, about=bad_fields)
 
 
-def _as_json(file: Path, trust: Trust) -> None:
+def print_json(file: Path, trust: Trust) -> None:
+    """Print all that is known of a file, for a program; raise `FormatError` with its name."""
     from xenqemu.cli import report
 
     terminal.as_json({"file": str(file), **report.fields(_contents(file), trust)})
 
 
-def _as_tree(file: Path, trust: Trust) -> None:
+def print_tree(file: Path, trust: Trust) -> None:
+    """Print its records and what is known of its guest; raise `FormatError` with its name."""
     from xenqemu.cli import report
 
     report.tree(_contents(file), trust)

@@ -159,7 +159,9 @@ def test_a_dry_run_is_the_check_of_what_would_be_done(
     assert one.must("save", "-n", "tiny", record) == "a save of tiny would work\n"
     assert one.must("save", "--dry-run", "tiny", "--to", "false") == "a save of tiny would work\n"
     assert list(folder.iterdir()) == []
-    said = one.must("migrate", "-n", "-s", "", "tiny", way(two))
+    said = one.must(
+        "migrate", "-n", "-s", way(two, folder, "no such words", "exit 9"), "tiny", "there"
+    )
     assert said.startswith("a migration of tiny to ")
     assert said.endswith(" would work\n")
     one.must("save", "-c", "tiny", record)
@@ -172,7 +174,7 @@ def test_a_dry_run_is_the_check_of_what_would_be_done(
     assert two.must("restore", "-n", record) == f"a restore of {record} would work\n"
     assert two.run("restore", "-n", "--from", f"cat {record}").code == 64
     cfg = folder / "cfg"
-    cfg.write_text(CFG.format(name="other", memory=9999))
+    cfg.write_text(CFG.format(name="other", memory=8))
     done = two.run("restore", "-n", "--json", cfg, record)
     assert done.code == 3
     (config, *_) = done.json["findings"]

@@ -96,8 +96,11 @@ def test_nothing_is_loaded_once_the_guest_is_touched(one, folder, options):
     """An import that a signal interrupts, or that has to be made to roll back, may fail."""
     one.create(CFG.format(name="tiny", memory=16))
     program = [sys.executable, "-c", AUDITED]
-    done = one.run("save", *options, "tiny", folder / "save", program=program)
+    counted = folder / "metrics.prom"
+    words = ("save", *options, "--metrics", counted, "tiny", folder / "save")
+    done = one.run(*words, program=program)
     assert (done.code, done.err) == (0, "\n")
+    assert 'operations_total{verb="save",result="done"} 1' in counted.read_text()
 
 
 def test_a_qemu_that_is_stopped_is_told_as_such(one):

@@ -134,7 +134,10 @@ def test_a_lock_that_another_script_holds(libxl: Libxl, monkeypatch):
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("deadlines.lease_lock = -1", "deadlines.lease_lock: expected seconds, above 0 .*, got -1"),
+        (
+            "deadlines.lease_lock = -1",
+            "deadlines.lease_lock: expected seconds or a time .*, got -1",
+        ),
         ('xen.journalss = "/run"', r"unknown key 'xen.journalss'; did you mean xen.journals\?"),
         ("xen", "not TOML: .*"),
         (None, "the settings cannot be read: No such file or directory"),
