@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from xenqemu.cli.arguments import add_json_and_run
 from xenqemu.cli.input_file import add_key_file, key_from
-
-if TYPE_CHECKING:
-    pass
 
 EPILOG = (
     "Nothing is touched.  What has a slash in it, or names no domain, is a FILE.  The exit code is "

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from xenqemu.cli.terminal import as_json as print_json
 from xenqemu.cli.terminal import complain
 from xenqemu.errors import (
@@ -15,6 +13,7 @@ from xenqemu.errors import (
     UsageError,
     XenqemuError,
     in_words,
+    notes_of,
 )
 
 INTERRUPTED = 130
@@ -23,7 +22,7 @@ INTERRUPTED = 130
 
 def tell_failure(error: BaseException, *, as_json: bool = False) -> int:
     """Tell of an error and return the exit code for it; with `as_json` programs hear of it too."""
-    notes = _notes(error)
+    notes = notes_of(error)
     if isinstance(error, KeyboardInterrupt):
         complain("; ".join([in_words(error), *notes]))
     elif isinstance(error, UsageError):  # its lines are ours, and the user's words
@@ -55,7 +54,7 @@ def error_fields(error: BaseException) -> dict[str, object]:
         "class": type(error).__name__,
         "exit_code": exit_code(error),
         "message": message,
-        "notes": [*_notes(error)],
+        "notes": [*notes_of(error)],
     }
     outcome = error.__cause__ if isinstance(error, KeyboardInterrupt) else error
     if isinstance(outcome, OperationError):
@@ -66,7 +65,3 @@ def error_fields(error: BaseException) -> dict[str, object]:
         fields |= {"record": error.record, "offset": error.offset}
         fields |= {"expected": error.expected, "got": error.got}
     return fields
-
-
-def _notes(error: BaseException) -> Sequence[str]:
-    return getattr(error, "__notes__", ())

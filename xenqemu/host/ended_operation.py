@@ -25,7 +25,7 @@ class EndedOperation(Frozen):
     """What is known of an operation at its end.
 
     `began` is in Unix time, `seconds` how long it took, `downtime` for how many of them its guest
-    stood still, `size` how many bytes of memory it moved.  `phases` have their names, beginnings
+    was suspended, `size` how many bytes of memory it moved.  `phases` have their names, beginnings
     and seconds.  `error` is "" for one that is done.
     """
 

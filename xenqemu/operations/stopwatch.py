@@ -13,7 +13,7 @@ _RUNS_AGAIN = ((Phase.RELEASE, Kind.DONE), (Phase.HANDOVER, Kind.DONE))
 class Stopwatch:
     """An observer that passes events on, and keeps what they tell.
 
-    `downtime` is for how many seconds the guest of a save stood still, `way` how it was live,
+    `downtime` is for how many seconds the guest of a save was suspended, `way` how it was live,
     `size` how many bytes of memory were moved.
     """
 
